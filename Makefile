@@ -40,7 +40,7 @@ help: ## list the targets
 	@echo "  To use your own Spark or Kafka, set AIRFLOW_CONN_SPARK_DEFAULT or AIRFLOW_CONN_KAFKA_DEFAULT."
 	@echo "  To run without Kafka, set MINUTEMARK_INGEST= (empty). Producers then write to the lake directly."
 
-# Variables of make's command line are options of the command. MINUTEMARK_FROM_MAKE names them: others may be set by chance.
+# Variables on make's command line are options of the command. MINUTEMARK_FROM_MAKE lists them, so that others are ignored.
 $(COMMANDS): export MINUTEMARK_FROM_MAKE = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(COMMANDS):
 	@$(MINUTEMARK) $@ $(OPTIONS)
@@ -92,7 +92,7 @@ pipeline: ## create a new pipeline from a working skeleton | NAME=turnover
 latency: ## show the seconds from tick to merge of the last scheduled runs | PIPELINE=recruitment RUNS=30
 	@$(VENV)/python -m bench.minutes $(if $(RUNS),--runs $(RUNS)) $(if $(PIPELINE),--dag $(PIPELINE)_minute)
 
-bench: setup ## measure a minute beside lakes of 10 thousand to 10 million rows, on throw-away stores | ROWS="…" ROUNDS=10 PARTS="minute classic poll catch-up"
+bench: setup ## measure a run over one minute with 10 thousand to 10 million rows in the lake, on throw-away stores | ROWS="…" ROUNDS=10 PARTS="minute classic poll catch-up"
 	@$(UV) pip install -q --python $(VENV)/python -r bench/requirements.txt
 	@$(VENV)/python -m bench.flat_cost $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PARTS),--parts $(PARTS))
 
@@ -106,7 +106,7 @@ shop-file: setup ## generate a file of shop events with the distributions of the
 	@$(VENV)/python -m bench.shop_file --file="$(FILE)" --rows="$(ROWS)" $(if $(START),--start="$(START)") $(if $(DAYS),--days="$(DAYS)") \
 	  $(if $(SEED),--seed="$(SEED)")
 
-faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), CLUSTER=1 (on three nodes of everything), STRICT=1 (fail if a fault is not tried), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
+faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), CLUSTER=1 (on a cluster, as `make cluster` starts it), STRICT=1 (fail if a fault cannot be injected), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
 	@$(VENV)/python -m tests.faults $(NAME) $(if $(CLUSTER),--cluster) $(if $(STRICT),--strict) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
 
 cluster: setup ## start a throw-away cluster with demo traffic, until Ctrl-C: 3 nodes of Cassandra and Kafka, a warehouse with a replica, Spark, Celery
@@ -128,15 +128,15 @@ test: setup ## run the test suite in two processes | ARGS="-k merge" (only these
 lint: setup ## check style, formatting and types
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/ty check --quiet
-	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory lint-page; else echo "npx not found: the page's scripts are not checked."; fi
+	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory lint-page; else echo "npx not found: scripts of the Pipelines page are not checked. To check them, install Node.js."; fi
 
-lint-page: ## check style and formatting of the page's scripts with Biome; needs npx
+lint-page: ## check style and formatting of the Pipelines page's scripts with Biome; needs npx
 	@npx --yes @biomejs/biome@2.6.8 ci --log-level=error
 
 docs: setup ## build the documentation as a site in .local/docs/site, and check its links
 	@$(VENV)/python -m local.docs_site
 
-outdated: setup ## list pinned packages, locks and jars that are behind
+outdated: setup ## list pinned packages, locks and jars that have newer versions
 	@$(VENV)/python -m local.outdated
 
 clean: ## delete local data and logs | FORCE=1 (without confirmation), ALL=1 (also the Python environment and the jars)

@@ -1,1 +1,1 @@
-"""Benchmarks, of throw-away stores or of a running local stack."""
+"""Benchmarks of throw-away stores, or of a running local stack."""

@@ -2,9 +2,9 @@
 
 Starts a throw-away stack with demo traffic of one pipeline, 5,000 events a minute through its topic, and measures over the
 given minutes: the age of the newest published event at every instant, the seconds from one merge to the next, and the CPU of
-each part of the stack. With a seed it kills at random moments, without warning, the worker of a task of the chain, the
-scheduler with all its tasks, or the Spark driver. At the end the traffic stops and everything is verified; a difference, or
-minutes that stay pending, give exit status 1.
+each part of the stack. With a seed, it kills a task of the chain, the scheduler with all its tasks, or the Spark driver at
+random moments. At the end the traffic stops and everything is verified. The exit status is 1 if verify reports a difference,
+or if minutes stay pending.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _WARM_UP = 60.0  # seconds: until the driver has compiled what it runs
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.continuous", description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=10.0, help="to measure, after a warm-up")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time to measure, after a warm-up")
     parser.add_argument("--schedule", choices=("minute", "continuous"), default="continuous")
     parser.add_argument("--pipeline", default="recruitment")
     parser.add_argument("--events", type=int, default=5_000, help="a minute")
     parser.add_argument(
-        "--kills", type=int, metavar="SEED", help="kill tasks, scheduler and driver, in this random order"
+        "--kills", type=int, metavar="SEED", help="kill tasks, scheduler and driver in the random order of this seed"
     )
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
@@ -75,7 +75,7 @@ def _measure(args: argparse.Namespace) -> int:
             next_kill = time.monotonic() + pauses.uniform(0, PAUSE_OF_KILLS[0])
             while (left := deadline - time.monotonic()) > 0:
                 time.sleep(min(1.0, left))
-                cpu.look()
+                cpu.record_drivers()
                 if time.monotonic() >= next_kill and (name := next(killer, None)):
                     kills[name] += 1
                     next_kill = time.monotonic() + pauses.uniform(*PAUSE_OF_KILLS)
@@ -93,7 +93,7 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def end_traffic(airflow, pipeline) -> None:
-    """Return when all that was sent is in the lake, the last event's minute is over, and every minute has settled."""
+    """Return when all sent events are in the lake, the last event's minute is over, and every minute has settled."""
     from include.kafka import topics
     from include.kafka.ingest_mode import group_of, ingest_mode
     from include.warehouse.session import warehouse
@@ -166,11 +166,11 @@ class Cpu:
         self._began = time.monotonic()
         self._drivers: dict[tuple[int, float], float] = {}
         self._machine = _busy_seconds()
-        self.look()
+        self.record_drivers()
         self._first = self._by_part()
 
-    def look(self) -> None:
-        """Keep what drivers have used so far: the figure of one that is killed is lost."""
+    def record_drivers(self) -> None:
+        """Keep what drivers have used so far: the figure of a driver that is killed is lost."""
         from local import supervisor
 
         for driver in supervisor.spark_drivers():
@@ -179,7 +179,7 @@ class Cpu:
 
     def cores(self) -> dict[str, float]:
         """Average number of busy cores by part; `machine` is everything on it, other work included."""
-        self.look()
+        self.record_drivers()
         seconds = time.monotonic() - self._began
         used = self._by_part()
         used.subtract(self._first)

@@ -2,13 +2,13 @@
 
 Starts throw-away stores: one Cassandra node, and for each lake a MariaDB server that has all of it merged. Then it measures
 
-- minute: a run of the same 5,000 events, the Spark job and the whole, beside each lake
-- classic: the job of common pipelines (bench/classic.py) beside each lake
+- minute: a run of the same 5,000 events, the Spark job and the whole run, on each lake
+- classic: the job of common pipelines (bench/classic.py) on each lake
 - poll: the sensor's poll of the change log when it knows every minute of one year, and of three
 - catch-up: rows per second of a backlog, from the difference between a larger and a smaller one
 
-Lake after lake in turn, so that a noisy machine is noisy for all of them. Prints tables of medians and ratios, and leaves
-each round's seconds in bench/results and the plot in docs/pictures.
+The lakes take turns, so that noise of the machine affects all of them. It prints tables of medians and ratios, and writes
+each round's seconds to bench/results and the plot to docs/pictures.
 """
 
 from __future__ import annotations
@@ -209,13 +209,13 @@ def _pretend_merged(conn) -> None:
     conn.commit()
 
 
-def _timed(works: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
-    """Each work twice to warm up, then all of them in turn, `rounds` times."""
-    seconds: Seconds = {name: [] for name in works}
+def _timed(functions: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
+    """Call each function twice to warm up, then all of them in turn, `rounds` times."""
+    seconds: Seconds = {name: [] for name in functions}
     for counted in (False, False, *[True] * rounds):
-        for name, work in works.items():
+        for name, function in functions.items():
             started = time.perf_counter()
-            work()
+            function()
             if counted:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
@@ -230,7 +230,7 @@ def _logged(what: str) -> Iterator[None]:
 
 
 def _report(name: str, title: str, seconds: Seconds) -> None:
-    """Print medians and ratios to the first, keep every round, and draw what is there by now."""
+    """Print medians and their ratios to the first, write every round to a file, and plot all results so far."""
     print(f"\n{title}\n\n| | median | fastest to slowest | ratio |\n|---|---:|---:|---:|")
     medians = {key: statistics.median(rounds) for key, rounds in seconds.items()}
     first = next(iter(medians.values()))

@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def read(path: Path) -> str:
-    """What became of the file's records."""
+    """How many records were read and rejected, or why the file was refused."""
     good = bad = 0
     try:
         damage = fingerprint(path).damage

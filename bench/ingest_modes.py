@@ -1,8 +1,8 @@
-"""The same events by each ingest mode, and how many a second: `python -m bench.ingest_modes` (--rows 100000).
+"""How fast each ingest mode writes the same events: `python -m bench.ingest_modes` (--rows 100000).
 
 On throw-away stores, with nothing else running: shop events of three recent hours, and poison, sent before the mode starts.
 Lake rows and rejected events must be the same by each mode. Kafka Connect needs a sink: `--sink FOLDER` names its jars, and
-`--connector CLASS` its class, where it is not the DataStax sink.
+`--connector CLASS` its class, if it is not the DataStax sink.
 """
 
 from __future__ import annotations
@@ -40,32 +40,34 @@ from local.files import write_private
 from local.process import Child, free_port
 
 POISON = (b"{not json", b"[]", b'{"create_time": "yesterday", "id": "e-1"}', b"\xff\xfe\x00")
-_PAUSE = 0.2  # seconds between looks at the group's offsets
+_PAUSE = 0.2  # seconds between two reads of the group's offsets
 
 
 @dataclass
 class Progress:
-    """When the group had which offsets, of all partitions."""
+    """The sum of the group's committed offsets over time."""
 
     started: float
-    looks: list[tuple[float, int]]
+    commits: list[tuple[float, int]]
 
     @property
     def seconds(self) -> float:
         """From the start of the mode to its last commit."""
-        return self.looks[-1][0] - self.started
+        return self.commits[-1][0] - self.started
 
     @property
     def rate(self) -> float:
-        """Messages a second from its first commit to its last; of all of them where there was one commit."""
-        (first_at, first), (last_at, last) = self.looks[0], self.looks[-1]
+        """Messages a second from the first commit to the last, or of the whole mode if there was only one commit."""
+        (first_at, first), (last_at, last) = self.commits[0], self.commits[-1]
         return (last - first) / (last_at - first_at) if last_at > first_at else last / self.seconds
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.ingest_modes", description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--sink", type=Path, help="folder of a sink for Kafka Connect, which is left out without one")
+    parser.add_argument(
+        "--sink", type=Path, help="folder of a sink for Kafka Connect; without one, that mode is skipped"
+    )
     parser.add_argument("--connector", help="class of that sink")
     args = parser.parse_args()
     modes = [DAG, SPARK, *([CONNECT] if args.sink else [])]
@@ -121,11 +123,11 @@ def _by(mode: str, declared: Pipeline, sent: list, args) -> tuple[Progress, str]
 def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_alive: Callable[[], bool]) -> None:
     """Note the group's offsets until it has all of them."""
     with clients.reader(group_of(pipeline.name, mode)) as client:
-        while not progress.looks or progress.looks[-1][1] < total:
+        while not progress.commits or progress.commits[-1][1] < total:
             alive = is_alive()
             committed = sum(reach.committed or 0 for reach in topics.reach_of(client, pipeline).values())
-            if committed > (progress.looks[-1][1] if progress.looks else 0):
-                progress.looks.append((time.monotonic(), committed))
+            if committed > (progress.commits[-1][1] if progress.commits else 0):
+                progress.commits.append((time.monotonic(), committed))
             elif not alive:
                 raise SystemExit(f"{mode} ended before it had committed {total} messages.")
             time.sleep(_PAUSE)
@@ -133,7 +135,7 @@ def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_ali
 
 @contextlib.contextmanager
 def _ready(mode: str, pipeline: Pipeline, args) -> Iterator[Callable[[], object]]:
-    """What starts that mode; a worker of Connect runs before, as it does anywhere."""
+    """A function that starts the mode. A worker of Connect runs before, as in any deployment."""
     if mode == DAG:
         yield lambda: ingest(pipeline, lambda: clients.follower(pipeline), seconds=float("inf"), to_the_end=True)
     elif mode == SPARK:

@@ -4,8 +4,8 @@
 pipelines, 5,000 events a minute each with late ones, and a past day of the shop. It kills the lakehouse's tasks in a
 random order: while they write events, count, load into BigQuery, and compact, expire and delete. It backfills a day, and
 deletes an hour by hand: rows of the table, a data file, the file of a count, the hour of the fact. At the end the traffic
-stops. Then hourly counts of DuckDB, Spark SQL, MySQL and the BigQuery view must be equal row for row, and `verify` must find
-nothing; else the exit status is 1.
+stops. Then hourly counts of DuckDB, Spark SQL, MySQL and the BigQuery view must be equal row for row, and `verify` must report
+no difference; otherwise the exit status is 1.
 
 `python -m bench.lakehouse --events 10000000` fills a table minute by minute on real stores, and prints seconds a minute, bytes,
 files and memory; see bench/lakehouse_size.py.
@@ -49,9 +49,9 @@ UPKEEP = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.lakehouse", description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60.0, help="of traffic with kills")
-    parser.add_argument("--kills", type=int, metavar="SEED", default=17, help="the random order of the kills")
-    parser.add_argument("--backfill-hours", type=int, default=24, help="to read again meanwhile")
+    parser.add_argument("--minutes", type=float, default=60.0, help="time of traffic with kills")
+    parser.add_argument("--kills", type=int, metavar="SEED", default=17, help="seed of the random order of the kills")
+    parser.add_argument("--backfill-hours", type=int, default=24, help="hours to backfill meanwhile")
     parser.add_argument("--traffic", type=int, default=5_000, help="events a minute of each pipeline")
     parser.add_argument("--bigquery", action="store_true", help="with the emulator of BigQuery")
     parser.add_argument("--events", type=int, help="measure a table of that size instead")
@@ -216,7 +216,7 @@ def _kill_task(airflow, task_id: str, after: float) -> str:
 
 
 def _kill_upkeep(rng: random.Random) -> str:
-    """Every third one gets the time to end by itself."""
+    """Kill the upkeep, but leave every third one time to end by itself."""
     process = subprocess.Popen([sys.executable, "-c", UPKEEP])
     try:
         process.wait(60 if rng.random() < 1 / 3 else rng.uniform(2, 6))

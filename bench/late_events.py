@@ -1,4 +1,4 @@
-"""Whether a merge costs more when events come late: `python -m bench.late_events` (--minutes 2880 --events 5000 --late 0.01).
+"""Whether a merge costs more when events arrive late: `python -m bench.late_events` (--minutes 2880 --events 5000 --late 0.01).
 
 Stages shop events minute by minute, a share of them up to a day late, in a throw-away MariaDB, and merges them: the first
 and the last hour minute by minute, the others in batches. Prints for both hours the median seconds of the merge and of its

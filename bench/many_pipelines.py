@@ -1,8 +1,8 @@
 """What a pipeline costs beside others: `python -m bench.many_pipelines --pipelines 20 --minutes 30`.
 
 Makes that many pipelines from the skeleton in a copy of the project, starts a throw-away stack, and writes 1,000 events a
-minute of each to the lake. After a warm-up it measures the seconds from the tick to the merge of each run, failed runs, the
-CPU of each part of the stack, and the sessions that it holds open. At the end everything is verified; a failed run or a
+minute for each of them to the lake. After a warm-up it measures the seconds from the tick to the merge of each run, failed
+runs, the CPU of each part of the stack, and its open sessions. At the end everything is verified; a failed run or a
 difference gives exit status 1.
 """
 
@@ -32,15 +32,15 @@ _SEED = 19
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.many_pipelines", description=__doc__.splitlines()[0])
     parser.add_argument("--pipelines", type=int, default=20)
-    parser.add_argument("--minutes", type=int, default=30, help="to measure, after a warm-up")
-    parser.add_argument("--events", type=int, default=1_000, help="of each pipeline, a minute")
+    parser.add_argument("--minutes", type=int, default=30, help="time to measure, after a warm-up")
+    parser.add_argument("--events", type=int, default=1_000, help="events a minute for each pipeline")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as folder:
         project = Path(folder) / "project"
         work_in_copy(project)
         isolate(Path(folder))
-        os.environ["MINUTEMARK_INGEST"] = ""  # producers write to the lake: what is measured is the chain
+        os.environ["MINUTEMARK_INGEST"] = ""  # producers write to the lake: only the chain is measured
         return _measure(args, project)
 
 
@@ -67,9 +67,9 @@ def _measure(args: argparse.Namespace, project: Path) -> int:
             cpu = Cpu()
             while datetime.now(UTC).replace(tzinfo=None) < end:
                 time.sleep(1)
-                cpu.look()
+                cpu.record_drivers()
             used, sessions = cpu.cores(), _sessions()
-            events = sum(one.result() for one in sent)
+            events = sum(future.result() for future in sent)
         figures = _figures(airflow, names, begin, end)
         reports = [run_verify(name, None, None, patience=240) for name in names]
         clean = all(report.clean for report in reports)
@@ -90,7 +90,7 @@ def _measure(args: argparse.Namespace, project: Path) -> int:
 
 
 def _send(name: str, events: int, end: datetime) -> int:
-    """Write so many events a minute until then; returns their number."""
+    """Write that many events a minute until `end`; returns how many were written."""
     from include import pipelines
     from include.demo.traffic import run_traffic
 
@@ -101,7 +101,7 @@ def _send(name: str, events: int, end: datetime) -> int:
 
 
 def _figures(airflow, names: list[str], begin: datetime, end: datetime) -> dict:
-    """Of the scheduled runs that were due in that time."""
+    """Figures of the scheduled runs that were due in that time."""
     from bench.minutes import percentile
     from include.warehouse.session import warehouse
 
@@ -130,14 +130,27 @@ def _figures(airflow, names: list[str], begin: datetime, end: datetime) -> dict:
     }
 
 
-def _sessions() -> dict[str, int]:
-    """Open connections to each store, but for those of the producers in this process."""
+def _sessions() -> dict[str, dict[str, int]]:
+    """Of each store: the open sessions, but for those of the producers in this process, and the logins of the last minute.
+
+    The kernel lists a connection that was closed on its client's side for a minute.
+    """
     from local import ports
 
     chosen = ports.chosen()
     stores = {"cassandra": "CASSANDRA_PORT", "warehouse": "MARIADB_PORT", "metadata": "POSTGRES_PORT"}
-    connections = [one for one in psutil.net_connections("tcp") if one.raddr and one.pid != os.getpid()]
-    return {store: sum(one.raddr.port == chosen[port] for one in connections) for store, port in stores.items()}
+    states = Counter(
+        (connection.raddr.port, connection.status)
+        for connection in psutil.net_connections("tcp")
+        if connection.raddr and connection.pid != os.getpid()
+    )
+    return {
+        store: {
+            "open": states[chosen[port], psutil.CONN_ESTABLISHED],
+            "closed_in_a_minute": states[chosen[port], psutil.CONN_TIME_WAIT],
+        }
+        for store, port in stores.items()
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Whether the Pipelines page answers at once beside a year of minutes: `make page-bench`.
+"""Whether the Pipelines page responds at once with a year of minutes in the ledger: `make page-bench`.
 
-Starts a throw-away warehouse, fills it as a pipeline does that runs for a year without a pause (525,600 rows of the
-ledger, 90 days of batches, checks, a week of freshness, rejected and held rows), and requests each view from a real API server.
+Starts a throw-away warehouse and fills it like a pipeline that has run for a year without a pause: 525,600 rows of the
+ledger, 90 days of batches, checks, a week of freshness, rejected and held rows. Then it requests each view from a real API
+server.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def _fill() -> Mapping[str, str]:
 
 
 def _measured(served: Site, view: str, path: str, rounds: int) -> float:
-    """The median in milliseconds, whole answers by HTTP, after two rounds to warm up."""
+    """The median in milliseconds of complete HTTP responses, after two rounds to warm up."""
     token, taken = served.token(USER), []
     for _ in range(rounds + 2):
         started = time.perf_counter()

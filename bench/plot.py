@@ -25,7 +25,7 @@ def medians(file: Path) -> dict[str, float]:
 
 
 def draw(results: Path, picture: Path = PICTURE) -> None:
-    """Draw what the folder has measured by now."""
+    """Plot the results that the folder has so far."""
     import matplotlib
 
     matplotlib.use("svg")

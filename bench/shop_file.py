@@ -2,7 +2,8 @@
 multi category store" (https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose
 months are too large to keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
 
-Sorted by time, the same for the same seed, in memory that does not grow with it. Rows are composed of prepared texts.
+The file is sorted by time, and the same for the same seed. The memory needed does not grow with it, because rows are composed
+of prepared texts.
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ class _Portion:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The file to write, packed as its name says; an interrupted one is removed."""
+    """The file to write, compressed as its name says. If writing is interrupted, the file is removed."""
     draft = path.with_name(f".{path.name}.part")
     try:
         with draft.open("wb") as raw, contextlib.ExitStack() as stack:
@@ -259,8 +260,8 @@ def main(arguments: list[str] | None = None, products: int = PRODUCTS) -> int:
     parser.add_argument("--file", required=True, help="FILE= to write: .csv, .csv.gz or .zip")
     parser.add_argument("--rows", required=True, help="ROWS= how many")
     parser.add_argument("--start", default="2019-11-01", help="START= the first day (default 2019-11-01)")
-    parser.add_argument("--days", default="30", help="DAYS= that they are spread over (default 30)")
-    parser.add_argument("--seed", default="1", help="SEED= another one is another file (default 1)")
+    parser.add_argument("--days", default="30", help="DAYS= to spread the rows over (default 30)")
+    parser.add_argument("--seed", default="1", help="SEED= of the file: another seed gives another file (default 1)")
     given = parser.parse_args(arguments)
     path = Path(given.file)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=39_000)
     parser.add_argument("--pipelines", nargs="+", default=sorted(pipelines.all_pipelines()))
     parser.add_argument("--max-minutes", type=int, help="instead of the pipeline's own limit")
-    parser.add_argument("--runs", type=int, help="stop after so many")
+    parser.add_argument("--runs", type=int, help="stop after that many runs")
     args = parser.parse_args()
     os.environ["TZ"] = "UTC"
     time.tzset()

@@ -95,7 +95,7 @@ def _program(process: psutil.Process) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.step_costs", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", default="ecommerce", choices=sorted(pipelines.all_pipelines()))
-    parser.add_argument("--rows", type=int, default=100_000, help="of the large batch")
+    parser.add_argument("--rows", type=int, default=100_000, help="rows of the large batch")
     args = parser.parse_args()
     pipeline = pipelines.get(args.pipeline)
     os.environ["TZ"] = "UTC"
@@ -256,7 +256,7 @@ def _data_length(cursor, table_name: str) -> int:
 
 
 def _flush(lake_table: str) -> None:
-    """Have Cassandra write what it has in memory: a period after which it does that by itself."""
+    """Make Cassandra flush its memtables, by a flush period of one second."""
     with lake("lake_admin") as cluster:
         cluster.execute(f"ALTER TABLE {lake_table} WITH memtable_flush_period_in_ms = 1000", timeout=60)
 

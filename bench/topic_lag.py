@@ -1,7 +1,7 @@
 """How far the lake is behind its topic: `python -m bench.topic_lag [--pipeline recruitment] [--seconds 180]`.
 
-Looks four times a second at the topic's ends and at what its group has committed, which is what is safe in the lake. The lag
-of a look is the time until all that was sent before it is committed. Run it beside a running stack; it changes nothing.
+Four times a second, it samples the topic's end offsets and those that its group has committed, which are safely in the lake.
+The lag of a sample is the time until everything sent before it is committed. Run it beside a running stack; it changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from include.kafka.topics import reach_of
 from local import environment
 
 _PAUSE = 0.25
-_GRACE = 30.0  # seconds that the last look is waited for
+_GRACE = 30.0  # seconds to wait until the last sample is committed
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ class Sample:
 
 
 def lags(samples: Sequence[Sample]) -> list[float]:
-    """For each look, the seconds until all that was sent before it was committed; looks without such a time are left out."""
+    """For each sample, the seconds until everything sent before it was committed; omits samples that never were."""
     seconds_behind = []
-    for number, look in enumerate(samples):
-        if not look.ends:  # one after the last look, to see it committed
+    for number, sample in enumerate(samples):
+        if not sample.ends:  # taken after the measurement, to see the last samples committed
             continue
-        later = (sample.at for sample in samples[number:] if _has(sample, look))
-        if (at := next(later, None)) is not None:
-            seconds_behind.append(at - look.at)
+        committed_at = (later.at for later in samples[number:] if _has_committed(later, sample))
+        if (at := next(committed_at, None)) is not None:
+            seconds_behind.append(at - sample.at)
     return seconds_behind
 
 
-def _has(later: Sample, look: Sample) -> bool:
-    return all(later.committed.get(partition, 0) >= end for partition, end in look.ends.items())
+def _has_committed(later: Sample, sample: Sample) -> bool:
+    return all(later.committed.get(partition, 0) >= end for partition, end in sample.ends.items())
 
 
 def _samples(pipeline: pipelines.Pipeline, seconds: float) -> Iterator[Sample]:
@@ -71,12 +71,14 @@ def _has_all(reaches) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.topic_lag", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", default="recruitment")
-    parser.add_argument("--seconds", type=float, default=180.0, help="to look; three minutes see three tasks take over")
+    parser.add_argument(
+        "--seconds", type=float, default=180.0, help="time to measure; in three minutes, three tasks take over"
+    )
     args = parser.parse_args()
     os.environ.update(environment.read())
     if not ingest_mode():
         print(
-            "No topic is followed here: MINUTEMARK_INGEST is empty. Set it to dag or connect, and start the stack again.",
+            "No topic is followed here: MINUTEMARK_INGEST is empty. Set it to dag, connect or spark, and start the stack again.",
             file=sys.stderr,
         )
         return 1
@@ -85,18 +87,18 @@ def main() -> int:
     except (BrokerError, pipelines.UnknownPipeline) as error:
         print(error.args[0], file=sys.stderr)
         return 1
-    looks, seconds = [sample for sample in samples if sample.ends], sorted(lags(samples))
+    measured, seconds = [sample for sample in samples if sample.ends], sorted(lags(samples))
     if not seconds:
         print(
             "Nothing was committed. Start the stack, or unpause the DAG <pipeline>_ingest, and try again.",
             file=sys.stderr,
         )
         return 1
-    moved = sum(looks[-1].ends.values()) - sum(looks[0].ends.values())
+    moved = sum(measured[-1].ends.values()) - sum(measured[0].ends.values())
     print(
         json.dumps(
             {
-                "looks": len(looks),
+                "looks": len(measured),
                 "messages": moved,
                 "median_seconds": round(statistics.median(seconds), 2),
                 "p95_seconds": round(percentile(seconds, 0.95), 2),

@@ -35,7 +35,7 @@ from include.warehouse.session import warehouse
 from local import connections, throwaway
 
 MILLION = 1_000_000
-_LOOK = 5.0  # seconds between two looks at progress and memory
+_PAUSE = 5.0  # seconds between two measurements of progress and memory
 
 
 def main() -> int:
@@ -80,7 +80,7 @@ def _progress() -> Iterator[list[tuple[int, float]]]:
 
     def follow() -> None:
         with warehouse() as conn:
-            while not over.wait(_LOOK):
+            while not over.wait(_PAUSE):
                 cursor = conn.cursor()
                 cursor.execute("SELECT MAX(rows_written) FROM etl.imports")
                 rows = cursor.fetchone()[0] or 0
@@ -133,11 +133,11 @@ class Memory:
         self._thread.join()
 
     def report(self, until: str) -> None:
-        print(f"  most memory until the end of the {until}: {self._most / 2**30:.2f} GiB", flush=True)
+        print(f"  peak memory until the end of the {until}: {self._most / 2**30:.2f} GiB", flush=True)
 
     def _follow(self) -> None:
         own = psutil.Process()
-        while not self._over.wait(_LOOK):
+        while not self._over.wait(_PAUSE):
             self._most = max(self._most, sum(map(_resident, [own, *own.children(recursive=True)])))
 
 

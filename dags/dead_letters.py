@@ -1,7 +1,7 @@
 """Keeps the dead letters of Kafka Connect as rejected events, every minute.
 
 **consume_dead_letters** reads the topic `<topic>.dead` of every pipeline up to its end. Connect puts a message there when
-the project's transform cannot make an event of it. The message is kept in `etl.rejected_events` with its reason and the
+the project's transform cannot turn it into an event. The message is kept in `etl.rejected_events` with its reason and the
 topic, partition and offset that it was sent to. A message that turns out to be an event is written to the lake. The offset
 is committed only after that.
 

@@ -1,9 +1,9 @@
-"""Sends demo events of the past once, so that boards show more than the time since the first start.
+"""Sends demo events of the past once, so that boards also show data from before the first start.
 
 1. **send_past** sends events of the last day, and of two weeks for `recruitment`: a few minutes of each hour have events.
    Like live demo events, they go to the pipeline's topic, or to the lake without MINUTEMARK_INGEST.
 
-The task is skipped if the warehouse already has events of more than an hour ago, or if a store is not the demo's own. If
+The task is skipped if the warehouse already has events more than an hour old, or if a store is external. If
 the events are sent again, they have the same ids and count once. These DAGs exist only with MINUTEMARK_DEMO=1.
 """
 
@@ -44,7 +44,9 @@ def past_dag(pipeline: pipelines.Pipeline) -> DAG:
             from include.warehouse.session import warehouse
 
             if hosts := foreign_hosts():
-                raise AirflowSkipException(f"No demo events were sent: these stores are external: {', '.join(hosts)}.")
+                raise AirflowSkipException(
+                    f"No demo events were sent, because these stores are external: {', '.join(hosts)}."
+                )
             with lake() as session:
                 now = clock(session)
             with warehouse() as conn:

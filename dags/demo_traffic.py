@@ -59,7 +59,9 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
             from include.demo.traffic import foreign_hosts, import_demo_dimensions, run_traffic
 
             if hosts := foreign_hosts():
-                raise AirflowSkipException(f"No demo events were sent: these stores are external: {', '.join(hosts)}.")
+                raise AirflowSkipException(
+                    f"No demo events were sent, because these stores are external: {', '.join(hosts)}."
+                )
             if missing := import_demo_dimensions(pipeline):
                 print(f"Imported {missing} missing dimension rows.")
             shares = {name: params[name] for name, *_ in SHARES}

@@ -1,4 +1,4 @@
-"""An example DAG that starts when an hour is complete: prints its counts, and the hours of the facts that it adds to.
+"""An example DAG that starts when an hour is complete: it prints the hour's counts, and the fact hours that it adds to.
 
 1. **report_hour** runs once for each complete hour of create_time (UTC). When late events, a release or a backfill change
    an hour that was announced before, it runs again, marked as a correction.

@@ -11,7 +11,7 @@ and produce the same rows.
 
 These DAGs exist with `MINUTEMARK_INGEST=dag` and `MINUTEMARK_INGEST=spark`. With `dag`, a run starts each minute, and the
 task itself reads and writes. Without a successor, it continues for 30 seconds after its minute. With `spark`, a run starts
-every ten minutes, and its task runs Spark Structured Streaming by spark-submit. Without a successor, it continues for 90
+every ten minutes, and its task runs Spark Structured Streaming with spark-submit. Without a successor, it continues for 90
 seconds. With `connect`, Kafka Connect does this instead.
 """
 
@@ -36,11 +36,11 @@ def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
         f"{pipeline.name}_ingest",
         description=f"Consumes the topic {pipeline.topic} into the lake table {pipeline.lake_table}.",
         doc_md=__doc__,
-        # Away from the tick of the minute DAGs, which need the cores then. To start a stream costs them ten seconds.
+        # Away from the tick of the minute DAGs, which need the cores then. Starting a stream uses them for ten seconds.
         schedule=CronDataIntervalTimetable("*/10 * * * * 45" if by_spark else "* * * * * 45", timezone="UTC"),
-        max_active_runs=2,  # the one that follows, and its successor while it takes over
+        max_active_runs=2,  # the current one, and its successor while it takes over
         dagrun_timeout=timedelta(minutes=25 if by_spark else 5),
-        # A stream that failed would be missed until the next run, which is far: retry until the run times out.
+        # After a failed stream, nothing reads the topic until the next run, ten minutes later: retry until the run times out.
         default_args={
             "owner": pipeline.owner,
             "retries": 60 if by_spark else 2,

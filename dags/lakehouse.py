@@ -30,8 +30,8 @@ from plugins.parsing import parsed_pipelines
 from plugins.reporting_task import reporting_task
 
 RANGE = {
-    "from": Param(None, type=["null", "string"], description="Write the minutes from this one on again, UTC."),
-    "to": Param(None, type=["null", "string"], description="End of these minutes, not included."),
+    "from": Param(None, type=["null", "string"], description="First minute to write again (UTC)."),
+    "to": Param(None, type=["null", "string"], description="End of the range to write again (UTC), not included."),
 }
 
 

@@ -156,7 +156,7 @@ with DAG(
         "1. **apply_schema** creates missing tables, topics and grants.\n"
         "2. **check_connections** reports missing connections, jars or Java, and what to do.\n"
         "3. **check_pools** reports missing pools.\n\n"
-        "The DAG runs once by itself. Trigger it again after an upgrade. It deletes no facts. "
+        "The DAG runs once automatically. Trigger it again after an upgrade. It deletes no facts. "
         "An upgrade may add columns and keys, replace views and rebuild tables. Otherwise it changes nothing that exists."
     ),
     tags=["minutemark", "operations"],
@@ -230,8 +230,8 @@ with operation_dag(
     verify()
 
 HOUSEKEEPING = {
-    "make_partitions": "Makes the partitions of the next seven days in tables that have one for each day.",
-    "drop_days": "Drops old days of such tables, for pipelines that declare `rows_by_day`. Facts do not change.",
+    "make_partitions": "Creates the partitions of the next seven days in tables that are partitioned by day.",
+    "drop_days": "Drops old partitions of these tables, for pipelines that declare `rows_by_day`. Facts do not change.",
     "clean_warehouse": (
         "Deletes staged rows of finished attempts, payloads of rejected events, check samples, counts of fields, ended drift and "
         "old batches."

@@ -47,7 +47,7 @@ def check_pipelines(**context) -> None:
 
 with DAG(
     "minutemark_watch",
-    # Half a minute after the minute DAGs, whose tick has the machine for itself.
+    # Half a minute after the minute DAGs, which need the whole machine when they start.
     schedule=CronDataIntervalTimetable("* * * * * 30", timezone="UTC"),
     description="Alerts when a pipeline is stale, not polled, failing, held or stuck, and when that is over.",
     doc_md=__doc__,

@@ -28,12 +28,12 @@ def of_pipeline(name: str) -> dict[str, dict]:
 
 
 def of_all() -> dict[str, dict]:
-    """Those of all pipelines."""
+    """The data sets of all pipelines."""
     return {key: described for name in pipelines.all_pipelines() for key, described in of_pipeline(name).items()}
 
 
 def sources_of(described: dict) -> set[str]:
-    """The data sets that the columns or the rows of a data set come from."""
+    """The data sets from which the columns or the rows of a data set come."""
     return {
         *described.get("rows", {}),
         *(key for column in described["columns"].values() for key in column.get("from", {})),

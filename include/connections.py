@@ -60,11 +60,11 @@ def variable(conn_id: str) -> str:
 
 def as_variables(endpoints: Iterable[Endpoint]) -> dict[str, str]:
     """The environment variables by which a process without Airflow finds these connections."""
-    return {variable(one.conn_id): json.dumps(asdict(one)) for one in endpoints}
+    return {variable(target.conn_id): json.dumps(asdict(target)) for target in endpoints}
 
 
 def endpoint(conn_id: str | Endpoint) -> Endpoint:
-    """The connection of that id; an Endpoint comes back as it is. Raises ConnectionMissing with the remedy."""
+    """The connection of that id; an Endpoint is returned as it is. Raises ConnectionMissing with the remedy."""
     if isinstance(conn_id, Endpoint):
         return conn_id
     value = os.environ.get(variable(conn_id))

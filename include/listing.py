@@ -121,7 +121,7 @@ def without_numbers(text: str | None) -> str | None:
 
 
 def shared(texts: Sequence[str | None]) -> str | None:
-    """The text of a group: theirs if all are equal, else what they share."""
+    """The text of a group: the common text if all are equal, else the first one without its numbers."""
     return texts[0] if len(set(texts)) == 1 else without_numbers(texts[0])
 
 

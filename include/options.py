@@ -35,5 +35,5 @@ def _checked(name: str, value: object, default: object) -> object:
     declared = json_type(default)
     if not isinstance(value, (bool, Real, str)) or json_type(value) != declared:
         example = {"boolean": "true or false, without quotes", "number": "a number, without quotes"}
-        raise OptionRefused(f"Option `{name}` is {value!r}: set it to {example.get(declared, 'a text')}.")
+        raise OptionRefused(f"Option `{name}` is {value!r}: set it to {example.get(declared, 'text')}.")
     return value

@@ -1,4 +1,4 @@
-"""Polls the change log, and opens the batch of a run. No Airflow here."""
+"""Polls the change log, and opens the batch of a run. This module does not use Airflow."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: d
     folded = folded_hours.folded_among(conn.cursor(), pipeline.name, minutes)
     if folded and pipeline.is_closed(folded[0], polled.clock):
         raise RangeRefused(
-            f"The contributions of {folded[0]:%Y-%m-%d %H}:00 to {folded[0]:%H}:59 are folded, so that this hour can only be "
-            f"replaced whole, and its first minutes are closed. Choose minutes from {folded[0] + HOUR:%Y-%m-%d %H:%M} on."
+            f"The contributions of {folded[0]:%Y-%m-%d %H}:00 to {folded[0]:%H}:59 are folded, so this hour can only be "
+            f"replaced as a whole, and its first minutes are closed. Choose minutes from {folded[0] + HOUR:%Y-%m-%d %H:%M} on."
         )
     return _open_exactly(pipeline, conn, run, polled, minutes)
 
@@ -108,7 +108,7 @@ def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: d
 def open_reconcile(
     pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: datetime, end: datetime
 ) -> int | None:
-    """Open a batch of the minutes from `start` to `end` (excluded) whose rows or ids in the lake are not the ledger's.
+    """Open a batch of the minutes from `start` to `end` (excluded) whose rows or ids in the lake differ from the ledger's.
 
     For writers that never touch the change log. Held minutes stay held; pending live minutes are left to the minute DAG.
     Minutes that cannot be read are left out and logged. If no other minute differs, raises LakeUnreadable.

@@ -46,7 +46,7 @@ def text(value: str | None, null_words: Collection[str] = ()) -> str | None:
 
 
 def amount(value: str) -> Decimal | None:
-    """The number, rounded to 18 decimals; None for anything else, NaN and what DECIMAL(38, 18) cannot hold included."""
+    """The number, rounded to 18 decimals; None for anything else, including NaN and numbers beyond DECIMAL(38, 18)."""
     value = value.strip(WHITE_SPACE)
     if not _NUMBER.fullmatch(value):
         return None

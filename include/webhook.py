@@ -16,21 +16,23 @@ TRIES = 3
 
 
 class WebhookFailed(RuntimeError):
-    """The receiver could not be reached, or refused. The message names the connection, never the URL: that may be a secret."""
+    """The receiver could not be reached, or refused the notice. The message never contains the URL: it may be a secret."""
 
 
 def post(target: Endpoint, body: Mapping) -> None:
     """Send `body`; any status 2xx confirms it. Raises WebhookFailed."""
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-    again = Retrying(
+    retrying = Retrying(
         retry=retry_if_exception(_may_help),
         stop=stop_after_attempt(TRIES),
         wait=wait_exponential(multiplier=0.2, max=2),
         reraise=True,
     )
     try:
-        again(_send, urllib.request.Request(_url(target), json.dumps(body).encode(), _headers(target), method="POST"))
+        retrying(
+            _send, urllib.request.Request(_url(target), json.dumps(body).encode(), _headers(target), method="POST")
+        )
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise WebhookFailed(f"Connection {target.conn_id} {_reason(error)}. {_remedy(error)}") from None
 

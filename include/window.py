@@ -17,7 +17,7 @@ class WindowRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Window:
-    """The minutes of a batch: `changes` since the last poll, all of a `range`, or those that differ in one (`differs`).
+    """The minutes of a batch: `changes` since the last poll, all of a `range`, or those of it that differ (`differs`).
 
     Times are naive UTC minutes.
     """

@@ -144,6 +144,6 @@ class Airflow:
 
 
 def explain(error: urllib.error.HTTPError) -> Problem:
-    """What Airflow answered, as a Problem."""
+    """Airflow's error response as a Problem."""
     text = error.read().decode(errors="replace")[:300]
     return Problem("Airflow's API", f"{error.code} for {error.url}: {text}", "Read .local/logs/api-server.log.")

@@ -58,10 +58,10 @@ def _candidates(version: str) -> Iterator[Path]:
 
 
 def _runs(python: Path, version: str) -> bool:
-    """True when it is that version; a pyenv shim exists for versions that it then refuses to run."""
-    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+    """True if it is that version; a pyenv shim exists even for versions that it then refuses to run."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
     with contextlib.suppress(OSError):
-        return subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip() == version
+        return subprocess.run([python, "-c", code], capture_output=True, text=True).stdout.strip() == version
     return False
 
 
@@ -87,7 +87,7 @@ def _java_version(java: Path) -> int | None:
 
 
 def missing_packages() -> list[str]:
-    """The packages of packages.txt whose sign is absent."""
+    """The packages of packages.txt that are not installed in any way."""
     missing = []
     for line in PACKAGES.read_text().splitlines():
         words = line.partition("#")[0].split()
@@ -96,8 +96,8 @@ def missing_packages() -> list[str]:
     return missing
 
 
-def _is_there(sign: str) -> bool:
-    kind, _, name = sign.partition(":")
+def _is_there(requirement: str) -> bool:
+    kind, _, name = requirement.partition(":")
     if kind == "command":
         return find_java_home() is not None if name == "java" else shutil.which(name) is not None
     if kind == "pkg-config":
@@ -105,12 +105,12 @@ def _is_there(sign: str) -> bool:
         return bool(tool) and any(
             subprocess.run([tool, "--exists", package]).returncode == 0 for package in name.split("|")
         )
-    ask = {
+    code = {
         "headers": "import sysconfig, os, sys; "
         "sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()['include'], 'Python.h')))",
         "venv": "import ensurepip, venv",
     }[name]
-    return subprocess.run([find_python(), "-c", ask], capture_output=True).returncode == 0
+    return subprocess.run([find_python(), "-c", code], capture_output=True).returncode == 0
 
 
 def install_packages() -> None:
@@ -126,7 +126,7 @@ def install(missing: list[str]) -> None:
         raise Problem(
             "Operating system",
             f"missing packages, by their Debian names: {', '.join(missing)}",
-            "Install the equivalent packages of this system.",
+            "Install the equivalent packages with this system's package manager.",
         )
     if os.getuid() != 0:
         raise Problem("Operating system", f"missing packages: {', '.join(missing)}", f"Run: sudo {' '.join(command)}")
@@ -293,7 +293,7 @@ def _network_remedy() -> str:
 
 
 class Stamp:
-    """A note beside what was made of which file, so that it is made again only when that changed."""
+    """Records from which file something was made, so that it is made again only when that file has changed."""
 
     def __init__(self, path: Path, source: Path, *also: str) -> None:
         self._path = path
@@ -310,7 +310,7 @@ class Stamp:
 def set_up() -> None:
     """All steps, the slow ones in parallel. Raises Problem."""
     if find_java_home() is None and not shutil.which("apt-get"):
-        raise Problem("Java", f"Java {JAVA_VERSION} not found", f"Install Java {JAVA_VERSION} or set JAVA_HOME to one.")
+        raise Problem("Java", f"Java {JAVA_VERSION} not found", "Install it, or set JAVA_HOME to its folder.")
     LOCAL.mkdir(exist_ok=True)
     with only_one_set_up():
         find_python()

@@ -65,7 +65,7 @@ def _argument(parameter: Parameter) -> str:
 
 
 def page(text: str) -> str:
-    """The page with its block written again."""
+    """The page with its generated block replaced."""
     return _BLOCK.sub(lambda block: block[1] + for_docs() + block[2], text)
 
 

@@ -39,7 +39,7 @@ class Worker:
         return f"http://{HOST}:{self.port}"
 
     def prepare(self, jars: Path = CONNECT_JARS) -> list[str]:
-        """Compile the transform, write the configuration, and return the command that runs the worker in the foreground."""
+        """Compile the transform and write the configuration; returns the command that runs the worker in the foreground."""
         if not list(jars.glob("connect-runtime-*.jar")):
             raise Problem("Kafka Connect", f"its jars are not in {jars}", "Run `make setup`, which fetches them.")
         folder = self.home / "plugins"
@@ -60,7 +60,7 @@ class Worker:
         ]
 
     def _configure(self, plugins: Path) -> Path:
-        """The image's worker.properties, but for the three settings that name places."""
+        """The image's worker.properties, except for the three settings that name paths."""
         places = {"bootstrap.servers": self.broker, "listeners": self.url, "plugin.path": str(plugins)}
         lines = (IMAGE / "worker.properties").read_text().splitlines()
         kept = [line for line in lines if line.partition("=")[0] not in places]
@@ -69,7 +69,7 @@ class Worker:
         return path
 
     def _name_logins(self) -> Path:
-        """The image's jaas.conf, but for the place of the accounts."""
+        """The image's jaas.conf, except for the path of the accounts."""
         text = (IMAGE / "jaas.conf").read_text().replace("/opt/connect/logins.properties", str(self.logins))
         path = self.home / "jaas.conf"
         path.write_text(text)
@@ -77,11 +77,11 @@ class Worker:
 
 
 def compile_java(source: Path, into: Path, jars: Path = CONNECT_JARS, also: Iterable[Path] = ()) -> None:
-    """Compile a source folder, `java/` and `resources/`, into a folder of classes that Connect takes for a plugin.
+    """Compile a source folder, `java/` and `resources/`, into a folder of classes that Connect loads as a plugin.
 
     `also` names folders of classes that it needs besides the jars.
 
-    Raises Problem where there is no compiler: a JRE has none.
+    Raises Problem if there is no compiler: a JRE has none.
     """
     compiler = [java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
     shutil.rmtree(into, ignore_errors=True)

@@ -123,7 +123,7 @@ def _require_views() -> None:
 
 
 def _require_answers(url: str, password: str) -> None:
-    """Query each dataset as a board does: a Superset that is up may still not reach the warehouse."""
+    """Query each dataset as a board does: even if Superset is up, it may not reach the warehouse."""
     login = {"username": ACCOUNT, "password": password, "provider": "db"}
     token = _answer("its login", "POST", f"{url}/api/v1/security/login", login)["access_token"]
     count = {"expressionType": "SQL", "sqlExpression": "COUNT(*)", "label": "rows"}
@@ -150,12 +150,12 @@ def _answer(what: str, method: str, url: str, body: Mapping | None = None, token
 
 
 def load_command() -> list[str]:
-    """What brings the boards into Superset; nothing secret is in it."""
+    """The command that loads the boards into Superset; it contains no secrets."""
     return [str(SUPERSET / "venv" / "bin" / "python"), str(FOLDER / "load.py")]
 
 
 def serve_command(port: int) -> list[str]:
-    """The server: one process with threads is enough for a laptop, and takes half a gigabyte; nothing secret is in it."""
+    """The command of the server, without secrets. One process with threads is enough for a laptop, and takes half a gigabyte."""
     options = ["--workers", "1", "--worker-class", "gthread", "--threads", "8", "--timeout", "120"]
     # Not the script beside it, which names the folder that it was installed in: a checkout may be moved.
     gunicorn = [str(SUPERSET / "venv" / "bin" / "python"), "-m", "gunicorn"]

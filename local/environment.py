@@ -1,7 +1,7 @@
 """The environment of the local stack: `.local/env` for a shell or `astro dev start --standalone`, and Airflow's own.
 
 `.local/env` is made at first start with fresh passwords and kept. Connections in the user's environment take precedence:
-with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, where the schema's owner is another account) no warehouse is
+with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, if the schema's owner is another account) no warehouse is
 started; the same for LAKE_READER and _WRITER (and _ADMIN) with Cassandra, and for KAFKA_DEFAULT with Kafka. Without an
 ingest mode (MINUTEMARK_INGEST set, and empty) no Kafka is started either.
 """
@@ -45,7 +45,7 @@ _OF_THE_TERMINAL = re.compile(
     r"|(_|COLUMNS|DETACH|DISPLAY|EDITOR|EVENTS|LINES|LS_COLORS|MAIL|MFLAGS|OLDPWD|PAGER|PROMPT_COMMAND|PS1|PWD|SHLVL|STY"
     r"|VISUAL|WINDOWID)$"
 )
-# What decides how the stack works: only these restart a program. Terminals differ in too many other variables to list.
+# Only changes of these restart a program. Terminals differ in too many other variables to list.
 _COMPARED = re.compile(
     r"(AIRFLOW|AWS_|AZURE_|BIGQUERY_|FLASK|GOOGLE_|JAVA_|LC_|MINUTEMARK_|OPENLINEAGE|OTEL_|PYSPARK|REQUESTS_CA|SPARK|SSL_|SUPERSET)"
     r"|(HOME|LANG|TMPDIR|TZ|.*_PROXY|.*_proxy)$"
@@ -119,7 +119,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
 
 
 def _lakehouse(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Place and catalog of the lakehouse, if it is on: a folder and a database of this machine, or the user's own."""
+    """Location and catalog of the lakehouse, if it is on: a folder and a database on this machine, or the user's own."""
     place = _declared(environ).get(lakehouse.SETTING)
     if not place:
         return {}
@@ -129,12 +129,14 @@ def _lakehouse(ports: Mapping[str, int], passwords: Mapping[str, str], environ: 
     try:
         lakehouse.location(chosen)
     except lakehouse.LakehouseError as error:
-        raise Problem("Lakehouse", str(error), "Correct it, or write `local` for a folder of this project.") from error
+        raise Problem(
+            "Lakehouse", str(error), "Correct it, or set it to `local` for a folder of this project."
+        ) from error
     return {**chosen, **(external or connections.lakehouse(passwords, ports["POSTGRES_PORT"]))}
 
 
 def _bigquery(ports: Mapping[str, int], known: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """The dataset of the lakehouse's counts, if it is set: in an emulator of this machine, or the user's own."""
+    """The dataset of the lakehouse's counts, if it is set: in an emulator on this machine, or the user's own."""
     declared = _declared(environ)
     if not declared.get(bigquery.SETTING):
         return {}
@@ -146,7 +148,7 @@ def _bigquery(ports: Mapping[str, int], known: Mapping[str, str], environ: Mappi
     try:
         return {bigquery.SETTING: bigquery.dataset(declared)}
     except bigquery.BigQueryError as error:
-        raise Problem("BigQuery", str(error), "Correct it, or write `local` for an emulator.") from error
+        raise Problem("BigQuery", str(error), "Correct it, or set it to `local` for an emulator.") from error
 
 
 def _declared(environ: Mapping[str, str]) -> dict[str, str]:
@@ -160,7 +162,7 @@ def emulator(ports: Mapping[str, int], token: str) -> bigquery_emulator.Emulator
 
 
 def _metadata(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Where `astro dev start --standalone` keeps Airflow's metadata: on SQLite it meets locked databases."""
+    """Where `astro dev start --standalone` keeps Airflow's metadata. SQLite would fail with locked databases."""
     if _is_set_by_user(environ, postgres.SETTING):
         return {}
     return postgres.settings(ports["POSTGRES_PORT"], passwords["metadata_airflow"], postgres.STANDALONE)
@@ -242,8 +244,8 @@ def of_airflow(
     url = f"http://127.0.0.1:{ports['AIRFLOW_PORT']}"
     tuning = {name: value for name, value in read(ROOT / ".env").items() if not name.startswith("AIRFLOW_CONN_")}
     # Our connections come from `environment` alone: one that the user sourced earlier may be out of date.
-    ours = set(map(connections.variable, IDS))
-    kept = {name: value for name, value in inherited(environ).items() if name not in ours}
+    own_variables = set(map(connections.variable, IDS))
+    kept = {name: value for name, value in inherited(environ).items() if name not in own_variables}
     return {
         **tuning,
         **kept,

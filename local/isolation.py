@@ -50,6 +50,6 @@ def isolate(folder: Path) -> Path:
 
 
 def _forget_local() -> None:
-    """Import it again when it is next used: its modules read the environment, and know where the project is."""
+    """Have `local` imported again: its modules have read the environment and the project's folder."""
     for module in [name for name in sys.modules if name.partition(".")[0] == "local"]:
         del sys.modules[module]

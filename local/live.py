@@ -21,7 +21,7 @@ _STATE_STYLES = {"fresh": "green", "silent": "", "new": ""}
 
 
 def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
-    """What is shown for these batches; pure, for the tests."""
+    """The table for these batches; a pure function, so that tests can call it."""
     shown = Table(
         title="Minutemark: last runs, with seconds from tick to merge",
         title_justify="left",
@@ -59,7 +59,7 @@ def _freshness(entry: dict) -> Text:
 
 
 def seconds_to_merged(batch: dict) -> str:
-    """From the tick that a run was due at (a manual run: from when it looked) to its merge."""
+    """Seconds from the tick of a run, or from when it opened its batch if it has none, to its merge."""
     if not batch["merged_at"]:
         return "…" if batch["state"] == "open" else "–"
     return f"{(batch['merged_at'] - (batch['tick'] or batch['opened_at'])).total_seconds():.1f}"

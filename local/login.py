@@ -24,7 +24,7 @@ def is_required(environ: Mapping[str, str]) -> bool:
     """Whether users log in. Raises Problem for another value of MINUTEMARK_LOGIN."""
     mode = environ.get(SETTING) or _PASSWORD
     if mode not in (_PASSWORD, _NONE):
-        raise Problem("Login", f"{SETTING}={mode} is not a mode", f"Use {_PASSWORD} or {_NONE}, or unset it.")
+        raise Problem("Login", f"{SETTING}={mode} is not a login mode", f"Use {_PASSWORD} or {_NONE}, or unset it.")
     return mode == _PASSWORD
 
 
@@ -46,7 +46,7 @@ def make_passwords(airflow: Mapping[str, str]) -> None:
 
 
 def credentials() -> dict[str, str]:
-    """What to log in with as the administrator. Airflow without a login takes any."""
+    """The administrator's credentials. Airflow without a login accepts any."""
     return {"username": ADMIN, "password": _known().get(ADMIN, "")}
 
 

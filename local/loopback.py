@@ -1,4 +1,4 @@
-"""JSON over HTTP with what this machine serves itself: Airflow, Superset."""
+"""JSON over HTTP with servers on this machine: Airflow, Superset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 def json_request(
     method: str, url: str, body: Mapping | None = None, token: str | None = None
 ) -> urllib.request.Request:
-    """A request that sends and takes JSON, as the token's user."""
+    """A request that sends and accepts JSON, as the token's user."""
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"

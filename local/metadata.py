@@ -16,8 +16,8 @@ from local.layout import AIRFLOW_HOME, DATA, VENV
 KEPT = timedelta(days=7)
 EVERY = timedelta(days=1)
 _PAUSE_SECONDS = 600
-# What grows with runs; `airflow db clean` adds what hangs on these, such as task instances and XComs. Not `dag` and
-# `dag_version`: a file that was away for a week must find its DAG as it was, paused or not.
+# Tables that grow with runs; `airflow db clean` adds those that depend on them, such as task instances and XComs. Not `dag`
+# and `dag_version`: if a file is missing for a week, its DAG must come back as it was, paused or not.
 TABLES = ("dag_run", "task_instance", "task_reschedule", "trigger", "callback", "job", "log", "import_error")
 
 _CLEANED = DATA / "postgres" / "cleaned"  # beside the database that it describes
@@ -27,7 +27,7 @@ def clean_command(now: datetime) -> list[str]:
     """`airflow db clean` of what is older than KEPT; the newest scheduled run of each DAG stays by its own rule."""
     return [
         *("nice", "-n", "10", str(VENV / "bin" / "airflow"), "db", "clean", "--yes"),
-        # Without it every clean-up would leave tables of what it removed.
+        # Without it, every clean-up would leave archive tables of the rows that it removed.
         "--skip-archive",
         *("--clean-before-timestamp", (now - KEPT).isoformat(timespec="seconds")),
         *("--tables", ",".join(TABLES)),
@@ -53,7 +53,7 @@ def remove_old_logs(folder: Path, now: datetime) -> int:
 
 
 def is_due(mark: Path, now: datetime) -> bool:
-    """Whether the last clean-up is a day ago. A database that was never cleaned counts as new: it is left alone for a day."""
+    """Whether the last clean-up was a day ago. A database that was never cleaned counts as new, and is cleaned a day later."""
     if not mark.exists():
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()

@@ -21,7 +21,7 @@ _SQL_WORDS = Path(__file__).with_name("sql_words.txt")
 _SOURCES = (".py", ".cql", ".sql")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
-# What is called after a pipeline, and how long that may be.
+# What is named after a pipeline, and the longest name it can have.
 _LIMITS = (
     ("column pipeline of etl.pipelines", "{}", 48),
     ("a database of MySQL", "{}", 64),
@@ -47,16 +47,16 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
     """Write the new pipeline's files below `root`; returns them, relative to it. Raises Problem, and nothing is written."""
     _check(name)
     files = _files(name)
-    there = [path for path in (Path("include/sql", name), *files) if (root / path).exists()]
-    if there:
-        problem = f"{', '.join(map(str, there))} {'already exists' if len(there) == 1 else 'already exist'}"
+    existing = [path for path in (Path("include/sql", name), *files) if (root / path).exists()]
+    if existing:
+        problem = f"{', '.join(map(str, existing))} {'already exists' if len(existing) == 1 else 'already exist'}"
         raise _refused(name, problem, "Choose another NAME, or move these files away. Nothing is overwritten.")
     _write(root, files)
     return list(files)
 
 
 def next_steps(name: str, files: list[Path]) -> str:
-    """The next steps of its author."""
+    """The next steps for its author."""
     listed = "\n".join(f"  {path}" for path in sorted(files))
     return f"""Created the pipeline {name}. It counts and sums sales and refunds per hour of event_time:
 {listed}
@@ -80,7 +80,7 @@ def _check(name: str) -> None:
         raise _refused(name, "this is not a valid name for a database, a module and a DAG", what)
     if not SHORTEST <= len(name) <= LONGEST:
         tight = ", ".join(
-            f"{what} ({form.format('NAME')}) takes {most}"
+            f"{what} ({form.format('NAME')}) allows {most}"
             for what, form, most in _LIMITS
             if len(form.format(name)) > most
         )
@@ -107,7 +107,7 @@ def _refused(name: str, found: str, remedy: str) -> Problem:
 
 @functools.cache
 def sql_words() -> frozenset[str]:
-    """What MySQL or MariaDB reserves, in lower case."""
+    """The reserved words of MySQL and MariaDB, in lower case."""
     lines = _SQL_WORDS.read_text("utf-8").splitlines()
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 

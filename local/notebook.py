@@ -45,7 +45,7 @@ def runtime() -> Path:
 
 
 def command(port: int) -> list[str]:
-    """What starts it; nothing in it is secret."""
+    """The command that starts it; it contains no secrets."""
     options = [f"--config={FOLDER / 'jupyter_server_config.py'}", f"--ServerApp.port={port}"]
     return [str(JUPYTER / "venv" / "bin" / "jupyter-lab"), *options]
 
@@ -60,7 +60,7 @@ def environment_of_jupyter(known: Mapping[str, str], environ: Mapping[str, str] 
         **({"JAVA_HOME": known["JAVA_HOME"]} if "JAVA_HOME" in known else {}),
         "MINUTEMARK_SPARK_JARS": known.get("MINUTEMARK_SPARK_JARS", str(SPARK_JARS)),
         "PYTHONPATH": str(ROOT),
-        # Nothing of the user's own Jupyter: its settings could open this one to others.
+        # Not the settings of the user's own Jupyter: they could open this one to others.
         "JUPYTER_CONFIG_DIR": str(HOME / "config"),
         "JUPYTER_DATA_DIR": str(HOME / "share"),
         "JUPYTER_RUNTIME_DIR": str(runtime()),

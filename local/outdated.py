@@ -1,7 +1,8 @@
 """`make outdated`: which pinned packages, locks and jars are outdated. It changes nothing.
 
-uv and Maven look the versions up, each where it is configured to download from. Of jars, servers among them, only versions
-of the same major version are listed. Images are not: their tags are in Dockerfile and docker-compose.override.yml.
+uv and Maven look the versions up in the repositories that they are configured for. For jars, which include servers, only
+versions of the same major version are listed. Images are not checked: their tags are in Dockerfile and
+docker-compose.override.yml.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def _output(command: list[str], what: str, given: str | None = None) -> str:
     done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True)
     if done.returncode:
         output = (done.stderr or done.stdout).strip()[-1500:]
-        raise Problem(what, f"`{' '.join(command)}` failed:\n{output}", "If the network failed, run: make outdated")
+        raise Problem(
+            what, f"`{' '.join(command)}` failed:\n{output}", "If the network failed, run `make outdated` again."
+        )
     return done.stdout
 
 

@@ -15,7 +15,7 @@ DEFAULTS = {
     "CASSANDRA_PORT": 9042,
     "CASSANDRA_STORAGE_PORT": 7000,
     "MARIADB_PORT": 3306,
-    # Not 5432: a PostgreSQL of the machine's own is often there, and nobody has to type this one.
+    # Not 5432: the machine's own PostgreSQL often uses it, and nobody has to type this one.
     "POSTGRES_PORT": 15432,
     "KAFKA_PORT": 9092,
     "KAFKA_CONTROLLER_PORT": 9093,
@@ -67,7 +67,7 @@ def require_free(ports: Mapping[str, int], names: Iterable[str]) -> None:
             raise Problem(
                 f"Port {ports[name]} ({name})",
                 f"taken{_by_whom(ports[name])}",
-                f"End that program, or choose another port: make run {name}={free_port()}",
+                f"Stop that program, or choose another port: make run {name}={free_port()}",
             )
 
 

@@ -1,6 +1,6 @@
 """`make run` and `make services`: everything from an installed project to its first merged minute.
 
-Slow steps run in parallel: Cassandra starts while Airflow's database is made, Airflow while the schema is applied.
+Slow steps run in parallel: Cassandra starts while Airflow's database is created, and Airflow while the schema is applied.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Stack:
         for name in sorted(self._stores(), key=lambda name: name == CASSANDRA):  # the slowest one last
             server, seconds = self._server(name), 600 if name == CASSANDRA else 180
             with step(f"start {server.name}"):
-                server.wait_until_ready(seconds=seconds, alive=coming(name), log=log_of(name))
+                server.wait_until_ready(seconds=seconds, alive=is_up_or_starting(name), log=log_of(name))
 
     def apply_schema(self) -> None:
         """What the set-up DAG does elsewhere."""
@@ -122,7 +122,7 @@ class Stack:
                 raise Problem("Schema of lake and warehouse", problem, remedy) from error
 
     def start_airflow(self) -> None:
-        """Make Airflow's database and start what needs no store."""
+        """Create Airflow's database and start the programs that need no store."""
         self._require_ports({"api-server": ("AIRFLOW_PORT",)})
         AIRFLOW_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
         login.make_passwords(self.env)
@@ -137,7 +137,7 @@ class Stack:
         return "Log in as {username}, password {password}.".format(**login.credentials())
 
     def start_scheduling(self) -> None:
-        """Start what runs tasks, when the stores are ready for them; return when all of Airflow is healthy."""
+        """Start the programs that run tasks, once the stores are ready; return when all of Airflow is healthy."""
         supervisor.start(*self.late)
         with step("start Airflow"):
             waiting.until(
@@ -145,7 +145,7 @@ class Stack:
                 what=f"Airflow on {self.airflow.url}",
                 seconds=600,
                 errors=(OSError, ValueError, _NotYet),
-                alive=lambda: all(coming(name)() for name in self.airflow_programs),
+                alive=lambda: all(is_up_or_starting(name)() for name in self.airflow_programs),
                 log=str(LOGS),
             )
 
@@ -159,7 +159,7 @@ class Stack:
                 server.prepare()
             supervisor.start(POSTGRES)
         with step(f"start {server.name}"):
-            server.wait_until_ready(alive=coming(POSTGRES), log=log_of(POSTGRES))
+            server.wait_until_ready(alive=is_up_or_starting(POSTGRES), log=log_of(POSTGRES))
 
     def _migrate(self) -> None:
         """Create Airflow's database, or upgrade it if another version made it."""
@@ -252,7 +252,7 @@ class Stack:
         return dags
 
     def _unpause(self, paused: Mapping[str, bool]) -> list[str]:
-        """Each DAG once in the life of this folder: one that is paused later stays paused after the next start."""
+        """Unpause each DAG once in the life of this folder: a DAG that is paused later stays paused after the next start."""
         done = set(_UNPAUSED.read_text().split()) if _UNPAUSED.exists() else set()
         new = [dag_id for dag_id, is_paused in paused.items() if is_paused and dag_id not in done]
         for dag_id in new:
@@ -358,7 +358,7 @@ class _NotYet(Exception):
     """Something is not ready yet."""
 
 
-def coming(name: str):
+def is_up_or_starting(name: str):
     return lambda: supervisor.state_of(name) in supervisor.COMING
 
 
@@ -431,7 +431,7 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
             say("   ✓ first run: the lake has not changed since the last merge")
             return True
         for name in stack.airflow_programs:
-            supervisor.require_coming(name)
+            supervisor.require_up_or_starting(name)
         time.sleep(0.5)
     return False
 

@@ -249,8 +249,8 @@ def state_of(name: str) -> str:
     return next((process["statename"] for process in processes() if process["name"] == name), "UNKNOWN")
 
 
-def require_coming(name: str) -> None:
-    """Raise Problem when a program ended or was given up instead of coming up."""
+def require_up_or_starting(name: str) -> None:
+    """Raise Problem if a program has ended, or supervisord has given up starting it."""
     state = state_of(name)
     if state not in COMING:
         raise Problem(
@@ -390,7 +390,7 @@ def _escaped(value: object) -> str:
 
 
 def _call() -> Any:
-    """A proxy of supervisord, whose answers are as its documentation says."""
+    """A proxy of supervisord's XML-RPC interface."""
     from supervisor.xmlrpc import SupervisorTransport
 
     return xmlrpc.client.ServerProxy("http://127.0.0.1", SupervisorTransport("", "", f"unix://{socket()}"))

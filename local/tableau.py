@@ -39,7 +39,7 @@ def install() -> None:
 
 
 def command(arguments: list[str]) -> list[str]:
-    """What writes the file; nothing secret is in it."""
+    """The command that writes the file; it contains no secrets."""
     return [str(TABLEAU / "venv" / "bin" / "python"), "-m", "include.bi.tableau_extract", *arguments]
 
 

@@ -40,7 +40,7 @@ CHANGES = ("POST", "PATCH", "PUT", "DELETE")
 
 
 def hosts() -> list[str]:
-    """Patterns of the hosts that this server answers for."""
+    """Patterns of the hosts whose requests this server accepts."""
     configured = (
         conf.get("api", "base_url", fallback=""),
         conf.get("core", "execution_api_server_url", fallback="") or "",
@@ -79,8 +79,8 @@ class KnownHosts:
             return await self._app(scope, receive, send_framed)
         from starlette.responses import JSONResponse
 
-        problem = f"The request is for host {', '.join(headers) or 'none'}, which this server does not answer for. "
-        remedy = f"Open Airflow as {self._hosts[0]} or {self._hosts[-1]}, or add the host to {HOSTS} of the API server."
+        problem = f"This server does not accept requests for host {', '.join(headers) or 'none'}. "
+        remedy = f"Open Airflow at {self._hosts[0]} or {self._hosts[-1]}, or add the host to {HOSTS} of the API server."
         return await JSONResponse({"detail": problem + remedy}, status_code=421)(scope, receive, send_framed)
 
 
@@ -107,7 +107,7 @@ class OperationsPermissions:
 
 
 class Route(NamedTuple):
-    """The route of Airflow that answers a request: its method, its path with place holders, and their values."""
+    """The Airflow route of a request: its method, its path with placeholders, and their values."""
 
     method: str
     path: str
@@ -115,7 +115,7 @@ class Route(NamedTuple):
 
 
 def route_of(scope: MutableMapping) -> Route | None:
-    """The route that Airflow's own router chooses: no spelling of a path is read in two ways. None if no route fits."""
+    """The route that Airflow's own router chooses, so that both read a path in the same way. None if no route matches."""
     from starlette.routing import Match
 
     for route in scope["app"].routes:
@@ -146,7 +146,7 @@ async def _user(request) -> Any:
 
 
 def _refusal(route: Route, body: bytes, user: Any) -> str | None:
-    """Why this user may not do this, or None."""
+    """The message that refuses the user's request, or None."""
     from plugins.permissions import DagAccessEntity, has_permission
 
     for operation in operations(route, body):
@@ -165,7 +165,7 @@ def _refusal(route: Route, body: bytes, user: Any) -> str | None:
 
 
 class Forms(NamedTuple):
-    """Dag ids of the operations with a form, by what a run of them needs."""
+    """DAG ids of the operations with a form, grouped by what their runs require."""
 
     dag_ids: frozenset[str]
     read_only: frozenset[str]  # permission to see the runs of the pipeline is enough
@@ -176,7 +176,7 @@ class Forms(NamedTuple):
 
 @functools.cache
 def forms() -> Forms:
-    """From the table of commands. It needs the declared pipelines, and an error in one must not unload these checks."""
+    """Read on first use: the table of commands needs all declarations, and an error in one must not unload these checks."""
     from include import commands
 
     by_dag = {command.dag: command for command in commands.COMMANDS if command.dag}
@@ -209,7 +209,7 @@ class Operation(NamedTuple):
 
     dag_id: str
     conf: Mapping  # empty: any
-    owner: str | None = ""  # who triggered it; None: the request does
+    owner: str | None = ""  # the user who triggered it; None if this request does
 
 
 def operations(route: Route, body: bytes) -> Iterator[Operation]:
@@ -231,7 +231,7 @@ def operations(route: Route, body: bytes) -> Iterator[Operation]:
             run_id = route.values.get("dag_run_id") or (isinstance(message, dict) and message.get("dag_run_id"))
             of_one_run = isinstance(run_id, str) and not _goes_beyond_one_run(message)
             yield _known_run(dag_id, run_id) if of_one_run else Operation(dag_id, {})
-    if not is_trigger:  # Airflow takes the names in the body before that of the path
+    if not is_trigger:  # in Airflow, names in the body take precedence over the path
         yield from (Operation(named, {}) for named in sorted(forms().dag_ids.intersection(_texts(message)) - {dag_id}))
 
 

@@ -2,8 +2,8 @@
 if it declares `batch_events`, one for each merged batch.
 
 Airflow records the event of a task and its success in one transaction. So a task first records in the warehouse which
-hours it offers, and the next one checks in Airflow whether they were recorded. One task at a time does this: those of
-`<pipeline>_minute`, whose runs follow one another. Runs of a backfill are parallel to them, and announce no hours.
+hours it offers, and the next one checks in Airflow whether they were recorded. Only tasks of `<pipeline>_minute` do this,
+one at a time, because its runs follow one another. Runs of a backfill are parallel to these, and announce no hours.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Announces:
     declared: tuple[Any, ...] = ()  # the outlets of the DAG file, once a worker runs the task
 
     def prepare_for_execution(self) -> Any:
-        task = super().prepare_for_execution()  # ty: ignore[missing-attribute]  # the operator's, which comes next in the order
+        task = super().prepare_for_execution()  # ty: ignore[missing-attribute]  # the operator's, next in the MRO
         task.declared, task.outlets = tuple(task.outlets), []
         return task
 
@@ -83,7 +83,7 @@ class Announces:
         return due
 
     def _check_merges(self, conn, pipeline: Pipeline) -> None:
-        """Run the gate after each merge whose own run ended before it: without it, its hours are not complete."""
+        """Run check_warehouse for merges whose own run ended before it: until it passes, their hours are not complete."""
         from include.warehouse import gates, hours
 
         for batch_id in hours.unchecked(conn, pipeline):
@@ -115,7 +115,7 @@ def _recorded(asset: Asset, since: datetime) -> set[tuple[datetime, int]]:
 
 
 def _events(asset: Asset, since: datetime) -> Sequence[AssetEventResult]:
-    """What Airflow has recorded of the asset since then, UTC."""
+    """The asset's events that Airflow has recorded since then (UTC)."""
     from airflow.sdk.execution_time.context import InletEventsAccessors
 
     return InletEventsAccessors([asset])[asset].after(since.replace(tzinfo=UTC) - MOST_CLOCK_DIFFERENCE)  # ty: ignore[invalid-argument-type]

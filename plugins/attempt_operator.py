@@ -1,4 +1,4 @@
-"""What operators share that run a prepared submission: the project's hook, which a kill of the task ends."""
+"""The base of operators that run a prepared submission: they use the project's hook, and end it when the task is killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AttemptOperator(ReportsLineage, SparkSubmitOperator):
-    """An operator whose execute() sets `name`, `application`, `spark` and `submission`, and then calls this one's."""
+    """Subclasses set `name`, `application`, `spark` and `submission` in execute(), and then call super().execute()."""
 
     spark: Endpoint
     submission: Submission

@@ -10,14 +10,14 @@ from include.connections import WAREHOUSE_ETL
 def batch_id_of(rendered: str, pipeline: str) -> int:
     """The id that wait_for_changes returned, of a batch of this pipeline.
 
-    Any other id fails the task at once, because a retry would find the same one. Permissions belong to a DAG: users who
-    may change the XComs of one pipeline must not publish batches of another.
+    Any other id fails the task at once, because a retry would find the same one. Permissions belong to a DAG: users with
+    permission to change the XComs of one pipeline must not publish batches of another.
     """
     from include.warehouse import batches
     from include.warehouse.errors import BatchRefused
     from include.warehouse.session import warehouse
 
-    if not rendered.isdecimal():  # "None" where the sensor was marked as success, so that it returned nothing
+    if not rendered.isdecimal():  # "None" if the sensor was marked as success and so returned nothing
         raise AirflowFailException("This run opened no batch: clear wait_for_changes.")
     batch_id = int(rendered)
     try:

@@ -44,10 +44,10 @@ class Opened:
 
 
 class WaitForChanges(Announces, BaseSensorOperator):
-    """Opens the batch of this run and hands on its id; skips the run when nothing changes within `patience`.
+    """Opens the batch of this run and returns its id; skips the run when nothing changes within `patience`.
 
-    A `minute` DAG takes what has changed; a `reconcile` DAG what differs from the ledger; a backfill run, or a manual
-    run with `from` and `to`, exactly its minutes. Only scheduled runs of a `minute` DAG wait: a run that a user
+    A `minute` DAG takes changed minutes, a `reconcile` DAG those that differ from the ledger. A backfill run, or a manual
+    run with `from` and `to`, takes exactly its minutes. Only scheduled runs of a `minute` DAG wait: a run that a user
     triggers is skipped at once if there is nothing to do.
 
     A continuous run waits longer. If nothing has changed since the last read, it also waits until the minutes that were
@@ -62,7 +62,7 @@ class WaitForChanges(Announces, BaseSensorOperator):
         self.patience = continuous_wait(pipelines.get(pipeline)) if continuous else PATIENCE
 
     def execute(self, context: Context) -> int:
-        # From the tick, not from now: a run that began late must not make the next one late as well.
+        # From the tick, not from now: a run that started late must not delay the next one as well.
         return self._open_or_wait(context, context["dag_run"].run_after + self.patience)
 
     def execute_complete(self, context: Context, event: dict[str, str]) -> int:
@@ -175,7 +175,7 @@ class LakeChangeTrigger(BaseTrigger):
                     yield TriggerEvent({"deadline": self.deadline})
                     return
                 await asyncio.sleep(POLL_SECONDS)
-        except Exception as error:  # whatever it is, it belongs in the task's log and not only in the triggerer's
+        except Exception as error:  # any error belongs in the task's log, not only in the triggerer's
             self.log.exception("The lake could not be polled for changes.")
             yield TriggerEvent({"error": f"{type(error).__name__}: {error}"})
             return

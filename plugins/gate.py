@@ -1,4 +1,4 @@
-"""A data-quality gate between two steps of the chain: every check of it runs, every result is stored and shown."""
+"""A data-quality gate between two steps of the chain: all its checks run, and every result is stored and logged."""
 
 from __future__ import annotations
 

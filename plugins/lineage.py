@@ -14,7 +14,7 @@ from include.lakehouse.hour_file import folder_of
 from include.lakehouse.settings import location
 from include.pipelines import Pipeline
 
-CASSANDRA_PORT, MYSQL_PORT, KAFKA_PORT = 9042, 3306, 9092  # where a connection names none
+CASSANDRA_PORT, MYSQL_PORT, KAFKA_PORT = 9042, 3306, 9092  # if a connection names none
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def of_transform(pipeline: Pipeline, lake: Endpoint, warehouse: Endpoint) -> Lin
 
 
 def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -> Lineage:
-    """Staging tables to contributions, and contributions and dimensions to facts; `rows` are those that it inserted, by table.
+    """Staging tables to contributions, and contributions and dimensions to facts; `rows`: inserted rows by table.
 
     Contributions are read too: a fact is the sum of those of all minutes.
     """

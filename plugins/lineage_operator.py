@@ -27,7 +27,7 @@ def hidden_while_idle() -> Iterator[None]:
     helpers = "airflow.providers.openlineage.utils.spark"
     hidden = is_disabled() and helpers not in sys.modules
     if hidden:
-        sys.modules[helpers] = None  # so that importing it is an ImportError  # ty: ignore[invalid-assignment]
+        sys.modules[helpers] = None  # importing it then raises ImportError  # ty: ignore[invalid-assignment]
     try:
         yield
     finally:

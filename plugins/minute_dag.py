@@ -41,9 +41,9 @@ TASK_DEFAULTS = {"retries": 2, "retry_delay": timedelta(seconds=10), "weight_rul
 
 
 def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: int, continuous: bool = False) -> DAG:
-    """The DAG `<pipeline>_<kind>`; among live runs the higher priority takes the pools first.
+    """The DAG `<pipeline>_<kind>`; among live runs, the one with the higher priority gets pool slots first.
 
-    If runs are `continuous`, the sensor waits longer, and `schedule` makes the next run begin as the last one ends.
+    If runs are `continuous`, the sensor waits longer, and `schedule` starts the next run when the last one ends.
     """
     complete_hours = [hours_asset(pipeline.name)] if kind == "minute" else []
     merged_batches = [batches_asset(pipeline.name)] if pipeline.batch_events else []
@@ -114,7 +114,7 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
         False,
         type="boolean",
         title="allow_shrink",
-        description="Publish a minute although the lake now has fewer rows of it than an earlier run read. Off: hold it.",
+        description="Publish a minute even if the lake now has fewer rows of it than an earlier run read. Off: hold it.",
     )
     options = {
         name: Param(

@@ -7,12 +7,13 @@ import importlib
 from airflow.plugins_manager import AirflowPlugin
 
 from plugins.access import KnownHosts, OperationsPermissions
+from plugins.preload import Preload
 from plugins.priority import LiveBeforeBackfill
 from plugins.timetable import ContinuousWithBackfills
 
 
 class LazyApp:
-    """The ASGI app `module:name`, imported at its first request: every process loads plugins, the API server alone serves."""
+    """The ASGI app `module:name`, imported at its first request: every process loads plugins, only the API server serves."""
 
     def __init__(self, where: str) -> None:
         self._module, self._name = where.split(":")
@@ -28,6 +29,7 @@ class MinutemarkPlugin(AirflowPlugin):
     name = "minutemark"
     priority_weight_strategies = [LiveBeforeBackfill]
     timetables = [ContinuousWithBackfills]
+    listeners = [Preload()]
     fastapi_apps = [{"name": "Pipelines", "app": LazyApp("plugins.pipelines_page:app"), "url_prefix": "/minutemark"}]
     # The last is the outermost.
     fastapi_root_middlewares = [

@@ -30,7 +30,7 @@ class ChannelUnusable(RuntimeError):
 
 
 class Notify(BaseNotifier):
-    """Sends one notice. `reached` says whether a channel took it; if no channel is defined, the log is enough."""
+    """Sends one notice. `reached` is true if a channel accepted it, or if no channel is defined: then the log is enough."""
 
     def __init__(self, notice: Notice) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Notify(BaseNotifier):
 class NotifyFailedRun(BaseNotifier):
     """For on_failure_callback of a DAG: notifies of the failed run.
 
-    Of consecutive failed runs, the first and then the first of each hour are sent. The others are only logged.
+    Of consecutive failed runs, it sends the first, and then the first of each hour. It only logs the others.
     """
 
     def notify(self, context: Context) -> None:
@@ -71,7 +71,7 @@ def failed_run(context: Context) -> Notice:
         problem="failed",
         state=STARTED,
         found=f"Run {context['run_id']} failed{which}{reason}.",
-        remedy="Open the log of the failed step: it says where it failed, why, and what to do. Then clear the step, or leave "
+        remedy="Open the log of the failed task: it says where it failed, why, and what to do. Then clear the task, or leave "
         "it to the next run.",
         link=task.log_url if task else None,
     )
@@ -97,7 +97,7 @@ def has_failed(run) -> bool:
 
 
 def _notify(notice: Notice, log) -> bool:
-    """Notify every defined channel; True if one of them took it, or if there is only the log."""
+    """Notify every defined channel; True if one of them accepted it, or if none is defined."""
     notice = _without_secrets(notice)
     log.warning("%s", notice.text)
     sent: list[str] = []
@@ -128,7 +128,7 @@ def _start(target: Endpoint, notice: Notice, sent: list[str], failed: dict[str, 
 
 
 def _targets(failed: dict[str, str]) -> list[Endpoint]:
-    """The channels that are defined. An unreadable one is not taken for a missing one."""
+    """The channels that are defined. A connection that cannot be read is a failure, not a missing channel."""
     targets = []
     for conn_id in CHANNELS:
         try:

@@ -1,4 +1,4 @@
-"""Which DAGs a parse needs: the DAG processor all of them, a task only its own.
+"""The pipelines whose DAGs a parse needs: for the DAG processor all of them, for a task only its own.
 
 Every start of a task parses the file of its DAG. If that made the DAGs of all pipelines, the cost of a minute would grow
 with the square of their number.

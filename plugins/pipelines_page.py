@@ -68,7 +68,7 @@ async def with_headers(request: Request, call_next: Callable) -> Response:
 
 
 def refusal(status: int) -> Callable[[Request, Exception], Json]:
-    """What went wrong and what to do, from the error's message."""
+    """A handler that responds with the error's message, which says what went wrong and what to do."""
     return lambda request, error: Json({"detail": str(error.args[0])}, status_code=status)
 
 
@@ -77,7 +77,7 @@ for kind, status in REFUSED.items():
 
 
 def from_this_page(request: Request) -> None:
-    """Refuse a change that another site makes the user's browser request: a cookie alone does not show intent."""
+    """Refuse a change that the user's browser requests for another site: a cookie alone does not show intent."""
     headers = request.headers
     is_json = headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
     if not is_json or CALLER not in headers:
@@ -225,7 +225,7 @@ class Acceptance(BaseModel):
     "/api/pipelines/{pipeline}/accept",
     dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_accept"))],
 )
-def accept(pipeline: Annotated[Pipeline, Depends(editable_pipeline)], wanted: Acceptance, user: GetUserDep) -> Json:
-    who = {"user": user.get_name(), "why": wanted.why}
-    done = accept_drift(pipeline.name, wanted.field, wanted.kind, drift_id=wanted.drift_id, **who)
+def accept(pipeline: Annotated[Pipeline, Depends(editable_pipeline)], body: Acceptance, user: GetUserDep) -> Json:
+    record = {"user": user.get_name(), "why": body.why}
+    done = accept_drift(pipeline.name, body.field, body.kind, drift_id=body.drift_id, **record)
     return Json({"message": str(done), "minutes": done.minutes})

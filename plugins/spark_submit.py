@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from include.spark.submission import Submission
 
 
-# By which Airflow makes only the DAG of the running task: nothing for a driver that outlives the task.
-_OF_THE_TASK = ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_TASK_ID")
+# These make Airflow parse only the DAG of the running task. A driver that outlives the task must not inherit them.
+_TASK_VARIABLES = ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_TASK_ID")
 
 
 class AttemptHook(SparkSubmitHook):
     """Submits one attempt, to the warm driver of the submission's `driver_key` if it has one.
 
-    After a failure, `reason` is what the driver logged about it, and `is_final` says that a retry fails the same way.
+    After a failure, `reason` is what the driver logged about it, and `is_final` whether a retry would fail the same way.
     """
 
     def __init__(self, submission: Submission, spark: Endpoint, *, name: str, conf: dict[str, Any] | None) -> None:
@@ -57,7 +57,7 @@ class AttemptHook(SparkSubmitHook):
                 kwargs["preexec_fn"] = end_with_parent
             super().submit(application, env=environment, **kwargs)
             return
-        for name in _OF_THE_TASK:
+        for name in _TASK_VARIABLES:
             environment.pop(name, None)
         command = self._build_spark_submit_command(application)
         with WarmDriver(self._submission.driver_key, command, environment) as self._driver:
@@ -66,7 +66,7 @@ class AttemptHook(SparkSubmitHook):
             raise AirflowException(f"The Spark driver ended the job with status {status}. Read its output above.")
 
     def on_kill(self) -> None:
-        """The provider kills spark-submit alone; its Python driver is a child of it."""
+        """Kill the Python driver too, a child of spark-submit: the provider kills only spark-submit."""
         import psutil
 
         if self._driver is not None:
@@ -85,9 +85,9 @@ class AttemptHook(SparkSubmitHook):
         super()._process_spark_submit_log(map(self._read, itr))
 
     def _read(self, line: str) -> str:
-        for sign in (FAILED, FAILED_FOR_GOOD) if " minutemark " in line else ():
-            if sign in line:
-                self.reason, self.is_final = line.partition(sign)[2].strip(), sign == FAILED_FOR_GOOD
+        for marker in (FAILED, FAILED_FOR_GOOD) if " minutemark " in line else ():
+            if marker in line:
+                self.reason, self.is_final = line.partition(marker)[2].strip(), marker == FAILED_FOR_GOOD
         return line
 
 

@@ -1,6 +1,6 @@
 """The Kafka provider's consumer hook, with what following a topic needs: `<pipeline>_ingest` reads through it.
 
-Whatever the provider does for a connection is therefore done here too: callbacks of its extra, tokens of managed clusters.
+Everything that the provider does for a connection therefore applies here: callbacks in its extra, tokens of managed clusters.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from airflow.providers.apache.kafka.hooks.consume import KafkaConsumerHook
 from confluent_kafka import Consumer
 
 from include.connections import KAFKA
-from include.kafka.clients import log_client_error, of_follower
+from include.kafka.clients import follower_settings, log_client_error
 from include.kafka.ingest_mode import DAG
 from include.pipelines import Pipeline
 
@@ -25,5 +25,5 @@ class FollowerHook(KafkaConsumerHook):
     def _get_client(self, config: dict) -> Consumer:
         self.servers = config.get("bootstrap.servers", "")
         return super()._get_client(
-            {"error_cb": log_client_error, **config, **of_follower(self._pipeline, self._consumer)}
+            {"error_cb": log_client_error, **config, **follower_settings(self._pipeline, self._consumer)}
         )

@@ -1,4 +1,4 @@
-"""An Airflow of their own for tests that need one; import this before anything of Airflow."""
+"""A separate Airflow home for tests that need one; import this before Airflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real stores for tests, and what happens where there are none: skip and say so, or fail when CI=true.
+"""Real stores for tests. Without them, tests are skipped with a reason, or fail if CI=true.
 
 A session starts one Cassandra node, one MariaDB server and one Kafka broker, or uses those of `python -m local.throwaway`.
 `astro dev pytest` copies dags, include, plugins, tests and .astro into the image: what needs more is skipped there.
@@ -29,7 +29,7 @@ if IN_CHECKOUT:
 
 REAL_DATA = Path(os.environ.get("MINUTEMARK_REAL_DATA") or ROOT.parent / "shared" / "data")
 
-# Fast ones first: a broken transform should not wait behind a starting node. Files that take minutes are not last, where one
+# Fast ones first: a broken transform should not wait behind a starting node. Files that take minutes are not last, when one
 # process would work alone.
 ORDER = (
     "docs",
@@ -78,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector):
-    """Outside a checkout skip a test file, or a folder, that needs a part of the project that is not there."""
+    """Outside a checkout, skip a test file or folder that needs a missing part of the project."""
     report = yield
     if report.failed and report.call.excinfo and _needs_checkout(report.call.excinfo.value):
         report.outcome = "skipped"
@@ -87,7 +87,7 @@ def pytest_make_collect_report(collector: pytest.Collector):
 
 
 def _needs_checkout(error: BaseException | None) -> bool:
-    """Whether it comes of a package or file of the project that `astro dev pytest` does not copy. In a checkout: never."""
+    """Whether its cause is a package or file of the project that `astro dev pytest` does not copy. Never true in a checkout."""
     while error is not None and not IN_CHECKOUT:
         if isinstance(error, ModuleNotFoundError) and error.name in ("bench", "dashboards", "local", "notebooks"):
             return True
@@ -114,7 +114,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Where CI=true a skipped test is a failure, but for one with a marker of _MAY_BE_SKIPPED."""
+    """If CI=true, a skipped test is a failure, unless it has a marker of _MAY_BE_SKIPPED."""
     report = yield
     if report.failed and call.excinfo and _needs_checkout(call.excinfo.value):
         report.outcome = "skipped"
@@ -131,7 +131,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """A folder for sockets, whose paths may have 107 bytes: that of tmp_path is long where tests run in two processes."""
+    """A folder for sockets, whose paths may have 107 bytes: tmp_path is too long if tests run in two processes."""
     with tempfile.TemporaryDirectory(prefix="mm-") as folder:
         yield Path(folder)
 
@@ -158,7 +158,7 @@ def real_data() -> Path:
 
 
 def _running_stores() -> dict[str, str] | None:
-    """Those of `python -m local.throwaway`: the first process of a session may have them, others would empty its tables."""
+    """The stores of `python -m local.throwaway`. Only the first process of a session uses them: others would empty its tables."""
     file = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0" and os.environ.get("MINUTEMARK_TEST_STORES")
     return json.loads(Path(file).read_text()) if file else None
 
@@ -173,7 +173,7 @@ def _need_stores() -> None:
 
 @pytest.fixture(scope="session")
 def _environment() -> Iterator[None]:
-    """Take back at the end what the stores' fixtures put into the environment."""
+    """At the end, remove the variables that the stores' fixtures set in the environment."""
     if not IN_CHECKOUT:
         pytest.skip(OUTSIDE)
     before = _connections()
@@ -186,7 +186,7 @@ def _environment() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _same_connections() -> Iterator[None]:
-    """Put back the connections that a command takes out of this process: `env_file.use` keeps only its own."""
+    """Restore the connections that a command removes from this process: `env_file.use` keeps only its own."""
     before = _connections()
     yield
     for name in _connections().keys() - before.keys():
@@ -301,7 +301,7 @@ def lake_schema(cassandra_node: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def warehouse_schema(warehouse_server: dict[str, str]) -> None:
-    """The warehouse's schema, new: its databases are dropped and made again before the module's first test."""
+    """The warehouse's schema, new: its databases are dropped and created again before the module's first test."""
     from include.warehouse.schema import apply_schema
     from tests import emptying
 

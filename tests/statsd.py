@@ -1,4 +1,4 @@
-"""A StatsD server of a test's own, on loopback: it keeps what Airflow sends to it."""
+"""A StatsD server for one test, on loopback: it keeps what Airflow sends to it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Listener:
             "AIRFLOW__METRICS__STATSD_PORT": str(self._socket.getsockname()[1]),
         }
 
-    def ours(self) -> dict[str, str]:
-        """What has come of ours since the last time, `value|type` by name. On loopback it is there once it was sent."""
+    def received(self) -> dict[str, str]:
+        """Our metrics received since the last call, `value|type` by name. On loopback they arrive as soon as they are sent."""
         time.sleep(0.1)
         result = {}
         while True:

@@ -1,4 +1,4 @@
-"""The table of commands: what is declared there is what the command line and the forms offer."""
+"""The table of commands: the command line and the forms offer exactly what it declares."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_completion_offers_the_choices_of_a_parameter():
 
 
 def test_ingest_for_zero_seconds_is_refused():
-    """It is not the same as empty, which follows the topic up to its end."""
+    """Zero is not the same as empty, which follows the topic up to its end."""
     seconds = next(parameter for parameter in commands.get("ingest").parameters if parameter.name == "seconds")
     with pytest.raises(ValueRefused, match="`seconds` is 0. Write a number of 1 or more."):
         seconds.read("0")

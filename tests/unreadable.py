@@ -16,7 +16,7 @@ _DELETED_AT_ONCE = 500
 
 @contextlib.contextmanager
 def unreadable_partition(writer, pipeline: Pipeline, minute: datetime, shard: int) -> Iterator[None]:
-    """Such a partition, until exit: then one newer deletion of the whole partition makes it empty and readable."""
+    """Make such a partition; at exit, a newer deletion of the whole partition makes it empty and readable."""
     delete = writer.prepare(f"DELETE FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? AND create_time IN ?")
     # All around the ids that a test makes in this minute: readers ask for the milliseconds of their events alone.
     around = event_id(str(minute))

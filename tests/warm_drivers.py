@@ -1,4 +1,4 @@
-"""Ends warm drivers. A stack needs no such thing: `make stop` ends every process that the stack started."""
+"""Ends warm drivers. A stack does not need this: `make stop` ends every process that the stack started."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _bookkeeping(declared: list[Pipeline]) -> dict:
             {
                 "name": f"{pipeline.name}_freshness",
                 "identifier": "freshness",
-                "description": f"Newest published event of {pipeline.name}. A source that sends nothing grows old too.",
+                "description": f"Newest published event of {pipeline.name}. It becomes stale, too, if the source sends nothing.",
                 "loaded_at_field": _LOADED_AT,
                 "freshness": {
                     "warn_after": {"count": 10, "period": "minute"},
@@ -69,5 +69,5 @@ def _bookkeeping(declared: list[Pipeline]) -> dict:
 
 
 def sources_of_all() -> str:
-    """Those of all pipelines. Raises ViewNotDescribed."""
+    """The YAML of all pipelines. Raises ViewNotDescribed."""
     return sources(pipelines.all_pipelines().values())

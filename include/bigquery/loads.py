@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from include.bigquery.settings import BigQueryError, dataset
-from include.bigquery.tables import created_ms, failures_named, retry
+from include.bigquery.tables import created_ms, explained, retry
 from include.lakehouse.hour_file import HourFile
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
     from google.api_core.exceptions import NotFound
 
     try:
-        with failures_named():
+        with explained():
             return _load(bigquery, table, file)
     except NotFound as error:
         raise BigQueryError(f"{file.url} was not loaded into {table.full_table_id}: {error.message}") from error

@@ -23,8 +23,8 @@ _TOKEN = "BIGQUERY_EMULATOR_TOKEN"  # of an emulator; the client reads BIGQUERY_
 
 
 @contextmanager
-def failures_named() -> Iterator[None]:
-    """Raise what the client raises as BigQueryError, except NotFound."""
+def explained() -> Iterator[None]:
+    """Raise the client's errors as BigQueryError, except NotFound."""
     try:
         from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
         from google.auth.exceptions import GoogleAuthError
@@ -45,7 +45,7 @@ def failures_named() -> Iterator[None]:
         raise BigQueryError(f"A request to BigQuery for {dataset()} failed: {error.message}") from error
 
 
-@failures_named()
+@explained()
 def client() -> Client:
     """A client of the project, with Google's application default credentials, or the token of an emulator."""
     from google.cloud import bigquery
@@ -78,7 +78,7 @@ def view(pipeline: Pipeline) -> str:
     return f"{dataset()}.{pipeline.lakehouse.fact}_hourly"
 
 
-@failures_named()
+@explained()
 def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     """The table that load jobs append to. Creates the dataset, the table, its columns and the view if they are missing."""
     from google.api_core.exceptions import NotFound

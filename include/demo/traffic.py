@@ -61,7 +61,7 @@ class NoDemo(LookupError):
 
 @dataclass
 class Summary:
-    """What one call of run_traffic sent. `events` are distinct ones; duplicates come on top."""
+    """What one call of run_traffic sent. `events` are distinct ones; duplicates are counted separately."""
 
     events: int = 0
     late: int = 0

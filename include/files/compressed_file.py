@@ -1,4 +1,4 @@
-"""Opens a file that is compressed in one of several formats, or plain: its first bytes decide, whatever its name is.
+"""Opens a file that is compressed in one of several formats, or plain: its first bytes decide, whatever its name.
 
 A file that cannot be read is refused with one line that says what it is and how to compress it instead. Reading is streamed:
 no format needs the whole file, and no codec a window of more than _MOST_MEMORY.
@@ -70,8 +70,8 @@ def decompressed(
 ) -> Iterator[tuple[io.BufferedReader, Compression, Callable[[], int]]]:
     """The content, how it is compressed, and a function that returns the reader's position in the compressed file.
 
-    Raises FileRefused. Raises FileDamaged unless the damage is given, as an earlier pass raised it: then the content ends
-    there.
+    Raises FileRefused. Raises FileDamaged unless `damage` is given, which an earlier pass raised: then the content
+    ends there.
     """
     if not path.exists():
         raise FileRefused(f"{path}: file not found (looked in {path.absolute().parent}). Correct the path.")
@@ -297,7 +297,7 @@ class _Members(_Layer):
             if not is_short and not _PLAIN_TEXT.fullmatch(rest):
                 raise _NotAMember(f"the bytes there are not {self._name}")
             if self._compression.left_out > _MOST_LEFT_OUT:
-                raise _NotAMember("more than a few bytes of garbage follow its end")
+                raise _NotAMember(f"more than {_MOST_LEFT_OUT >> 20} MiB of garbage follows its end")
             rest = self._take()
         return b""
 

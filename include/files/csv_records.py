@@ -103,7 +103,7 @@ def csv_records(
 ) -> Iterator[CsvFile]:
     """Open the file and read its header. `names` are the columns that it may have; `known` is the format that users give.
 
-    With a `damage`, as `fingerprint` found it, the records end with the last whole line before it.
+    With the `damage` that `fingerprint` found, the records end with the last whole line before it.
     """
     with decompressed(path, damage) as (content, compression, position):
         head = content.peek()
@@ -118,7 +118,7 @@ def csv_records(
         form = file_format.recognized(form, sample, names, _count_broken)
         errors = (
             "surrogateescape" if form.encoding == "utf-8" else file_format.MARKS
-        )  # the same effect, without Python code
+        )  # the same effect as MARKS, without calls of Python code
         lines = _Lines(
             io.TextIOWrapper(content, encoding=form.encoding, errors=errors, newline=""),
             form,
@@ -274,7 +274,7 @@ def _json_records(lines: _Lines) -> Iterator[Record]:
 
 
 def _shown(line: str) -> str:
-    """The line as it is kept, or the beginning of a very long one; bytes that are not in the encoding become \\xe9."""
+    """The line as it is kept, or the beginning of a very long one; undecodable bytes become escapes such as \\xe9."""
     shown = line if len(line) < LONGEST_RECORD // 2 else line[:_KEPT_OF_TOO_LONG]
     return _MARK.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", shown)
 

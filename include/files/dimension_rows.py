@@ -26,7 +26,7 @@ class UnknownDimension(MinutemarkError):
 
 
 def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline, Dimension]:
-    """The dimension of that name and its pipeline, or UnknownDimension naming those there are."""
+    """The dimension of that name, and its pipeline. Raises UnknownDimension, which lists the declared ones."""
     among = [pipeline] if pipeline else list(all_pipelines().values())
     declared = [(owner, dimension) for owner in among for dimension in owner.dimensions]
     candidates = [(owner, dimension) for owner, dimension in declared if dimension.name == name]
@@ -51,8 +51,8 @@ def typed_rows(
 ) -> Iterator[dict[str, object]]:
     """One dict of column to value for each record of the file; an empty text or a null word is None.
 
-    A value that its column cannot take is None too, and named in `unreadable`. Records that are broken or have no usable
-    key join `refused`.
+    A value that its column cannot hold is None, too, and listed in `unreadable`. Records that are broken or have no
+    usable key are added to `refused`.
     """
     readers = _readers(conn, dimension)
     texts_of = _json_texts(dimension) if file.format.is_json else _csv_texts(dimension, file.header)
@@ -152,7 +152,7 @@ def _whole(text: str, bits: int) -> int:
 
 
 def _time(text: str) -> datetime:
-    """A day alone is its midnight, as exporters and servers mean it."""
+    """A date without a time means midnight, as for exporters and servers."""
     day = f"{text} 00:00:00" if _DAY.fullmatch(text) else text
     return _require(readings.instant(day), "is not a time (2026-11-22 14:05:00)")
 

@@ -31,7 +31,7 @@ _EXCELS_FIRST_LINE = re.compile(r"sep=([,;\t|])[\r\n]")
 
 @dataclass(frozen=True)
 class FileFormat:
-    """What is known of a file's text; None is to be recognized."""
+    """What is known about a file's text; None means that it must be recognized."""
 
     encoding: str | None = None  # as Python names it
     is_json: bool | None = None  # lines, each a JSON object; else CSV

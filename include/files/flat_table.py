@@ -36,7 +36,7 @@ class FlatRow(NamedTuple):
 
 @dataclass(frozen=True)
 class FlatTable:
-    """A table that a pipeline's events can be read from: its columns other than create_time, and how they fit the pipeline."""
+    """A table of a pipeline's events: its columns other than create_time, and how they fit the pipeline."""
 
     name: str
     columns: tuple[str, ...]

@@ -90,10 +90,10 @@ class ImportLog:
     def begin(self, *, again: bool = False) -> Progress:
         """Resume an unfinished import of this source, unless `again`; a finished one always starts over.
 
-        Raises ImportRunning while another connection imports this source. The server ends that ownership with the connection,
-        so that the successor of a killed import takes over.
+        Raises ImportRunning while another connection imports this source. The server releases the source with the
+        connection, so that the successor of a killed import takes over.
         """
-        self._own()
+        self._acquire_source()
         self.progress = in_transaction(self._conn, lambda cursor: self._begin(cursor, again))
         return self.progress
 
@@ -112,7 +112,7 @@ class ImportLog:
         """Now by the clock of `started_at`."""
         return in_transaction(self._conn, server_time)
 
-    def _own(self) -> None:
+    def _acquire_source(self) -> None:
         """Two imports of one source would overwrite each other's position and counts."""
         digest = hashlib.blake2b("\n".join(self._key.values()).encode(), digest_size=16).hexdigest()
         name = f"minutemark.import.{digest}"

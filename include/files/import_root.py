@@ -1,4 +1,4 @@
-"""The one folder that the DAG `minutemark_import` reads files from: users of Airflow choose the file, the worker opens it.
+"""The only folder from which the DAG `minutemark_import` reads: users of Airflow choose a file, the worker opens it.
 
 A file is opened once, and all its readers get that open file: its name may mean another file a moment later.
 """
@@ -40,7 +40,7 @@ class OpenedFile:
         return os.fstat(self._descriptor)
 
     def open(self, mode: str, buffering: int = -1) -> IO[bytes]:
-        """From its beginning. Readers share one position: the next one begins when the last one has ended."""
+        """Open it at its beginning. Readers share one position: each starts after the previous one has ended."""
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         return os.fdopen(os.dup(self._descriptor), mode, buffering)
 
@@ -54,7 +54,7 @@ def import_root() -> Path:
 def file_below_root(file: str) -> Iterator[OpenedFile]:
     """Open the regular file of that path, which is absolute or relative to the root.
 
-    `..` and symbolic links are resolved first. Raises FileRefused, which does not even say whether a file elsewhere exists.
+    `..` and symbolic links are resolved first. Raises FileRefused, which does not reveal other files.
     """
     root = import_root()
     try:

@@ -301,11 +301,11 @@ def run_import(
 ) -> ImportSummary:
     """Import a file of events or of the dimension `table`, or the flat lake table `source`."""
     owner = pipelines.get(pipeline) if pipeline else None
-    how = {"encoding": encoding or "", "form": form or ""}
+    format_options = {"encoding": encoding or "", "form": form or ""}
     if table and file and not source:
-        summary = import_dimension(table, file, pipeline=owner, **how)
+        summary = import_dimension(table, file, pipeline=owner, **format_options)
     elif owner and file and not source:
-        summary = import_csv(owner, file, **how)
+        summary = import_csv(owner, file, **format_options)
     elif owner and source and not file:
         summary = import_table(owner, source)
     else:

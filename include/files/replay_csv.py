@@ -152,7 +152,7 @@ def _check_ingest_mode(pipeline: Pipeline) -> None:
     if ingest_mode() is None:
         raise ReplayRefused(
             f"{SETTING} is empty, so nothing writes events from topics to the lake. Start the stack with Kafka (`make run`; "
-            f"{SETTING}=dag or connect elsewhere), or import the file: ./minutemark import … --pipeline {pipeline.name}"
+            f"elsewhere {SETTING}=dag, spark or connect), or import it: ./minutemark import … --pipeline {pipeline.name}"
         )
     topics.check_topic(pipeline)
 

@@ -21,7 +21,7 @@ from include.readings import YEARS
 
 
 class ReplayRefused(MinutemarkError):
-    """The requested replay can't be done; nothing was sent."""
+    """The requested replay is not possible; nothing was sent."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def check(options: ReplayOptions, pipeline: Pipeline, file_survey: Survey | None
 
 
 def timeline(options: ReplayOptions, file_survey: Survey | None, started_at: datetime | None) -> Timeline | None:
-    """The times of that replay: its first event is at `started_at`, or at the rate max its last. None without times."""
+    """The replay's times: `started_at` is that of its first event or, at rate max, of its last. None without times."""
     if (
         not started_at
         or not file_survey

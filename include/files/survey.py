@@ -103,7 +103,7 @@ def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | N
     kinds = result.kinds
     with (
         csv_records(path, names_of(pipeline), known, damage) as file,
-        Bar(f"looking through {path.name}", path.stat().st_size) as bar,
+        Bar(f"scanning {path.name}", path.stat().st_size) as bar,
     ):
         check_header(path, file.header, pipeline)
         preview = preview_of(file, pipeline)

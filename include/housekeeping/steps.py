@@ -66,8 +66,8 @@ def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[StepResult
             yield StepResult(name, "samples of check results emptied", samples)
             counts = expired.remove_field_counts(conn, name, retention.field_counts, dry=dry)
             yield StepResult(name, "minutes of field counts removed", counts)
-            over = expired.remove_drifts(conn, name, retention.batches, dry=dry)
-            yield StepResult(name, "records of finished drift removed", over)
+            drifts = expired.remove_drifts(conn, name, retention.batches, dry=dry)
+            yield StepResult(name, "records of finished drift removed", drifts)
             removed = expired.remove_batches(conn, name, retention.batches, dry=dry)
             yield StepResult(name, "batches removed", removed)
             if name in pipelines.all_pipelines():
@@ -144,7 +144,7 @@ STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[StepResult]]] = 
 def run_step(name: str, days: Mapping[str, float | None], *, dry: bool = False) -> list[StepResult]:
     """Run one step; `days` overrides retentions by name, None leaves the declared one. Raises RetentionRefused."""
     results = []
-    for result in STEPS[name](_given(days), dry):
+    for result in STEPS[name](_valid_days(days), dry):
         log.info("%s%s", "Dry run, nothing is changed: " if dry else "", result)
         results.append(result)
     return results
@@ -158,13 +158,13 @@ def kept_for(retention: Retention, days: Mapping[str, float]) -> Retention:
         raise RetentionRefused(str(error)) from None
 
 
-def _given(days: Mapping[str, float | None]) -> dict[str, float]:
+def _valid_days(days: Mapping[str, float | None]) -> dict[str, float]:
     unknown = sorted(set(days) - set(RETENTIONS))
     if unknown:
         raise RetentionRefused(f"Unknown retention {unknown[0]!r}. Choose one of {', '.join(RETENTIONS)}.")
-    given = {name: value for name, value in days.items() if value is not None}
-    kept_for(Retention(), given)  # refused before anything is removed
-    return given
+    valid = {name: value for name, value in days.items() if value is not None}
+    kept_for(Retention(), valid)  # refused before anything is removed
+    return valid
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def run_housekeeping(
 ) -> HousekeepingResult:
     """Run every step, even if others fail; `keep_<retention>` overrides a retention with this many days."""
     days, outcome = (
-        _given({name.removeprefix("keep_"): value for name, value in keep.items()}),
+        _valid_days({name.removeprefix("keep_"): value for name, value in keep.items()}),
         HousekeepingResult([], []),
     )
     for name, step in STEPS.items():

@@ -1,1 +1,1 @@
-"""The topics of events: the ingest mode, the broker's clients, what a message holds, and following a topic."""
+"""The topics of events: the ingest mode, the broker's clients, the contents of messages, and following a topic."""

@@ -1,4 +1,4 @@
-"""Clients of the broker that connection kafka_default names. Its extra is librdkafka's configuration, TLS and SASL included."""
+"""Clients of the broker of connection kafka_default. Its extra configures librdkafka, including TLS and SASL."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _READING = {
 
 
 class BrokerError(MinutemarkError):
-    """The broker could not be reached, or refused. The message says where, what was found, and the remedy."""
+    """The broker could not be reached, or refused a request. The message says where, what was found, and the remedy."""
 
     is_retried = True
 
@@ -71,8 +71,8 @@ def settings() -> dict:
     return {"reconnect.backoff.max.ms": 1_000, **target.extra, "log_level": 2}
 
 
-def of_follower(pipeline: Pipeline, consumer: str = DAG) -> dict:
-    """What following the topic needs on top of the connection's configuration."""
+def follower_settings(pipeline: Pipeline, consumer: str = DAG) -> dict:
+    """A follower's settings, in addition to the connection's configuration."""
     name = group_of(pipeline.name, consumer)
     return {
         "group.id": name,
@@ -87,11 +87,11 @@ def of_follower(pipeline: Pipeline, consumer: str = DAG) -> dict:
 
 
 def follower(pipeline: Pipeline, consumer: str = DAG) -> Consumer:
-    """A consumer that follows the pipeline's topic; close it. A task takes the provider's hook: plugins/topics.py."""
+    """A consumer that follows the topic; the caller closes it. Tasks use the provider's hook (plugins/topics.py)."""
     from confluent_kafka import Consumer
 
     with explained():
-        client = Consumer({**settings(), **of_follower(pipeline, consumer), "error_cb": log_client_error})
+        client = Consumer({**settings(), **follower_settings(pipeline, consumer), "error_cb": log_client_error})
         client.subscribe([pipeline.topic])
     return client
 
@@ -101,9 +101,9 @@ def reader(group: str) -> Iterator[Consumer]:
     """A consumer that reads messages and offsets, but neither joins that group nor commits to it."""
     from confluent_kafka import Consumer
 
-    ours = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", **_READING}
+    options = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", **_READING}
     with explained():
-        consumer = Consumer({**settings(), **ours, "error_cb": log_client_error})
+        consumer = Consumer({**settings(), **options, "error_cb": log_client_error})
         try:
             yield consumer
         finally:
@@ -125,7 +125,7 @@ def check_broker() -> None:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Errors of the client leave as BrokerError."""
+    """Raise the client's errors as BrokerError, with the remedy."""
     from confluent_kafka import KafkaException
 
     try:
@@ -154,13 +154,13 @@ def _explanation(error: KafkaError) -> str:
     from confluent_kafka import KafkaError as codes
 
     if error.code() in (codes._TRANSPORT, codes._TIMED_OUT, codes._ALL_BROKERS_DOWN):
-        error = _refusal_of_login() or error
+        error = _find_login_refusal() or error
     problem = f"The broker of connection {KAFKA} ({endpoint(KAFKA).extra.get(_SERVERS)}): {error.str()}."
     if error.code() in (codes.UNKNOWN_TOPIC_OR_PART, codes._UNKNOWN_TOPIC, codes._UNKNOWN_PARTITION):
         return f"{problem} Create the topics: `./minutemark schema`, or the DAG minutemark_setup."
     if error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
-        return f"{problem} Allow its account Read on topics and on groups minutemark-*, and Write where it produces."
-    if _is_of_login(error):
+        return f"{problem} Grant its account Read on topics and on groups minutemark-*, and Write on topics to which it sends."
+    if _is_login_refusal(error):
         return f"{problem} Correct sasl.username and sasl.password in the extra of connection {KAFKA}."
     return (
         f"{problem} Start it (`make services`), or correct the extra of connection {KAFKA}: the address, and "
@@ -168,16 +168,16 @@ def _explanation(error: KafkaError) -> str:
     )
 
 
-def _refusal_of_login() -> KafkaError | None:
+def _find_login_refusal() -> KafkaError | None:
     """The broker's refusal of this login: only the client's callback has it, the call itself just times out."""
     from confluent_kafka.admin import AdminClient
 
     errors: list[KafkaError] = []
     AdminClient({**settings(), "error_cb": errors.append}).poll(_REFUSAL_WAIT)  # ty: ignore[invalid-argument-type]  # takes callbacks, too
-    return next((error for error in errors if _is_of_login(error)), None)
+    return next((error for error in errors if _is_login_refusal(error)), None)
 
 
-def _is_of_login(error: KafkaError) -> bool:
+def _is_login_refusal(error: KafkaError) -> bool:
     from confluent_kafka import KafkaError as codes
 
     return error.code() in (codes._AUTHENTICATION, codes.SASL_AUTHENTICATION_FAILED)

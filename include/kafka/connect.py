@@ -1,8 +1,8 @@
 """Kafka Connect as the ingest mode: a sink connector for each pipeline's topic, registered by `python -m include.kafka.connect`.
 
 The connector is docker/connect/lake-sink.json, filled from the declaration. The transform in docker/connect/transform reads
-each message and computes minute and shard from the event; what cannot be an event goes to the dead-letter topic
-(include/kafka/dead_letters.py). Only Python's standard library is needed here.
+each message and computes minute and shard from the event; messages that cannot be events go to the dead-letter
+topic (include/kafka/dead_letters.py). This module needs only Python's standard library.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from include.pipelines import Pipeline, all_pipelines
 
 # Columns that the transform computes under other names; all others have the same name in the row and in the table.
 _COMPUTED = {"minute": "_minute", "shard": "_shard"}
-_PATIENCE = 1_800.0  # seconds: the tables come with Airflow's set-up DAG, minutes after a first start
+_PATIENCE = 1_800.0  # seconds: after a first start, the set-up DAG creates the tables only minutes later
 _PAUSE = 5.0
 _REPORT_EVERY = 15.0
 _WATCH_TIMEOUT = 5.0  # seconds: the watch has other pipelines to check
@@ -38,7 +38,7 @@ class ConnectError(MinutemarkError):
 
 
 def name_of(pipeline: Pipeline) -> str:
-    """The connector's name. Connect derives its consumer group from it, which include/kafka/ingest_mode.py names."""
+    """The connector's name. Connect derives the consumer group from it (include/kafka/ingest_mode.py)."""
     return f"minutemark-{pipeline.name}"
 
 
@@ -160,7 +160,8 @@ def register_all(
         seconds = time.monotonic() - started
         if seconds > patience:
             raise ConnectError(
-                f"Connector {name} does not run: {problem}. Read the worker's log; run minutemark_setup."
+                f"Connector {name} does not run: {problem}. Read the worker's log. "
+                "If tables or topics are missing, run minutemark_setup."
             )
         reports.add(f"Waiting for connector {name}: {problem}", seconds)
         time.sleep(pause)
@@ -169,7 +170,7 @@ def register_all(
 def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) -> str | None:
     """Restart the failed parts of the pipeline's connector; returns what keeps it from running, or None.
 
-    Does nothing, and returns None, without MINUTEMARK_CONNECT_URL, the address of Connect. The login is
+    Without MINUTEMARK_CONNECT_URL, the address of Connect, it does nothing and returns None. The login is
     MINUTEMARK_CONNECT_LOGIN.
     """
     url = environ.get(URL_SETTING, "").strip()
@@ -183,7 +184,7 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
         return problem
     except (OSError, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError) and error.code == 404:
-            return "is not registered: docker compose up connectors"
+            return "is not registered; run `docker compose up connectors`"
         return f"Connect at {url} does not answer: {error}"
     except ConnectError as error:
         return str(error)
@@ -197,18 +198,18 @@ class _Reports:
 
     def add(self, line: str, seconds: float) -> None:
         if line != self._line or seconds >= self._next:
-            print(f"{line} ({seconds:.0f} s; tables and topics come with the DAG minutemark_setup)", flush=True)
+            print(f"{line} ({seconds:.0f} s; the DAG minutemark_setup creates tables and topics)", flush=True)
             self._line, self._next = line, seconds + _REPORT_EVERY
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Register the connectors in this ingest mode, else remove them: two modes at once would ingest everything twice.
+    """Register the connectors if MINUTEMARK_INGEST=connect, else remove them: two modes would ingest everything twice.
 
     The login of Connect is MINUTEMARK_CONNECT_LOGIN, `name:password`.
     """
     parser = argparse.ArgumentParser(prog="python -m include.kafka.connect", description=main.__doc__)
-    parser.add_argument("url", help="of Kafka Connect, such as http://connect:8083")
-    parser.add_argument("template", type=Path, help="the connector, such as docker/connect/lake-sink.json")
+    parser.add_argument("url", help="address of Kafka Connect, such as http://connect:8083")
+    parser.add_argument("template", type=Path, help="template of the connector, such as docker/connect/lake-sink.json")
     args = parser.parse_args(arguments)
     connect, pipelines = Connect(args.url, os.environ.get(LOGIN_SETTING, "")), all_pipelines().values()
     try:

@@ -1,6 +1,6 @@
-"""The dead-letter topic: messages that cannot be events, each with the place that it came from.
+"""The dead-letter topic: messages that cannot be events, each with its original place.
 
-Connect sends messages there that its transform refuses; a follower sends those there that it refuses while the warehouse is
+Connect sends the messages that its transform refuses. A follower sends those that it refuses while the warehouse is
 down.
 """
 
@@ -51,7 +51,7 @@ class PlacedMessage:
 
 def original(message: Message) -> Message | PlacedMessage:
     """The message at its original place; unchanged without Connect's headers, because another producer sent it."""
-    headers = dict(message.headers() or ())  # of equal names the last one counts: that is Connect's
+    headers = dict(message.headers() or ())  # if a name repeats, the last one wins: Connect's
     try:
         topic, partition, offset = (headers[name].decode() for name in _PLACE)
         return PlacedMessage((topic, int(partition), int(offset)), message.value())

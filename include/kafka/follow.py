@@ -44,15 +44,15 @@ def follow(
     topic: str,
     store: Callable[[list[Message], int], None],
     record_gaps: Callable[[list[Gap]], None],
-    over: Callable[[], bool],
+    is_over: Callable[[], bool],
     clock: Callable[[], int],
     read_topic_id: Callable[[], str | None],
     *,
     to_the_end: bool = False,
 ) -> bool:
-    """Follow until `over()`, to the end of the topic, or until another follower takes over; returns whether one did.
+    """Follow until `is_over()`, to the end of the topic, or until another follower takes over; returns whether one did.
 
-    A chunk is committed when `store` has returned; if anything stops this before, the chunk is read again. `store` also gets
+    A chunk is committed when `store` has returned; if this stops earlier, the chunk is read again. `store` also gets
     a time of `clock` at which this follower had the chunk and no other had taken over: a write as of that time cannot
     replace what a successor wrote. `record_gaps` gets the offsets that the topic's retention removed, before any later
     offset is committed. Offsets are committed with the topic's id, by which the next follower notices a topic that was
@@ -64,8 +64,8 @@ def follow(
     deadline, refresh_at, lacks_start = time.monotonic() + TIMEOUT, 0.0, True
     with explained():
         try:
-            while not over():
-                chunk = gathered(consumer, at_end)
+            while not is_over():
+                chunk = gather(consumer, at_end)
                 as_of = clock() if chunk.messages else 0
                 # Commits nothing new. If it succeeds, no successor had taken over when the clock was read: a successor reads a
                 # later time, even if this process is suspended before it writes.
@@ -105,8 +105,8 @@ def follow(
     return False
 
 
-def gathered(consumer: Consumer, at_end: set[int]) -> Chunk:
-    """The messages that arrive within LINGER, limited in number and size. Updates `at_end`, the partitions at their end."""
+def gather(consumer: Consumer, at_end: set[int]) -> Chunk:
+    """Collect the messages that arrive within LINGER, limited in number and size. Updates `at_end`, a set of partitions."""
     chunk, size, deadline = Chunk(), 0, time.monotonic() + LINGER
     while len(chunk.messages) < _MOST_MESSAGES and size < _MOST_BYTES and (left := deadline - time.monotonic()) > 0:
         for message in consumer.consume(_MESSAGES_PER_CALL, timeout=left):
@@ -135,13 +135,13 @@ def partitions_of(client, topic: str) -> set[int]:
 
 
 def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[int]:
-    """The same as partitions_of, or the partitions that are already followed if the broker does not answer now."""
+    """Like partitions_of, but if the broker does not answer now, the partitions that are already followed."""
     try:
         return partitions_of(consumer, topic)
     except (KafkaException, TopicMissing) as error:
         if not followed:
             raise
-        log.warning("Kafka: the partitions of %s are not known now: %s", topic, error)
+        log.warning("Kafka: cannot list the partitions of %s now: %s", topic, error)
         return followed
 
 

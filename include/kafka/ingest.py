@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 # A minute, and the time that a successor may need to start before its predecessor ends.
 SECONDS = 90.0
 _SECONDS_OF_DEAD_LETTERS = 30.0
-_WAREHOUSE_AGAIN_AFTER = 15.0  # seconds: each attempt to reach a server that is down may cost a timeout
+_WAREHOUSE_RETRY_AFTER = 15.0  # seconds: each attempt to reach a server that is down may cost a timeout
 
 
 @dataclass
@@ -89,7 +89,7 @@ def ingest(
     to_the_end: bool = False,
     lake_writer: str | Endpoint = LAKE_WRITER,
 ) -> IngestSummary:
-    """Follow the pipeline's topic for that time, or to its end, or until a successor takes over.
+    """Follow the pipeline's topic for `seconds`, or to its end, or until a successor takes over.
 
     First, messages that earlier calls sent to the dead-letter topic are kept as rejected, if the warehouse answers.
     `open_consumer` returns a subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
@@ -101,13 +101,13 @@ def ingest(
 
 
 def keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint = LAKE_WRITER) -> int:
-    """Keep what earlier calls put into the dead-letter topic, if the warehouse answers; returns how many messages."""
+    """Keep what earlier calls put into the dead-letter topic, if the warehouse answers; returns their number."""
     letters = with_dead_letters(pipeline)
     try:
         if topics.waiting(letters, group_of(pipeline.name, DEAD_LETTERS)):
             return ingest_dead_letters(pipeline, seconds=_SECONDS_OF_DEAD_LETTERS, lake_writer=lake_writer).refused
     except TopicMissing:
-        pass  # set-up of an earlier version created none: nothing can be in it
+        pass  # an earlier version's set-up did not create it: it holds nothing
     except (BrokerError, WarehouseError) as error:
         log.warning("Messages may be waiting in %s. %s", letters.topic, error)
     return 0
@@ -125,7 +125,7 @@ def _ingest(
     summary, started = IngestSummary(pipeline.topic), time.monotonic()
     with lake(lake_writer) as session:
         store = MessageStore(pipeline, session, summary, of_dead_letters=of_dead_letters)
-        consumer = open_consumer()  # only now: from here on its predecessor is fenced out
+        consumer = open_consumer()  # only now, because this fences out its predecessor
         try:
             summary.taken_over = follow(
                 consumer,
@@ -150,7 +150,7 @@ def ingest_dead_letters(
     seconds: float = SECONDS,
     lake_writer: str | Endpoint = LAKE_WRITER,
 ) -> IngestSummary:
-    """Consume the dead-letter topic up to its end, for at most that time: messages become rejected events.
+    """Consume the dead-letter topic up to its end, for at most `seconds`: messages become rejected events.
 
     Connect's transform is stricter than this code: a message that is an event after all is written to the lake.
     `open_consumer` returns a consumer of that topic. Raises BrokerError, LakeError, WarehouseError.
@@ -191,10 +191,10 @@ class MessageStore:
         self._summary = summary
         self._of_dead_letters = of_dead_letters
         self._as_of = 0
-        self._warehouse_again_at = 0.0
+        self._warehouse_retry_at = 0.0
 
     def use_clock(self, clock: datetime) -> None:
-        """Refuse events that are later than this time of the lake, instead of when this was made."""
+        """From now on, refuse events later than this time of the lake, instead of the time when this was created."""
         self._reader = TopicEvents(self._pipeline, clock)
 
     def store(self, messages: list[Message], as_of: int) -> None:
@@ -206,7 +206,7 @@ class MessageStore:
             if self._of_dead_letters and (rejection := parse_rejection(message)):
                 refused.append(rejection)
                 continue
-            if self._of_dead_letters:  # keeps the place that it came from, and the time when it was refused
+            if self._of_dead_letters:  # keeps its original place, and the time when it was refused
                 written_as_of = min(as_of, _appended_at(message) or as_of)
                 message = original(message)
             event = self._reader.read(message)  # ty: ignore[invalid-argument-type]
@@ -215,7 +215,7 @@ class MessageStore:
                 self._summary.misplaced += self._reader.misplaced(message, event)  # ty: ignore[invalid-argument-type]
             else:
                 refused.append(event)
-        # One after the other, whichever node's clock was read: a later chunk has the later versions.
+        # Write timestamps rise from chunk to chunk, whichever node's clock was read: the later version wins.
         for written_as_of, of_one_time in events.items():
             self._as_of = max(written_as_of, self._as_of + 1)
             self._summary.minutes |= self._writer.write(of_one_time, as_of=self._as_of).minutes
@@ -223,7 +223,7 @@ class MessageStore:
         self._summary.written += sum(map(len, events.values()))
 
     def record_gaps(self, gaps: list[Gap]) -> None:
-        """Keep unreadable messages as a rejected event of their first offset."""
+        """Keep lost messages as one rejected event, at their first offset."""
         self._keep([_refused(gap) for gap in gaps])
 
     def _keep(self, refused: list[Refused]) -> None:
@@ -231,7 +231,7 @@ class MessageStore:
             return  # the warehouse is not needed, and may be down
         self._summary.closed.add(refused)
         refused = _with_topic_ids(refused)
-        if time.monotonic() < self._warehouse_again_at:
+        if time.monotonic() < self._warehouse_retry_at:
             self._send_to_dead_letters(refused)
             return
         try:
@@ -245,7 +245,7 @@ class MessageStore:
                 self._send_to_dead_letters(refused)
             except BrokerError as refusal:
                 raise BrokerError(f"{refusal} The warehouse cannot keep them either. {error}") from error
-            self._warehouse_again_at = time.monotonic() + _WAREHOUSE_AGAIN_AFTER
+            self._warehouse_retry_at = time.monotonic() + _WAREHOUSE_RETRY_AFTER
         else:
             self._summary.refused += len(refused)
 
@@ -261,14 +261,16 @@ def _appended_at(message: Message) -> int | None:
 
 
 def _with_topic_ids(refused: list[Refused]) -> list[Refused]:
-    """The same with keys that no other topic of the same name has. The id is read now: a topic may be created again."""
+    """The rows with the topic's id in their keys: a recreated topic of the same name has another id."""
     ids = {topic: topics.topic_id(topic) for topic in {row.key.split("/", 1)[0] for row in refused} if "@" not in topic}
     return [replace(row, key=with_topic_id(row.key, ids.get(row.key.split("/", 1)[0]))) for row in refused]
 
 
 def _refused(gap: Gap) -> Refused:
     count = gap.end - gap.first
-    log.error("%s messages of %s, partition %s, were removed before they were read.", count, gap.topic, gap.partition)
+    log.error(
+        "Retention removed %s messages of %s, partition %s, before they were read.", count, gap.topic, gap.partition
+    )
     return Refused(
         origin_key(gap.topic, gap.partition, gap.first),
         f"the topic's retention removed messages before they were read: {count} from offset {gap.first} on",

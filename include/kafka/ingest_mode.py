@@ -33,7 +33,7 @@ def ingest_mode(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def group_of(pipeline_name: str, consumer: str) -> str:
-    """The consumer group whose committed offsets show how much of its topic is in the lake, or rejected."""
+    """The consumer group whose committed offsets show how much of the topic is in the lake, or rejected."""
     name = f"minutemark-{pipeline_name}"
     if consumer == DEAD_LETTERS:
         return f"{name}-dead-letters"
@@ -42,5 +42,5 @@ def group_of(pipeline_name: str, consumer: str) -> str:
 
 
 def dead_letters_of(topic: str) -> str:
-    """The topic that messages which cannot be events are sent to."""
+    """The topic for messages that cannot be events."""
     return f"{topic}.dead"

@@ -18,7 +18,7 @@ from include.pipelines import Pipeline
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-_LONGEST_PAYLOAD = 4_000_000  # characters, of up to four bytes: a MEDIUMTEXT takes 16 MB
+_LONGEST_PAYLOAD = 4_000_000  # characters, of up to four bytes: a MEDIUMTEXT holds 16 MB
 _LONGEST_TOPIC_IN_KEY = 130
 
 

@@ -61,7 +61,7 @@ def starting_offsets(
         raise_unless_transient(error.args[0])
         return None
     if topic_id is None and any(place.metadata for place in committed):
-        log.warning("The id of topic %s is not known now.", topic)
+        log.warning("The id of topic %s cannot be read now; the next attempt reads it again.", topic)
         return None
     is_first = all(place.offset < 0 for place in committed)
     starts: Offsets = {}
@@ -71,7 +71,7 @@ def starting_offsets(
         is_of_another = bool(place.metadata) and place.metadata != topic_id
         if is_of_another:
             log.warning("%s was created again: partition %s is read from its start.", topic, place.partition)
-        # An unread partition, when others were read, is new: its first message had offset 0.
+        # If others have a committed offset, a partition without one is new: its first message had offset 0.
         is_new = is_of_another or (place.offset < 0 and not is_first)
         expected = 0 if is_new else begin if is_first else place.offset
         if expected < begin:

@@ -70,7 +70,7 @@ class EventProducer:
                     if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                         raise
                     raise MessageTooLong(
-                        f"it is longer than a message may be: {len(value)} bytes (message.max.bytes of connection {KAFKA})"  # ty: ignore[invalid-argument-type]
+                        f"it is too long for a message: {len(value)} bytes (limit: message.max.bytes of connection {KAFKA})"  # ty: ignore[invalid-argument-type]
                     ) from error
 
     def _failed(self, error, _) -> None:
@@ -93,7 +93,7 @@ def producer(pipeline: Pipeline, **options: object) -> Iterator[EventProducer]:
     """A producer for the pipeline's topic; `options` are librdkafka's."""
     from confluent_kafka import Producer
 
-    ours = {
+    defaults = {
         "acks": "all",
         "enable.idempotence": True,
         "linger.ms": 5,
@@ -101,5 +101,5 @@ def producer(pipeline: Pipeline, **options: object) -> Iterator[EventProducer]:
         "delivery.report.only.error": True,  # flush() waits for all of them; a call for each would take longer than sending
     }
     with explained():
-        client = Producer({**settings(), **ours, **options, "error_cb": log_client_error})
+        client = Producer({**settings(), **defaults, **options, "error_cb": log_client_error})
     yield EventProducer(client, pipeline)

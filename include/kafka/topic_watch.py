@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Consumer:
-    """Who consumes a topic, by which group, and what to do where it makes no progress."""
+    """A consumer of a topic, its group, and the remedy if it makes no progress."""
 
     pipeline: Pipeline  # whose topic it is
     group: str
@@ -42,7 +42,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
     for pipeline in pipelines:
         if ingest_mode() == CONNECT and (state := restart_failed(pipeline)):
             log.warning("Connector %s: %s", name_of(pipeline), state)
-        if broker_is_away:  # each further request would wait as long
+        if broker_is_away:  # every further request would time out, too
             yield from _unchecked(conn, pipeline, now)
             continue
         try:
@@ -64,7 +64,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
         else:
             yield from _stuck(conn, pipeline, now)
     for name, error in errors.items():
-        others = " Nor were the topics of the pipelines after it." if broker_is_away and name == [*errors][-1] else ""
+        others = " The pipelines after it were not checked either." if broker_is_away and name == [*errors][-1] else ""
         log.warning("The topics of pipeline %s were not checked.%s %s", name, others, error)
 
 
@@ -89,7 +89,7 @@ def _record(conn, pipeline: Pipeline, now: datetime) -> list[str]:
             if topic == pipeline.topic or ingest_mode() == CONNECT:
                 missing.append(topic)
                 continue
-            reaches = {}  # set-up of an earlier version made no topic of dead letters, and ingest needs none
+            reaches = {}  # an earlier version's set-up created no dead-letter topic, and ingest works without it
         topic_progress.record(conn, pipeline, topic, reaches, now)  # ty: ignore[invalid-argument-type]
     return missing
 
@@ -97,7 +97,9 @@ def _record(conn, pipeline: Pipeline, now: datetime) -> list[str]:
 def _consumers(pipeline: Pipeline) -> list[_Consumer]:
     if ingest_mode() != CONNECT:
         name = f"DAG {pipeline.name}_ingest"
-        remedy = f"See whether {pipeline.name}_ingest is paused or its runs fail; the log of its newest task says why."
+        remedy = (
+            f"Check whether {pipeline.name}_ingest is paused or its runs fail; the log of its newest task says why."
+        )
         return [
             _Consumer(pipeline, group_of(pipeline.name, DAG), name, remedy),
             _Consumer(with_dead_letters(pipeline), group_of(pipeline.name, DEAD_LETTERS), name, remedy),
@@ -116,7 +118,7 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
             with_dead_letters(pipeline),
             group_of(pipeline.name, DEAD_LETTERS),
             "DAG minutemark_dead_letters",
-            "See whether minutemark_dead_letters is paused or its runs fail; the log of its newest task says why.",
+            "Check whether minutemark_dead_letters is paused or its runs fail; the log of its newest task says why.",
         ),
     ]
 
@@ -128,12 +130,12 @@ def _unchecked(conn, pipeline: Pipeline, now: datetime, error: MinutemarkError |
         return
     since = f"since {checked_at:%Y-%m-%d %H:%M:%S} UTC"
     if error:
-        found = f"The topics of {pipeline.name} have not been checked {since}: {error}"
-        remedy = "Correct what this error names. The log of check_pipelines in minutemark_watch has its whole text."
+        finding = f"The topics of {pipeline.name} have not been checked {since}: {error}"
+        remedy = "Fix what this error names. The log of check_pipelines in minutemark_watch has its full text."
     else:
-        found = f"The broker has not answered {since}: {pipeline.topic} is not checked."
+        finding = f"The broker has not answered {since}: {pipeline.topic} is not checked."
         remedy = "Start the broker, or correct connection kafka_default."
-    yield Problem(pipeline.name, "stuck", checked_at, found, remedy)
+    yield Problem(pipeline.name, "stuck", checked_at, finding, remedy)
 
 
 def _stuck(conn, pipeline: Pipeline, now: datetime) -> Iterator[Problem]:
@@ -142,7 +144,7 @@ def _stuck(conn, pipeline: Pipeline, now: datetime) -> Iterator[Problem]:
     for consumer in _consumers(pipeline):
         topic = consumer.pipeline.topic
         if partitions := topic_progress.stuck(conn, pipeline, topic, limit, now):
-            waiting = ", ".join(f"partition {row['partition_number']} ({row['waiting']} wait)" for row in partitions)
-            found = f"{consumer.name} has made no progress in {topic} for more than {limit.total_seconds():.0f} s: {waiting}."
-            yield Problem(pipeline.name, "stuck", min(row["moved_at"] for row in partitions), found, consumer.remedy)
+            waiting = ", ".join(f"partition {row['partition_number']} ({row['waiting']} waiting)" for row in partitions)
+            finding = f"{consumer.name} has made no progress in {topic} for more than {limit.total_seconds():.0f} s: {waiting}."
+            yield Problem(pipeline.name, "stuck", min(row["moved_at"] for row in partitions), finding, consumer.remedy)
             return

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from include.kafka.clients import TIMEOUT, BrokerError, admin, explained, reader, watermarks
-from include.kafka.follow import gathered, partitions_of
+from include.kafka.follow import gather, partitions_of
 from include.kafka.ingest_mode import dead_letters_of
 from include.pipelines import Pipeline, all_pipelines
 
@@ -57,7 +57,7 @@ class Limits:
 
 
 def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
-    """Create the missing topics, by default of all pipelines, replicated as the broker does by default.
+    """Create the missing topics, by default of all pipelines, with the broker's default replication.
 
     Each pipeline has a dead-letter topic, which gets its settings even if Connect created it. Other topics stay unchanged.
     Raises BrokerError.
@@ -79,7 +79,7 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
         for topic, done in (client.create_topics(wanted) if wanted else {}).items():
             try:
                 done.result()
-            except KafkaException as error:  # another set-up was faster than the broker's list of topics
+            except KafkaException as error:  # another set-up created it after the list was read
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
             log.info("Topic %s exists now.", topic)
@@ -117,7 +117,7 @@ def _check(pipeline: Pipeline, partitions: int) -> None:
 
 
 def check_topic(pipeline: Pipeline) -> None:
-    """Return when the topic can take an event of every shard. Raises BrokerError, or TopicMismatch."""
+    """Check that the topic has a partition for every shard. Raises BrokerError, or TopicMismatch."""
     with explained():
         partitions = len(partitions_of(admin(), pipeline.topic))
     if partitions < pipeline.shards:
@@ -135,7 +135,7 @@ def limits_of(pipeline: Pipeline) -> Limits:
         (answer,) = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, pipeline.topic)]).values()
         settings = answer.result(timeout=TIMEOUT)
     except KafkaException as error:
-        log.warning("The limits of topic %s are not known: %s", pipeline.topic, error.args[0].str())
+        log.warning("Cannot read the limits of topic %s: %s", pipeline.topic, error.args[0].str())
         return Limits()
     return Limits(*(_limit(settings.get(name)) for name in ("retention.ms", "message.timestamp.after.max.ms")))
 
@@ -192,13 +192,13 @@ def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int
     with_messages: set[int] = set()
     deadline = time.monotonic() + TIMEOUT
     while at_end | with_messages < set(reaches) and time.monotonic() < deadline:
-        with_messages |= {message.partition() for message in gathered(client, at_end).messages}  # ty: ignore[unsupported-operator]
+        with_messages |= {message.partition() for message in gather(client, at_end).messages}  # ty: ignore[unsupported-operator]
     client.unassign()
     return at_end - with_messages
 
 
 def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
-    """The same with an open reader of the group; control records count as waiting. Reads committed offsets before the ends."""
+    """Like `reaches`, with an open reader; control records count as waiting. Reads committed offsets before the ends."""
     partitions = [TopicPartition(pipeline.topic, number) for number in sorted(partitions_of(client, pipeline.topic))]
     reaches = {}
     for committed in client.committed(partitions, timeout=TIMEOUT):
@@ -223,7 +223,7 @@ def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]
         client.assign([TopicPartition(pipeline.topic, partition, span[partition][0]) for partition in left])
         moved, at_end = time.monotonic(), set()
         while left:
-            chunk = gathered(client, at_end)
+            chunk = gather(client, at_end)
             if chunk.ends:
                 moved = time.monotonic()
             elif time.monotonic() - moved > _PATIENCE:

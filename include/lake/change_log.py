@@ -59,7 +59,7 @@ class DayState:
 
 
 def clock(session: Session) -> datetime:
-    """The lake's clock now, in UTC: the only clock that change times are compared with."""
+    """The lake's clock now, in UTC: the only clock with which change times are compared."""
     return time_of(session.execute("SELECT now() AS now FROM system.local").one().now)
 
 

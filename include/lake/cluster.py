@@ -86,8 +86,8 @@ def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str 
             "`nodetool repair --full` on every node."
         )
     return (
-        f"The lake has {nodes} nodes, and one replica would lose events with one disk. {' '.join(parts)} {SETTING}=1 accepts one "
-        "replica."
+        f"The lake has {nodes} nodes: with one replica, the loss of one disk would lose events. "
+        f"{' '.join(parts)} {SETTING}=1 accepts one replica."
     )
 
 

@@ -30,7 +30,7 @@ def minute_counts(
     on_row: Callable[[datetime, str], object] | None = None,
     on_unreadable: Callable[[datetime, int, Exception], object] | None = None,
 ) -> dict[datetime, tuple[int, int]]:
-    """Every given minute to (rows, sum of the CRC-32 of its ids' texts); (0, 0) for an empty one.
+    """Maps every given minute to (rows, sum of the CRC-32 of its ids' texts); (0, 0) for an empty one.
 
     `on_row` gets the minute and the id of every row. `on_unreadable` gets the minute, the shard and the driver's error of each
     partition that cannot be read, and its minute is left out. Without `on_unreadable` the error is raised.
@@ -67,20 +67,20 @@ def read_partitions(
     take: Callable[[Callable[[], Iterable]], object],
     on_unreadable: Callable[[datetime, int, Exception], object] | None = None,
 ) -> None:
-    """Give `take` the answers of all partitions of these minutes, each a function that returns the rows.
+    """Pass `take` the answers of all partitions of these minutes, each a function that returns the rows.
 
     `take` must keep nothing of an answer that raises. With `on_unreadable`, the partitions of such an answer are read one by
     one, and `on_unreadable` gets minute, shard and error of those that still cannot be read. Without it the error is raised.
     """
-    again = []
+    to_retry = []
     for request, answer in answers_of(session, query, requests_for(minutes, shards)):
         try:
             take(answer)
         except Exception as error:
             if on_unreadable is None or not is_of_a_partition(error):
                 raise
-            again += [([minute], [shard]) for minute in request[0] for shard in request[1]]
-    for ([minute], [shard]), answer in answers_of(session, query, again):
+            to_retry += [([minute], [shard]) for minute in request[0] for shard in request[1]]
+    for ([minute], [shard]), answer in answers_of(session, query, to_retry):
         try:
             take(answer)
         except Exception as error:
@@ -141,16 +141,16 @@ def answers_of(
             raise answer
         return answer
 
-    for some in _parts(requests, _REQUESTS_AT_ONCE):
+    for chunk in _parts(requests, _REQUESTS_AT_ONCE):
         answers = execute_concurrent_with_args(
             session,
             query,
-            some,
+            chunk,
             concurrency=_REQUESTS_IN_FLIGHT,
             raise_on_first_error=False,
             results_generator=True,
         )
-        for request, answer in zip(some, answers, strict=True):
+        for request, answer in zip(chunk, answers, strict=True):
             yield request, partial(rows_of, *answer)
 
 

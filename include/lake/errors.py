@@ -13,7 +13,7 @@ _NO_PERMISSION = re.compile(r"no (\w+) permission on <([^>]+)>")
 
 
 class LakeError(MinutemarkError):
-    """The lake could not be reached, or refused. The message says where, what, and the remedy."""
+    """The lake could not be reached, or refused a request. The message says where, what was found, and the remedy."""
 
     is_retried = True
 
@@ -73,7 +73,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
     if kind == "AuthenticationFailed" or "bad credentials" in lower or "requires authentication" in lower:
         return f"refused the login ({text}). Correct login and password of connection {endpoint.conn_id}."
     if kind == "Unauthorized":
-        return f"lacks a permission ({text}). As an administrator: {_grant(text, endpoint)}"
+        return f"denied a permission ({text}). As an administrator: {_grant(text, endpoint)}"
     if kind == "InvalidRequest":
         if "exist" in lower or "unconfigured table" in lower:
             return f"has no such table or keyspace ({text}). Create it: {SET_UP}."
@@ -85,7 +85,9 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
     if kind == "Unavailable":
         return f"has too few live replicas ({text}). Bring its nodes up; every read and write needs LOCAL_QUORUM."
     if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure", "OverloadedErrorMessage"}:
-        return f"did not answer in time, retry included ({text or kind}). Check its load and its log, then try again."
+        return (
+            f"did not answer in time, even after a retry ({text or kind}). Check its load and its log, then try again."
+        )
     if "too_many_tombstones" in lower or "tombstone" in lower:
         return (
             f"has too many deleted rows in one place ({text}). After gc_grace_seconds of the table, `nodetool garbagecollect` "

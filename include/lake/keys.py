@@ -57,7 +57,7 @@ def time_uuid(time: datetime, identity: str) -> uuid.UUID:
     ticks = (time - GREGORIAN_EPOCH) // MICROSECOND * 10
     rest = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
     time_fields = (ticks & _32_BITS) << 96 | (ticks >> 32 & 0xFFFF) << 80 | (ticks >> 48 & 0x0FFF | _VERSION_1) << 64
-    # Not by fields=, which checks each of them: an import makes one of every row.
+    # Not by fields=, which checks each of them: an import makes one for every row.
     return uuid.UUID(int=time_fields | rest & _NO_VARIANT | _RFC_4122 | _NO_CARD)
 
 

@@ -45,7 +45,7 @@ class Presence:
         missing = []
         for of_key, (_, answer) in zip(wanted.values(), answers_of(self._session, self._query, binds), strict=True):
             try:
-                there = {(create_time, str(identity or "")) for create_time, identity in answer()}
+                present = {(create_time, str(identity or "")) for create_time, identity in answer()}
             except Exception as error:
                 if on_unreadable is None or not is_of_a_partition(error):
                     raise
@@ -54,7 +54,7 @@ class Presence:
             missing += [
                 candidate
                 for candidate in of_key
-                if (candidate.create_time, event_id(self._pipeline, candidate)) not in there
+                if (candidate.create_time, event_id(self._pipeline, candidate)) not in present
             ]
         return missing
 

@@ -83,7 +83,9 @@ def _with_grants(error: LakePermissionMissing, account: Endpoint) -> LakePermiss
             "with an account that has these permissions:"
         )
     grants = "\n".join(administrator_grants(role))  # ty: ignore[invalid-argument-type]
-    return LakePermissionMissing(f"{error} {remedy}\n{grants}\nThose on a keyspace are needed if it exists already.")
+    return LakePermissionMissing(
+        f"{error} {remedy}\n{grants}\nPermissions on a keyspace are needed only if it already exists."
+    )
 
 
 def _keyspaces() -> list[str]:
@@ -196,7 +198,7 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name}: {pipeline.lake_table} has another layout: {'; '.join(differences)}. It must be "
             f"PRIMARY KEY ((minute, shard), {', '.join(list(_key_of(pipeline))[2:])}) with the event in payload text. "
-            f"Declare another `table` in include/pipelines/{pipeline.name}.py, {SET_UP}, and copy this one: "
+            f"Declare another `table` in include/pipelines/{pipeline.name}.py, {SET_UP}, and copy the old table: "
             f"./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )
     _check_shards(session, pipeline)
@@ -210,5 +212,5 @@ def _check_shards(session: Session, pipeline: Pipeline) -> None:
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name} declares shards={pipeline.shards}, and {pipeline.lake_table} was created with {comment}. "
             f"The number is fixed for the life of a table. Declare {comment} in include/pipelines/{pipeline.name}.py, or another "
-            f"`table`, and copy this one into it: ./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
+            f"`table`, and copy the old one: ./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )

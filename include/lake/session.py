@@ -1,4 +1,4 @@
-"""Sessions with Cassandra: quick to open, LOCAL_QUORUM, one retry, and the server's write timestamps.
+"""Sessions with Cassandra: fast to open, LOCAL_QUORUM, one retry, and the server's write timestamps.
 
 With client timestamps, a writer whose clock is ahead would overwrite every later touch, so no client timestamp is sent.
 """
@@ -25,7 +25,7 @@ PAGE = 5_000  # rows
 def lake(conn_id: str | Endpoint = LAKE_READER) -> Iterator[Session]:
     """A session of that connection, closed at exit; errors of the driver are raised as LakeError.
 
-    The driver reads neither the schema nor the ring: this keeps connecting quick. Token-aware routing, which would need
+    The driver reads neither the schema nor the ring: this keeps connecting fast. Token-aware routing, which would need
     both, took a quarter more of a bulk writer's CPU to save the cluster one hop.
     """
     target = endpoint(conn_id)

@@ -79,8 +79,8 @@ class Comparison:
 def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
     """Count hours that changed, and write their files.
 
-    Raises HoursDiffer if the warehouse has other figures, after the other hours are written, and HoursNotCounted if the
-    table changes during every try.
+    Raises HoursDiffer if the warehouse has different figures, after the other hours are written, and HoursNotCounted if
+    the table changes during every try.
     """
     with warehouse(WAREHOUSE_ETL) as conn:
         due = {row["hour"]: row["changes"] for row in turns.take(conn, pipeline, turns.COUNT, most)}
@@ -166,8 +166,8 @@ def compare(
 
 
 def reasons(minutes: Mapping[datetime, str]) -> str:
-    """The minutes that an hour waits for, in words."""
-    words = {
+    """The minutes that an hour waits for, as text."""
+    texts = {
         "due": "is not in the lakehouse yet",
         "seen": "is not merged yet",
         "held": "is held, and its merged read is not in the lakehouse",
@@ -177,7 +177,7 @@ def reasons(minutes: Mapping[datetime, str]) -> str:
     }
     first = min(minutes)
     others = f"; {len(minutes) - 1} more minutes" if len(minutes) > 1 else ""
-    return f"minute {first:%Y-%m-%d %H:%M} {words[minutes[first]]}{others}."
+    return f"minute {first:%Y-%m-%d %H:%M} {texts[minutes[first]]}{others}."
 
 
 def write_file(pipeline: Pipeline, hour_count: HourlyCount) -> None:
@@ -337,7 +337,7 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
     try:
         connection.register("wanted", pyarrow.table({"hour": pyarrow.array(hours, pyarrow.timestamp("us"))}))
         connection.execute("CREATE TABLE left_out (minute TIMESTAMP)")
-        # Another engine may have deleted rows that the files still have.
+        # Another engine may have deleted rows that the files still contain.
         if any(task.delete_files for task in tasks.values()):
             connection.register("files", _rows_left(pipeline, events, hours))
         elif tasks:

@@ -20,7 +20,7 @@ def is_on(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def location(environ: Mapping[str, str] = os.environ) -> str:
-    """Where the files are. Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say it."""
+    """Where the files are. Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where."""
     place = environ.get(SETTING, "").rstrip("/")
     if "://" not in place:
         raise LakehouseError(

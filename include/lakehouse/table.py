@@ -151,7 +151,7 @@ def _create(pipeline: Pipeline) -> Table:
     by_hour = PartitionSpec(PartitionField(1, 1000, HourTransform(), "hour"))
     try:
         return iceberg.create_table(name, schema(pipeline), partition_spec=by_hour, properties=_PROPERTIES)
-    except TableAlreadyExistsError:  # another process was faster
+    except TableAlreadyExistsError:  # another process has created it
         return iceberg.load_table(name)
 
 

@@ -34,7 +34,7 @@ LOAD = Step("to_load = 1", "load_tried_at", "hours_to_load")
 def take(conn, pipeline: Pipeline, step: Step, most: int) -> list[dict]:
     """Rows with hour, changes, counted_change and counts. Records that these hours were tried, whatever the outcome."""
 
-    def take_some(cursor) -> list[dict]:
+    def take_hours(cursor) -> list[dict]:
         binds = {"pipeline": pipeline.name, "most": most, "half": most // 2}
         newest = rows(cursor, sql("newest", step=step), binds)
         longest = rows(cursor, sql("longest", step=step), binds)
@@ -43,4 +43,4 @@ def take(conn, pipeline: Pipeline, step: Step, most: int) -> list[dict]:
             execute(cursor, sql("tried", step=step), {"pipeline": pipeline.name, "hours": sorted(taken)})
         return list(taken.values())
 
-    return in_transaction(conn, take_some)
+    return in_transaction(conn, take_hours)

@@ -1,4 +1,4 @@
-"""Upkeep of the table: small files of old hours become few, snapshots expire, and files that no snapshot names are deleted."""
+"""Upkeep of the table: compacts small files of old hours, expires snapshots, deletes files that no snapshot names."""
 
 from __future__ import annotations
 

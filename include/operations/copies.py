@@ -18,20 +18,20 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-LIMIT = timedelta(minutes=15)  # without progress, and of hours that differ
-_MOST = 10_000  # minutes to count
+LIMIT = timedelta(minutes=15)  # for a copy without progress, and for hours that differ
+_MOST = 10_000  # minutes: a longer backlog is not counted further
 
 
 def lag_of(conn, pipeline: Pipeline) -> dict | None:
-    """The lag of the copies; None if the pipeline declares no lakehouse, or it is off.
+    """The lag of the copies; None if the pipeline declares no lakehouse, or the lakehouse is off.
 
-    minutes, oldest_minute    due to be written; merged_at the first of their merges, written_at the last write or when the
-                              table was made, None before the first export
+    minutes, oldest_minute    due to be written; merged_at: their first merge; written_at: the last write, or the
+                              creation of the table; None before the first export
     hours                     to be counted
     waiting                   hours that keep their last count, because a minute is not in the table as it was merged
     differing, differs_since  hours whose counts differ from the fact
-    to_load                   hours to be loaded into BigQuery; None if that is off. counted_at the first of their counts,
-                              loaded_at the last load
+    to_load                   hours to be loaded into BigQuery; None if that is off. counted_at: their first count;
+                              loaded_at: the last load
     """
     if not (pipeline.lakehouse and lakehouse.is_on()):
         return None
@@ -48,8 +48,8 @@ def lag_of(conn, pipeline: Pipeline) -> dict | None:
 def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
     """The problems of a pipeline with this lag. A backlog that is being written is not a problem.
 
-    Nor is a backlog before the first export: in the first run, all minutes are due for a long time. A failed run is reported
-    by itself.
+    Nor is a backlog before the first export: in the first run, all minutes are due for a long time. A failed run
+    sends its own notice.
     """
     dag = f"{pipeline.name}_lakehouse"
     if lag["minutes"] and lag["written_at"] and _is_stuck(lag["merged_at"], lag["written_at"], now):
@@ -67,7 +67,7 @@ def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
             "hours_differ",
             lag["differs_since"],
             f"Hours of {pipeline.lakehouse.table} that lakehouse and warehouse count differently: {lag['differing']}.",
-            f"Run `./minutemark verify {pipeline.name}` or minutemark_verify: it names what differs, and what to do.",
+            f"Run `./minutemark verify {pipeline.name}` or minutemark_verify: it lists each difference with its remedy.",
         )
     if lag["to_load"] and _is_stuck(lag["counted_at"], lag["loaded_at"], now):
         yield Problem(

@@ -20,10 +20,10 @@ _COLUMNS = {
     "reason": "reason",
 }  # fmt: skip
 _SHOWN_ROWS = 2  # of a check's sample, in a table
-_FATES = {
+_NEXT_STEPS = {
     "accepted": "its drift is accepted; the next run reads it again",
     "waiting": "waits for the other rows of its hour; it is published without a release unless too many are rejected",
-    "due": "its hour is read; the next run reads it again",
+    "due": "all rows of its hour are read; the next run reads it again",
     "touched": "touched since it was held; the next run reads it again",
 }
 
@@ -71,12 +71,12 @@ def held_minutes(pipeline: str | None = None) -> Listing:
     chosen = pipelines.named_or_all(pipeline)
     with warehouse(WAREHOUSE_ETL) as conn:
         minutes = held.held_minutes(conn, chosen)
-    groups = [_group(list(rows)) for _, rows in groupby(sorted(minutes, key=_cause), _cause)]
-    nothing = f"Nothing is held in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
+    groups = [_group(list(rows)) for _, rows in groupby(sorted(minutes, key=_group_key), _group_key)]
+    nothing = f"No minutes are held in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
     return Listing(minutes, groups, _COLUMNS, nothing, _details)
 
 
-def _cause(row: Mapping) -> tuple[str, ...]:
+def _group_key(row: Mapping) -> tuple[str, ...]:
     """The key of a group: the pipeline, the status, the reason without its numbers, and the release."""
     release = (row["released_by"] or "", row["released_because"] or "")
     return row["pipeline"], row["status"], listing.without_numbers(row["reason"]) or "", *release
@@ -102,8 +102,8 @@ def _details(group: Mapping) -> Iterable[str]:
     if group["status"] == "released":
         why = f": {group['released_because']}" if group["released_because"] else ""
         yield f"released by {group['released_by']} at {listing.cell(group['released_at'])}{why}; the next run publishes it"
-    elif group["status"] in _FATES:
-        yield _FATES[group["status"]]
+    elif group["status"] in _NEXT_STEPS:
+        yield _NEXT_STEPS[group["status"]]
     for check in group["checks"]:
         yield f"{check['check_name']} found {check['offending_rows']} offending rows in batch {group['batch_id']}, such as"
         for row in check["sample"][:_SHOWN_ROWS]:

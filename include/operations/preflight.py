@@ -1,4 +1,4 @@
-"""Checks what a deployment must have before a DAG can run; each problem says what to do."""
+"""Checks that a deployment has everything that its DAGs need; each problem says what to do."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def java_problem() -> str | None:
     """The problem with Java, if any: spark-submit starts `$JAVA_HOME/bin/java`, or `java` from PATH."""
     home = os.environ.get("JAVA_HOME")
     if home and not Path(home, "bin", "java").exists():
-        return f"JAVA_HOME is {home}, which has no bin/java. Point it to a Java 17, or unset it to use PATH."
+        return (
+            f"JAVA_HOME is {home}, which has no bin/java. Point it at a Java 17 installation, or unset it to use PATH."
+        )
     if not home and shutil.which("java") is None:
         return "Java was not found. Install Java 17 where Airflow's tasks run, and set JAVA_HOME or PATH."
     return None
@@ -70,13 +72,13 @@ def jars_problem() -> str | None:
 
 
 def connection_problems(conn_id: str) -> list[str]:
-    """Problems of a connection: it is not defined, its store does not answer this account, or lacks a needed setting."""
+    """Problems of a connection: not defined, or its store does not answer this account or lacks a required setting."""
     try:
         target = endpoint(conn_id)
         if conn_id == SPARK:
             problem = _spark_problem(target)
             return [problem] if problem else []
-        return [*_password_problem(target), *_of_store(target)]
+        return [*_password_problem(target), *_store_problems(target)]
     except ConnectionMissing as missing:
         return [str(missing)]
     except Exception as error:
@@ -91,7 +93,7 @@ def _password_problem(target: Endpoint) -> Iterator[str]:
     if target.login and not target.password and target.conn_id != KAFKA and not certificate:
         yield (
             f"Connection {target.conn_id}: the account {target.login} has no password: anyone who reaches the server can use "
-            "it. Set one in the server and in the connection."
+            "it. Set one on the server and in the connection."
         )
 
 
@@ -106,8 +108,8 @@ def _spark_problem(target: Endpoint) -> str | None:
     return settings.authentication_problem(master, target.extra.get("conf"))
 
 
-def _of_store(target: Endpoint) -> list[str]:
-    """Problems of a store that answers. Raises the error of a store that does not."""
+def _store_problems(target: Endpoint) -> list[str]:
+    """Problems of a store that answers; raises the error if it does not."""
     if target.conn_type == "cassandra":
         from include.lake import cluster
         from include.lake.session import lake
@@ -127,7 +129,7 @@ def _of_store(target: Endpoint) -> list[str]:
 
 
 def wait_for_pools(ti, pool_of_task: Mapping[str, str], patience: float = 60) -> None:
-    """Inside a run: raise PreflightFailed if a pool has not started its task after `patience` seconds."""
+    """Within a run, raise PreflightFailed if a pool has not started its task after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=list(pool_of_task))

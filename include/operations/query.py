@@ -8,11 +8,11 @@ from include.listing import Rows
 from include.warehouse.errors import DENIED, LOST, code_of
 from include.warehouse.session import reading, warehouse
 
-_READ_ONLY = 1792  # the code of a write in a read-only transaction
+_READ_ONLY = 1792  # error code of a write in a read-only transaction
 
 
 class StatementRejected(MinutemarkError):
-    """A statement that a server rejected; the message contains the server's."""
+    """A server rejected the statement; the message includes the server's own."""
 
 
 def query(statement: str) -> Rows:
@@ -27,7 +27,7 @@ def query(statement: str) -> Rows:
                 raise
             remedy = "Fix the statement. SHOW TABLES lists the tables."
             if code in DENIED or code == _READ_ONLY:
-                remedy = "This account reads facts, dimensions and the ledger only, not payloads or staging."
+                remedy = "This account can read only facts, dimensions and the ledger, not payloads or staging."
             message = getattr(error, "msg", None) or error.args[-1]  # mysql-connector-python has msg
             raise StatementRejected(f"The warehouse rejected the statement: {message} ({code}). {remedy}") from error
         return Rows([column[0] for column in cursor.description or ()], cursor.fetchall())
@@ -39,7 +39,7 @@ def query_bigquery(statement: str) -> Rows:
     from include.bigquery.settings import BigQueryError
 
     try:
-        with tables.failures_named():
+        with tables.explained():
             from google.api_core.exceptions import ClientError
 
             bigquery = tables.client()

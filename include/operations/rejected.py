@@ -1,4 +1,4 @@
-"""Rejected events by reason, with samples. Payloads need the account of warehouse_etl."""
+"""Rejected events by reason, with samples. Only the account of warehouse_etl can read payloads."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def rejected_events(
     account, payloads = _account()
     with warehouse(account) as conn:
         groups = rejected.by_reason(conn, chosen, Choice(reason, *in_order(start, end)), payloads=payloads)
-    matching = " that matches" if start or end or reason else ""
-    nothing = f"Nothing{matching} is rejected in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
+    matching = "matching " if start or end or reason else ""
+    nothing = f"There are no {matching}rejected events in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
     return Listing(groups, groups, _COLUMNS, nothing, _samples)
 
 

@@ -1,7 +1,7 @@
 """Reprocesses rejected events after a rule or a row was fixed. `./minutemark reprocess` and the DAG minutemark_replay call this.
 
 Rows of the lake are read again with their whole minutes, which a merge replaces; rows of imports and topics go through
-the import's admission and writer. After a kill, it can be started again: every row counts once.
+the import's admission and writer. If it is killed, start it again: every row counts once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ReprocessingStalled(MinutemarkError):
 
 @dataclass
 class Reprocessing:
-    """A reprocessing that was started: its rows by minute, and the counts of these minutes before it."""
+    """A started reprocessing: its rows by minute, and the ledger's counts of these minutes from before."""
 
     pipeline: Pipeline
     keys: dict[datetime, set[str]] = field(default_factory=dict)  # origin keys, as the lake's rejected events have them
@@ -58,7 +58,7 @@ class Reprocessing:
 
 
 def begin(pipeline: Pipeline, choice: Choice, report: Callable[[str], object] = print) -> Reprocessing:
-    """Make the minutes of the chosen rejected events pending, and write rows of imports that are now admitted to the lake.
+    """Make the minutes of the chosen rejected events pending; write imported rows that are now admitted to the lake.
 
     `report` first receives the plan. Returns when the next run can take the minutes.
     """
@@ -67,12 +67,12 @@ def begin(pipeline: Pipeline, choice: Choice, report: Callable[[str], object] = 
         clock = change_log.clock(session)
         keys = rejected.lake_keys(conn, pipeline, choice)
         closed = _closed(conn, pipeline, keys, clock)
-        imported, no_events = rejected.import_rows(conn, pipeline, choice)
-        again = {minute: keys_of_minute for minute, keys_of_minute in keys.items() if minute not in closed}
-        report(_plan(pipeline, again, len(imported)))
-        for line in _left_alone(pipeline, sum(len(keys[minute]) for minute in closed), no_events):
+        imported, dimension_rows = rejected.import_rows(conn, pipeline, choice)
+        to_read = {minute: keys_of_minute for minute, keys_of_minute in keys.items() if minute not in closed}
+        report(_plan(pipeline, to_read, len(imported)))
+        for line in _left_alone(pipeline, sum(len(keys[minute]) for minute in closed), dimension_rows):
             report(line)
-        if not again and not imported:
+        if not to_read and not imported:
             report(_reasons(conn, pipeline, choice))
             return reprocessing
         if imported:
@@ -80,11 +80,11 @@ def begin(pipeline: Pipeline, choice: Choice, report: Callable[[str], object] = 
             report(
                 f"{reprocessing.written} rows of imports and topics are in the lake now; {reprocessing.refused} stay rejected."
             )
-        _remember(conn, reprocessing, again)
-        for minute, keys_of_minute in again.items():
+        _remember_counts(conn, reprocessing, to_read)
+        for minute, keys_of_minute in to_read.items():
             reprocessing.keys.setdefault(minute, set()).update(keys_of_minute)
-        # In the change log, not in the ledger: a run that started before, with the old rule, would overwrite the ledger.
-        change_log.touch(session, pipeline.lake_table, again)
+        # In the change log, not in the ledger: an earlier run, with the old rule, would overwrite the ledger.
+        change_log.touch(session, pipeline.lake_table, to_read)
         reprocessing.started_at = change_log.clock(session)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         planner.poll(pipeline, session, conn)
@@ -184,7 +184,7 @@ def run_reprocess(
 def _write_imports(
     session, conn, reprocessing: Reprocessing, imported: Iterable[tuple[int, int]], clock: datetime
 ) -> None:
-    """Write chunk by chunk: events, their minutes, and only then delete the rows, so that a kill loses nothing."""
+    """For each chunk, write the events and touch their minutes, and only then delete the rows: a kill loses nothing."""
     pipeline = reprocessing.pipeline
     check_table(session, pipeline)
     reader, writer = StoredEvents(pipeline, clock), EventWriter(session, pipeline)
@@ -196,7 +196,7 @@ def _write_imports(
                 accepted.append(row["rejected_id"])
             except NotAdmitted as error:
                 refused.append((row["rejected_id"], str(error), error.minute or row["minute"]))
-        _remember(conn, reprocessing, {minute_of(event.create_time) for event in events})
+        _remember_counts(conn, reprocessing, {minute_of(event.create_time) for event in events})
         writer.write(events)
         rejected.record_outcomes(conn, accepted, refused)
         for event in events:
@@ -205,7 +205,7 @@ def _write_imports(
         reprocessing.refused += len(refused)
 
 
-def _remember(conn, reprocessing: Reprocessing, minutes: Iterable[datetime]) -> None:
+def _remember_counts(conn, reprocessing: Reprocessing, minutes: Iterable[datetime]) -> None:
     """Keep the ledger's counts of these minutes from before they are touched."""
     new = set(minutes) - reprocessing.before.keys()
     ledger_rows = ledger.rows_of(conn, reprocessing.pipeline, new)
@@ -237,31 +237,37 @@ def _closed(conn, pipeline: Pipeline, minutes: Iterable[datetime], clock: dateti
     return closed | {minute for minute in minutes if pipeline.is_closed(minute, clock)}
 
 
-def _plan(pipeline: Pipeline, again: dict[datetime, set[str]], imported: int) -> str:
+def _plan(pipeline: Pipeline, to_read: dict[datetime, set[str]], imported: int) -> str:
     parts = []
-    if again:
-        total = sum(map(len, again.values()))
+    if to_read:
+        total = sum(map(len, to_read.values()))
         parts.append(
-            f"{total} rejected rows of {len(again)} minutes, {_span(again)}, are read again with their minutes"
+            f"{total} rejected rows of {len(to_read)} minutes, {_span(to_read)}, are read again with their minutes"
         )
     if imported:
         parts.append(f"{imported} rows of imports and topics are validated again")
     return f"{pipeline.name}: {'; '.join(parts)}." if parts else f"{pipeline.name}: there is nothing to reprocess."
 
 
-def _left_alone(pipeline: Pipeline, closed: int, no_events: int) -> Iterator[str]:
+def _left_alone(pipeline: Pipeline, closed: int, dimension_rows: int) -> Iterator[str]:
     if closed:
-        yield f"{closed} rows stay: their minutes are closed, because the lake's retention may have removed part of them."
-    if no_events:
+        yield f"{closed} rows stay rejected: their minutes are closed, because retention may have removed part of them."
+    if dimension_rows:
         names = ", ".join(dimension.name for dimension in pipeline.dimensions)
-        yield f"{no_events} rows stay: they are of dimension files ({names}). Fix the file and import it again."
+        yield (
+            f"{dimension_rows} rows stay rejected: they come from dimension files ({names}). "
+            "Fix the file and import it again."
+        )
 
 
 def _reasons(conn, pipeline: Pipeline, choice: Choice) -> str:
     groups = rejected.by_reason(conn, [pipeline], Choice(), payloads=False)
-    there = "; ".join(f"{group['rows']} x {group['origin']}: {group['reason']}" for group in groups[:10])
-    condition = f" for a reason that begins with {choice.reason!r}" if choice.reason else ""
-    return f"Nothing{condition} in these minutes can be reprocessed. Rejected in {pipeline.name}: {there or 'nothing'}."
+    present = "; ".join(f"{group['rows']} x {group['origin']}: {group['reason']}" for group in groups[:10])
+    condition = f" with a reason that begins with {choice.reason!r}" if choice.reason else ""
+    return (
+        f"No rejected events{condition} in these minutes can be reprocessed. "
+        f"Rejected in {pipeline.name}: {present or 'nothing'}."
+    )
 
 
 def _span(minutes: Iterable[datetime]) -> str:

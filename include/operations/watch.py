@@ -1,4 +1,4 @@
-"""The watch: finds what is wrong with any pipeline, and notifies when a problem starts, lasts and ends."""
+"""The watch: checks every pipeline, and notifies when a problem starts, persists and ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def watch(notify: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_
         with reading(conn) as cursor:
             now = server_time(cursor)
         problems = [problem for entry in entries for problem in problems_of(get(entry["pipeline"]), entry, now)]
-        problems = [_named(conn, problem) for problem in problems]
+        problems = [_with_newest_held(conn, problem) for problem in problems]
         with reading(conn):
             for pipeline in (get(entry["pipeline"]) for entry in entries):
                 if lag := copies.lag_of(conn, pipeline):
@@ -71,7 +71,7 @@ def problems_of(pipeline: Pipeline, entry: dict, now: datetime) -> Iterator[Prob
             entry["waiting_since"],
             f"A change in the lake has not been merged for {(now - entry['waiting_since']).total_seconds():.0f} s; the limit is "
             f"{pipeline.delay_limit.total_seconds():.0f} s. Pending minutes: {entry['pending']}.",
-            f"Open the newest runs of {minute_dag} and read the log of the step that fails or takes long. "
+            f"Open the newest runs of {minute_dag} and read the log of the task that fails or is slow. "
             "No data is lost; the next successful run catches up.",
         )
     if entry["held"]:
@@ -79,12 +79,12 @@ def problems_of(pipeline: Pipeline, entry: dict, now: datetime) -> Iterator[Prob
             name,
             "held",
             now,
-            "1 minute is held: it failed a gate and is not published."
+            "1 minute is held and not published."
             if entry["held"] == 1
-            else f"{entry['held']} minutes are held: they failed a gate and are not published.",
+            else f"{entry['held']} minutes are held and not published.",
             "`./minutemark held` or the Pipelines page shows why. Fix the cause in the lake or the transform, and run "
-            f"{minute_dag} with `from` and `to` (and allow_shrink, if rows were removed on purpose); or accept the drift of a "
-            "field (./minutemark accept), or publish the minutes as they are (./minutemark release).",
+            f"{minute_dag} with `from` and `to` (and allow_shrink, if rows were removed on purpose). Or accept the drift "
+            "of a field (./minutemark accept), or publish the minutes as they are (./minutemark release).",
         )
     if entry["failures"] >= FAILURES_IN_A_ROW:
         reason = f" The last reason: {entry['failure']}" if entry["failure"] else ""
@@ -93,12 +93,12 @@ def problems_of(pipeline: Pipeline, entry: dict, now: datetime) -> Iterator[Prob
             "failing",
             entry["failing_since"],
             f"The last {entry['failures']} batches of {name} were not merged.{reason}",
-            f"Open the newest failed run of {minute_dag}; the log of the failed step says what to do.",
+            f"Open the newest failed run of {minute_dag}; the log of the failed task says what to do.",
         )
 
 
 def line_of(entry: dict) -> str:
-    """A pipeline's entry of status.freshness in a line of a log."""
+    """A pipeline's entry of status.freshness as a line for the log."""
 
     def seconds(name: str) -> str:
         return "–" if entry[name] is None else f"{entry[name]:.0f} s"
@@ -111,8 +111,8 @@ def line_of(entry: dict) -> str:
     )
 
 
-def _named(conn, problem: Problem) -> Problem:
-    """The problem; if minutes are held, with the newest of them and its reason, so that readers need not look them up."""
+def _with_newest_held(conn, problem: Problem) -> Problem:
+    """The problem; if minutes are held, with the newest one and its reason."""
     if problem.problem != "held":
         return problem
     records = read(conn, rows, sql("newest_held"), {"pipeline": problem.pipeline})

@@ -1,4 +1,4 @@
-"""Rows as the page's scripts read them: JSON, with times that say that they are UTC."""
+"""Rows as the page's scripts read them: JSON, with times marked as UTC."""
 
 from __future__ import annotations
 

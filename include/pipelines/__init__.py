@@ -28,7 +28,7 @@ def all_pipelines() -> dict[str, Pipeline]:
 
 
 def get(name: str) -> Pipeline:
-    """The pipeline of that name, or UnknownPipeline naming those there are."""
+    """The pipeline of that name. Raises UnknownPipeline, which lists the declared ones."""
     try:
         return all_pipelines()[name]
     except KeyError:

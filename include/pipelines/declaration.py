@@ -1,4 +1,4 @@
-"""What a pipeline declares: its lake table, the tables it fills and its limits. Everything else is shared machinery."""
+"""What a pipeline declares: its lake table, the tables it fills and its limits. Everything else is shared code."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Pipeline:
     batch_events: bool = False  # an asset event for each merged batch, besides those for complete hours
     topic: str = ""  # of its events in Kafka, with a partition for each shard; empty: <name>.events
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
-    event_time: str | None = None  # column that create_time is made from if an import has none
+    event_time: str | None = None  # column from which create_time is made if an import has none
     fact_time: str | None = None  # column with the time of facts; None: event_time
     kind_column: str | None = None  # column with the event's kind
     null_words: tuple[str, ...] = NULL_WORDS  # texts that stand for an empty value
@@ -137,9 +137,9 @@ class Pipeline:
             raise ValueError(
                 f"Pipeline {self.name}: null_words {wrong} have a comma or outer spaces, which Connect's list cannot hold."
             )
-        if strangers := {*self.required, *self.numbers, *self.times} - set(self.fields):
+        if undeclared := {*self.required, *self.numbers, *self.times} - set(self.fields):
             raise ValueError(
-                f"Pipeline {self.name}: required, numbers or times name {', '.join(sorted(strangers))}: add them to fields."
+                f"Pipeline {self.name}: required, numbers or times name {', '.join(sorted(undeclared))}: add them to fields."
             )
         if self.unknown_fields not in (EVOLVE, HOLD):
             raise ValueError(
@@ -153,9 +153,9 @@ class Pipeline:
             used = [getattr(fact, what) for fact in self.facts]
             if doubled := sorted({name for name in used if used.count(name) > 1}):
                 raise ValueError(f"Pipeline {self.name}: two facts have the {what} {doubled[0]}: choose another.")
-        if strangers := {name.output for name in self.facts if name.output} - {name.name for name in self.outputs}:
+        if undeclared := {name.output for name in self.facts if name.output} - {name.name for name in self.outputs}:
             raise ValueError(
-                f"Pipeline {self.name}: a fact sums up the output {', '.join(sorted(strangers))}: declare it in outputs."
+                f"Pipeline {self.name}: a fact sums up the output {', '.join(sorted(undeclared))}: declare it in outputs."
             )
         if self.lakehouse and self.lakehouse.fact not in {name.name for name in self.facts}:
             raise ValueError(
@@ -222,7 +222,7 @@ class Pipeline:
         return f"create_time is more than {hours:g} hours ahead of the lake's clock"
 
     def out_of_range(self, minute: datetime, clock: datetime) -> str | None:
-        """Why events of this minute are rejected while the lake's clock says `clock`; None if they are not.
+        """Why events of this minute are rejected at this time of the lake's clock; None if they are not.
 
         The minute alone decides, so one minute never has both kinds of events.
         """

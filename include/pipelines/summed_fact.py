@@ -35,7 +35,7 @@ class Measure:
     column: str = ""  # of the fact; empty: the same name
     combine: str = SUM  # or MAX, of values that are never NULL
     signed: bool = False  # may be negative
-    added: bool = False  # after the tables had rows: NULL in rows that no merge has counted it for
+    added: bool = False  # after the tables had rows: NULL in rows for which no merge has counted it
 
     @property
     def fact_column(self) -> str:

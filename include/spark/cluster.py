@@ -1,7 +1,7 @@
-"""The application of a driver that stays on a cluster: whether it can still get executors, and how they reach it.
+"""The application of a warm driver on a cluster: whether it can still get executors, and how they reach the driver.
 
-A standalone master that was restarted does not know the applications of before. Spark keeps such an application until
-its driver ends, without new executors: a job would wait for them in vain.
+A standalone master that was restarted does not know earlier applications. Such an application stays alive until its
+driver ends, but gets no new executors: a job would wait for them forever.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ def has_application(spark: SparkSession) -> bool:
     if not context.master.startswith(STANDALONE):
         return True
     try:
-        knows = _requested_executors(spark)
+        is_known = _request_executors(spark)
     except Exception as error:
-        knows, reason = False, f": {str(error).splitlines()[0]}"
+        is_known, reason = False, f": {str(error).splitlines()[0]}"
     else:
         reason = ""
-    if not knows:
+    if not is_known:
         log.info("the master does not know application %s%s", context.applicationId, reason)
-    return knows
+    return is_known
 
 
 @contextlib.contextmanager
 def watched(spark: SparkSession, seconds: float = _CHECK_SECONDS) -> Iterator[None]:
-    """While a job runs: cancel its work if the master no longer knows the application, whose executors never come.
+    """While a job runs, cancel it if the master no longer knows the application: its executors would never come.
 
     Only explicit answers count. A master that does not answer may come back and know it.
     """
@@ -65,7 +65,7 @@ def _cancel_without_application(spark: SparkSession, is_over: threading.Event, s
     while not is_over.wait(seconds):
         try:
             refusals = refusals + 1 if _is_unknown(spark) else 0
-        except Exception:  # such as that the context has stopped, which fails the job itself
+        except Exception:  # such as a stopped context, which fails the job anyway
             refusals = 0
         if refusals < _REFUSALS or is_over.is_set():
             continue
@@ -78,7 +78,7 @@ def _cancel_without_application(spark: SparkSession, is_over: threading.Event, s
 def _is_unknown(spark: SparkSession) -> bool:
     """Whether an active master answers that it does not list the application, and no other one lists it.
 
-    The application's own connection led to the master of before, and stays closed: requests on it only fail.
+    The application's own connection led to the previous master, and stays closed: requests on it always fail.
     """
     jvm, application = spark._jvm, spark.sparkContext.applicationId
     loader = spark.sparkContext._jsc.sc().getClass().getClassLoader()
@@ -104,8 +104,8 @@ def _is_unknown(spark: SparkSession) -> bool:
     return is_unknown
 
 
-def _requested_executors(spark: SparkSession) -> bool:
-    """Request from the master what the application has requested before; False if it does not know the application."""
+def _request_executors(spark: SparkSession) -> bool:
+    """Repeat the application's request for executors; False if the master does not know the application."""
     context = spark.sparkContext._jsc.sc()
     if context.getConf().getBoolean("spark.dynamicAllocation.enabled", False):
         return context.requestExecutors(0)  # in addition to those that Spark itself has requested
@@ -116,7 +116,7 @@ def _requested_executors(spark: SparkSession) -> bool:
 def address_towards(master: str) -> str | None:
     """The IPv4 address of the interface by which this host reaches a standalone master; None if that is not known.
 
-    Of several interfaces Spark takes the first one, which executors may not reach.
+    Spark uses the first of several interfaces, which executors may be unable to reach.
     """
     host, _, port = master.removeprefix(STANDALONE).partition(",")[0].rpartition(":")
     if not master.startswith(STANDALONE) or not port.isdecimal():

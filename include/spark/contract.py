@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
 from include.pipelines.declaration import RESERVED
-from include.spark.values import FIRST_NUMBER, TIME, does_not_read, literal
+from include.spark.values import FIRST_NUMBER, TIME, is_unreadable, literal
 
 NAMES_A_MINUTE = 100  # undeclared fields that are counted by name: the most frequent ones
 OTHER_NAMES = "_other"  # stands for the rest
@@ -43,12 +43,12 @@ def words_of_bits(pipeline: Pipeline, key: Collection[str]) -> list[str]:
 
 
 def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> DataFrame:
-    """Adds bits for the fields of optional_of and of typed_of, and `_unknown`, the undeclared ones of `_names` or null, to rows
-    with the declared fields as texts.
+    """Adds to rows, whose declared fields are texts, bits for the fields of optional_of and of typed_of, and
+    `_unknown`: the undeclared names in `_names`, or null.
     """
     known = ", ".join(literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
     patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_of(pipeline, key)}
-    unreadable = _bits("_unreadable", [does_not_read(f"`{name}`", pattern) for name, pattern in patterns.items()])
+    unreadable = _bits("_unreadable", [is_unreadable(f"`{name}`", pattern) for name, pattern in patterns.items()])
     present = _bits("_present", [f"`{name}` IS NOT NULL" for name in optional_of(pipeline, key)])
     named = rows.withColumn("_names", F.expr(f"filter(_names, name -> name NOT IN ({known}))"))
     unknown = F.expr("IF(size(_names) > 0, _names, NULL)").alias("_unknown")
@@ -72,7 +72,7 @@ def sums_of_sums(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
 
 
 def unknown_by_minute(rows: DataFrame) -> dict[int, dict[str, int]]:
-    """Rows by undeclared field, by minute in seconds since 1970."""
+    """Rows with each undeclared field, by minute (in seconds since 1970)."""
     names = rows.where("_unknown IS NOT NULL").select(
         F.unix_seconds("minute").alias("minute_s"),
         F.explode(F.array_distinct(F.expr(f"transform(_unknown, name -> substr(name, 1, {_NAME_LENGTH}))"))).alias(

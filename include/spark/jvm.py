@@ -1,4 +1,4 @@
-"""Flags of the JVMs that spark-submit starts, and variables that make it start faster."""
+"""Flags of the JVMs that spark-submit starts, and variables that make spark-submit start faster."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from include.spark.installation import ROOT, archive, launcher_archive, spark_ho
 _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 # A stale archive needs no warning: the JVM runs without it.
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
-_HUGE_METHODS = "-XX:-DontCompileHugeMethods"  # Spark generates such; interpreting them costs more than anything else
+_HUGE_METHODS = (
+    "-XX:-DontCompileHugeMethods"  # Spark generates huge methods; interpreting them costs more than anything else
+)
 # The connector repeats a refused request at the same node. The driver's own policy asks the next one: a node that is cut
 # off from the others refuses every quorum for as long as that lasts. The connector has no setting for it; a property of
 # the JVM takes precedence over what it sets.
 _RETRY_POLICY = "-Ddatastax-java-driver.advanced.retry-policy.class=DefaultRetryPolicy"
 # A node that has stopped answering would hold a page of rows for two minutes: after three seconds the next node reads
-# it too, and the first answer counts. The connector marks its reads as idempotent, and only those are repeated so.
+# it too, and the first answer counts. The connector marks its reads as idempotent, and only those are repeated.
 _SPECULATION = (
     "-Ddatastax-java-driver.advanced.speculative-execution-policy.class=ConstantSpeculativeExecutionPolicy",
     "-Ddatastax-java-driver.advanced.speculative-execution-policy.max-executions=2",

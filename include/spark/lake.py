@@ -36,7 +36,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     """Adds `is_object`, the declared fields, and the columns of include/spark/contract.py.
 
     The fields are texts without surrounding white space, null if they are empty. A number has the digits that Java writes
-    for it, a nested value is its JSON, and of a field that occurs twice the last one counts.
+    for it, a nested value is JSON, and if a field occurs twice, the last one counts.
     """
     names = [name for name in pipeline.fields if name not in key_of(pipeline)]
     # A map, since a struct drops fields that its schema does not name. It is parsed once: an expression that the columns of one
@@ -58,7 +58,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
 
 
 def _last_of_equal_keys(parsed: Column) -> Column:
-    """A lookup in a map finds the first of equal keys, and map_concat keeps the last, as reading_settings say."""
+    """A lookup in a map finds the first of equal keys, and map_concat keeps the last, as set in reading_settings."""
     keys_differ = F.size(F.array_distinct(F.map_keys(parsed))) == F.size(parsed)
     return F.when(keys_differ, parsed).otherwise(F.map_concat(parsed, F.create_map()))
 
@@ -83,7 +83,7 @@ def _table(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
     if missing := [name for name in (*key_of(pipeline), "payload") if name not in table.columns]:
         raise JobRefused(
             f"The lake table {pipeline.lake_table} has another layout: it lacks {', '.join(missing)}. Declare another `table` "
-            f"in include/pipelines/{pipeline.name}.py, run the DAG minutemark_setup, and copy this one: "
+            f"in include/pipelines/{pipeline.name}.py, run the DAG minutemark_setup, and copy the old table: "
             f"./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )
     return table

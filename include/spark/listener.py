@@ -27,7 +27,7 @@ IDLE_SECONDS = 300  # five runs of a minute DAG
 _FIRST_JOB_SECONDS = 60
 _LEAST_IDLE_SECONDS = 0.01  # a timeout of 0 would be an error at once
 OLDEST_SECONDS = 6 * 3600  # a JVM accumulates memory and classes: it is replaced after this time
-_ENDS = -1  # no status of a job: this driver runs no further one
+_ENDS = -1  # not a job's status: this driver runs no more jobs
 # The failures in a row after which the driver ends. After the first ones it stays: a new driver would fail as well.
 _FAILURES = {EXECUTOR_LOST: 2, LAKE_FAILED: 3}
 _WAITING_CLIENTS = 128

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-# The status of a job after which its driver can run the next one: 0 when it is complete, 1 for any other failure.
+# Statuses of failed jobs after which the driver can run another job. 0: complete; 1: any other failure.
 EXECUTOR_LOST, LAKE_FAILED = 2, 4  # 3: the driver's own, when its client has left
-# Between the number of an attempt and what stopped it, in the driver's log, which is all that a driver of a cluster says.
+# In the driver's log, between an attempt's number and its error; a driver on a cluster reports nothing but its log.
 FAILED, FAILED_FOR_GOOD = " failed: ", " failed for good: "
 
 
@@ -13,7 +13,7 @@ class JobFailed(RuntimeError):
 
 
 class JobRefused(JobFailed):
-    """One that another attempt would meet again, until its remedy is applied."""
+    """A failure that every attempt repeats until its remedy is applied."""
 
 
 _LAKE_SILENT = "The lake does not answer at {lake}. Check that Cassandra runs, and connection lake_reader."
@@ -30,11 +30,11 @@ _LAKE_UNAVAILABLE = (
     "run; the next attempt reads again."
 )
 _EXECUTOR_LOST = (
-    "An executor was lost while the job ran, and the rows that it had read. The next attempt reads them again. If it "
+    "An executor was lost while the job ran, with the rows that it had read. The next attempt reads them again. If it "
     "happens often, check the memory of executors (spark.executor.memory) and the log of the worker that started them."
 )
 _APPLICATION_UNKNOWN = (
-    "The Spark master no longer knows the application, which gets no executors. The next attempt starts a new "
+    "The Spark master no longer knows the application, so it gets no executors. The next attempt starts a new "
     "application."
 )
 _NO_MEMORY = (
@@ -50,14 +50,14 @@ _WAREHOUSE_FORBIDS = (
 )
 _WAREHOUSE_EMPTY = "The warehouse at {warehouse} has no staging tables. Run the DAG minutemark_setup."
 
-# What the JVM says, and what that means here. The first match wins.
+# A text in the JVM's error, and the sentence that explains it. The first match wins.
 _KNOWN = (
-    # Of rows that only the executor had, of a task that ran there, and of a stage that needed what it wrote.
+    # Rows that only the executor had, a task that ran on it, and a stage that needed its output.
     ("Checkpoint block rdd_", _EXECUTOR_LOST),
     ("ExecutorLostFailure", _EXECUTOR_LOST),
     ("FetchFailed(", _EXECUTOR_LOST),
     ("cancelled as part of cancellation of all jobs", _APPLICATION_UNKNOWN),
-    ("OutOfMemoryError", _NO_MEMORY),  # before what it makes slow
+    ("OutOfMemoryError", _NO_MEMORY),  # before the timeouts that it causes
     ("AuthenticationException", _LAKE_REFUSES),
     ("Authentication error", _LAKE_REFUSES),
     ("UnauthorizedException", _LAKE_FORBIDS),
@@ -84,7 +84,7 @@ def summary_of(error: BaseException) -> str:
 
 
 def explained(error: BaseException, *, lake: str, warehouse: str) -> str | None:
-    """What to do about an error of the JVM, or None when it is not a known one."""
+    """What to do about an error of the JVM, or None if the error is not a known one."""
     sentence = _sentence_of(error)
     return sentence and sentence.format(lake=lake, warehouse=warehouse)
 

@@ -111,7 +111,7 @@ def run(spark: SparkSession, job: Job) -> None:
 
 
 def keep_class_lookups(spark: SparkSession) -> None:
-    """Look up the classes once that every F.… and every list of columns needs.
+    """Look up once the classes that every F.… and every list of columns needs.
 
     py4j caches nothing: for a bare name it tries each package that pyspark has imported, and each failed try searches all of
     Spark's 270 jars. That took a quarter of the time that a driver spent on its plans.
@@ -176,7 +176,7 @@ def main() -> int:
     if arguments.keep:
         listener.end_with_parent()  # with the JVM, which this process needs
         driver = listener.Listener(arguments.keep, logging.Formatter(LOG_FORMAT, LOG_TIME))
-        log.propagate = False  # it is reported to the client
+        log.propagate = False  # its lines go to the client
     with step("start") as notes:
         spark = SparkSession.builder.getOrCreate()
         keep_class_lookups(spark)
@@ -186,7 +186,7 @@ def main() -> int:
             return attempt(spark, Job.read(arguments.job))
         driver.serve(
             lambda job: attempt(spark, Job.read(job)),
-            lambda: forget(spark),
+            lambda: release_memory(spark),
             log,
             can_run=lambda: cluster.has_application(spark),
             idle_seconds=arguments.idle,
@@ -197,11 +197,11 @@ def main() -> int:
     return 0
 
 
-def forget(spark: SparkSession) -> None:
-    """Let go of what a job has kept in memory now, and not in the middle of the next one.
+def release_memory(spark: SparkSession) -> None:
+    """Free now what a job has kept in memory, and not in the middle of the next job.
 
-    Executors that have rows are never idle for dynamic allocation, and Spark removes them only after a collection that finds
-    no reference to them. The JVM keeps every object that Python had until py4j releases it, which a thread of py4j does up
+    Executors that hold rows are never idle for dynamic allocation, and Spark removes rows only after a collection that
+    finds no reference to them. The JVM keeps every object that Python had until py4j releases it, which a thread of py4j does up
     to a second later: too late for the collection here.
     """
     gc.collect()
@@ -216,7 +216,7 @@ def forget(spark: SparkSession) -> None:
 
 
 def attempt(spark: SparkSession, job: Job) -> int:
-    """One job, whose failure is logged; 0 when the attempt is complete, otherwise that of include/spark/problems.py."""
+    """Run one job and log its failure; returns 0 if the attempt is complete, else a status of problems.py."""
     log.info("%s batch %d attempt %d", job.pipeline, job.batch_id, job.attempt)
     try:
         # As settings of the session: a driver serves its properties to others.

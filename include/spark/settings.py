@@ -1,4 +1,4 @@
-"""Properties of a Spark session: those that a connection may change, and those that it may not; and their file."""
+"""Properties of a Spark session: those that a connection can change, and those that it cannot; and their file."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def driver_properties(
     others: Mapping[str, str],
 ) -> dict[str, str]:
     """All properties of a driver. `conf` (extra of spark_default) and spark-defaults.conf win over defaults."""
-    ours = runtime(jars, short_lived=short_lived)
-    options = {key: value for key, value in ours.items() if key in _CONCATENATED}  # of two, the JVM takes the last one
-    class_paths = {key: value for key, value in ours.items() if key in _CLASS_PATHS}
+    runtime_properties = runtime(jars, short_lived=short_lived)
+    # Of two such options, the JVM takes the last one.
+    options = {key: value for key, value in runtime_properties.items() if key in _CONCATENATED}
+    class_paths = {key: value for key, value in runtime_properties.items() if key in _CLASS_PATHS}
     chosen = _chosen(conf)
     return _merged(
         _tuning(master),
         _sharing(master, chosen),
-        _secrecy(master),
+        _network_security(master),
         options,
         chosen,
         _correctness(master),
@@ -50,7 +51,7 @@ def session_settings(master: str) -> dict[str, str]:
     """The properties of a session without stores: for notebooks, tests, and the class archive."""
     return _merged(
         _tuning(master),
-        _secrecy(master),
+        _network_security(master),
         _session(small=True),
         _correctness(master),
         runtime(spark_jars(), short_lived=True),
@@ -85,7 +86,7 @@ def _tuning(master: str) -> dict[str, str]:
         "spark.sql.debug.maxToStringFields": "3",
     }
     if not is_local(master):
-        # Without an end, the shuffles of a job that is done keep its executors. Those of a running job keep them anyway.
+        # Without a timeout, the shuffles of a finished job keep its executors. Those of a running job keep them anyway.
         tuning["spark.dynamicAllocation.shuffleTracking.timeout"] = "60s"
     if address := _own_address(master):
         tuning["spark.driver.host"] = address
@@ -101,7 +102,7 @@ def _tuning(master: str) -> dict[str, str]:
 
 
 def _sharing(master: str, chosen: Mapping[str, str]) -> dict[str, str]:
-    """What lets several applications share a standalone cluster, unless the user has chosen how they do.
+    """Lets several applications share a standalone cluster, unless the user has configured how they do.
 
     By default an application takes all cores and keeps them until it ends: a driver on another Airflow worker would
     wait for them. Executors of one core fit into any worker of the cluster.
@@ -123,8 +124,8 @@ def runs_here(conf: Mapping[str, object] | None) -> bool:
     return _chosen(conf).get("spark.submit.deployMode", "client").lower() == "client"
 
 
-def _secrecy(master: str) -> dict[str, str]:
-    """Which hosts can connect to driver and executors, and what others on the network can read."""
+def _network_security(master: str) -> dict[str, str]:
+    """Authentication and encryption of the traffic between driver and executors."""
     local = {_AUTHENTICATE: "true"}
     return (
         local
@@ -134,7 +135,7 @@ def _secrecy(master: str) -> dict[str, str]:
 
 
 def _correctness(master: str) -> dict[str, str]:
-    """Settings that a connection cannot change: results depend on them, and with a local master secrecy does too."""
+    """Settings that a connection cannot change: results depend on them, and with a local master security does, too."""
     own = {_AUTHENTICATE: "true", "spark.ui.enabled": "false"} if is_local(master) else {}
     time_zone = dict.fromkeys(_CONCATENATED, TIME_ZONE)
     return {"spark.speculation": "false", **time_zone, **own, **reading_settings()}
@@ -147,7 +148,7 @@ def reading_settings() -> dict[str, str]:
         "spark.sql.ansi.enabled": "false",
         "spark.sql.caseSensitive": "false",
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",  # of equal keys in an event
-        "spark.sql.json.enablePartialResults": "false",  # an object is whole, or none
+        "spark.sql.json.enablePartialResults": "false",  # an object is parsed as a whole, or not at all
         "spark.cassandra.input.consistency.level": "LOCAL_QUORUM",
         "spark.cassandra.sql.inClauseToJoinConversionThreshold": "1",
     }
@@ -161,7 +162,7 @@ def authentication_problem(master: str, conf: Mapping[str, object] | None = None
     return (
         f"{master} is a standalone cluster, and {_SECRET} is not set: other programs could pose as its executors. Start "
         f"master and workers with {_AUTHENTICATE}=true and a secret, and set {_SECRET} in spark-defaults.conf or "
-        f'in extra `conf` of connection spark_default. {{"{_AUTHENTICATE}": "false"}} turns it off, in a private network.'
+        f'in extra `conf` of connection spark_default. In a private network only, {{"{_AUTHENTICATE}": "false"}} turns it off.'
     )
 
 

@@ -1,6 +1,6 @@
-"""The rows that a read writes to staging: rejected rows, repeated ids, and the counts of minutes that complete an attempt.
+"""The rows that a job stages: rejected rows, repeated ids, and the counts of minutes that complete an attempt.
 
-Every staged row carries the attempt's number, so that rows of a zombie driver or of a second try cannot mix with these.
+Every staged row carries the attempt's number, so that rows of a zombie driver or another attempt do not mix with them.
 """
 
 from __future__ import annotations

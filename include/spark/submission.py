@@ -1,4 +1,4 @@
-"""Prepares what spark-submit needs for one attempt: the job, the stores' addresses and accounts, flags that make it fast.
+"""Prepares what spark-submit needs for one attempt: the job, the stores' addresses and accounts, and flags.
 
 Accounts are written to the job's file, which only this user can read. Arguments and --conf are visible to everybody in `ps`,
 and a driver serves its properties to its executors and, without authentication, to everybody who reaches its port.
@@ -80,9 +80,9 @@ def prepare(
 ) -> Submission:
     """Write properties and job into a private folder. `conf` (extra of spark_default) wins over defaults.
 
-    `extra` is the whole extra of that connection, on which the command line depends: another one is another driver.
-    With `keep` it is a submission to a driver that stays on this host, until it had no job for `idle_seconds`; not in
-    cluster mode, where the driver runs elsewhere. Raises SubmissionImpossible.
+    `extra` is the whole extra of that connection. The command line depends on it: another extra means another driver.
+    With `keep`, the driver stays on this host until it has had no job for `idle_seconds`. Cluster mode ignores `keep`,
+    because its driver runs elsewhere. Raises SubmissionImpossible.
     """
     jars = spark_jars()
     if problem := authentication_problem(master, conf):
@@ -163,7 +163,7 @@ def _split(settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]
 
 
 def _hidden(settings: Mapping[str, str]) -> dict[str, str]:
-    """Each secret setting of a session with a text instead of its value, for the driver's properties.
+    """The secret settings of a session with a placeholder for each value, for the driver's properties.
 
     Spark writes the settings of a session into its event log. It redacts only those that are properties of the driver too.
     """
@@ -181,14 +181,14 @@ def _driver_key(
     """Names a warm driver by all that it works with: settings, accounts, command line, environment, and its code.
 
     The part before the hyphen names its place: this installation (project, interpreter and Java), the master and the
-    stores' addresses. Of two drivers of one place the older one has former settings, and ends when the newer one
+    stores' addresses. Of two drivers of one place the older one has outdated settings, and ends when the newer one
     starts. The project's path has its symbolic links resolved: if a deployment is a link to the folder of a release,
     each release is a place of its own, and its driver ends when it has been idle.
     """
     host, port = (stores["lake"].get(f"spark.cassandra.connection.{name}", "") for name in ("host", "port"))
     java = os.environ.get("JAVA_HOME", "")
     place = _digest(str(ROOT), sys.executable, java, master, host, port, warehouse_url)
-    # A new archive only makes starting quicker.
+    # A new archive only makes the start faster.
     settings = {name: value.replace(f" {archive_flag()}", "") for name, value in properties.items()}
     code = sorted(file for pattern in ("*.py", "log4j2.properties") for file in _CODE.rglob(pattern))
     everything = _digest(

@@ -52,10 +52,10 @@ def amount(text: Column) -> Column:
     return F.regexp_extract(text, _NUMBER, 1).cast("decimal(38,18)")
 
 
-def does_not_read(name: str, pattern: str) -> str:
+def is_unreadable(name: str, pattern: str) -> str:
     """SQL that is true if the text of that column is not a number or a time; `pattern` is FIRST_NUMBER or TIME.
 
-    A quick test spares nearly every text the pattern, so that an unusual end of a date is not noticed here.
+    A quick test replaces the pattern for nearly every text, so an unusual end of a date is not noticed here.
     """
     is_date = f"substring({name}, 5, 1) = '-' AND substring({name}, 8, 1) = '-'"
     quick = is_date if pattern == TIME else f"bigint({name}) IS NOT NULL"
@@ -117,5 +117,5 @@ def time_of_uuid(uuid: Column) -> Column:
 
 
 def in_range(time: Column) -> Column:
-    """The time, null outside 1970 to 2100, which every column holds. For columns only: the time occurs three times in it."""
+    """The time, null outside 1970 to 2100, which every column can hold. For columns only: it occurs three times."""
     return F.when(time.between(F.lit(_FIRST).cast("timestamp"), F.lit(_LAST).cast("timestamp")), time)

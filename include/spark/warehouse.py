@@ -1,4 +1,4 @@
-"""The job's writes to the warehouse: Spark appends what may be large; the driver inserts the small rows that come last."""
+"""The job's writes to the warehouse: Spark appends results that may be large; the driver inserts the few last rows."""
 
 from __future__ import annotations
 

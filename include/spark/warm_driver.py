@@ -8,9 +8,10 @@ ended. Requests and answers are lines of JSON:
     → {"job": "/path/of/job.json"}    ← {"taken": true}   ← {"log": "a line for the task's log"} …   ← {"exit": 0}
     → {"end": true}    (no answer: it ends, after its running job if it has one)
 
-Its folder is named for everything that it was started with, the project's code included: whatever of that changes,
-a job finds no driver there, and starts one. The driver of the former settings is ended first: on a cluster it would
-hold the cores that the new one waits for. This is the client; include/spark/listener.py is the driver's side.
+Its folder is named for everything that it was started with, including the project's code. After a change, a job
+finds no driver in the new folder, and starts one. It first ends the driver with the previous settings: on a cluster
+that driver would hold the cores that the new one waits for. This is the client; include/spark/listener.py is the
+driver's side.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from pathlib import Path
 from typing import TextIO
 
 _START_SECONDS = 120  # until it listens; its session starts afterwards
-REQUEST_SECONDS = 10  # for a connection and a request, which wait for nothing but the other side
+REQUEST_SECONDS = 10  # for a connection and a request, which depend only on the other side
 SOCKET, OUTPUT, PID, STARTING = "socket", "output", "pid", "starting"  # files in its folder
 _LONGEST_PATH = 100  # bytes; the kernel accepts 107 for a Unix socket
 _SHOWN_OUTPUT = 4_000  # characters of the JVM's output
 
 
 class DriverEnded(RuntimeError):
-    """The driver ended before it had answered for the job; the message has its last output."""
+    """The driver ended before it reported the job's status; the message has its last output."""
 
 
 def folder_of(key: str) -> Path:
@@ -163,8 +164,8 @@ class WarmDriver:
         return []
 
     def _last_output(self, when: str, position: int) -> str:
-        words = "\n".join(self._output_since(position)[-15:]) or "nothing"
-        return f"The Spark driver ended {when}. Its last output: {words}"
+        lines = "\n".join(self._output_since(position)[-15:]) or "nothing"
+        return f"The Spark driver ended {when}. Its last output: {lines}"
 
 
 @contextlib.contextmanager
@@ -200,8 +201,8 @@ def _make_private(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise DriverEnded(
-            f"The Spark driver cannot be started: {folder} belongs to another user. Remove it, or set TMPDIR to another "
-            "folder."
+            f"The Spark driver cannot be started: {folder} is a link or belongs to another user. "
+            "Remove it, or set TMPDIR to another folder."
         )
 
 
@@ -227,16 +228,16 @@ def _connected(folder: Path, *, close: bool = False) -> socket.socket | None:
 
 
 def end_former_drivers(folder: Path) -> None:
-    """Have those of the same place end, which were started with other settings or other code."""
+    """End the drivers of the same place that were started with other settings or other code."""
     place, hyphen, _ = folder.name.partition("-")
     for other in _folders(folder.parent):
         if not hyphen or not other.name.startswith(f"{place}-") or other == folder:
             continue
         with contextlib.suppress(OSError):  # such as one for which too many clients wait
-            if line := _connected(other):
-                with line:
-                    line.settimeout(REQUEST_SECONDS)
-                    line.sendall((json.dumps({"end": True}) + "\n").encode())
+            if connected := _connected(other):
+                with connected:
+                    connected.settimeout(REQUEST_SECONDS)
+                    connected.sendall((json.dumps({"end": True}) + "\n").encode())
 
 
 def sweep() -> None:

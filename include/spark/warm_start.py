@@ -57,7 +57,7 @@ def _replaced(archive: Path, run) -> float:
         run(new, Path(folder))
         if not new.is_file():
             raise installation.SubmissionImpossible(
-                f"The JVM wrote no archive to {new}. It needs its own base archive: create that with `java -Xshare:dump`."
+                f"The JVM wrote no archive to {new}. It needs its base archive: create that with `java -Xshare:dump`."
             )
         new.replace(archive)
     return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""`./minutemark ingest`: with MINUTEMARK_INGEST=spark a stream up to the end of the topic, else the follower's own."""
+"""`./minutemark ingest`: a stream to the end of the topic if MINUTEMARK_INGEST=spark, else the follower."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _SHOWN_LINES = 15
 
 
 class StreamFailed(MinutemarkError):
-    """A stream that ended before its time, and why."""
+    """A stream failed; the message says why."""
 
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """What one life wrote, as its driver has counted it."""
+    """What one stream wrote, as its driver counted it."""
 
     written: int
     refused: int
@@ -44,15 +44,15 @@ class StreamSummary:
 
 
 def consume(pipeline: str, seconds: float | None = None, again: bool = False) -> object:
-    """Consume the topic of a declared pipeline, up to its end or for so long; `again`: all that it still holds."""
+    """Consume a pipeline's topic, up to its end or for `seconds`; with `again`, everything that it still holds."""
     if ingest_mode() != BY_SPARK or again:
         return ingest.consume(pipeline, seconds, again)
     declared = pipelines.get(pipeline)
     if has_members(group_of(declared.name, DAG)):
         raise StreamFailed(
-            f"{declared.name}_ingest streams this topic, or a stream failed or was killed less than a minute ago. This "
-            "command would end the stream, and its next run may be ten minutes away. Pause the DAG, mark its run as "
-            "failed, and run this again. If no stream runs, wait for a minute."
+            f"{declared.name}_ingest is streaming this topic, or a stream failed or was killed less than a minute ago. This "
+            "command would end that stream, and the DAG might start the next one only ten minutes later. Pause the DAG, "
+            "mark its run as failed, and repeat this command. If no stream is running, wait a minute and repeat it."
         )
     return run_stream(declared, seconds=seconds)
 
@@ -60,7 +60,7 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
 def run_stream(
     pipeline: Pipeline, *, seconds: float | None = None, report: Callable[[str], object] = lambda _: None
 ) -> StreamSummary:
-    """Run one life with spark-submit: up to the end of the topic, or for that time. Raises StreamFailed.
+    """Run one stream with spark-submit: up to the end of the topic, or for `seconds`. Raises StreamFailed.
 
     `report` gets each line of its log.
     """
@@ -91,10 +91,10 @@ def run_stream(
 
 
 def command(prepared: submission.Submission, spark) -> list[str]:
-    """The command line, which everybody on the machine can see: it has no account in it."""
-    beside = Path(sys.executable).parent / "spark-submit"
+    """The command line. Every user of the machine can see it, so it contains no credentials."""
+    installed = Path(sys.executable).parent / "spark-submit"
     master = f"{spark.host}:{spark.port}" if spark.port else spark.host
-    words = [str(beside) if beside.exists() else "spark-submit", "--master", master]
+    words = [str(installed) if installed.exists() else "spark-submit", "--master", master]
     words += ["--properties-file", prepared.properties_file, "--jars", prepared.jars or ""]
     if prepared.py_files:
         words += ["--py-files", prepared.py_files]

@@ -1,4 +1,4 @@
-"""One life of a stream: what the process that submits it hands to its driver, in a file that only this user can read."""
+"""The parameters of a stream, handed to the driver in a file that only this user can read."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, Endpoint, as_variables
 from include.pipelines import Pipeline
 
-SECONDS = 690.0  # ten minutes, and as long again as a successor may need to come up before its predecessor leaves
+SECONDS = 690.0  # ten minutes, plus the time that a successor may need to start before its predecessor leaves
 MESSAGES_PER_BATCH = 50_000  # of all partitions: a few seconds of work, after which the group's offsets move
 STORES = (LAKE_WRITER, WAREHOUSE_ETL, KAFKA)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A life: until `seconds` are over or, with `to_the_end`, what the topic has at its start."""
+    """A stream: for `seconds` or, with `to_the_end`, to the offsets at which the topic ends when it starts."""
 
     pipeline: Pipeline
     seconds: float
     to_the_end: bool
-    checkpoints: str  # a location of Spark's; the queries of this life have folders in it
-    result: Path  # the summary, once the life is over
+    checkpoints: str  # a location that Spark can write; each query has a folder in it
+    result: Path  # the summary, once the stream has ended
     stores: tuple[Endpoint, ...] = field(repr=False)
-    kafka: dict[str, str] = field(repr=False)  # of Spark's clients, its login among them
+    kafka: dict[str, str] = field(repr=False)  # settings of Spark's clients, including the login
 
     @property
     def lake(self) -> Endpoint:

@@ -1,4 +1,4 @@
-"""Settings of Spark's Kafka clients, which are Java's, from those of librdkafka that connection kafka_default has."""
+"""Translates the librdkafka settings of connection kafka_default into those of Spark's Kafka clients in Java."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
 
 class NotTranslatable(MinutemarkError):
-    """A login that Java's clients need other settings for."""
+    """A login for which Java's clients need other settings."""
 
 
 class CertificateUnreadable(MinutemarkError):
-    """A file that the connection names, which is not there or cannot be read."""
+    """A file that the connection names is missing or cannot be read."""
 
 
 def java_settings(librdkafka: Mapping[str, object], own: Mapping[str, object] | None = None) -> dict[str, str]:
-    """The same broker and login for Java's clients; `own` settings of Java win.
+    """The same broker and login for Java's clients; Java settings in `own` take precedence.
 
     Raises NotTranslatable, CertificateUnreadable.
     """
@@ -51,8 +51,8 @@ def _login(given: Mapping[str, str]) -> dict[str, str]:
         return {}
     if mechanism != "PLAIN" and not mechanism.startswith("SCRAM-"):
         raise NotTranslatable(
-            f"Connection kafka_default has sasl.mechanism {mechanism}, whose settings differ in Java. Put those of Java's "
-            'clients, with sasl.jaas.config, into `kafka` in the extra of connection spark_default: {"kafka": {…}}.'
+            f"Connection kafka_default has sasl.mechanism {mechanism}, whose settings differ in Java. Add the settings of "
+            'Java clients, including sasl.jaas.config, to the extra of connection spark_default: {"kafka": {…}}.'
         )
     module = _PLAIN if mechanism == "PLAIN" else _SCRAM
     name, password = (_quoted(given.get(f"sasl.{what}", "")) for what in ("username", "password"))
@@ -65,7 +65,7 @@ def _quoted(text: str) -> str:
 
 
 def _certificates(given: Mapping[str, str]) -> dict[str, str]:
-    """Certificates of librdkafka are files of PEM; Java takes such a file as a trust store, and a key as text."""
+    """librdkafka reads certificates from PEM files. Java accepts such a file as a trust store, and a key as text."""
     settings = {}
     if authority := given.get("ssl.ca.location"):
         settings |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": authority}
@@ -84,6 +84,6 @@ def _text(setting: str, file: str) -> str:
         return Path(file).read_text(encoding="ascii")
     except (OSError, UnicodeError) as error:
         raise CertificateUnreadable(
-            f"Connection kafka_default has {setting} {file}, which cannot be read ({error}). Put a file of PEM there "
+            f"Connection kafka_default has {setting} {file}, which cannot be read ({error}). Put a PEM file there "
             "that the user of Airflow's tasks can read, or correct the connection."
         ) from error

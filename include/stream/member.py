@@ -1,8 +1,8 @@
-"""A stream's place in the pipeline's consumer group: the follower's own place, so that one fences the other.
+"""A stream's membership of the pipeline's consumer group, under the follower's name: each fences the other.
 
-Spark's consumers belong to no group and commit nothing. This client reads nothing, and is the static member whose name
-followers have too (include/kafka/clients.py). A stream that joins fences the follower or stream before it, and a follower
-fences a stream: commits of a fenced member fail. The next one starts at the committed offsets.
+Spark's consumers belong to no group and commit nothing. This client reads nothing, and joins as the static member
+whose name followers use, too (include/kafka/clients.py). A stream that joins fences the follower or stream before
+it, and a follower fences a stream: commits of a fenced member fail. The successor starts at the committed offsets.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from include.kafka.clients import (
     BrokerError,
     admin,
     explained,
+    follower_settings,
     log_client_error,
-    of_follower,
     reader,
     settings,
 )
@@ -50,7 +50,7 @@ class Rejoined(Exception):
 
 
 class Member:
-    """The group's member of this life, once it has joined; a context manager."""
+    """The stream's membership of the group, once it has joined; a context manager."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -62,7 +62,7 @@ class Member:
 
     def __enter__(self) -> Member:
         with explained():
-            self._client = Consumer({**settings(), **of_follower(self._pipeline), "error_cb": log_client_error})
+            self._client = Consumer({**settings(), **follower_settings(self._pipeline), "error_cb": log_client_error})
             self._admin = admin()
         return self
 
@@ -74,7 +74,7 @@ class Member:
         return topics.topic_id(self._pipeline.topic, self._admin)
 
     def peek(self) -> Start:
-        """The committed offsets, read without joining the group: they may move on. Raises BrokerError."""
+        """The committed offsets, read without joining the group: they may advance meanwhile. Raises BrokerError."""
         group, topic_id = group_of(self._pipeline.name, DAG), self.topic_id()
         with reader(group) as client:
             reaches = topics.reach_of(client, self._pipeline)
@@ -95,7 +95,7 @@ class Member:
             self.poll(_PAUSE)
             if time.monotonic() > deadline:
                 raise BrokerError(
-                    f"The group of {self._pipeline.topic} was not joined within {TIMEOUT:.0f} s. Check that the broker "
+                    f"Could not join the group of {self._pipeline.topic} within {TIMEOUT:.0f} s. Check that the broker "
                     "answers, and that the topic exists (`./minutemark schema`, or the DAG minutemark_setup, creates it)."
                 )
 
@@ -140,7 +140,7 @@ class Member:
             self._wait(deadline)
 
     def commit(self, offsets: Offsets, topic_id: str | None) -> None:
-        """Return when the group has these offsets of the topic of that id. Raises TakenOver, Rejoined, BrokerError."""
+        """Commit these offsets of the topic with this id. Raises TakenOver, Rejoined, BrokerError."""
         deadline = time.monotonic() + TIMEOUT
         while True:
             if self._joins != self._joins_at_start:
@@ -152,13 +152,16 @@ class Member:
 
     def _wait(self, deadline: float) -> None:
         if time.monotonic() > deadline:
-            raise BrokerError(f"The group of {self._pipeline.topic} took no offsets within {TIMEOUT:.0f} s.")
+            raise BrokerError(
+                f"Could not commit offsets of {self._pipeline.topic} within {TIMEOUT:.0f} s. "
+                "Check that the broker answers."
+            )
         self.poll(_PAUSE)
 
 
 @contextlib.contextmanager
 def _fenced() -> Iterator[None]:
-    """The client's fatal error leaves as TakenOver."""
+    """Raise the client's fatal error as TakenOver."""
     try:
         yield
     except KafkaException as error:

@@ -1,8 +1,8 @@
-"""What an executor does with a topic partition's part of a micro-batch: the follower's code, in a Python worker.
+"""Writes a topic partition's part of a micro-batch in an executor: the follower's code, in a Python worker.
 
-Events go to the lake, then their minutes to the change log. What is not an event is not sent to the driver, only its offset:
-the driver reads those messages again, and keeps them as the follower does. So executors need no account but lake_writer, and
-no message is too large for the driver.
+Events go to the lake, then their minutes to the change log. Of a message that is not an event, the driver gets
+only the offset. It reads the message again, and keeps it as the follower does. So executors need only the account of
+lake_writer, and no message is too large for the driver.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_MESSAGES = 2_000
 _MOST_BYTES = 8_000_000
 _REHEARSED = 200  # messages of a partition
 
-_sessions: dict[str, Any] = {}  # of this process: a login takes the lake a tenth of a second
+_sessions: dict[str, Any] = {}  # of this process: a login takes a tenth of a second
 
 
 @dataclass
@@ -49,7 +49,7 @@ class PartitionWriter:
     lake: Endpoint
     clock: datetime
     as_of: int
-    starts: dict[int, int]  # by partition: what is before was written by another
+    starts: dict[int, int]  # by partition: a predecessor wrote the messages before
 
     def rehearse(self, rows: Iterable) -> Iterator[PartitionResult]:
         """Read some messages and write nothing: the first real micro-batch finds consumers, code and caches warm."""
@@ -64,7 +64,7 @@ class PartitionWriter:
         rows = (row for row in rows if row[2] >= self.starts.get(row[1], 0))
         with explained(self.lake):
             writer = EventWriter(_session(self.lake), self.pipeline)
-            # Chunk after chunk has a later time: of two versions the later one stays.
+            # Each chunk has a later write time: the later version wins.
             messages = chunks(map(_message, rows), _size_of, _MOST_MESSAGES, _MOST_BYTES)
             for as_of, chunk in enumerate(messages, self.as_of):
                 self._write(chunk, as_of, reader, writer, results)

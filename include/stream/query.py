@@ -1,4 +1,4 @@
-"""Spark's side of a stream: its query, how far a query is, and the checkpoint that serves it."""
+"""Spark's side of a stream: the query, its progress, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _TRIGGER = "500 milliseconds"  # as long as a follower waits for a chunk
 def start(
     spark: SparkSession, job: Job, starts: Offsets, checkpoint: str, write: Callable[[DataFrame, int], None]
 ) -> StreamingQuery:
-    """A query of topic, partition, offset and value from these offsets on, a partition of Spark for each of the topic."""
+    """Start a query of topic, partition, offset and value from these offsets: a Spark partition for each of the topic."""
     options = {
         **{f"kafka.{name}": value for name, value in job.kafka.items()},
         "kafka.isolation.level": "read_committed",  # what a transaction has aborted was never sent
         "subscribe": job.pipeline.topic,
         "startingOffsets": _as_json(starts),
         "failOnDataLoss": "true",  # the next query's start records what is lost
-        "groupIdPrefix": f"{group_of(job.pipeline.name, DAG)}-spark",  # the account may use groups of such names
+        "groupIdPrefix": f"{group_of(job.pipeline.name, DAG)}-spark",  # a prefix that the account may use
         "maxOffsetsPerTrigger": str(MESSAGES_PER_BATCH),
         "kafkaConsumer.pollTimeoutMs": "30000",
     }
@@ -39,14 +39,14 @@ def start(
 
 
 def ends_of(query: StreamingQuery) -> Offsets:
-    """Where its newest micro-batch that is done has ended: behind its messages may be control records alone."""
+    """The end offsets of its newest completed micro-batch; control records may lie between them and its messages."""
     progress = query.lastProgress
     ends = progress["sources"][0]["endOffset"] if progress and progress["sources"] else None
     return {(topic, int(number)): end for topic, of_topic in (ends or {}).items() for number, end in of_topic.items()}
 
 
 def remove(spark: SparkSession, location: str) -> None:
-    """Remove a folder of Spark's, wherever its file systems have it."""
+    """Remove a folder from the file system in which Spark has it."""
     jvm, context = spark._jvm, spark._jsc
     path = jvm.org.apache.hadoop.fs.Path(location)
     path.getFileSystem(context.hadoopConfiguration()).delete(path, True)

@@ -1,12 +1,12 @@
 """The application that spark-submit runs for `<pipeline>_ingest` with MINUTEMARK_INGEST=spark: one life of a stream.
 
 1. start Spark and its Python workers, and plan a query, while the predecessor still writes
-2. join the consumer group, which shuts the predecessor out; messages that retention removed before are recorded as lost
+2. join the consumer group, which fences the predecessor; messages that retention has removed are recorded as lost
 3. for each micro-batch: read the lake's clock, and check that no successor has joined; write events to the lake and touch
    their minutes; keep messages that are not events; commit the group's offsets
 
-A query that fails because the topic has changed (retention, new partitions, a topic that was created again) is started again
-where the group stands.
+A query that fails because the topic has changed (retention, new partitions, a topic that was created again) is restarted
+at the group's offsets.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_TIME, level=logging.WARNING)
     log.setLevel(logging.INFO)
-    end_with_parent()  # the JVM, without which nothing works here
+    end_with_parent()  # the JVM
     job = Job.read(arguments.job)
     job.use_connections()
     with step("start"):
@@ -53,7 +53,7 @@ def main() -> int:
         summary = Stream(spark, job).run()
     except Exception as error:
         if not isinstance(error, MinutemarkError):
-            log.exception("The stream ended.")
+            log.exception("The stream failed.")
         log.error("%s stream%s%s", job.pipeline.name, FAILED, reason_of(error))
         return 1
     finally:

@@ -1,4 +1,4 @@
-"""A stream's life: it comes up beside its predecessor, takes its place in the group, and writes micro-batch by micro-batch.
+"""A stream's life: it starts beside its predecessor, takes over the group, and writes micro-batch by micro-batch.
 
 The group's offsets are the only record of what is done. A checkpoint serves one query, and is removed with it.
 """
@@ -42,7 +42,7 @@ class TopicChanged(Exception):
 
 
 class _LifeOver(Exception):
-    """A life was over before its stream had joined: it leaves the group to the stream that is in it."""
+    """The stream's time was over before it joined: it leaves the group to the member that is in it."""
 
 
 class Stream:
@@ -56,7 +56,7 @@ class Stream:
         self._topic_id: str | None = None  # of the topic whose offsets they are
         self._planned = Start({}, None)  # where the running query started
         self._ready = False  # the positions are the group's, and the running query starts at or before them
-        self._error: BaseException | None = None  # what has ended the query before
+        self._error: BaseException | None = None  # why the previous query ended
         self._joining, self._committing = Lock(), Lock()
         self._as_of = 0
         self._started = time.monotonic()
@@ -84,14 +84,14 @@ class Stream:
         return time.monotonic() > self._over_at
 
     def _follow(self) -> bool:
-        """Run one query; True if it failed. Another one helps if the group's offsets, read again, are others."""
+        """Run one query; True if it failed. The next one runs only if the group's offsets have changed."""
         if self._error is None:
             # Planned while the predecessor still writes: from here to the first micro-batch takes seconds.
             self._planned = self._member.peek()
         else:
             is_of_topic = self._positions or isinstance(self._error, TopicChanged)
             if self._is_over() and not is_of_topic:
-                raise self._error  # this life has not come as far as to know whether the topic has changed
+                raise self._error  # it ended before it could check whether the topic has changed
             self._planned, self._ready = self._take_over(), True
             if self._is_over():
                 return False  # the topic has changed: the next life continues with it
@@ -127,7 +127,7 @@ class Stream:
             if self._ready:
                 self._member.poll()
                 self._commit_ends(running)
-            elif running.status["message"].startswith("Waiting"):  # nothing has come that would start a micro-batch
+            elif running.status["message"].startswith("Waiting"):  # no message has started a micro-batch
                 self._join()
             running.awaitTermination(_PAUSE)  # ty: ignore[invalid-argument-type]  # takes parts of a second, too
         if self._error is not None:
@@ -135,7 +135,7 @@ class Stream:
         if failure := running.exception():
             raise failure
         if self._job.to_the_end:
-            self._join()  # there was nothing to read, but something may be lost
+            self._join()  # lost messages are recorded even if there was nothing to read
         if self._ready:
             self._commit_ends(running)
 
@@ -144,7 +144,7 @@ class Stream:
             self._commit(ends)
 
     def _join(self) -> None:
-        """Shut the predecessor out, once, and continue where it has stopped: the query skips what came before."""
+        """Fence the predecessor, once, and continue where it stopped: the query skips earlier messages."""
         with self._joining:
             if self._ready:
                 return
@@ -153,12 +153,12 @@ class Stream:
             start, planned = self._take_over(), self._planned
             is_same = start.offsets.keys() == planned.offsets.keys() and start.topic_id == planned.topic_id
             if not is_same or any(start.offsets[place] < at for place, at in planned.offsets.items()):
-                self._positions = {}  # no query has started at them: the next one may not fail
+                self._positions = {}  # no query has started at these offsets: the next one may succeed
                 raise TopicChanged(f"{self._pipeline.topic} has changed since the query was planned.")
             self._ready = True
 
     def _take_over(self) -> Start:
-        """Where the group stands, with this stream as its member; what retention has removed is recorded as lost."""
+        """Join the group, and return its offsets; messages that retention has removed are recorded as lost."""
         self._member.join()
         start = self._member.starts(self._store.record_gaps)
         if self._error is not None and start == Start(self._positions, self._topic_id):
@@ -167,13 +167,13 @@ class Stream:
         return start
 
     def _write(self, batch: DataFrame, _: int) -> None:
-        """One micro-batch; what is raised here ends the query."""
+        """Write one micro-batch; an exception ends the query."""
         try:
             if self._ready:
                 self._store_batch(batch)
                 return
             batch.rdd.mapPartitions(self._writer(change_log.clock(self._session)).rehearse).collect()
-            with step("take over, and the first micro-batch"):
+            with step("take over and write the first micro-batch"):
                 self._join()
                 self._store_batch(batch)
         except BaseException as error:
@@ -181,7 +181,7 @@ class Stream:
             raise
 
     def _store_batch(self, batch: DataFrame) -> None:
-        """Events into the lake and their minutes into the change log, then messages that are none, then the offsets."""
+        """Write events and touch their minutes, then keep messages that are not events, then commit the offsets."""
         clock = change_log.clock(self._session)
         # A partition's chunks count upward from it, and the next batch is after all of them, whichever node's clock was read.
         self._as_of = max((clock - EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_BATCH)
@@ -189,7 +189,7 @@ class Stream:
         # and replaces what this stream, or a task of it that hangs, still writes.
         self._commit({})
         results = batch.rdd.mapPartitions(self._writer(clock)).collect()
-        # Spark sees it only by offsets, and only where there are fewer now.
+        # Spark notices a recreated topic only if it has fewer offsets now.
         if self._member.topic_id() != self._topic_id:
             raise TopicChanged(f"{self._pipeline.topic} was created again.")
         self._keep_refused(results, clock)
@@ -204,7 +204,7 @@ class Stream:
         return PartitionWriter(self._pipeline, self._job.lake, clock, self._as_of, starts)
 
     def _keep_refused(self, results: list[PartitionResult], clock: datetime) -> None:
-        """Read messages that are not events again, by the same clock, and keep them as the follower does."""
+        """Read again the messages that are not events, with the same clock, and keep them as the follower does."""
         refused = {result.partition: set(result.refused) for result in results if result.refused}
         if not refused:
             return
@@ -223,26 +223,26 @@ class Stream:
             self._store.record_gaps(lost)
 
     def _commit(self, ends: Offsets) -> None:
-        """Commit those of the offsets that are after the committed ones; without any, the committed ones again."""
-        with self._committing:  # of the micro-batch and of the thread that watches the query: offsets must not go back
+        """Commit the offsets that are after the committed ones; if `ends` is empty, commit those again."""
+        with self._committing:  # both the micro-batch and the watching thread commit: offsets must not go back
             further = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
             if ends and not further:
                 return
             try:
                 self._member.commit(further or self._positions, self._topic_id)
             except Rejoined:
-                self._positions = {}  # of the group as it was: another query starts, whatever they are now
-                raise TopicChanged(f"The group of {self._pipeline.topic} was joined again.") from None
+                self._positions = {}  # unknown after rejoining: another query starts at whatever is committed
+                raise TopicChanged(f"The stream had to join the group of {self._pipeline.topic} again.") from None
             self._positions = {**self._positions, **further}
 
     def _start_workers(self) -> None:
-        """Python workers import the project and open their sessions: with a cold machine that takes seconds."""
+        """Python workers import the project and open their sessions: on a cold machine this takes seconds."""
         context = self._spark.sparkContext
         empty = context.parallelize(range(0), context.defaultParallelism)
         empty.mapPartitions(self._writer(change_log.clock(self._session))).collect()
 
 
 def reason_of(error: BaseException) -> str:
-    """One line of it: what the project's code has raised, also in an executor, or else the last cause that the JVM names."""
+    """The error as one line: the project's own message, even from an executor, or else the JVM's last cause."""
     own = _OWN_ERROR.findall(str(error))
     return own[-1] if own else summary_of(error)

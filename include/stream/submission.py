@@ -28,7 +28,7 @@ _TUNING = {
 
 
 def stream_jars() -> list[str]:
-    """Spark's Kafka source and what it needs, from MINUTEMARK_STREAM_JARS or .local/stream. Raises SubmissionImpossible."""
+    """Spark's Kafka source and its dependencies, from MINUTEMARK_STREAM_JARS or .local/stream. Raises SubmissionImpossible."""
     return jars_of(
         "include/stream/pom.xml",
         "MINUTEMARK_STREAM_JARS",
@@ -65,7 +65,7 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
         kafka=kafka,
     )
     defaults = {**_TUNING, **_cores(master, pipeline), **spark_defaults()}
-    # The class path of the transform, whose class archive holds for exactly that one: the Kafka source comes as --jars.
+    # The transform's class path: its class archive is valid only for that one. The Kafka source comes with --jars.
     properties = driver_properties(master, {**defaults, **conf}, jars=spark_jars(), short_lived=False, others={})
     write_private(job_file, job.to_bytes())
     write_private(properties_file, properties_text(properties).encode())

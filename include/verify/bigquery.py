@@ -1,7 +1,7 @@
 """Compares the hours in BigQuery with the counts of the lakehouse: the view must show the newest loaded count of each hour.
 
 An hour is read from etl.lakehouse_hours, then from the view, and, if they differ, from etl.lakehouse_hours again, so that a
-load in between is not reported. This needs BigQuery's client, and is imported only if BigQuery is on.
+load in between is not reported. This module needs BigQuery's client, and is imported only if BigQuery is on.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class BigQueryCheck:
             return Finding(DUE, hour, place, expected, shown or {}, f"{self._pipeline.name}_lakehouse loads it")
         if shown == expected:
             return None
-        again = trigger(f"{self._pipeline.name}_lakehouse", hour, hour + HOUR)
-        remedy = f"{again}: it counts and loads the hour again"
+        rerun = trigger(f"{self._pipeline.name}_lakehouse", hour, hour + HOUR)
+        remedy = f"{rerun}: it counts and loads the hour again"
         return Finding(DIFFERS, hour, place, expected, shown or {}, remedy)
 
     def _counted(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict]:
@@ -75,7 +75,7 @@ class BigQueryCheck:
 
     def _shown(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:
         """The counts that the view shows by hour; None if the view or its table is missing. Raises BigQueryError."""
-        with tables.failures_named():
+        with tables.explained():
             from google.api_core.exceptions import NotFound
             from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter
 

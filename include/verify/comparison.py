@@ -31,7 +31,7 @@ PURPOSES = {
     MinuteState.UNREADABLE: "The lake has a partition of the minute that cannot be read. Everything else was verified.",
     MinuteState.PENDING: "Not yet read, or written again since: the next runs read them.",
     MinuteState.OPEN: "Not over yet: events are still being written.",
-    MinuteState.HELD: "Held by a gate: what was published before stays.",
+    MinuteState.HELD: "Held: what was published before stays.",
 }
 
 
@@ -139,10 +139,10 @@ def finding_of(pipeline: Pipeline, comparison: Comparison) -> Finding:
         shard, why = comparison.unreadable
         where = f"{pipeline.lake_table}, partition (minute {comparison.minute}, shard {shard})"
         return Finding(comparison.state.value, comparison.minute, where, _rows(known.read), {"rows": "unreadable"}, why)
-    soon = f"{name}_minute reads it next" if known.waits else "it changed while it was read"
+    progress = f"{name}_minute reads it next" if known.waits else "it changed while it was read"
     reason = (known.reason or "No reason is kept").removesuffix(".")
     remedies = {
-        MinuteState.PENDING: f"{soon}; verify again then",
+        MinuteState.PENDING: f"{progress}; verify again then",
         MinuteState.OPEN: "it is read when it is over; verify again then",
         MinuteState.HELD: reason
         if known.waiting

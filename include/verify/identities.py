@@ -41,15 +41,15 @@ class Identities:
         digests, minutes = set(), set()
         for ids, of_minute in zip(self._ids, self._minutes, strict=True):
             seen: set[int] = set()
-            again = {digest for digest in ids if digest in seen or seen.add(digest)}  # ty: ignore[redundant-condition]  # `add` returns None
-            digests |= again
-            minutes |= {minute for digest, minute in zip(ids, of_minute, strict=True) if digest in again}
+            repeated = {digest for digest in ids if digest in seen or seen.add(digest)}  # ty: ignore[redundant-condition]  # `add` returns None
+            digests |= repeated
+            minutes |= {minute for digest, minute in zip(ids, of_minute, strict=True) if digest in repeated}
         return digests, {EPOCH + minute * MINUTE for minute in minutes}
 
     def findings(
         self, session: Session, pipeline: Pipeline, unreadable: Collection[tuple[datetime, int]] = ()
     ) -> Iterator[Finding]:
-        """Reads each such id from the lake again, with its create_times; leaves out `unreadable` partitions."""
+        """Read each such id from the lake again, with its create_times; leaves out `unreadable` partitions."""
         query = session.prepare(
             f"SELECT {pipeline.event_id}, create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
         )
@@ -77,6 +77,6 @@ def _finding(pipeline: Pipeline, event_id: str, places: list) -> Finding:
         f"{pipeline.event_id} {event_id[:100]!r}",
         {"create_time": str(first)},
         {"create_time": ", ".join(str(create_time) for _, create_time in others)},
-        "only the producer knows which one is the event: an event keeps its create_time when it is sent again. Delete the "
+        "only the producer knows which row is the event: an event keeps its create_time when it is sent again. Delete the "
         f"other row from {pipeline.lake_table} and touch its minute",
     )

@@ -1,6 +1,6 @@
 """Consistency rules of the warehouse: SQL files in include/sql/<folder>/verify, each a SELECT of the rows that break a rule.
 
-One SELECT sees one snapshot, and a merge publishes in one transaction: these need no second read, even while merges run.
+One SELECT sees one snapshot, and a merge publishes in one transaction: rules need no second read.
 """
 
 from __future__ import annotations

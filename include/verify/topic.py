@@ -90,9 +90,9 @@ class TopicCheck:
         unreadable = f", {tally.unreadable:,} of partitions that cannot be read" if tally.unreadable else ""
         dead = f", {tally.dead:,} in the dead-letter topic" if tally.dead else ""
         return (
-            f"{self._pipeline.topic}, up to what {self._group} has committed: {tally.messages:,} messages, {tally.in_lake:,} in "
-            f"the lake, {tally.kept:,} rejected, {tally.missing:,} missing{unreadable}{closed}{dead}; "
-            f"{tally.waiting:,} after it wait."
+            f"{self._pipeline.topic}, up to the committed offsets of {self._group}: {tally.messages:,} messages, "
+            f"{tally.in_lake:,} in the lake, {tally.kept:,} rejected, {tally.missing:,} missing{unreadable}{closed}{dead}; "
+            f"{tally.waiting:,} after them wait."
         )
 
     def _reach_findings(self, pipeline: Pipeline, reaches: Mapping[int, topics.Reach], check: str) -> Iterator[Finding]:
@@ -116,7 +116,7 @@ class TopicCheck:
         except TopicMissing:
             if ingest_mode() == CONNECT:
                 raise
-            return  # set-up of an earlier version created none
+            return  # an earlier version's set-up created no such topic
         consumer = "minutemark_dead_letters" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
         yield from self._reach_findings(letters, reaches, f"check that {consumer} runs and the warehouse answers")
         span = {number: (max(reach.begin, reach.committed or 0), reach.end) for number, reach in reaches.items()}
@@ -149,7 +149,7 @@ class TopicCheck:
         others += [(message, minute_of(event.create_time)) for message, event in events if id(event) in absent]
         keys = {id(record): {key_of(record), with_topic_id(key_of(record), self._topic_id)} for record, _ in others}
         kept = rejected.kept_keys(
-            self._conn, self._pipeline, rejected.KAFKA, [key for two in keys.values() for key in two]
+            self._conn, self._pipeline, rejected.KAFKA, [key for both in keys.values() for key in both]
         )
         for message, minute in others:
             if keys[id(message)] & kept:

@@ -1,4 +1,4 @@
-"""Finds partitions of a lake table that no run reads, because their writer computes shard or minute in another way."""
+"""Finds partitions of a lake table that no run reads, because their writer computes shard or minute differently."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class _PipelineCheck:
         self._lakehouse(start, end)
         for comparison in self._minutes.settled(self._unsettled, patience, poll):
             self._add(comparison)
-        self._note_what_was_left_out()
+        self._note_omissions()
         return self._report
 
     def _topic(self, start: datetime | None, end: datetime | None) -> None:
@@ -175,10 +175,10 @@ class _PipelineCheck:
             for finding, rule in rules.broken_facts(self._conn, self._pipeline, next_slice):
                 self._report.differences.add(finding, rule.purpose)
 
-    def _note_what_was_left_out(self) -> None:
+    def _note_omissions(self) -> None:
         name, closed = self._pipeline.name, self._report.totals["closed"]
         if closed:
-            why = self._pipeline.keeps or "their ledger says so"
+            why = self._pipeline.keeps or "recorded in the ledger"
             self._report.notes.append(f"{closed:,} minutes are closed ({why}): not compared with the lake.")
         if not rules.rules(self._pipeline, "facts"):
             self._report.notes.append(f"Facts are not compared: include/sql/{name}/verify has no facts_*.sql.")

@@ -18,7 +18,8 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 REMIND_AFTER = HOUR
-CALM = timedelta(minutes=2)  # without the problem, until it counts as resolved: one that comes and goes is one problem
+# Without the problem, before it counts as resolved: a problem that comes and goes is one problem.
+CALM = timedelta(minutes=2)
 _SLACK = timedelta(seconds=30)  # the watch runs once a minute, but not always at the same second
 
 
@@ -48,7 +49,7 @@ class Alert:
 
 
 def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert, Notice]]:
-    """Update etl.alerts to the present problems; returns the alerts to send. Call `mark_notified` for each that was sent."""
+    """Update etl.alerts with the current problems; returns the alerts to send. Call `mark_notified` once one is sent."""
     present = {(problem.pipeline, problem.problem): problem for problem in problems}
 
     def change(cursor) -> list[tuple[Alert, Notice]]:
@@ -74,10 +75,10 @@ def mark_notified(conn, alert: Alert, now: datetime) -> None:
 def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
     """The alert at this check: opened, kept open with the latest text, or closed after a while without the problem."""
     if problem is not None:
-        words = {"found": problem.found[:LONGEST_REASON], "remedy": problem.remedy[:LONGEST_REASON]}
+        texts = {"found": problem.found[:LONGEST_REASON], "remedy": problem.remedy[:LONGEST_REASON]}
         if alert is None or alert.state == "over":
-            return Alert(problem.pipeline, problem.problem, "open", min(problem.since, now), now, None, **words)
-        return replace(alert, seen_at=now, **words)
+            return Alert(problem.pipeline, problem.problem, "open", min(problem.since, now), now, None, **texts)
+        return replace(alert, seen_at=now, **texts)
     if alert.state == "open" and now - alert.seen_at >= CALM:
         # The end of an alert that was never sent is not sent either.
         return replace(alert, state="over", told_at=None if alert.told_at else now)  # ty: ignore[invalid-argument-type]

@@ -54,7 +54,7 @@ class Batch:
 
 
 def get(conn, batch_id: int) -> Batch:
-    """The batch of that id, or BatchRefused."""
+    """The batch with this id. Raises BatchRefused."""
     cursor = conn.cursor()
     records = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
     if not records:
@@ -171,7 +171,7 @@ def completed_attempt(conn, batch_id: int) -> int | None:
 
 
 def record_failure(conn, batch_id: int, reason: str) -> None:
-    """Keep why a step of this batch failed, for people and for the minute that may be held because of it."""
+    """Record why a task of this batch failed, for people and for a minute that is held because of it."""
     statement = "UPDATE etl.batches SET reason = %(reason)s WHERE batch_id = %(batch_id)s AND state = 'open'"
     write(conn, statement, {"batch_id": batch_id, "reason": " ".join(reason.split())[:LONGEST_REASON]})
 
@@ -261,7 +261,7 @@ def _decide(cursor, pipeline: Pipeline, batch_id: int) -> None:
     failed = FailedBatch(
         **end,
         is_open=is_open(minute, lake_clock, pipeline),
-        is_folded_hour=folded_hours.is_one(cursor, pipeline.name, batch_id),
+        is_folded_hour=folded_hours.is_one_folded_hour(cursor, pipeline.name, batch_id),
     )
     day = min(minute, lake_clock).date()
     decision = failed.decision(failed.cannot_be_split and _others_passed(cursor, binds, opened_at, failed.minutes, day))

@@ -71,7 +71,7 @@ WHERE pipeline = %(pipeline)s AND state = 'open' AND dag_id = %(dag_id)s AND run
 ORDER BY batch_id;
 
 -- name: close
--- Closes an open batch as failed, and adds why to the reason that it has.
+-- Closes an open batch as failed, and appends `why` to its reason.
 UPDATE etl.batches SET state = 'failed', reason = LEFT(CONCAT_WS('; ', reason, %(why)s), 500)
 WHERE batch_id = %(batch_id)s AND state = 'open';
 

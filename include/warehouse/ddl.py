@@ -1,5 +1,5 @@
-"""DDL on tables in use. It waits for every open transaction of the table, and later statements wait for it: so it gives up
-soon, and names the sessions to wait for.
+"""DDL on tables in use. It waits for every open transaction of the table, and later statements wait for it.
+Therefore it gives up soon, and lists the sessions to wait for.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ def plan(
             suspects.sort(key=lambda suspect: suspect.minute >= oldest)
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]
-        return BatchPlan(_that_fit(group, pipeline, typical_rows, folded, most=size), size)
-    return BatchPlan(_that_fit(_in_turn(ordinary, clock, pipeline), pipeline, typical_rows, folded))
+        return BatchPlan(_fill_batch(group, pipeline, typical_rows, folded, most=size), size)
+    return BatchPlan(_fill_batch(_in_turn(ordinary, clock, pipeline), pipeline, typical_rows, folded))
 
 
 def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) -> list[Pending]:
@@ -87,7 +87,7 @@ def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) ->
     return live[::-1] + [candidate for candidate in oldest_first if candidate.minute not in taken]
 
 
-def _that_fit(
+def _fill_batch(
     pending: list[Pending],
     pipeline: Pipeline,
     typical_rows: float | None,

@@ -18,9 +18,9 @@ CHUNK = 500  # rows of one transaction: each holds up the pipeline's merges only
 
 
 def import_dimension(conn, dimension: Dimension, rows: Iterable[Mapping[str, object]]) -> int:
-    """Upsert rows (column to value; an empty text is NULL) and bring the facts up to date; returns how many rows.
+    """Upsert rows (column to value; an empty text is NULL) and bring the facts up to date; returns the number of rows.
 
-    Each chunk commits by itself: an import that fails has done what it reported, and repeating it is harmless.
+    Each chunk commits by itself: a failed import keeps the chunks that it committed, and repeating it is harmless.
     """
     pipeline = _owner(dimension)
     imported = 0

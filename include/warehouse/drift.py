@@ -26,7 +26,8 @@ USUAL = 0.05  # share of rows above which a field is a regular one
 # of which ten rows should have it.
 EXPECTED_ROWS = 10
 EXPECTED_KEPT = 20  # rows that are not ignored
-# Many fields come in bursts: one drifts if this many times as many consecutive rows lack it as ever over the day before.
+# Many fields come in bursts. A field drifts if it is absent from this many times as many consecutive rows as ever over
+# the day before.
 LONGER = 2
 MANY_UNREADABLE = 0.20
 LEAST_VALUES = 20
@@ -125,7 +126,7 @@ class DriftFindings:
 
     drifting: tuple[DriftFinding, ...] = ()
     returned: tuple[Return, ...] = ()
-    new_fields: tuple[DriftFinding, ...] = ()  # undeclared fields that hold nothing and are not on record yet
+    new_fields: tuple[DriftFinding, ...] = ()  # undeclared fields that hold no minutes and are not on record yet
 
 
 class _Window:

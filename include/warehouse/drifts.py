@@ -75,7 +75,8 @@ class Accepted:
     def __str__(self) -> str:
         listed = "; ".join(f"{field} {kind}, since {minute:%Y-%m-%d %H:%M}" for kind, field, minute in self.drifts)
         waiting = (
-            f" The next run of {self.pipeline}_minute reads {self.minutes} held minutes again, which other checks may still hold."
+            f" The next run of {self.pipeline}_minute reads {self.minutes} held minutes again. "
+            "Other checks may still hold them."
             if self.minutes
             else ""
         )
@@ -101,9 +102,9 @@ def known(cursor, pipeline: Pipeline) -> list[Drift]:
 def outcomes(pipeline: Pipeline, findings: DriftFindings, on_record: Sequence[Drift]) -> list[CheckOutcome]:
     """The findings as results of checks, without accepted drift."""
     accepted = [drift for drift in on_record if drift.accepted_by]
-    open_ones = [finding for finding in findings.drifting if not Records(accepted).covering(finding)]
+    unaccepted = [finding for finding in findings.drifting if not Records(accepted).covering(finding)]
     results = [
-        _outcome(pipeline, name, purpose, "fail", [finding for finding in open_ones if finding.kind == kind])
+        _outcome(pipeline, name, purpose, "fail", [finding for finding in unaccepted if finding.kind == kind])
         for kind, (name, purpose) in CHECKS.items()
     ]
     return [*results, _outcome(pipeline, *NEW_FIELDS, "warn", findings.new_fields)]
@@ -196,7 +197,7 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
     """Drift on record, the newest first: drift_id, pipeline, kind, field, status, first_minute, rows, description, found_at,
     accepted_by, accepted_at, reason and ended_minute.
 
-    Status: open, accepted, ended (the field is back), or reported (an undeclared field that holds nothing).
+    Status: open, accepted, ended (the field is back), or reported (an undeclared field that holds no minutes).
     """
     entries = []
     for pipeline in pipelines:

@@ -39,7 +39,7 @@ INSERT INTO etl.drifts (
 ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: read_again
--- Makes held minutes pending that a drift covers and that failed the check of its kind.
+-- Makes pending the held minutes that a drift covers and that failed the check of its kind.
 UPDATE etl.minute_ledger AS l FORCE INDEX (by_state)
 STRAIGHT_JOIN etl.holds AS h FORCE INDEX (PRIMARY) ON h.pipeline = l.pipeline AND h.minute = l.minute
 SET l.held_changed_at = %(released)s

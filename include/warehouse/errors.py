@@ -14,7 +14,7 @@ _MISSING = frozenset({1049, 1054, 1146, 1176})
 
 
 class WarehouseError(MinutemarkError):
-    """The warehouse could not be reached, or refused. `code` is the server's or the client library's number."""
+    """The warehouse could not be reached, or refused a request. `code` is the server's or the client library's number."""
 
     is_retried = True
 
@@ -24,7 +24,7 @@ class WarehouseError(MinutemarkError):
 
 
 class BatchRefused(MinutemarkError):
-    """A batch is not in the state that a step needs; the message says what to clear or start."""
+    """A batch is not in the state that a task needs; the message says what to clear or start."""
 
 
 def code_of(error: BaseException) -> int | None:
@@ -60,12 +60,12 @@ def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
     if code in _REFUSED_LOGIN:
         return "refused the login", f"Correct login and password of connection {target.conn_id}."
     if code in DENIED:
-        return "lacks a permission", f"As an administrator, {SET_UP}, which grants what each account needs."
+        return "denied a permission", f"As an administrator, {SET_UP}, which grants what each account needs."
     if code in _MISSING:
         return "lacks a table, column, key or database", f"To create it, {SET_UP}."
     if code in LOST:
         return (
             "closed the session",
-            "Uncommitted changes are rolled back: run the step again, and read the server's log.",
+            "Uncommitted changes are rolled back: run the task again, and read the server's log.",
         )
     return None

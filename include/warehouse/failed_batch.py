@@ -1,4 +1,4 @@
-"""Decides what happens to the minutes of a batch that ended without a merge, without a store."""
+"""Decides, without a store, what happens to the minutes of a batch that ended without a merge."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def complete(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) 
 
 
 def unfold(cursor, pipeline: str, batch_id: int) -> None:
-    """Inside a merge: unmark the folded hours of which all minutes are published, and leave out all minutes of the others.
+    """Inside a merge: unmark the folded hours whose minutes are all published, and leave out all minutes of the others.
 
     The merge itself then deletes the folded contributions, which are stored at the hour's first minute.
     """
@@ -67,7 +67,7 @@ def unfold(cursor, pipeline: str, batch_id: int) -> None:
         cursor.execute(sql("skip"), binds)
 
 
-def is_one(cursor, pipeline: str, batch_id: int) -> bool:
+def is_one_folded_hour(cursor, pipeline: str, batch_id: int) -> bool:
     """Whether the batch is one folded hour and nothing else, which cannot be split any further."""
     query = "SELECT minute FROM etl.batch_minutes WHERE batch_id = %(batch_id)s"
     minutes = set(column(cursor, query, {"batch_id": batch_id}))

@@ -36,7 +36,7 @@ def history(conn, pipeline: Pipeline, start: datetime) -> list[tuple[datetime, d
 
 
 def lag_between(published: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime) -> Lag | None:
-    """The lag from `start` to `end`, given what was published, oldest first; None while nothing was."""
+    """The lag from `start` to `end`, from the publications, oldest first; None if there are none."""
     pieces = list(_pieces(published, start, end))
     covered = sum(highest - lowest for lowest, highest in pieces)
     if not covered:

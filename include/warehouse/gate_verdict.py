@@ -52,7 +52,7 @@ class Verdict:
 
     outcomes: tuple[CheckOutcome, ...]
     batch_wide: tuple[CheckOutcome, ...]  # failures that no minute of the batch can be held for
-    blamed: Mapping[datetime, tuple[str, ...]]  # minute to names of the checks that it fails, released ones left out
+    failed_checks: Mapping[datetime, tuple[str, ...]]  # by minute: names, without those that a release lets pass
     held: Mapping[datetime, str]
     still_open: Mapping[datetime, str]  # left out of this batch, but not held
     waiting: Mapping[datetime, str]  # not published before all rows of their hour are read
@@ -101,16 +101,18 @@ def judge(
     if batch_wide:  # the whole batch fails, not single minutes, and no release is used
         return Verdict(given, tuple(batch_wide), {}, {}, {}, {}, (), 0)
     passes += [Pass(minute, undecided_by, released[minute]) for minute in sorted(undecided.keys() & released.keys())]
-    blamed = {minute: " ".join(parts)[:LONGEST_REASON] for minute, parts in reasons.items()}
+    reason_by_minute = {minute: " ".join(parts)[:LONGEST_REASON] for minute, parts in reasons.items()}
     waiting = {
-        minute: reason for minute, reason in undecided.items() if minute not in blamed and minute not in released
+        minute: reason
+        for minute, reason in undecided.items()
+        if minute not in reason_by_minute and minute not in released
     }
-    left_out = waiting | blamed
+    left_out = waiting | reason_by_minute
     return Verdict(
         outcomes=tuple(outcomes),
         batch_wide=(),
-        blamed={minute: tuple(parts) for minute, parts in names.items()},
-        held={minute: reason for minute, reason in blamed.items() if minute not in still_open},
+        failed_checks={minute: tuple(parts) for minute, parts in names.items()},
+        held={minute: reason for minute, reason in reason_by_minute.items() if minute not in still_open},
         still_open={minute: reason for minute, reason in left_out.items() if minute in still_open},
         waiting={minute: reason for minute, reason in waiting.items() if minute not in still_open},
         passes=tuple(passes),

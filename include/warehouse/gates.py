@@ -67,7 +67,7 @@ def run_gate(conn, batch_id: int, gate: str) -> GateResult:
 
 def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     if batch.state in ("merged", "skipped"):
-        message = f"The batch is {batch.state} already: its staging was deleted, and there is nothing left to check."
+        message = f"The batch is already {batch.state}: its staging was deleted, and there is nothing left to check."
         return GateResult(batch.batch_id, STAGING, batch.merged_attempt, True, message=message)
     if batch.state != "open":
         raise BatchRefused(
@@ -177,7 +177,7 @@ def _settle(
         [(minute, changed_at[minute], reason) for minute, reason in {**verdict.held, **verdict.waiting}.items()],
         attempt,
         batch_id=batch.batch_id,
-        failing_checks=verdict.blamed,
+        failing_checks=verdict.failed_checks,
         waiting=verdict.waiting,
     )
     rejected_share.recheck_hours(cursor, pipeline, [*verdict.held, *verdict.waiting], batch.lake_clock)

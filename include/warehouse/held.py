@@ -133,7 +133,7 @@ def summary(conn, pipelines: Iterable[Pipeline]) -> str:
     with reading(conn) as cursor:
         minutes = {pipeline.name: _held(cursor, pipeline) for pipeline in pipelines}
     held = [f"Held in {name}: {_listed(of_pipeline)}." for name, of_pipeline in minutes.items() if of_pipeline]
-    return f"{' '.join(held)} `./minutemark held` shows why." if held else "Nothing is held."
+    return f"{' '.join(held)} `./minutemark held` shows why." if held else "No minutes are held."
 
 
 def _failures(cursor, batch_id: int, attempt: int, samples: bool) -> dict[str, dict]:
@@ -169,7 +169,7 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
     instead = (
         f"Held minutes: {_listed(held)}; `./minutemark held` shows why."
         if held
-        else f"Nothing is held in {pipeline.name} now."
+        else f"No minutes are held in {pipeline.name} now."
     )
     return " ".join([span, *released, instead])
 

@@ -83,6 +83,7 @@ SELECT DISTINCT {{ fact.hour_sql }} FROM {{ fact.contributions }} WHERE minute >
 -- name: figures
 -- The measures of a fact in each of these hours: one row per hour.
 SELECT hour
-  {%- for one in fact.measures %}, {{ one.combine }}({{ one.fact_column }}) AS {{ one.fact_column }}{% endfor %}
+  {%- for measure in fact.measures %}, {{ measure.combine }}({{ measure.fact_column }}) AS {{ measure.fact_column }}
+  {%- endfor %}
 
 FROM {{ fact.table }} WHERE hour IN (%(hours)s) GROUP BY hour ORDER BY hour;

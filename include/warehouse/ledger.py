@@ -60,22 +60,22 @@ def record_poll(
     """Record the drilled `days` and the touches of their `minutes`; returns how many minutes had a new touch.
 
     A new touch opens a closed minute again, unless the lake's retention may have removed part of it.
-    One transaction: cursors that moved without their minutes would lose those forever. `days` must have been read
+    One transaction: cursors that moved without their minutes would lose these touches forever. `days` must be read
     before `minutes`, so that a touch in between moves the day again.
     """
 
     def record(cursor) -> int:
-        news = _news(cursor, pipeline, minutes)
-        if news:
-            _reopen(cursor, pipeline, clock, [minute for minute, _ in news])
+        touched = _new_touches(cursor, pipeline, minutes)
+        if touched:
+            _reopen(cursor, pipeline, clock, [minute for minute, _ in touched])
             cursor.executemany(
-                sql("record_change"), [(pipeline.name, minute, str(uuid), time_of(uuid)) for minute, uuid in news]
+                sql("record_change"), [(pipeline.name, minute, str(uuid), time_of(uuid)) for minute, uuid in touched]
             )
         if days:
             cursor.executemany(
                 sql("move_cursor"), [(pipeline.name, day, str(days[day]), clock) for day in sorted(days)]
             )
-        return len(news)
+        return len(touched)
 
     return in_transaction(conn, record)
 
@@ -107,8 +107,8 @@ def _reread_minutes_now_in_range(cursor, pipeline: Pipeline, before: datetime, c
         "until": clock + pipeline.most_ahead,
         "ahead_seconds": pipeline.most_ahead // SECOND,
     }
-    for some in _by_minutes(pipeline.name, column(cursor, sql("came_into_range"), binds)):
-        execute(cursor, sql("read_again"), some)
+    for chunk in _by_minutes(pipeline.name, column(cursor, sql("came_into_range"), binds)):
+        execute(cursor, sql("read_again"), chunk)
 
 
 def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datetime]) -> None:
@@ -135,7 +135,7 @@ def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datet
             execute(cursor, statement, binds | more)
 
 
-def _news(cursor, pipeline: Pipeline, minutes: Mapping[datetime, UUID]) -> list[tuple[datetime, UUID]]:
+def _new_touches(cursor, pipeline: Pipeline, minutes: Mapping[datetime, UUID]) -> list[tuple[datetime, UUID]]:
     """The minutes with a new touch, sorted, so that two polls lock rows in the same order."""
     known: dict[datetime, str] = {}
     for day in {minute.date() for minute in minutes}:

@@ -53,7 +53,7 @@ class MergeResult:
         if self.state == "skipped":
             return f"Batch {self.batch_id} is skipped: none of its minutes was left to publish; etl.batch_minutes says why."
         if not self.changed:
-            return f"Batch {self.batch_id} was merged before (attempt {self.attempt}): nothing changed."
+            return f"Batch {self.batch_id} was already merged (attempt {self.attempt}): nothing changed."
         dropped = f"; {self.superseded} left to a newer read" if self.superseded else ""
         return (
             f"Batch {self.batch_id}, attempt {self.attempt}: {self.minutes} minutes merged{dropped}; {self.raw_rows} rows = "
@@ -70,14 +70,14 @@ def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult
 
     with warehouse(conn_id) as conn:
         _count_try(conn, batch_id)
-    again = Retrying(
+    retrying = Retrying(
         retry=retry_if_exception(lambda error: code_of(error) in {DEADLOCK, LOCK_WAIT, *LOST}),
         stop=stop_after_attempt(4),
         wait=wait_random_exponential(multiplier=0.1, max=3),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,
     )
-    return again(_merge_once, batch_id, conn_id)
+    return retrying(_merge_once, batch_id, conn_id)
 
 
 def _count_try(conn, batch_id: int) -> None:
@@ -123,7 +123,7 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
     if planned != staged:
         raise BatchRefused(
             f"Batch {batch_id}, attempt {attempt}: etl.staged_counts has {staged} of {planned} minutes, so its staging is "
-            "no longer whole. Clear the run from transform_delta."
+            "no longer complete. Clear the run from transform_delta."
         )
     inserted: dict[str, int] = {}
     if planned == 0:
@@ -183,7 +183,7 @@ def staging_tables(pipelines_: Iterable[Pipeline]) -> list[str]:
 
 
 def attempts_in(cursor, table: str) -> list[int]:
-    """The attempts that a table of staging has rows of."""
+    """The attempts with rows in a table of staging."""
     return column(cursor, sql("attempts_in", table=table))
 
 

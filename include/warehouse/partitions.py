@@ -54,7 +54,7 @@ def boundaries(today: date) -> list[date]:
 
 
 def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
-    """Split empty partitions at today's boundaries, by the server's clock; returns how many partitions were created.
+    """Split partitions with few rows at today's boundaries, by the server's clock; returns how many were created.
 
     If the table is in use, it gives up after at most a second and logs it: the next call tries again. DDL commits.
     """

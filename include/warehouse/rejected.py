@@ -147,8 +147,8 @@ def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[in
     with reading(conn) as cursor:
         imports = execute(cursor, "SELECT target, source_key FROM etl.imports").fetchall()
         records = execute(cursor, sql("imported"), choice.binds(pipeline)).fetchall()
-    no_events = {source for target, source in imports if target in dimensions}
-    events = [(rejected_id, length) for rejected_id, length, source in records if source not in no_events]
+    dimension_files = {source for target, source in imports if target in dimensions}
+    events = [(rejected_id, length) for rejected_id, length, source in records if source not in dimension_files]
     return events, len(records) - len(events)
 
 

@@ -24,7 +24,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 CHECK, WARNING = "staging_rejected_share", "staging_rejected_share_warn"
-PERCENT = 20  # of the rows of an hour: with more, its minutes with more are held
+PERCENT = 20  # of the rows of an hour: if an hour exceeds it, its minutes that exceed it are held
 WARN_PERCENT = 5
 LEAST_ROWS = 100  # of an hour that holds minutes
 _SAMPLE = 10
@@ -48,7 +48,7 @@ class Read:
     is_read: bool = True  # False: its rows have changed since, or were never read
     state: str = "seen"
     is_waiting: bool = False
-    is_blamed: bool = False  # held, and for its rejected share among others
+    is_held_for_share: bool = False  # held for its rejected share, among other reasons
     is_settled: bool = False  # no run will read it again, and it was not released
 
     @property
@@ -132,7 +132,7 @@ def changed_verdicts(hour: HourShare) -> tuple[list[Read], list[Read]]:
                 to_read.append(read)
         elif hour.is_complete and read.is_suspect and read.state == "merged" and hour.is_bad:
             to_hold.append(read)  # what it published stays
-        elif hour.is_complete and read.state == "held" and read.is_blamed != (read.is_suspect and hour.is_bad):
+        elif hour.is_complete and read.state == "held" and read.is_held_for_share != (read.is_suspect and hour.is_bad):
             to_read.append(read)
     return to_hold, to_read
 
@@ -241,7 +241,7 @@ def _read(row: dict) -> Read:
             is_read=not pending or (was_counted and bool(row["is_held_seen"])),
             state="held",
             is_waiting=bool(row["waiting"]),
-            is_blamed=CHECK in json.loads(row["failing_checks"] or "[]"),
+            is_held_for_share=CHECK in json.loads(row["failing_checks"] or "[]"),
             is_settled=was_counted and not pending,
         )
     is_pending_unchanged = row["state"] == "merged" and row["read_at"] is None and bool(row["is_read_seen"])

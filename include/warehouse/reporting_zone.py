@@ -1,4 +1,4 @@
-"""The time zone that dashboards show times in, as rows that any server can join.
+"""The time zone in which dashboards show times, as rows that any server can join.
 
 Facts, ledger and everything else stay in UTC. The views for dashboards (include/sql/*/views.sql) add the offset of
 MINUTEMARK_REPORTING_ZONE from `etl.reporting_days`, which set-up fills: a server needs no time zone tables.

@@ -3,7 +3,7 @@
 SELECT day, offset_seconds, changes_at, offset_after FROM etl.reporting_days ORDER BY day;
 
 -- name: add_day
--- Adds such a day.
+-- Adds a day with its offsets.
 INSERT INTO etl.reporting_days (day, offset_seconds, changes_at, offset_after) VALUES (%s, %s, %s, %s);
 
 -- name: set_zone

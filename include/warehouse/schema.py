@@ -85,9 +85,9 @@ def apply_schema() -> None:
 
 def _with_grants(error: WarehouseError, account: Endpoint) -> WarehouseError:
     """The error with the statements that grant all permissions that set-up needs."""
-    problem = f"The warehouse at {place(account)} lacks a permission that set-up needs: {error.__cause__.args[-1]}."
+    problem = f"The warehouse at {place(account)} denied a permission that set-up needs: {error.__cause__.args[-1]}."
     if account.conn_id == WAREHOUSE_ADMIN:
-        login, remedy = account.login, "As a user with all permissions, grant its account:"
+        login, remedy = account.login, "As a user with all permissions, run:"
     else:
         login = "minutemark_admin"
         remedy = (
@@ -197,7 +197,7 @@ def _grant(cursor, conn_id: str, admin: Endpoint) -> None:
 
 
 def _hosts(cursor, target: Endpoint) -> list[str]:
-    """The hosts that the account may connect from; an account that does not exist yet is created for any host."""
+    """The hosts from which the account can connect; an account that does not exist yet is created for any host."""
     cursor.execute("SELECT host FROM mysql.user WHERE user = %(login)s ORDER BY host", {"login": target.login})
     hosts = [row[0].decode() if isinstance(row[0], bytes | bytearray) else row[0] for row in cursor.fetchall()]
     if not hosts:

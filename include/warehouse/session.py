@@ -63,13 +63,13 @@ def in_transaction(conn, work: Callable[[Any], Done], *, tries: int = 4) -> Done
         finally:
             cursor.close()
 
-    again = Retrying(
+    retrying = Retrying(
         retry=retry_if_exception(lambda error: code_of(error) in (DEADLOCK, LOCK_WAIT)),
         stop=stop_after_attempt(tries),
         wait=wait_random_exponential(multiplier=0.05, max=1),
         reraise=True,
     )
-    return again(once)
+    return retrying(once)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ sql = Statements(__file__)
 NEW = "new"  # its lake was never polled
 BLIND = "blind"  # not polled for longer than look_limit: pending minutes are unknown
 STALE = "stale"  # a change seen in the lake is not merged for longer than delay_limit
-HELD = "held"  # everything else is merged, but newer minutes failed a gate
+HELD = "held"  # everything else is merged, but newer minutes are held
 SILENT = "silent"  # everything is merged, and the lake has had nothing newer for longer than delay_limit
 FRESH = "fresh"
 
@@ -41,7 +41,7 @@ def freshness(conn) -> list[dict]:
 
     newest_create_time  of all published events; see include/warehouse/freshness.py
     lag                 its age now; lag_median, lag_p95, lag_worst over the last hour, of which lag_covered is known
-    delay               age of the oldest live change that was seen in the lake and is not merged; 0: everything is
+    delay               age of the oldest live change that was seen in the lake and is not merged; 0: all is merged
     waiting_since       the change that makes it stale, live or not
     looked_at, look_age when the lake was last polled
     pending, held       minutes; last_merged_at of any run, merge_age of it

@@ -1,4 +1,4 @@
-{# Both halves walk the index pending_minutes. A minute that check_warehouse made pending waits since its merge. #}
+{# Both halves walk the index pending_minutes. A minute that check_warehouse made pending has waited since its merge. #}
 {% macro waiting(condition) %}
 (
     SELECT minute, seen_changed_time,
@@ -35,7 +35,7 @@ SELECT CURRENT_TIMESTAMP(6) AS queried_at,
 
 -- name: changes
 -- The oldest change that waits, and the oldest live one: one row. A change is live when its minute was among the newest
--- at that time; one of a minute long past is backlog, as an import brings it.
+-- at that time; a change of an older minute is backlog, such as an import.
 SELECT MIN(since) AS oldest,
   MIN(CASE WHEN minute >= seen_changed_time - INTERVAL %(live)s MICROSECOND THEN since END) AS oldest_live
 FROM (
@@ -50,7 +50,7 @@ SELECT newest_create_time FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND newest_create_time IS NOT NULL AND minute <= %(now)s ORDER BY minute DESC LIMIT 1;
 
 -- name: held_newer
--- A minute held by a gate that is newer than what is published: one row, or none.
+-- A held minute that is newer than what is published: one row, or none.
 SELECT minute FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0 AND minute > %(newest)s
   AND minute <= %(now)s + INTERVAL %(ahead)s MICROSECOND

@@ -2,7 +2,7 @@
 
 Requests need the token as bearer token, and gRPC is off: other users of the machine would otherwise read every file that
 its own user can. `gs://bucket/name` is the file FOLDER/buckets/bucket/name. Two corrections make load jobs behave as
-BigQuery documents them: the id of a known job is refused, and columns of a Parquet file go by name.
+BigQuery documents them: the id of a known job is refused, and columns of a Parquet file are matched by name.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from local.layout import DATA, LOGS, STATE, VENV
 from local.progress import step
 from local.servers import postgres
 from local.servers.server import Server
-from local.start import Stack, coming, log_of
+from local.start import Stack, is_up_or_starting, log_of
 from local.supervisor import Program
 
 SCHEDULERS, CELERY_WORKERS = ("scheduler-1", "scheduler-2"), ("celery-worker-1", "celery-worker-2")
@@ -56,7 +56,7 @@ class Cluster(Stack):
             if name in self._joining:
                 supervisor.start(name)
             with step(f"start {name}"):
-                self.programs[name].wait_until_ready(seconds=300, alive=coming(name), log=log_of(name))
+                self.programs[name].wait_until_ready(seconds=300, alive=is_up_or_starting(name), log=log_of(name))
         self.servers.replica.replicate_from(self.servers.primary)
 
     def start_scheduling(self) -> None:
@@ -67,7 +67,7 @@ class Cluster(Stack):
                 what="Celery's workers",
                 seconds=180,
                 errors=(_NoWorker,),
-                alive=lambda: all(coming(name)() for name in CELERY_WORKERS),
+                alive=lambda: all(is_up_or_starting(name)() for name in CELERY_WORKERS),
                 log=str(LOGS),
             )
 
@@ -98,16 +98,14 @@ class Cluster(Stack):
             "AIRFLOW__CELERY__BROKER_URL": self.servers.redis.url,
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{self.env[postgres.SETTING]}",
             "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(_TASKS),
-            # Airflow's default. With fewer, an API server that a dozen tasks use at once answers some of them with 500.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "10",
         }
 
     def _programs(self) -> list[Program]:
-        one = {program.name: program for program in super()._programs()}
-        scheduler = one.pop("scheduler").command
+        by_name = {program.name: program for program in super()._programs()}
+        scheduler = by_name.pop("scheduler").command
         schedulers = [self._airflow(name, scheduler, 90) for name in SCHEDULERS]
         return [
-            *one.values(),
+            *by_name.values(),
             *schedulers,
             *(_worker_program(name, self.env) for name in CELERY_WORKERS),
             *map(_program_of, self.programs.values()),

@@ -209,7 +209,9 @@ class Node(Server):
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 problem = f"its key for other nodes cannot be created: {(done.stdout or done.stderr).strip()[-500:]}"
-                raise Problem(f"Cassandra in {self.home}", problem, "Correct what the message names, and try again.")
+                raise Problem(
+                    f"Cassandra in {self.home}", problem, "Fix the cause that the message names, and try again."
+                )
             draft.chmod(0o600)
             draft.rename(path)
         return path
@@ -334,7 +336,7 @@ def _refused(error) -> list[Exception]:
 
 
 def _introduce_administrator(port: int, password: str, host: str):
-    """Make our administrator with the factory account of a new node; raises NoHostAvailable while there is none yet."""
+    """Create our administrator with the factory account of a new node. Raises NoHostAvailable until that account exists."""
     from cassandra.cluster import NoHostAvailable
 
     try:
@@ -344,7 +346,7 @@ def _introduce_administrator(port: int, password: str, host: str):
         if refused and "not permitted to log in" in str(refused[0]):
             raise Problem(
                 f"Cassandra on {host}:{port}",
-                f"it refuses the password of {ADMIN}, and was set up before",
+                f"it was set up before, and refuses the password of {ADMIN}",
                 "Its data was created with other passwords than those in .local/env. Restore that file, or run `make clean`.",
             ) from error
         raise

@@ -1,6 +1,6 @@
 """A real PostgreSQL server from a Maven jar, for Airflow's metadata: its folder, its command line, its accounts.
 
-It listens on loopback only, without a Unix socket. PostgreSQL refuses to run as root: where we are root, it runs in a
+It listens on loopback only, without a Unix socket. PostgreSQL refuses to run as root: if we are root, it runs in a
 user namespace of its own, in which it is nobody, while its files stay ours.
 """
 
@@ -40,9 +40,10 @@ port = {port}
 unix_socket_directories = ''
 password_encryption = 'scram-sha-256'
 
-max_connections = 100
+# The API server may use 80 (see .env); the other processes use a few each.
+max_connections = 150
 shared_buffers = 64MB
-# The queries are small; workers of their own would cost more than they bring, and want room in /dev/shm.
+# The queries are small: parallel workers would cost more than they save, and need room in /dev/shm.
 max_parallel_workers_per_gather = 0
 fsync = {fsync}
 
@@ -169,9 +170,4 @@ def _make_databases(cursor, account: str, password: str, databases: Iterable[str
 
 def settings(port: int, password: str, database: str) -> dict[str, str]:
     """Variables that point Airflow at one of its databases."""
-    return {
-        SETTING: f"postgresql+psycopg2://{AIRFLOW}:{password}@{HOST}:{port}/{database}",
-        # Four processes with two pools each, within the server's max_connections of 100.
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "5",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "2",
-    }
+    return {SETTING: f"postgresql+psycopg2://{AIRFLOW}:{password}@{HOST}:{port}/{database}"}

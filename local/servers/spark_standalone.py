@@ -60,7 +60,7 @@ class SparkServer(Server):
         }
 
     def environment(self) -> dict[str, str]:
-        """Without Spark's variables of the caller, which would win over these properties, and without its connections.
+        """Without Spark's variables of the caller, which would override these properties, and without its connections.
 
         Executors inherit it.
         """
@@ -168,7 +168,7 @@ class Worker(SparkServer):
         return [*resources, "--work-dir", str(self.work_folder), self.master_url]
 
     def log_in(self) -> None:
-        """Registered with its master: before, no executor starts here."""
+        """Succeeds once the worker is registered with its master: before that, it starts no executor."""
         if not self.state()["masterwebuiurl"]:
             raise _NotYet("it is not registered with its master yet")
 

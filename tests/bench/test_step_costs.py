@@ -1,4 +1,4 @@
-"""The arithmetic of bench/step_costs.py; what it measures needs minutes."""
+"""The arithmetic of bench/step_costs.py; the measurements themselves take minutes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.step_costs import PROCESSES, PYTHON, STEPS, Cost, Meter
 
 
 def cost(seconds: float) -> Cost:
-    """So much for each process in each step."""
+    """The same cost for each process in each step."""
     return {step: dict.fromkeys(PROCESSES, seconds) for step in STEPS}
 
 

@@ -11,7 +11,7 @@ def test_a_sample_lags_until_all_that_was_sent_before_it_is_committed():
         Sample(1.0, {0: 12, 1: 6}, {0: 10, 1: 5}),
         Sample(2.0, {0: 12, 1: 6}, {0: 12, 1: 5}),  # one partition is there
         Sample(3.5, {0: 20, 1: 6}, {0: 12, 1: 6}),  # now both, and more was sent
-        Sample(4.0, {}, {0: 20, 1: 6}),  # only to see the last one committed
+        Sample(4.0, {}, {0: 20, 1: 6}),  # taken only to see the last sample committed
     ]
     assert lags(samples) == [0.0, 2.5, 1.5, 0.5]
 

@@ -1,4 +1,4 @@
-"""The DAGs of the lakehouse: outside the chain and its pool, and only where it is on."""
+"""The DAGs of the lakehouse: outside the chain and its pool, and only if it is on."""
 
 from tests.airflow_home import PROJECT
 

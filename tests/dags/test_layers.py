@@ -68,7 +68,7 @@ def imports_of(module: str) -> Iterator[Import]:
                 yield Import(module, node.lineno, name if name in MODULES else node.module)
 
 
-IMPORTS = [one for module in MODULES for one in imports_of(module)]
+IMPORTS = [import_ for module in MODULES for import_ in imports_of(module)]
 
 
 def part(module: str) -> str:
@@ -85,12 +85,12 @@ def test_every_part_of_include_has_a_layer() -> None:
 def test_no_import_of_include_runs_upward() -> None:
     height = {name: number for number, layer in enumerate(LAYERS) for name in layer}
     upward = [
-        str(one)
-        for one in IMPORTS
-        if one.module.startswith("include.")
-        and one.imported.startswith("include.")
-        and part(one.module) != part(one.imported)
-        and height[part(one.module)] <= height[part(one.imported)]
+        str(import_)
+        for import_ in IMPORTS
+        if import_.module.startswith("include.")
+        and import_.imported.startswith("include.")
+        and part(import_.module) != part(import_.imported)
+        and height[part(import_.module)] <= height[part(import_.imported)]
     ]
     assert not upward, "Move what both use to the lower one:\n" + "\n".join(upward)
 
@@ -98,32 +98,36 @@ def test_no_import_of_include_runs_upward() -> None:
 @pytest.mark.parametrize("top", ABOVE)
 def test_a_package_imports_only_packages_below_it(top: str) -> None:
     others = {*ABOVE, "tests"} - {top, *ABOVE[top]}
-    wrong = [str(one) for one in IMPORTS if one.module.split(".")[0] == top and one.imported.split(".")[0] in others]
+    wrong = [
+        str(import_)
+        for import_ in IMPORTS
+        if import_.module.split(".")[0] == top and import_.imported.split(".")[0] in others
+    ]
     assert not wrong, f"{top}/ may import {', '.join(ABOVE[top]) or 'nothing of the project'}:\n" + "\n".join(wrong)
 
 
 def test_no_modules_import_each_other() -> None:
     graph = {module: set() for module in MODULES}
-    for one in IMPORTS:
-        if one.imported in MODULES and one.imported != one.module:
-            graph[one.module].add(one.imported)
+    for import_ in IMPORTS:
+        if import_.imported in MODULES and import_.imported != import_.module:
+            graph[import_.module].add(import_.imported)
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         pytest.fail(f"A cycle of imports: {' → '.join(error.args[1])}. Move what both use to a module below them.")
 
 
-# Fills the stores of an upgrade's rehearsal with the code of the version before.
+# Fills the stores of an upgrade's rehearsal with the code of the previous version.
 OF_A_FORMER_VERSION = PROJECT / "tests" / "upgrade" / "history.py"
 
 
 def test_airflow_is_imported_by_no_module_that_runs_without_it() -> None:
     wrong = [
-        str(one)
-        for one in IMPORTS
-        if one.imported.split(".")[0] == "airflow"
-        and one.module.startswith("include.")
-        and one.module not in OF_AIRFLOW
+        str(import_)
+        for import_ in IMPORTS
+        if import_.imported.split(".")[0] == "airflow"
+        and import_.module.startswith("include.")
+        and import_.module not in OF_AIRFLOW
     ]
     assert not wrong, "Code that needs Airflow belongs in plugins/ or dags/:\n" + "\n".join(wrong)
 
@@ -139,6 +143,6 @@ def test_imports_in_programs_of_tests_name_what_is_there() -> None:
                 own = MODULES[base].read_text()
                 modules = [name.split(" as ")[0].strip() for name in names.split(",") if name.strip()]
                 wrong += [
-                    f"{path}: {base}.{one}" for one in modules if f"{base}.{one}" not in MODULES and one not in own
+                    f"{path}: {base}.{name}" for name in modules if f"{base}.{name}" not in MODULES and name not in own
                 ]
     assert not wrong, "These have moved:\n" + "\n".join(wrong)

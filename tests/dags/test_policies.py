@@ -1,4 +1,4 @@
-"""What every DAG of the project keeps to. A failure says how to comply."""
+"""Rules for every DAG of the project. A failure says how to comply."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def connect_jars() -> Path:
-    """The worker's jars, where a compiler is there, too."""
+    """The worker's jars, if there is a compiler too."""
     from local.layout import CONNECT_JARS, SPARK_JARS
     from local.servers.java import java
 

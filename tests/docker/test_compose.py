@@ -142,7 +142,7 @@ def test_connect_and_broker_are_of_one_version():
         assert version in (PROJECT / pom).read_text(), pom
 
 
-def test_connect_asks_the_broker_where_containers_do_and_has_the_writers_password():
+def test_connect_uses_the_containers_listener_of_the_broker_and_the_writers_password():
     worker = (PROJECT / "docker" / "connect" / "worker.properties").read_text()
     settings = {setting["conn_id"]: setting for setting in SETTINGS["connections"]}
     broker = json.loads(settings["kafka_default"]["conn_extra"])
@@ -176,7 +176,7 @@ def test_connects_log_is_bounded_by_rate_and_size():
     assert "appender.console.filter.burst.type = BurstFilter\n" in logging
 
 
-def test_grafana_asks_the_warehouse_as_the_read_only_account():
+def test_grafana_queries_the_warehouse_as_the_read_only_account():
     [source] = yaml.safe_load((PROJECT / "docker" / "grafana" / "datasources.yaml").read_text())["datasources"]
     bi = next(setting for setting in SETTINGS["connections"] if setting["conn_id"] == "warehouse_bi")
     assert source["url"] == f"{bi['conn_host']}:{bi['conn_port']}"

@@ -67,8 +67,8 @@ def test_a_touch_is_the_one_of_our_own_writers(pipeline):
     """now() stands in values only, so that a redelivery is another touch of the same minute."""
     config = connector(pipeline, TEMPLATE)
     table = of_table(config, pipeline, "minutemark.minute_changes")
-    ours = re.sub(r"\?, \?, \?", f"'{pipeline.lake_table}', :day, :minute", change_log._TOUCH_MINUTE)
-    assert table["query"] == ours
+    own_touch = re.sub(r"\?, \?, \?", f"'{pipeline.lake_table}', :day, :minute", change_log._TOUCH_MINUTE)
+    assert table["query"] == own_touch
     assert mapped(table["mapping"]) == {"day": "_day", "minute": "_minute"}
     table = of_table(config, pipeline, "minutemark.changed_days")
     assert table["query"] == re.sub(r"\?, \?", f"'{pipeline.lake_table}', :day", change_log._TOUCH_DAY)
@@ -76,7 +76,7 @@ def test_a_touch_is_the_one_of_our_own_writers(pipeline):
 
 
 def test_the_three_writes_of_a_message_are_acknowledged_within_the_settle_time(pipeline):
-    """They are in flight together: a poll that sees the day first looks for the minute until the day has settled."""
+    """They are in flight together: a poll that sees the day first keeps reading its minutes until the day has settled."""
     assert int(connector(pipeline, TEMPLATE)["queryExecutionTimeout"]) < pipeline.settle.total_seconds()
 
 
@@ -131,7 +131,7 @@ def test_nothing_is_lost_when_the_lake_refuses_and_non_events_go_to_the_dead_let
         assert (result["consistencyLevel"], result["deletesEnabled"]) == ("LOCAL_QUORUM", "false")
 
 
-def test_verify_goes_by_the_group_that_connect_makes_of_the_name(pipeline):
+def test_verify_uses_the_group_that_connect_derives_from_the_name(pipeline):
     assert group_of(pipeline.name, CONNECT) == f"connect-{name_of(pipeline)}"
 
 
@@ -140,7 +140,7 @@ class Worker(ThreadingHTTPServer):
 
     def __init__(self, *states: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.states = list(states)  # of the task, one look after the other; the last one stays
+        self.states = list(states)  # of the task, one for each request; the last one repeats
         self.request: list[tuple[str, str]] = []
         self.configs: list[dict] = []
         self.refused = ""  # the connector whose configuration is not accepted
@@ -157,16 +157,16 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if body:
             worker.configs.append(json.loads(body))
-        found, state = {}, None
+        answer, state = {}, None
         if self.path.endswith("/status"):
             state = worker.states.pop(0) if len(worker.states) > 1 else worker.states[0]
             task = {"state": state, "trace": TRACE}
-            found = {"connector": {"state": "RUNNING"}, "tasks": [task]}
+            answer = {"connector": {"state": "RUNNING"}, "tasks": [task]}
         is_refused = self.command == "PUT" and self.path == f"/connectors/{worker.refused}/config"
         is_absent = self.command == "DELETE" or state == "ABSENT"
         self.send_response(400 if is_refused else 404 if is_absent else 200)
         self.end_headers()
-        self.wfile.write(json.dumps(found).encode())
+        self.wfile.write(json.dumps(answer).encode())
 
     do_GET = do_PUT = do_POST = do_DELETE = _answer
 
@@ -190,18 +190,18 @@ def worker():
 
 
 def test_a_connector_that_comes_before_its_tables_is_started_again_until_it_runs(worker):
-    there = worker("FAILED", "FAILED", "RUNNING")
-    register_all(Connect(there.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
+    rest = worker("FAILED", "FAILED", "RUNNING")
+    register_all(Connect(rest.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
     path = "/connectors/minutemark-recruitment"
-    assert there.request[0] == ("PUT", f"{path}/config")
-    assert there.configs == [connector(RECRUITMENT, TEMPLATE)]
-    assert there.request.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
+    assert rest.request[0] == ("PUT", f"{path}/config")
+    assert rest.configs == [connector(RECRUITMENT, TEMPLATE)]
+    assert rest.request.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
 
 
 def test_it_prints_why_it_waits_when_that_changes_and_every_15_seconds(worker, capsys, monkeypatch):
-    there = worker("UNASSIGNED", "UNASSIGNED", "FAILED", "FAILED", "RUNNING")
+    rest = worker("UNASSIGNED", "UNASSIGNED", "FAILED", "FAILED", "RUNNING")
     monkeypatch.setattr(connect, "_REPORT_EVERY", 3600)
-    register_all(Connect(there.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
+    register_all(Connect(rest.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
     lines = [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()]
     waits = "Waiting for connector minutemark-recruitment: "
     reason = "Caused by: Keyspace bedan does not exist"
@@ -213,44 +213,44 @@ def test_it_prints_why_it_waits_when_that_changes_and_every_15_seconds(worker, c
 
 
 def test_a_connector_that_never_runs_is_reported_with_connects_error(worker):
-    there = worker("FAILED")
+    rest = worker("FAILED")
     with pytest.raises(ConnectError, match="failed Caused by: Keyspace bedan does not exist"):
-        register_all(Connect(there.url), [RECRUITMENT], TEMPLATE, patience=0.1, pause=0.01)
+        register_all(Connect(rest.url), [RECRUITMENT], TEMPLATE, patience=0.1, pause=0.01)
 
 
 def test_a_connector_whose_table_is_missing_does_not_keep_the_others_waiting(worker, capsys):
-    there = worker("FAILED", "RUNNING", "FAILED")  # the first one's, the second one's, and the first one's from then on
+    rest = worker("FAILED", "RUNNING", "FAILED")  # the first one's, the second one's, and the first one's from then on
     with pytest.raises(ConnectError):
-        register_all(Connect(there.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
+        register_all(Connect(rest.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
     assert f"Connector {name_of([*pipelines.all_pipelines().values()][1])} runs." in capsys.readouterr().out
 
 
 def test_a_connector_that_is_refused_does_not_keep_the_others_waiting(worker, capsys):
     first, second = (name_of(pipeline) for pipeline in [*pipelines.all_pipelines().values()][:2])
-    there = worker("RUNNING")
-    there.refused = first
+    rest = worker("RUNNING")
+    rest.refused = first
     with pytest.raises(ConnectError, match=f"Connector {first} does not run: HTTP Error 400"):
-        register_all(Connect(there.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
+        register_all(Connect(rest.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
     assert f"Connector {second} runs." in capsys.readouterr().out
 
 
-def test_the_watch_says_of_a_connector_that_is_not_there_that_it_is_not_registered(worker):
+def test_the_watch_reports_that_a_missing_connector_is_not_registered(worker):
     result = connect.restart_failed(RECRUITMENT, {connect.URL_SETTING: worker("ABSENT").url})
-    assert result == "is not registered: docker compose up connectors"
+    assert result == "is not registered; run `docker compose up connectors`"
 
 
 def test_in_dag_mode_the_connectors_are_removed(worker, monkeypatch, tmp_path):
     monkeypatch.setenv(SETTING, "dag")
-    there = worker("RUNNING")
-    assert connect.main([there.url, str(tmp_path / "not-read.json")]) == 0
-    assert there.request == [
+    rest = worker("RUNNING")
+    assert connect.main([rest.url, str(tmp_path / "not-read.json")]) == 0
+    assert rest.request == [
         ("DELETE", f"/connectors/{name_of(pipeline)}") for pipeline in pipelines.all_pipelines().values()
     ]
 
 
 def test_in_connect_mode_a_connector_is_registered_for_each_pipeline(worker, monkeypatch, capsys):
     monkeypatch.setenv(SETTING, CONNECT)
-    there = worker("RUNNING")
-    assert connect.main([there.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 0
+    rest = worker("RUNNING")
+    assert connect.main([rest.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 0
     text = capsys.readouterr().out.splitlines()
     assert text == [f"Connector {name_of(pipeline)} runs." for pipeline in pipelines.all_pipelines().values()]

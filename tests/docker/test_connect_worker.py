@@ -43,7 +43,7 @@ from tests.kafka.conftest import kept, until
 
 EVENTS = int(os.environ.get("MINUTEMARK_TEST_EVENTS", "600"))  # of each pipeline and test
 START = datetime(2026, 10, 3, 12)
-# What does not depend on the pipeline is tried with one, unless the sink is the real one.
+# Tests that do not depend on the pipeline run with one pipeline, unless the sink is the real one.
 SOME = [*pipelines.all_pipelines()] if "MINUTEMARK_TEST_SINK" in os.environ else ["ecommerce"]
 some_pipelines = pytest.mark.parametrize("pipeline", SOME, indirect=True)
 POISON = [
@@ -59,7 +59,7 @@ POISON = [
 
 @pytest.fixture(scope="module")
 def template(cassandra_node) -> str:
-    """The project's, for the sink and the node that are here."""
+    """The project's template, for this machine's sink and node."""
     config = json.loads((connect.IMAGE / "lake-sink.json").read_text())
     if "MINUTEMARK_TEST_SINK" not in os.environ:
         config["connector.class"] = "minutemark.tests.StrictSink"
@@ -171,7 +171,7 @@ def touched(pipeline: Pipeline, day: date) -> set[datetime]:
 
 
 def of_topic(pipeline: Pipeline) -> dict[str, int]:
-    """What verify says of the topic; no batch runs here, so that the lake's minutes are not looked at."""
+    """What verify reports of the topic; no batch runs here, so that the lake's minutes are ignored."""
     report = verify.verify([pipeline], patience=0).pipelines[0]
     counts = report.differences.counts | report.apart.counts
     return {kind: count for kind, count in counts.items() if kind.startswith("topic_")}
@@ -281,7 +281,7 @@ def make_table_of(late: Pipeline) -> None:
 
 @contextlib.contextmanager
 def frozen(port: int):
-    """The process that listens there stands still."""
+    """Suspend the process that listens there meanwhile."""
     [pid] = {
         net_connection.pid
         for net_connection in psutil.net_connections("tcp")
@@ -295,7 +295,7 @@ def frozen(port: int):
 
 
 @some_pipelines
-def test_the_log_stays_small_where_poison_comes_without_end(pipeline, worker):
+def test_the_log_stays_small_under_endless_poison(pipeline, worker):
     size = worker.log.stat().st_size
     send(pipeline, [POISON[number % len(POISON)] for number in range(5_000)])
     drained(pipeline)
@@ -303,8 +303,8 @@ def test_the_log_stays_small_where_poison_comes_without_end(pipeline, worker):
     assert len(kept(pipeline)) == 5_000
 
 
-def test_a_message_without_a_time_of_its_own_is_not_given_the_records(pipeline):
-    """Its timestamp and partition are the producer's affair; an identity that is made of them would change when sent again."""
+def test_a_message_without_a_time_does_not_get_that_of_its_record(pipeline):
+    """Its timestamp and partition are up to the producer; an id derived from them would change when it is sent again."""
     send(pipeline, [json.dumps({"id": str(uuid.uuid4()), "ev": "1"}).encode()])
     drained(pipeline)
     assert [row["reason"].split()[0] for row in kept(pipeline)] in (["create_time"], ["event_time"])

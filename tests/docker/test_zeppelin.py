@@ -1,4 +1,4 @@
-"""Zeppelin's container and note: what they are built of fits the project, and nobody gets in without a login."""
+"""Zeppelin's container and note: they fit the project, and nobody gets in without a login."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_it_starts_only_with_its_profile_and_listens_on_loopback():
     assert [port.split(":")[0] for port in SERVICE["ports"]] == ["127.0.0.1"]
 
 
-def test_it_knows_the_two_accounts_that_only_read():
+def test_it_gets_only_the_two_read_only_accounts():
     declared = {one["conn_id"]: one for one in CONNECTIONS}
     environment = {name: json.loads(text) for name, text in SERVICE["environment"].items()}
     assert set(environment) == {"AIRFLOW_CONN_LAKE_READER", "AIRFLOW_CONN_WAREHOUSE_BI"}

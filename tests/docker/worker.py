@@ -38,15 +38,15 @@ class Worker:
         self.rest = Connect(self.url, self.login)
 
     def start(self) -> None:
-        """Return when it takes connectors."""
+        """Return when it accepts connectors."""
         self._child = Child(self._prepared.prepare(), self.log, os.environ | self._passwords)
         connect.wait_until_ready(self._prepared, self.login, alive=self._child.alive, log=str(self.log))
 
     def kill(self) -> None:
-        """End it without a warning, and return when it is gone."""
+        """Send it SIGKILL, and return when it is gone."""
         os.kill(self._child.pid, signal.SIGKILL)
         until(lambda: not self._child.alive())
 
     def stop(self) -> None:
-        """End it in order."""
+        """Stop it cleanly."""
         self._child.stop()

@@ -14,7 +14,7 @@ VIEWS = bi_views.of_pipelines(pipelines.all_pipelines().values())
 
 
 def section(view: bi_views.View) -> str:
-    """What the page says of a view."""
+    """The page's text about a view."""
     rows = [f"| `{column.name}` | {column.type} | {column.description} |" for column in view.columns]
     return "\n".join(
         [f"### `{view.name}`\n", f"{view.grain}\n", "| column | type | meaning |", "|---|---|---|", *rows, ""]

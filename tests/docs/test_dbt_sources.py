@@ -1,4 +1,4 @@
-"""docs/dbt/sources.yml is what `./minutemark dbt-sources` prints, and names what is there."""
+"""docs/dbt/sources.yml is what `./minutemark dbt-sources` prints, and names existing views and columns."""
 
 from __future__ import annotations
 

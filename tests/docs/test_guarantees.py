@@ -1,4 +1,4 @@
-"""docs/guarantees.md and what it names stay in step: no promise without proof, no fault that proves nothing."""
+"""docs/guarantees.md stays in step with the tests that it names: no guarantee without a test, no fault without a guarantee."""
 
 from __future__ import annotations
 

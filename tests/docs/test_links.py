@@ -1,4 +1,4 @@
-"""What the README and the pages of docs/ point to is there: files, headings, make targets."""
+"""Everything that the README and the pages of docs/ link to exists: files, headings, make targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.docs.pages import PAGES, anchors_of, commands_of, links_of, make_targ
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_somewhere(page):
+def test_links_resolve(page):
     for link in links_of(page):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
@@ -18,11 +18,11 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_make_targets_are_there(page):
+def test_make_targets_exist(page):
     absent = sorted(commands_of(page) - make_targets())
     assert not absent, f"{name_of(page)} names make targets that the Makefile does not have: {absent}"
 
 
-def test_there_are_links_and_targets_to_look_at():
+def test_there_are_links_and_targets_to_check():
     assert sum(len(links_of(page)) for page in PAGES) > 50
     assert make_targets() >= {"run", "test", "verify"}

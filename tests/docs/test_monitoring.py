@@ -29,11 +29,11 @@ def mapped(name: str, kind: str) -> tuple[str, dict[str, str]]:
     """As statsd_exporter maps it: the first entry whose parts match, * standing for one part."""
     for entry in MAPPINGS:
         pattern = re.escape(entry["match"]).replace(r"\*", "([^.]*)")
-        found = re.fullmatch(pattern, f"airflow.{name}")
-        if found and entry["match_metric_type"] == kind:
+        match = re.fullmatch(pattern, f"airflow.{name}")
+        if match and entry["match_metric_type"] == kind:
 
-            def filled(text: str, found=found) -> str:
-                return re.sub(r"\$(\d)", lambda number: found[int(number[1])], text)
+            def filled(text: str, match=match) -> str:
+                return re.sub(r"\$(\d)", lambda number: match[int(number[1])], text)
 
             return filled(entry["name"]), {label: filled(value) for label, value in entry["labels"].items()}
     raise AssertionError(f"docker/prometheus/statsd-mapping.yaml has nothing for {name}, a {kind}.")
@@ -53,7 +53,7 @@ def test_every_metric_gets_a_name_of_its_own_and_its_pipeline_as_label():
     assert len(IN_PROMETHEUS) == len(SENT) - len(metrics.ROWS) + 1
 
 
-def test_rules_ask_for_metrics_that_are_sent():
+def test_rules_use_metrics_that_are_sent():
     queried = {name for rule in RULES for name in METRIC.findall(rule["expr"])}
     assert queried and queried <= IN_PROMETHEUS
 

@@ -1,4 +1,4 @@
-"""The README stays short, and the paths that it sends people to are there."""
+"""The README stays short, and the paths that it names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sample in README is taken from docs/samples.md, which tests/e2e/test_samples.py holds against the real pipelines."""
+"""The sample in the README is taken from docs/samples.md, which tests/e2e/test_samples.py compares with the real pipelines."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def must_equal_reference(rows: Iterable[Row], jobs: Mapping[int, int | None], re
 
 
 def must_conserve() -> None:
-    """Every raw row of every minute went to exactly one place."""
+    """Every raw row of every minute has exactly one fate."""
     lost = query(
         "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows FROM etl.minute_ledger "
         "WHERE NOT (raw_rows <=> counted_rows + ignored_rows + rejected_rows) OR raw_rows IS NULL"
@@ -45,7 +45,7 @@ def must_conserve() -> None:
 
 
 def _must_agree(what: str, found: dict, expected: dict) -> None:
-    """AssertionError names keys whose values differ, with what was found and what was expected."""
+    """Raise AssertionError with the keys whose values differ, and their actual and expected values."""
     keys = [key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)]
     lines = [f"{key}: found {found.get(key)}, expected {expected.get(key)}" for key in keys[:_SHOWN]]
     assert not keys, "\n".join([f"{len(keys)} {what} differ:", *lines])

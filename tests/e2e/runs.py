@@ -1,4 +1,4 @@
-"""What the tests have Airflow do, and read from the stores."""
+"""Runs of Airflow for the tests, and what they read from the stores."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Airflow:
         self._answers: IO[str] = self._process.stdout
 
     def run(self, dag_id: str = "recruitment_minute", **order: Any) -> Run:
-        """One run of that DAG to its end; see tests/e2e/worker.py for what can be ordered."""
+        """Run that DAG to its end; see tests/e2e/worker.py for the options."""
         begin = self._log.stat().st_size
         self._orders.write(json.dumps({"dag_id": dag_id, **order}) + "\n")
         self._orders.flush()
@@ -85,7 +85,7 @@ class Airflow:
         return Run(**json.loads(answer), log=log)
 
     def catch_up(self, **conf: Any) -> list[Run]:
-        """Runs until no minute is pending; those that were touched just before their read are not read again."""
+        """Run until no minute is pending; minutes that were touched just before their read are not read again."""
         done = []
         while not done or count("etl.minute_ledger WHERE pending = 1"):
             assert len(done) < MOST_RUNS, f"Minutes are still pending after {MOST_RUNS} runs."
@@ -94,7 +94,7 @@ class Airflow:
         return done
 
     def xcom(self, run: Run, key: str) -> Any:
-        """What a task of that run left under the key."""
+        """The XCom of a task of that run under that key."""
         with contextlib.closing(sqlite3.connect(self._home / "airflow.db")) as conn:
             [(value,)] = conn.execute("SELECT value FROM xcom WHERE run_id = ? AND key = ?", (run.run_id, key))
         return json.loads(value)
@@ -127,7 +127,7 @@ def write(rows: Iterable[Mapping[str, str | None]]) -> None:
 
 
 def as_if_settled() -> None:
-    """Make the settle time of the ledger's reads pass, so that a minute is pending only for a touch after its read."""
+    """Let the settle time of the ledger's reads pass, so that a minute is pending only for a touch after its read."""
     change("UPDATE etl.minute_ledger SET settled_before = seen_changed_time WHERE settled_before < seen_changed_time")
 
 
@@ -140,7 +140,7 @@ def query(sql: str, **values: Any) -> list[tuple]:
 
 
 def change(*statements: str) -> None:
-    """Change the warehouse by hand, which the pipeline does not notice."""
+    """Change the warehouse by hand; the pipeline does not notice."""
     with warehouse() as conn:
         for statement in statements:
             conn.cursor().execute(statement)

@@ -73,7 +73,7 @@ def started(**settings: str) -> Iterator[Stack]:
         stopped.callback(stack.stop)
         try:
             stack.start()
-        except AssertionError:  # `make run` gives up where a machine is very busy; the next one continues from there
+        except AssertionError:  # `make run` gives up if the machine is very busy; the next one continues from there
             stack.start()
         yield stack
 

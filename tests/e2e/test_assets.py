@@ -88,7 +88,7 @@ def merged(*hours: int, minutes: int = 1) -> None:
 
 @contextlib.contextmanager
 def locked(statement: str) -> Iterator[None]:
-    """Rows that a statement locks stay locked meanwhile."""
+    """Keep the rows locked that a statement locks."""
     with warehouse(WAREHOUSE_ADMIN) as admin:
         admin.cursor().execute(statement)
         yield
@@ -207,7 +207,7 @@ def slow_offers_of(hour: datetime) -> Iterator[None]:
 
 
 def must_be_announced_once(stack: Stack, before: Counter, hour: int) -> None:
-    """One event and one run, also after one more announcement, which follows the look at Airflow's record."""
+    """One event and one run, also after one more announcement, which follows the query of Airflow's events."""
     merged(hour)
 
     def once() -> None:

@@ -112,7 +112,7 @@ def test_a_second_import_changes_nothing(airflow, csv_file):
     ],
 )
 def test_a_late_event_appears_after_the_next_run_for_any_writer_clock(airflow, late, clock_is_off_by):
-    """A touch that carried the clock of a writer that is ahead would hide every touch after it."""
+    """A touch with the clock of a writer that is ahead would hide every later touch."""
     as_if_settled()
     assert count("etl.minute_ledger WHERE pending = 1") == 0  # so that only its own touch can bring it in
     with lake("lake_writer") as session:

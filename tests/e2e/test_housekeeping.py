@@ -1,4 +1,4 @@
-"""Housekeeping between runs of the chain: events that come late are counted as if nothing had been tidied away."""
+"""Housekeeping between runs of the chain: late events are counted as if nothing had been removed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LATE = [click(NOON + MINUTE, 20, bid="8"), click(NOON + 40 * MINUTE, 21)]
 
 
 def run_housekeeping() -> dict[str, int]:
-    """Every step as a year later: everything is as old as its retention."""
+    """Run every step as if a year later, when everything is past its retention."""
     for table, column in {
         "etl.batches": "opened_at", "etl.attempts": "started_at", "etl.check_results": "checked_at",
         "etl.rejected_events": "rejected_at", "etl.minute_ledger": "merged_at",

@@ -142,7 +142,7 @@ def test_no_event_holds_a_password(run, events_file):
 
 
 def test_rows_are_counted_once_though_the_merge_is_cleared_and_run_again(run, monitored, statsd):
-    sent = statsd.ours()
+    sent = statsd.received()
     assert {name: value for name, value in sent.items() if ".rows." in name} == {
         "airflow.minutemark.rows.counted.recruitment": "2|c",
         "airflow.minutemark.rows.ignored.recruitment": "1|c",
@@ -151,13 +151,13 @@ def test_rows_are_counted_once_though_the_merge_is_cleared_and_run_again(run, mo
     assert sent["airflow.minutemark.batch_duration.recruitment"].endswith("|ms")
     again = monitored.run(run_id=run.run_id, clear=["merge_into_warehouse"]).must_succeed()
     assert "nothing changed" in again.log
-    assert statsd.ours() == {}
+    assert statsd.received() == {}
 
 
 def test_the_watch_sends_its_figures_at_each_check(run, monitored, statsd):
     [(pending,)] = query("SELECT COUNT(*) FROM etl.minute_ledger WHERE pending = 1")
     monitored.run("minutemark_watch").must_succeed()
-    sent = statsd.ours()
+    sent = statsd.received()
     assert float(sent["airflow.minutemark.pending_minutes.recruitment"].removesuffix("|g")) == pending
     assert float(sent["airflow.minutemark.merge_age_seconds.recruitment"].removesuffix("|g")) < 300
     assert sent["airflow.minutemark.freshness_seconds.recruitment"].endswith("|g")

@@ -27,7 +27,7 @@ from tests.reference.rows import event_id
 
 pytestmark = pytest.mark.usefixtures("schemas")
 
-# As long as a name may be, so that whatever is called after it fits.
+# The longest allowed name, to show that all names derived from it fit.
 NAME = "turnover_of_all_shops_in_every_town_we_know"
 NOON = datetime(2026, 3, 1, 12)
 ONE = timedelta(minutes=1)
@@ -35,7 +35,7 @@ HEADER = ("create_time", "event_time", "event_type", "value")
 
 
 def event(second: int, kind: str, value: str, **cells: str) -> dict[str, str]:
-    """An event so many seconds after noon, or before; `cells` replace its own."""
+    """An event that many seconds after noon, or before if negative; `cells` replace its own."""
     when = NOON + timedelta(seconds=second)
     return {
         "create_time": str(event_id(when)), "event_time": f"{when:%Y-%m-%d %H:%M:%S}Z", "event_type": kind, "value": value,
@@ -72,7 +72,7 @@ REASONS = [
 ]
 LATE = [
     event(5, "sale", "0.01"),  # into a minute that has been read
-    event(-30, "refund", "1"),  # into one that nobody knew
+    event(-30, "refund", "1"),  # into a minute that was unknown until then
     ROWS[0],  # delivered once more
 ]
 FACTS_WITH_LATE = FACTS | {
@@ -92,7 +92,7 @@ class Project:
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
 
     def run(self, *command: str, expected: int = 0) -> str:
-        """What a command says on stdout."""
+        """The output of a command."""
         own = {
             name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")
         }
@@ -105,7 +105,7 @@ class Project:
         return self.run(sys.executable, *arguments, expected=expected)
 
     def say(self, code: str) -> str:
-        """What Python code says that has `pipeline` and `conn`, a connection of the etl account."""
+        """The output of Python code that has `pipeline` and `conn`, a connection of the etl account."""
         begin = (
             "from include import pipelines",
             "from include.warehouse.session import warehouse",
@@ -229,7 +229,7 @@ def test_verify_is_clean_and_finds_a_change_made_by_hand(project: Project, worke
     assert project.verify()["differences"] == []
 
 
-def test_the_reconcile_dag_replays_an_hour_and_changes_nothing(worker: Airflow) -> None:
+def test_the_reconcile_dag_reprocesses_an_hour_and_changes_nothing(worker: Airflow) -> None:
     before = ledger()
     hour = [f"{at:%Y-%m-%dT%H:%M:%S}+00:00" for at in (NOON, NOON + 60 * ONE)]
     worker.run(f"{NAME}_reconcile", interval=hour).must_succeed()

@@ -1,4 +1,4 @@
-"""A replay through the real transform: what becomes of rows that an import had refused."""
+"""Reprocessing with the real transform: the fates of rows that an import had refused."""
 
 from __future__ import annotations
 

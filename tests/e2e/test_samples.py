@@ -37,7 +37,7 @@ def answer(language: str, query: str) -> str:
 
 
 def with_answers(pipeline: Pipeline, section: str, folder: Path) -> str:
-    """The section with what its queries answer now, after each of its groups of events was imported and merged in turn."""
+    """The section with the current results of its queries, after each of its groups of events was imported and merged."""
 
     def filled(part: re.Match) -> str:
         if events := part["events"]:

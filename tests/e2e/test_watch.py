@@ -29,13 +29,13 @@ def receiver():
 
 
 @pytest.fixture
-def look(airflow, receiver):
+def run_watch(airflow, receiver):
     """One run of the watch, which has the receiver's connection."""
     connection = json.dumps({"conn_type": "http", "host": receiver.url})
     return lambda: airflow.run("minutemark_watch", environment={"AIRFLOW_CONN_MINUTEMARK_WEBHOOK": connection})
 
 
-def test_a_receiver_that_refuses_fails_no_run(look):
+def test_a_receiver_that_refuses_fails_no_run(run_watch):
     with warehouse() as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
@@ -47,16 +47,16 @@ def test_a_receiver_that_refuses_fails_no_run(look):
             ((now - AGO).replace(second=0, microsecond=0), now - AGO),
         )
         conn.commit()
-    run = look().must_succeed()
+    run = run_watch().must_succeed()
     assert "Not sent through minutemark_webhook" in run.log
     assert "recruitment: stale; " in run.log
     assert query("SELECT problem, state, told_at FROM etl.alerts") == [("stale", "open", None)]
 
 
-def test_it_is_notified_once_a_channel_exists_and_not_again(look, receiver):
+def test_it_is_notified_once_a_channel_exists_and_not_again(run_watch, receiver):
     receiver.got.clear()
     receiver.answers[:] = [200]
     for _ in range(2):
-        look().must_succeed()
+        run_watch().must_succeed()
     [(_, _, body)] = receiver.got
     assert (body["subject"], body["problem"], body["state"]) == ("recruitment", "stale", "begun")

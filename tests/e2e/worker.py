@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 
 def main() -> None:
-    """Answer every order on stdin until it ends."""
+    """Carry out every request on stdin until it ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # before Airflow is imported: its logs keep the stdout that they find
     from airflow.utils.db import initdb

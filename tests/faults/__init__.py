@@ -1,1 +1,1 @@
-"""The fault matrix: what the guarantees say, tried on real processes of a stack of its own. `make faults`."""
+"""The fault matrix: tests the guarantees on real processes of a throw-away stack. `make faults`."""

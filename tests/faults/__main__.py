@@ -1,7 +1,7 @@
-"""`python -m tests.faults [names …] [--soak MINUTES] [--seed N] [--list]`: starts a stack of its own, does the damage, prints
-a table. With --strict, a fault that this machine does not allow counts as a failure. A soak keeps events coming all the time,
-and goes through the faults in one random order after the other until its minutes are over. The stack runs from a copy of the
-sources, in which the shop holds undeclared fields."""
+"""`python -m tests.faults [names …] [--soak MINUTES] [--seed N] [--list]`: starts a throw-away stack, injects the faults, and
+prints a table. With --strict, a fault that this machine does not allow counts as a failure. A soak sends events all the time,
+and repeats the faults in random orders until its minutes are over. The stack runs from a copy of the sources, in which the
+shop holds undeclared fields."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ PIPELINE = replace(PIPELINE, unknown_fields="hold")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
-    parser.add_argument("names", nargs="*", help="NAME= scenarios; all when none is given")
+    parser.add_argument("names", nargs="*", help="NAME= scenarios; all if none is named")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="SOAK= for so long, in random orders")
+    parser.add_argument(
+        "--soak", type=float, default=0, metavar="MINUTES", help="SOAK= time to repeat them in random orders"
+    )
     parser.add_argument("--cluster", action="store_true", help="CLUSTER=1 on a cluster of three nodes")
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
     parser.add_argument("--strict", action="store_true", help="STRICT=1 fail if a scenario is not tried")
@@ -48,7 +50,7 @@ def main() -> int:
         scenarios = _scenarios(args.cluster)
         unknown = [name for name in args.names if name not in scenarios]
         if unknown:
-            print(f"There is no scenario {', '.join(unknown)}; there are {', '.join(scenarios)}.", file=sys.stderr)
+            print(f"There is no scenario {', '.join(unknown)}. Choose from {', '.join(scenarios)}.", file=sys.stderr)
             return 2
         if args.list:
             print("\n".join(scenarios))
@@ -59,11 +61,11 @@ def main() -> int:
 
 
 def _problem(on_cluster: bool, warehouse: str) -> str | None:
-    """Why these options do not go together."""
+    """Why these options cannot be combined; None if they can."""
     if on_cluster and warehouse != MARIADB:
         return (
             f"The warehouse of the cluster is MariaDB with a replica, and {WAREHOUSE} is {warehouse}. "
-            "Leave out WAREHOUSE=, or leave out CLUSTER=1."
+            "Leave out either WAREHOUSE= or CLUSTER=1."
         )
     return None
 
@@ -100,10 +102,10 @@ def _in_random_orders(chosen: list, seconds: float, seed: int) -> Iterator:
     """All scenarios in a random order, and again in another one, until the time is over."""
     rng, deadline = random.Random(seed), time.monotonic() + seconds
     while True:
-        for one in rng.sample(chosen, len(chosen)):
+        for scenario in rng.sample(chosen, len(chosen)):
             if time.monotonic() >= deadline:
                 return
-            yield one
+            yield scenario
 
 
 def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
@@ -131,7 +133,7 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
                 result, mark = "right", PASSED
             except NotHere as why:
                 result, mark = f"not tried: {why}", SKIPPED
-            except Exception as error:  # whatever it is, the other scenarios are still to be tried
+            except Exception as error:  # after any error, the other scenarios still run
                 what = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error))[-1500:]
                 result, mark = f"BROKEN: {what}", FAILED
             seconds = time.monotonic() - started

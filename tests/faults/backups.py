@@ -27,14 +27,14 @@ def folder() -> Iterator[Path]:
 
 
 def dump_warehouse(world: World, file: Path) -> None:
-    """A consistent dump of the warehouse, beside what runs."""
+    """Write a consistent dump of the warehouse while the stack runs."""
     databases = sorted({"etl", *pipelines.all_pipelines()})
     with file.open("wb") as dump:
         _client(world, "mariadb-dump", "--single-transaction", "--databases", *databases, stdout=dump)
 
 
 def restore_warehouse(world: World, file: Path) -> None:
-    """The warehouse as it was, and nothing that came later."""
+    """Restore the warehouse as it was, without anything written later."""
     with world.admin() as cursor:
         for database in {"etl", *pipelines.all_pipelines()}:
             cursor.execute(f"DROP DATABASE `{database}`")
@@ -57,13 +57,13 @@ def _client(world: World, program: str, *arguments: str, **streams) -> None:
 
 
 def copy_lake(world: World, copy: Path) -> None:
-    """The node's files, of one moment."""
+    """Copy the node's files, all as of one moment."""
     with _lake_down(world):
         shutil.copytree(layout.DATA / LAKE, copy)
 
 
 def restore_lake(world: World, copy: Path) -> None:
-    """The node as it was."""
+    """Restore the node's files."""
     with _lake_down(world):
         shutil.rmtree(layout.DATA / LAKE)
         shutil.copytree(copy, layout.DATA / LAKE)

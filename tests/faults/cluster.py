@@ -33,7 +33,7 @@ SCENARIOS = {name: one for name, one in OF_ONE_NODE.items() if name not in _ONLY
 # Nodes of the stores
 
 
-@scenario("reads and writes of a quorum continue without it; when it is back, it has what it missed", SCENARIOS)
+@scenario("quorum reads and writes continue without it; once back, it has the rows that it missed", SCENARIOS)
 def a_cassandra_node_away_for_two_minutes(world: World) -> None:
     name = world.rng.choice(world.programs("cassandra"))
     supervisor.stop(name)
@@ -47,7 +47,7 @@ def a_cassandra_node_away_for_two_minutes(world: World) -> None:
         _must_have_alone(world, name, rows)
 
 
-@scenario("it takes requests and reaches no other node; after that it has what it missed", SCENARIOS)
+@scenario("it accepts requests but reaches no other node; afterwards, it has the rows that it missed", SCENARIOS)
 def a_cassandra_node_partitioned_for_two_minutes(world: World) -> None:
     name = world.rng.choice(world.programs("cassandra"))
     with _partitioned(world, name):
@@ -69,7 +69,7 @@ def a_broker_away_for_two_minutes(world: World) -> None:
         world.until(every_replica_is_in_sync, f"the replicas of {name}", BACK_WITHIN, every=1)
 
 
-@scenario("the boards' account reads old facts, the rest is right by the primary; it catches up", SCENARIOS)
+@scenario("the boards' account reads old facts, the primary has the new ones; the replica catches up", SCENARIOS)
 def the_replica_behind_by_two_minutes(world: World) -> None:
     replica = world.stack.servers.replica
     with contextlib.closing(replica.administrator()) as conn:
@@ -91,7 +91,7 @@ def the_replica_behind_by_two_minutes(world: World) -> None:
 # Spark's and Airflow's workers
 
 
-@scenario("the one whose executor writes the rows; the run succeeds", SCENARIOS)
+@scenario("the worker whose executor writes the rows is killed; the run succeeds", SCENARIOS)
 def a_spark_worker_killed_in_the_middle_of_a_job(world: World) -> None:
     world.send(world.events(200))
     with world.locked(STAGING_REFUSES_ROWS):
@@ -148,7 +148,7 @@ def a_celery_worker_killed_in_the_sensor(world: World) -> None:
     _worker_killed(world, "wait_for_changes", "LOCK TABLES etl.minute_ledger WRITE")
 
 
-@scenario("what it followed is followed by its successor on the other one", SCENARIOS)
+@scenario("its successor on the other worker follows the topic", SCENARIOS)
 def a_celery_worker_killed_while_it_follows_a_topic(world: World) -> None:
     with world.followed_topic():
         world.send(world.events(300), by_topic=True)
@@ -159,7 +159,7 @@ def a_celery_worker_killed_while_it_follows_a_topic(world: World) -> None:
 
 
 def _worker_killed(world: World, task: str, lock: str) -> None:
-    """The worker of that task of a run is killed while something locked holds the task up."""
+    """Kill the worker of that task while a lock holds the task up."""
     world.send(world.events(200))
     with world.locked(lock):
         run = world.trigger()
@@ -169,7 +169,7 @@ def _worker_killed(world: World, task: str, lock: str) -> None:
 
 
 def _kill_worker_of(world: World, task: str) -> str:
-    """Kill the worker of the run that has come to this task, a scheduled one or ours; returns the run's id."""
+    """Kill the worker of the run, scheduled or ours, that has reached this task; returns the run's id."""
 
     def find() -> tuple[str, psutil.Process] | None:
         running = world.airflow.running_task(DAG, task)
@@ -199,7 +199,7 @@ def a_rolling_restart_under_load(world: World) -> None:
         for process in supervisor.processes():
             name = process["name"]
             if process["statename"] != "RUNNING":
-                continue  # an errand that is over
+                continue  # a one-off program that has ended
             supervisor.stop(name)
             supervisor.start(name)
             server = world.stack.programs.get(name)
@@ -214,13 +214,13 @@ def a_rolling_restart_under_load(world: World) -> None:
 
 WORKER = "celery-worker"
 REPLICA_ACCOUNT, PRIMARY_ACCOUNT = "warehouse_bi", "warehouse_etl"
-# Readable: the driver looks at the table before executors write to it, and would be the one that waits.
+# A READ lock: the driver reads the table before executors write to it, and would otherwise be the one that waits.
 STAGING_REFUSES_ROWS = "LOCK TABLES recruitment.events_staged READ"
 INSERT_OF_EXECUTOR = "INSERT INTO recruitment.events_staged"
 
 
 def _load_for(world: World, seconds: float, *, by_topic: bool = False) -> list[dict[str, str | None]]:
-    """Send some events every few seconds, all of which are accepted; returns them."""
+    """Send some events every few seconds, all of which must be accepted; returns them."""
     sent = []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -232,7 +232,7 @@ def _load_for(world: World, seconds: float, *, by_topic: bool = False) -> list[d
 
 
 def _parts(world: World) -> dict[str, Callable[[], bool]]:
-    """What has to be ready before the next program is stopped. Each returns True, or returns False or raises an error."""
+    """Conditions that must hold before the next program is stopped. One that does not hold returns False or raises."""
     return {
         "every node": every_node_answers,
         "every replica": every_replica_is_in_sync,
@@ -243,7 +243,7 @@ def _parts(world: World) -> dict[str, Callable[[], bool]]:
 
 
 def every_node_answers() -> bool:
-    """Whether all replicas of the change log answer, as any coordinator sees it."""
+    """Whether every coordinator reaches all replicas of the change log."""
     from cassandra import ConsistencyLevel
     from cassandra.query import SimpleStatement
 
@@ -270,7 +270,7 @@ def every_spark_worker_is_registered(world: World) -> bool:
 
 
 def _published(account: str) -> int:
-    """The newest merged batch, as that account's server has it."""
+    """The id of the newest merged batch on that account's server."""
     import MySQLdb
 
     target = endpoint(account)
@@ -283,13 +283,13 @@ def _published(account: str) -> int:
 
 
 def _problem_of_partition(world: World, name: str) -> str | None:
-    """Why this machine cannot cut that node off."""
+    """Why this machine cannot partition that node; None if it can."""
     return partition.problem() if group_of(world.stack.programs[name]) else "it takes root"
 
 
 @contextlib.contextmanager
 def _partitioned(world: World, name: str) -> Iterator[None]:
-    """The node exchanges nothing with the others, by rules for the port between nodes; clients still reach it.
+    """Cut the node off from the others, by rules for the port between nodes; clients still reach it.
 
     Raises Broken if a read of all replicas still succeeds when the nodes must have noticed.
     """
@@ -316,9 +316,9 @@ def _a_node_is_missed() -> bool:
 
 
 def _must_have_alone(world: World, name: str, rows: Sequence[Mapping[str, str | None]]) -> None:
-    """The node has these rows itself, by the hints that the others kept for it. Raises Broken.
+    """Check that the node has these rows itself, from the hints that the others kept for it. Raises Broken.
 
-    A coordinator may read from any replica. So the node is cut off again: what it answers is then its own.
+    A coordinator may read from any replica. So the node is cut off again: it then returns only its own rows.
     """
     node, events = world.stack.programs[name], runs.as_events(rows)
     others = [server for server in world.stack.servers.nodes if server is not node]

@@ -14,7 +14,7 @@ FILLER = "filler"
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """Mount a small file system on `folder` for a while; nothing is mounted where that is not allowed."""
+    """Mount a small file system on `folder` meanwhile, if that is allowed."""
     folder.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "minutemark-faults", str(folder)]
     mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -32,7 +32,7 @@ def is_small(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def full(folder: Path) -> Iterator[None]:
-    """No byte is left on the disk of `folder` meanwhile."""
+    """Fill the disk of `folder` to the last byte meanwhile."""
     filler = folder / FILLER
     try:
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):

@@ -14,5 +14,6 @@ def names_of_scenarios(module: str = "scenarios") -> list[str]:
 
 def _is_scenario(function: ast.FunctionDef) -> bool:
     return any(
-        isinstance(one, ast.Call) and getattr(one.func, "id", "") == "scenario" for one in function.decorator_list
+        isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "scenario"
+        for decorator in function.decorator_list
     )

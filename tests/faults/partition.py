@@ -14,18 +14,18 @@ _COMMAND = ("iptables", "-w")  # waits while another program changes rules
 
 
 class Refused(Exception):
-    """The packet filter is not there, or refuses a rule; the message says why."""
+    """The packet filter is missing, or refuses a rule; the message says why."""
 
 
 def problem() -> str | None:
-    """Why this machine allows no rules."""
+    """Why this machine allows no rules; None if it does."""
     if os.geteuid() != 0 or not shutil.which(_COMMAND[0]):
-        return "it takes root and iptables"
+        return "it requires root and iptables"
     return None
 
 
 def rules(host: str, port: int, group: int) -> list[list[str]]:
-    """What the node exchanges with others: packets to its port, and those that processes of its group send to theirs."""
+    """Rules that drop the node's traffic with others: packets to its port, and packets from its group to their ports."""
     to_port = ["-p", "tcp", "--dport", str(port), "-m", "comment", "--comment", MARK, "-j", "DROP"]
     return [
         ["INPUT", "-d", host, *to_port],
@@ -35,7 +35,7 @@ def rules(host: str, port: int, group: int) -> list[list[str]]:
 
 @contextlib.contextmanager
 def applied(chosen: Sequence[Sequence[str]]) -> Iterator[None]:
-    """These rules are in force meanwhile. Raises Refused if one is not accepted."""
+    """Apply these rules meanwhile. Raises Refused if one is not accepted."""
     try:
         for rule in chosen:
             done = _iptables("-I", *rule)

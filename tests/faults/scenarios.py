@@ -1,4 +1,4 @@
-"""The faults. Each prepares the moment it wants, does the damage, and leaves the judgement to World.must_be_right."""
+"""The faults. Each waits for its moment, injects the fault, and leaves the verdict to World.must_be_right."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.faults.world import BACK_WITHIN, RECRUITMENT, SHOP, Broken, NotHere, 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One fault; `checks` says in a few words what is looked at besides World.must_be_right."""
+    """One fault; `checks` summarizes what it checks in addition to World.must_be_right."""
 
     name: str
     checks: str
@@ -79,14 +79,16 @@ def _killed_at(world: World, table: str) -> None:
         run = world.trigger()
         world.session_of_etl(table)
         if not world.kill_drivers():
-            raise Broken("there was not a Spark driver to kill")
+            raise Broken("there was no Spark driver to kill")
     must_succeed(world, run)
 
 
 # Backups, each older than what came afterwards
 
 
-@scenario("what was merged after the dump is merged again, and what ingest rejected meanwhile is rejected again")
+@scenario(
+    "minutes merged after the dump are merged again, and messages that ingest rejected meanwhile are rejected again"
+)
 def the_warehouse_is_restored_from_a_dump(world: World) -> None:
     early = world.events(200, at=now() - timedelta(hours=3))
     world.send(early)
@@ -104,10 +106,10 @@ def the_warehouse_is_restored_from_a_dump(world: World) -> None:
             backups.restore_warehouse(world, folder / "warehouse.sql")
     consume(RECRUITMENT.name, again=True)
     if runs.count("etl.rejected_events WHERE origin = 'kafka'") != poison + 1:
-        raise Broken("the message that is not an event is not among the rejected ones")
+        raise Broken("the message that is not an event is not among the rejected events")
 
 
-@scenario("what came by topic after the copy comes back by reading the topic again")
+@scenario("events sent by topic after the copy come back, because the topic is read again")
 def the_lake_is_restored_from_a_copy(world: World) -> None:
     world.send(world.events(200, at=now() - timedelta(hours=3)))
     world.must_be_right()
@@ -125,7 +127,7 @@ def the_lake_is_restored_from_a_copy(world: World) -> None:
 
 @contextlib.contextmanager
 def _idle(world: World) -> Iterator[None]:
-    """Every DAG is paused, and no task is active; one that waits in the triggerer may stay."""
+    """Every DAG is paused, and no task is active; a task that waits in the triggerer may stay."""
     dags = [dag_id for dag_id, is_paused in world.airflow.dags().items() if not is_paused]
     for dag_id in dags:
         world.airflow.pause(dag_id)
@@ -162,15 +164,15 @@ def merge_killed_after_its_commit(world: World) -> None:
     must_succeed(world, run)
 
 
-def _merge_killed(world: World, lock: str, sign: str, state: str = "") -> None:
+def _merge_killed(world: World, lock: str, text: str, state: str = "") -> None:
     world.send(world.events(200))
     with world.locked(lock):
         run = world.trigger()
-        world.session_of_etl(sign, state).kill()
+        world.session_of_etl(text, state).kill()
     must_succeed(world, run)
 
 
-@scenario("a zombie merge changes nothing when it comes back")
+@scenario("a zombie merge changes nothing when it resumes")
 def task_suspended_beyond_its_heartbeat(world: World) -> None:
     world.send(world.events(200))
     with world.locked("SELECT * FROM etl.pipelines FOR UPDATE"):
@@ -194,7 +196,7 @@ def api_server_killed(world: World) -> None:
     _program_killed(world, "api-server")
 
 
-@scenario("a sensor that waits is woken all the same")
+@scenario("a waiting sensor still wakes up")
 def triggerer_killed(world: World) -> None:
     with world.quiet:
         world.must_be_right()
@@ -243,17 +245,17 @@ def warehouse_away_for_three_minutes(world: World) -> None:
     world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 60)
 
 
-@scenario("the warehouse has no byte left; the batch that does not fit is done when there is room")
+@scenario("the warehouse's disk is full; the batch that does not fit is merged when there is room")
 def disk_of_the_warehouse_full(world: World) -> None:
     if not disk.is_small(world.warehouse_data):
-        raise NotHere("it takes a root with permission to mount a file system")
+        raise NotHere("it requires root with permission to mount a file system")
     large = {"ev": "2", "custom_track": "click", "job_id": "900001", "bid": "-1", "ed": "x" * 1_000_000}
     rows = world.events(200)
     server = world.program(world.stack.warehouse)
     with disk.full(world.warehouse_data):
         world.send([*rows, *({**row, **large} for row in world.events(40))])
         run = world.trigger()
-        # InnoDB ends itself when not even a rollback has room.
+        # InnoDB aborts if not even a rollback has room.
         world.until(lambda: not server.is_running() or world.has_failed_try(run), "a failure", 120)
     world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 120)
     world.ended(run)
@@ -262,7 +264,7 @@ def disk_of_the_warehouse_full(world: World) -> None:
 # Ingest from the topic
 
 
-@scenario("what its producers could not send comes later, and once")
+@scenario("events that producers could not send arrive later, once")
 def broker_killed_under_load(world: World) -> None:
     with world.followed_topic():
         world.send(world.events(300), by_topic=True)
@@ -271,18 +273,18 @@ def broker_killed_under_load(world: World) -> None:
         world.send(world.events(300), by_topic=True)  # waits until it is back
 
 
-@scenario("what it had not committed comes again, as the same rows; with messages that are not events")
+@scenario("uncommitted messages are read again and give the same rows; some are not events")
 def followers_killed_under_load(world: World) -> None:
     with world.followed_topic(), meanwhile(0.5, lambda: world.send(world.events(50), by_topic=True)):
         for _ in range(2):
             world.send_poison()
             follower = world.follower()
             follower.kill()
-            world.until(lambda one=follower: not one.is_running(), "its end")
+            world.until(lambda killed=follower: not killed.is_running(), "its end")
         world.follower()
 
 
-@scenario("nothing is committed that the lake has not got")
+@scenario("no offset is committed before the lake has its event")
 def cassandra_killed_while_a_topic_is_followed(world: World) -> None:
     with world.followed_topic(), meanwhile(0.5, lambda: world.send(world.events(50), by_topic=True)):
         world.follower()
@@ -291,7 +293,7 @@ def cassandra_killed_while_a_topic_is_followed(world: World) -> None:
         world.follower()
 
 
-@scenario("a correction that its successor wrote stays, when it wakes up with the version before")
+@scenario("a correction that its successor wrote stays when it resumes with the older version")
 def a_follower_suspended_between_reading_and_writing(world: World) -> None:
     with world.followed_topic():
         world.send(world.events(50), by_topic=True)
@@ -301,21 +303,21 @@ def a_follower_suspended_between_reading_and_writing(world: World) -> None:
         time.sleep(0.2)  # it has the message, and gathers others for half a second
         with world.suspend(follower):
             world.correct({**first[0], **corrected}, by_topic=True)
-            world.until(world.topic_is_taken, "its successor to take the correction", BACK_WITHIN)
+            world.until(world.topic_is_consumed, "its successor to consume the correction", BACK_WITHIN)
 
 
-@scenario("what is lost is among the rejected events, with partition, offset and count")
+@scenario("the lost messages are among the rejected events, with partition, offset and count")
 def retention_overtakes_a_running_follower(world: World) -> None:
     with world.followed_topic():
         world.send(world.events(50), by_topic=True)
         follower = world.lone_follower()
-        world.until(world.topic_is_taken, "the topic to be taken")
+        world.until(world.topic_is_consumed, "the topic to be consumed")
         with world.suspend(follower):
             world.send_and_remove(30)
             world.send(world.events(50), by_topic=True)
     lost = runs.query("SELECT reason FROM etl.rejected_events WHERE reason LIKE '%%retention%%' ORDER BY rejected_id")
     if not lost or ": 30 from offset" not in lost[-1][0]:
-        raise Broken(f"of 30 messages that were removed unread the rejected events say {lost}")
+        raise Broken(f"for 30 messages that were removed unread, the rejected events have {lost}")
 
 
 @scenario("an event in a partition beyond the shards is in the lake within two minutes, in the shard of its id")
@@ -325,7 +327,7 @@ def a_topic_that_gains_partitions(world: World) -> None:
         world.follower()
         partition = world.add_partition()
         world.send(world.events(20), by_topic=True, partition=partition)
-        world.until(world.topic_is_taken, f"partition {partition} to be read", 120)
+        world.until(world.topic_is_consumed, f"partition {partition} to be read", 120)
 
 
 @scenario("poison waits in the dead-letter topic, and stops no event")
@@ -337,14 +339,14 @@ def poison_while_the_warehouse_is_away(world: World) -> None:
             world.send_poison()
             rows = world.events(20)
             world.send(rows, by_topic=True)
-            world.until(lambda: world.in_lake(rows), "the events behind it in the lake", 120)
+            world.until(lambda: world.in_lake(rows), "the events after it to be in the lake", 120)
         finally:
             supervisor.start(world.stack.warehouse)
         world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 60)
-        world.until(world.dead_letters_are_taken, "the dead letter to be kept", BACK_WITHIN)
+        world.until(world.dead_letters_are_consumed, "the dead letter to be kept", BACK_WITHIN)
 
 
-# Everybody at once
+# All writers at once
 
 
 @scenario(
@@ -366,10 +368,10 @@ def everybody_on_the_same_minutes(world: World) -> None:
         world.send([*late[:15], *({**row, "create_time": world.event_id(now())} for row in late[15:])])
     world.ended(manual)
     for backfill in backfills:
-        world.until(lambda one=backfill: world.airflow.backfill_is_over(one), f"backfill {backfill}", 240, every=1)
+        world.until(lambda id_=backfill: world.airflow.backfill_is_over(id_), f"backfill {backfill}", 240, every=1)
 
 
-@scenario("what it has read is older than what a live run has published meanwhile, which stays")
+@scenario("it has read an older version than the one that a live run has published meanwhile, which stays")
 def a_zombie_on_the_minutes_of_live_runs(world: World) -> None:
     minute = now().replace(second=0, microsecond=0) - timedelta(hours=2, minutes=30)
     world.send(world.events(100, at=minute + timedelta(seconds=59)))
@@ -424,7 +426,7 @@ def three_in_ten_events_twice_and_out_of_order(world: World) -> None:
     world.send(shuffled[300:])
 
 
-@scenario("each broken row is rejected with a reason, or read as it stands")
+@scenario("each broken row is rejected with a reason, or its values are used as they are")
 def broken_rows_of_many_kinds(world: World) -> None:
     odd = [
         {"ts": "yesterday"},
@@ -447,7 +449,7 @@ def broken_rows_of_many_kinds(world: World) -> None:
     world.send([*rows, *({**base, "create_time": world.event_id(at), **change} for change in odd)])
 
 
-@scenario("a field that nobody declared is kept and changes no fact")
+@scenario("an undeclared field is kept and changes no fact")
 def a_new_field_in_the_events(world: World) -> None:
     world.send([{**row, "novelty": "x"} for row in world.events(100)])
     world.run()
@@ -504,7 +506,7 @@ def a_producer_adds_a_field(world: World) -> None:
 
 
 @scenario(
-    "by topic and by file, of a shop that holds undeclared fields: these minutes alone, and published by an acceptance"
+    "by topic and by file, to a shop that holds undeclared fields: only these minutes are held; an acceptance publishes them"
 )
 def a_producer_adds_a_field_that_is_held(world: World) -> None:
     name, day = f"added{world.rng.getrandbits(40):x}", world.other_day()
@@ -521,7 +523,7 @@ def a_producer_adds_a_field_that_is_held(world: World) -> None:
 
 
 def _drift(world: World, changed: Callable[[dict], dict], reason: str) -> list[tuple[list[dict], list[dict]]]:
-    """A minute by topic and one by file with changed events, among good ones: they alone are held, for that reason.
+    """Send a minute by topic and one by file with changed events, among good ones: only they are held, for that reason.
 
     Returns their events, good and as they were sent.
     """
@@ -542,7 +544,7 @@ def _drift(world: World, changed: Callable[[dict], dict], reason: str) -> list[t
 
 
 def _must_hold_two(world: World, pipeline: Pipeline, day: datetime, *, merged: int, reason: str) -> None:
-    """Of the hour of `day` two minutes are held for that reason, and so many are merged."""
+    """Check that two minutes of the hour of `day` are held for that reason, and `merged` minutes are merged."""
     hour = (
         f"pipeline = '{pipeline.name}' AND minute >= '{day:%Y-%m-%d %H}:00' "
         f"AND minute < '{day + timedelta(hours=1):%Y-%m-%d %H}:00'"
@@ -562,11 +564,11 @@ def _must_hold_two(world: World, pipeline: Pipeline, day: datetime, *, merged: i
 def _accept(world: World, field: str, pipeline: Pipeline = RECRUITMENT) -> None:
     done = accept_drift(pipeline.name, field, None, user="fault matrix", why="meant so")
     if done.minutes != 2:
-        raise Broken(f"the acceptance has {done.minutes} minutes read again")
+        raise Broken(f"the acceptance makes {done.minutes} minutes pending")
     world.run(dag_id=f"{pipeline.name}_minute")
 
 
-@scenario("the batch fails, naming the column that lacks; afterwards nothing is lost")
+@scenario("the batch fails and names the missing column; afterwards nothing is lost")
 def a_lake_table_of_another_layout(world: World) -> None:
     rows = world.events(50)
     world.send(rows)
@@ -627,6 +629,6 @@ def a_minute_that_kills_the_spark_job(world: World) -> None:
 
 
 def must_succeed(world: World, run_id: str) -> None:
-    """The run itself comes right, by its retries."""
+    """Check that the run itself succeeds, by its retries."""
     if (state := world.ended(run_id)) != "success":
         raise Broken(f"the run ended as {state}")

@@ -1,4 +1,4 @@
-"""Rules of the packet filter are marked, and none is left behind; iptables is played."""
+"""Rules of the packet filter are marked, and none is left behind; a fake stands for iptables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RULES = partition.rules("127.0.0.2", 7000, 30_001)
 
 
 class Filter:
-    """Keeps rules as iptables does; refuses the rules from that one on."""
+    """Keeps rules as iptables does; refuses all rules from number `refused_from` on."""
 
     def __init__(self, refused_from: int = 99) -> None:
         self.lines = list(OTHERS)
@@ -34,40 +34,40 @@ class Filter:
 
 
 @pytest.fixture
-def played(monkeypatch):
-    def play(**options: int) -> Filter:
-        one = Filter(**options)
-        monkeypatch.setattr(partition.subprocess, "run", one.run)
+def fake_iptables(monkeypatch):
+    def make(**options: int) -> Filter:
+        packet_filter = Filter(**options)
+        monkeypatch.setattr(partition.subprocess, "run", packet_filter.run)
         monkeypatch.setattr(partition, "problem", lambda: None)
-        return one
+        return packet_filter
 
-    return play
+    return make
 
 
-def test_the_rules_are_in_force_meanwhile_and_every_call_waits_for_the_lock(played) -> None:
-    packet_filter = played()
+def test_the_rules_are_in_force_meanwhile_and_every_call_waits_for_the_lock(fake_iptables) -> None:
+    packet_filter = fake_iptables()
     with partition.applied(RULES):
         assert [shlex.split(line)[1:] for line in packet_filter.lines[len(OTHERS) :]] == RULES
     assert packet_filter.lines == OTHERS
     assert all(call[:2] == ["iptables", "-w"] for call in packet_filter.calls)
 
 
-def test_a_refused_rule_leaves_none_of_the_others(played) -> None:
-    packet_filter = played(refused_from=1)
+def test_a_refused_rule_leaves_none_of_the_others(fake_iptables) -> None:
+    packet_filter = fake_iptables(refused_from=1)
     with pytest.raises(partition.Refused, match="Permission denied"), partition.applied(RULES):
-        pytest.fail("It must not come so far.")
+        pytest.fail("The body must not run.")
     assert packet_filter.lines == OTHERS
 
 
-def test_the_rules_of_a_killed_run_are_removed_and_those_of_others_stay(played) -> None:
-    packet_filter = played()
+def test_the_rules_of_a_killed_run_are_removed_and_those_of_others_stay(fake_iptables) -> None:
+    packet_filter = fake_iptables()
     packet_filter.lines += [shlex.join(["-A", *rule]) for rule in RULES]
     partition.remove_rules()
     assert packet_filter.lines == OTHERS
 
 
-def test_a_rule_that_cannot_be_removed_is_reported(played, monkeypatch) -> None:
-    packet_filter = played()
+def test_a_rule_that_cannot_be_removed_is_reported(fake_iptables, monkeypatch) -> None:
+    packet_filter = fake_iptables()
     packet_filter.lines += [shlex.join(["-A", *RULES[0]])]
     keep = subprocess.CompletedProcess([], 0, packet_filter.lines[-1], "")
     monkeypatch.setattr(partition.subprocess, "run", lambda *_, **__: keep)

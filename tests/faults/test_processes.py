@@ -1,4 +1,4 @@
-"""Which process a fault of a cluster kills, with processes that are played."""
+"""Which process a fault of a cluster kills; the processes are stand-ins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack of its own, the traffic that was sent into it, and what must be true of it after every fault."""
+"""A throw-away stack, the traffic sent into it, and what must be true after every fault."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ STAGING = ("etl.staged_counts", "etl.staged_rejects", "recruitment.events_staged
 
 
 class Broken(AssertionError):
-    """A promise that did not hold."""
+    """A guarantee that did not hold."""
 
 
 class NotHere(Exception):
-    """A fault that this machine does not allow to be made; the message says why."""
+    """A fault that cannot be injected on this machine; the message says why."""
 
 
 class World:
-    """The running stack and everything that its producers were acknowledged."""
+    """The running stack, and every event that was acknowledged to its producers."""
 
     def __init__(self, stack: start.Stack, seed: int) -> None:
         self.stack = stack
@@ -88,7 +88,7 @@ class World:
         return [{"create_time": self.event_id(time), **demo_of(pipeline).event(rng, time)} for time in times]
 
     def event_id(self, time: datetime) -> str:
-        """A time-UUID of that time that nobody else has."""
+        """A unique time-UUID of that time."""
         with self._lock:
             self._sequence += 1
             own = self._sequence
@@ -105,9 +105,9 @@ class World:
         partition: int | None = None,
         pipeline: Pipeline = RECRUITMENT,
     ) -> None:
-        """Write rows as a producer does, again until the lake, or the topic, has them: they count from then on.
+        """Write rows as a producer does, and retry until the lake or the topic has them. They count from then on.
 
-        By topic each goes to the partition of its shard, or all to that one. By file they are imported.
+        By topic, each row goes to the partition of its shard, or all go to `partition`. By file, they are imported.
         """
         events = runs.as_events(rows)
         deadline = time.monotonic() + BACK_WITHIN
@@ -143,25 +143,25 @@ class World:
         self.send(self.events(count, pipeline=SHOP), pipeline=SHOP)
 
     def correct(self, row: Mapping[str, str | None], *, by_topic: bool = False) -> None:
-        """Send another version of a row that was sent, which counts from then on in its place."""
+        """Send another version of a row; from then on it counts instead of the earlier one."""
         with self._lock:
-            self.sent = [one for one in self.sent if one["create_time"] != row["create_time"]]
+            self.sent = [earlier for earlier in self.sent if earlier["create_time"] != row["create_time"]]
         self.send([row], by_topic=by_topic)
 
     def replace(self, sent: Sequence[Mapping], rows: Sequence[Mapping[str, str | None]]) -> None:
-        """Send these rows by topic, which have the ids of others that were sent, in their place."""
+        """Send `rows` by topic instead of `sent`, whose ids they have."""
         ids = {row["create_time"] for row in sent}
         with self._lock:
-            self.sent = [one for one in self.sent if one["create_time"] not in ids]
+            self.sent = [earlier for earlier in self.sent if earlier["create_time"] not in ids]
         self.send(rows, by_topic=True)
 
     def other_day(self) -> datetime:
-        """Noon of a day that nothing was sent for, two days before the one of the last call."""
+        """Noon of a day without events, two days before the day of the last call."""
         self._days_back += 2
         return now().replace(hour=12, minute=0, second=30, microsecond=0) - timedelta(days=self._days_back)
 
     def send_and_remove(self, count: int) -> None:
-        """Events of partition 0 that retention removes: they count as nothing that was sent."""
+        """Send events to partition 0 and have retention remove them; they do not count as sent."""
         with producer(RECRUITMENT) as topic:
             for row in self.events(count):
                 topic.send(json.dumps(row).encode(), partition=0)
@@ -171,7 +171,7 @@ class World:
 
     @staticmethod
     def add_partition() -> int:
-        """One more partition of the topic; returns its number."""
+        """Add a partition to the topic; returns its number."""
         client = clients.admin()
         number = len(client.list_topics(RECRUITMENT.topic, timeout=30).topics[RECRUITMENT.topic].partitions)
         client.create_partitions([NewPartitions(RECRUITMENT.topic, number + 1)])[RECRUITMENT.topic].result(30)
@@ -185,13 +185,13 @@ class World:
 
     @staticmethod
     def send_poison() -> None:
-        """A message that is not an event."""
+        """Send a message that is not an event."""
         with producer(RECRUITMENT) as topic:
             topic.send(b'{"create_time": "2026-', partition=0)
 
     @contextlib.contextmanager
     def traffic(self, events: int = 5) -> Iterator[None]:
-        """Meanwhile some events of each pipeline come every second, whatever else happens: what a store refuses is sent again."""
+        """Send some events of each pipeline every second meanwhile; those that a store refuses are sent again."""
         rng = random.Random(self.rng.random())
 
         def send() -> None:
@@ -248,7 +248,7 @@ class World:
         return run_id
 
     def run(self, **conf: object) -> str:
-        """A run to its end; returns its state."""
+        """Trigger a run and wait for its end; returns its state."""
         return self.ended(self.trigger(**conf))
 
     def ended(self, run_id: str, seconds: float = BACK_WITHIN) -> str:
@@ -256,7 +256,7 @@ class World:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """No run begins meanwhile."""
+        """Start no run meanwhile."""
         self.airflow.pause(DAG)
         try:
             yield
@@ -264,7 +264,7 @@ class World:
             self.airflow.unpause(DAG)
 
     def has_failed_try(self, run_id: str) -> bool:
-        """Whether a task of the run has failed, even if it is to be tried again."""
+        """Whether a task of the run has failed, even if it will be retried."""
         return bool(self.airflow.tasks(self._dag_of[run_id], run_id, "failed", "up_for_retry"))
 
     def has_active_task(self, dag_id: str) -> bool:
@@ -278,9 +278,9 @@ class World:
 
     @staticmethod
     def until(condition: Callable[[], object], what: str, seconds: float = 60, every: float = 0.2):
-        """The first true answer of `condition`. A store or an API that is away for a moment does not count.
+        """Wait for the first true result of `condition`. Errors count as false: a store or an API may be away.
 
-        Polled seldom where nothing depends on the moment: polls take CPU from what is waited for.
+        Poll rarely if the exact moment does not matter: polls take CPU from the stack.
         """
         deadline, last = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
@@ -294,24 +294,24 @@ class World:
 
     @contextlib.contextmanager
     def followed_topic(self, pipeline: Pipeline = RECRUITMENT) -> Iterator[None]:
-        """The topic is followed meanwhile, and to its end."""
+        """Have the topic followed meanwhile, and then to its end."""
         follower = f"{pipeline.name}_ingest"
         self.airflow.unpause(follower)
         try:
             yield
-            what = "what was sent to be taken from the topic"
-            self.until(lambda: self.topic_is_taken(pipeline), what, BACK_WITHIN, every=0.5)
+            what = "the sent messages to be consumed"
+            self.until(lambda: self.topic_is_consumed(pipeline), what, BACK_WITHIN, every=0.5)
         finally:
             self.airflow.pause(follower)
 
     @staticmethod
-    def topic_is_taken(pipeline: Pipeline = RECRUITMENT) -> bool:
+    def topic_is_consumed(pipeline: Pipeline = RECRUITMENT) -> bool:
         """Whether nothing waits in the topic."""
         reaches = topics.reaches(pipeline, group_of(pipeline.name, ingest_mode()))
         return not any(reach.waiting for reach in reaches.values())
 
     @staticmethod
-    def dead_letters_are_taken() -> bool:
+    def dead_letters_are_consumed() -> bool:
         """Whether nothing waits in the topic of dead letters."""
         reaches = topics.reaches(with_dead_letters(RECRUITMENT), group_of(RECRUITMENT.name, DEAD_LETTERS))
         return not any(reach.waiting for reach in reaches.values())
@@ -337,7 +337,7 @@ class World:
         return psutil.Process(info["pid"])
 
     def kill(self, name: str) -> psutil.Process:
-        """-9 to a program, or to one of that kind, and to its children; the supervisor starts it again."""
+        """Send SIGKILL to a program, or to one of that kind, and to its children; the supervisor starts it again."""
         process = self.program(name)
         kill_with_children(process)
         return process
@@ -354,14 +354,14 @@ class World:
                 return None
             run_id, pid = task
             folder = psutil.Process(pid).environ().get("TMPDIR", "/")
-            drivers = (one for one in supervisor.spark_drivers() if _works_below(one, folder))
+            drivers = (process for process in supervisor.spark_drivers() if _works_below(process, folder))
             return next(((run_id, driver) for driver in drivers), None)
 
         return self.until(find, "a transform with a Spark driver", 90, every=0.1)
 
     @staticmethod
     def kill_drivers() -> list[psutil.Process]:
-        """-9 to every Spark driver: of several, only one has the job. Returns those that it found."""
+        """Send SIGKILL to every Spark driver: of several, only one has the job. Returns the killed ones."""
         drivers = supervisor.spark_drivers()
         for driver in drivers:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -369,11 +369,11 @@ class World:
         return drivers
 
     def follower(self) -> psutil.Process:
-        """The task that follows the topic, as soon as there is one: the watch asks the broker too, but not the lake."""
+        """The task that follows the topic, as soon as there is one: the watch queries the broker too, but not the lake."""
         return self.until(lambda: next(iter(self._followers()), None), "a task that follows the topic", 90, every=0.2)
 
     def lone_follower(self) -> psutil.Process:
-        """The same in the first half of a minute, where no successor is about to come."""
+        """The same in the first half of a minute, when no successor is about to start."""
 
         def find() -> psutil.Process | None:
             followers = self._followers()
@@ -396,7 +396,7 @@ class World:
 
     @contextlib.contextmanager
     def driver_killed_whenever_it_reads(self, minute: datetime) -> Iterator[None]:
-        """No Spark driver lives while a batch with that minute is open."""
+        """Kill every Spark driver while a batch with that minute is open."""
         open_with_it = (
             "etl.batches AS b JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id "
             f"WHERE b.state = 'open' AND m.minute = '{minute}'"
@@ -409,19 +409,19 @@ class World:
         with meanwhile(0.2, kill):
             yield
 
-    def session_of_etl(self, sign: str, state: str = "") -> psutil.Process:
-        """The process behind the warehouse session of account etl whose statement, and state, have that sign."""
+    def session_of_etl(self, text: str, state: str = "") -> psutil.Process:
+        """The process behind the session of account etl whose statement contains `text`, and whose state contains `state`."""
 
         def find() -> psutil.Process | None:
             cursor.execute(
                 "SELECT host FROM information_schema.PROCESSLIST WHERE user = 'etl' AND info LIKE %s AND state LIKE %s",
-                (f"%{sign}%", f"%{state}%"),
+                (f"%{text}%", f"%{state}%"),
             )
             row = cursor.fetchone()
             return row and process_at(int(row[0].rpartition(":")[2]))
 
         with self.admin() as cursor:
-            return self.until(find, f"a session with {sign}", every=0.02)
+            return self.until(find, f"a session with {text}", every=0.02)
 
     @staticmethod
     def suspend(task: psutil.Process) -> contextlib.ExitStack:
@@ -434,13 +434,13 @@ class World:
 
     @contextlib.contextmanager
     def admin(self) -> Iterator:
-        """A cursor of the warehouse's administrator; what it locks is let go at exit."""
+        """A cursor of the warehouse's administrator; its locks are released at exit."""
         with warehouse("warehouse_admin") as conn:
             yield conn.cursor()
 
     @contextlib.contextmanager
     def locked(self, statement: str) -> Iterator[None]:
-        """The warehouse with something locked, so that a step stops exactly there."""
+        """Hold a lock in the warehouse, so that a step stops exactly there."""
         with self.admin() as cursor:
             cursor.execute(statement)
             if cursor.description:
@@ -476,7 +476,7 @@ class World:
             shop_comparison.must_equal_reference(self.sent_to_shop)
             comparison.must_conserve()
         except AssertionError as error:
-            raise Broken(f"the warehouse is not what was sent: {str(error)[:1500]}") from None
+            raise Broken(f"the warehouse differs from the events that were sent: {str(error)[:1500]}") from None
         report = run_verify(None, None, None, patience=0)
         if not report.clean:
             raise Broken(f"verify finds differences: {str(report)[:1500]}")
@@ -519,14 +519,14 @@ class World:
 
 @contextlib.contextmanager
 def meanwhile(every: float, do: Callable[[], None]) -> Iterator[None]:
-    """`do` is done in a thread, again after so many seconds; Broken when it failed: what it stands for was not there."""
+    """Call `do` in a thread every `every` seconds. Raises Broken if a call failed: the scenario was then incomplete."""
     over, failed = threading.Event(), []
 
     def again_and_again() -> None:
         try:
             while not over.wait(every):
                 do()
-        except Exception as error:  # whatever it is, it belongs to the scenario
+        except Exception as error:  # any error fails the scenario
             failed.append(error)
 
     thread = threading.Thread(target=again_and_again, daemon=True)
@@ -537,11 +537,11 @@ def meanwhile(every: float, do: Callable[[], None]) -> Iterator[None]:
         over.set()
         thread.join(BACK_WITHIN)
     if failed or thread.is_alive():
-        raise Broken(f"what had to continue beside the scenario did not: {failed or 'it hangs'}")
+        raise Broken(f"the action that had to continue during the scenario did not: {failed or 'it hangs'}")
 
 
 def kill_with_children(parent: psutil.Process) -> None:
-    """-9 to a process and to all below it."""
+    """Send SIGKILL to a process and to all its descendants."""
     for process in (*parent.children(recursive=True), parent):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -559,7 +559,7 @@ def resume(process: psutil.Process) -> None:
 
 
 def process_at(port: int) -> psutil.Process | None:
-    """The process that talks from that loopback port."""
+    """The process whose connection comes from that loopback port."""
     for connection in psutil.net_connections("tcp"):
         if connection.laddr and connection.laddr.port == port and connection.pid:
             return psutil.Process(connection.pid)
@@ -572,7 +572,7 @@ def now() -> datetime:
 
 @contextlib.contextmanager
 def running(seed: int, make_stack: Callable[[], start.Stack] = start.Stack) -> Iterator[World]:
-    """A stack that is up, and down again at the end. The environment says where its state is: see __main__."""
+    """Start a stack, and stop it at the end. The environment names the folder of its state: see __main__."""
     try:
         warm_start.main()  # `make run` has it made; a third of the scenarios start a driver
         stack = start.run(make_stack)

@@ -1,4 +1,4 @@
-"""A file is what its first bytes say, whatever its name; what cannot be read is refused in one line with a remedy."""
+"""A file's first bytes decide its format, not its name; an unreadable file is refused in one line with a remedy."""
 
 import bz2
 import gzip
@@ -25,7 +25,7 @@ CODECS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zs
 
 @pytest.fixture
 def compressed(tmp_path):
-    """How it was read, its rows, and how many bytes behind its end were left out; under a name that says nothing."""
+    """Read the content under a neutral name: the format, the rows, and how many bytes after its end were left out."""
 
     def read(content: bytes):
         path = tmp_path / "file.csv"
@@ -179,7 +179,7 @@ def test_damage_of_the_outer_of_two_compressions_ends_the_inner(damaged):
 @pytest.mark.parametrize("codec", CODECS)
 def test_many_bytes_after_the_end_are_damage_not_garbage(damaged, codec):
     rows, problem = damaged(CODECS[codec](CSV) + b"x" * 2_000_000)
-    assert rows == ROWS and "more than a few bytes of garbage follow its end" in problem
+    assert rows == ROWS and "more than 1 MiB of garbage follows its end" in problem
 
 
 def test_a_dictionary_that_would_take_all_memory_is_refused(compressed):

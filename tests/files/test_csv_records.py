@@ -1,4 +1,4 @@
-"""Reading a CSV: a broken line costs that line, and the file is judged before anything is written."""
+"""Reading a CSV: a broken line costs only that line, and the file is checked before anything is written."""
 
 import gzip
 import io
@@ -64,7 +64,7 @@ def test_a_broken_line_costs_that_line_only(csv_file, broken, problem):
 
 
 def test_a_quote_that_is_never_closed_swallows_nothing(csv_file, monkeypatch):
-    monkeypatch.setattr(module, "LONGEST_VALUE", 1_000)  # where the reader gives up, with more file behind it
+    monkeypatch.setattr(module, "LONGEST_VALUE", 1_000)  # where the reader gives up, with more of the file to come
     good = b"".join(b"%d,1,\n" % number for number in range(500))
     result = read(csv_file(HEADER + b'a,1,"open\n' + good))
     assert [fields[0] for _, _, fields in result if isinstance(fields, list)] == [str(number) for number in range(500)]

@@ -1,4 +1,4 @@
-"""The public data set of shop events, imported into a real lake: it has no create_time, no ids, and NaN where nothing is."""
+"""The public data set of shop events, imported into a real lake: it has no create_time, no ids, and NaN for empty values."""
 
 from __future__ import annotations
 

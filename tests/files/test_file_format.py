@@ -1,4 +1,4 @@
-"""A file is recognized: its encoding by the byte order mark, its dialect by the columns it names and by how few records break."""
+"""Recognizing a file: its encoding by the byte order mark, its dialect by the known columns and the fewest broken records."""
 
 import codecs
 

@@ -1,4 +1,4 @@
-"""Files as people have them, imported into real stores: what is in them counts, whatever they are compressed and written as."""
+"""Files as people have them, imported into real stores: only their content counts, not their compression or format."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADER = "event_time,event_type,product_id,price,user_session"
 
 
 def lines(minute: int, rows: int = 3) -> list[str]:
-    """Of that minute's own, so that tests share no rows."""
+    """Rows of that minute only, so that tests share none."""
     return [f"2019-12-01 10:{minute:02}:{second:02} UTC,view,{second},489.070,s" for second in range(rows)]
 
 

@@ -42,7 +42,7 @@ AS_IT_IS = ReplayOptions(rate=None, shift=False)
 
 
 def make(pipeline) -> None:
-    """Its topic, of whose partitions every one has its leader."""
+    """Create its topic, and wait until every partition has a leader."""
 
     def has_leaders() -> bool:
         try:
@@ -65,7 +65,7 @@ def shop(kafka_broker):
 
 @pytest.fixture
 def shop_file(tmp_path):
-    """A file of so many rows, so many seconds apart from each other, with `others` at its end."""
+    """A file of that many rows, that many seconds apart, with `others` at its end."""
 
     def write(rows: int, apart: float, start: str, *others: list[str], name: str = "2019-Nov.csv"):
         path, begin = tmp_path / name, datetime.fromisoformat(start)
@@ -273,11 +273,11 @@ def test_a_record_that_cannot_be_a_message_is_kept_and_the_rest_continues(shop, 
     [one] = replays(shop)
     assert [row["origin_key"] for row in result] == [f"{one['source_key']}:{line}" for line in (5, 6, 8)]
     assert {row["origin"] for row in result} == {"import"}
-    assert result[1]["reason"].startswith("it is longer than a message may be: 1500")
+    assert result[1]["reason"].startswith("it is too long for a message: 1500")
     assert json.loads(result[1]["payload"])["brand"] == "x" * 1_500_000
     assert len(sent(shop)) == 4
     replay_csv.replay_csv(shop, path, MAX)
-    assert len(kept(shop)) == 3  # judged again, not kept twice
+    assert len(kept(shop)) == 3  # checked again, not kept twice
 
 
 def test_a_sample_has_every_kind_and_the_unreadable_records(shop, shop_file):
@@ -356,7 +356,7 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
 
     given = dict(word.removeprefix("--").split("=") for word in words)
     options = replay_csv.parse_options(**given | {"sample": int(given["sample"]) if "sample" in given else None})
-    with warehouse() as conn:  # one more that began at that very time, from the file's first line on
+    with warehouse() as conn:  # another replay that started at exactly that time, from the file's first line
         conn.cursor().execute(
             "UPDATE etl.imports SET state = 'running', position = 0, rows_written = 0, target = %s", (shop.name,)
         )

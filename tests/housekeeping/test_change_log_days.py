@@ -1,4 +1,4 @@
-"""Old days of the change log, on both real stores: which are forgotten, and what a late touch of one does."""
+"""Old days of the change log, on both real stores: which ones are deleted, and what a late touch of one does."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TABLE = RECRUITMENT.lake_table
 @pytest.fixture
 def old(reader) -> datetime:
     """A minute of a day long past; the change log is empty."""
-    with lake("lake_admin") as admin:  # whole: touches of the past would hide behind the last test's deletions
+    with lake("lake_admin") as admin:  # truncated: deletions of the last test would hide touches of the past
         for table in CHANGE_LOG:
             admin.execute(f"TRUNCATE {table}")
     return (change_log.clock(reader) - timedelta(days=40)).replace(hour=10, minute=0, second=0, microsecond=0)
 
 
 def touch_long_ago(*minutes: datetime) -> None:
-    """Touches as they were written soon after their minutes: then, and not now."""
+    """Touch minutes with write timestamps soon after them, not with the current time."""
     for minute in minutes:
         touch_at(minute + timedelta(minutes=2), minute)
 
@@ -191,7 +191,7 @@ def test_a_day_goes_only_when_every_pipeline_of_its_table_has_merged_it(lab: Lab
 
 
 def test_days_of_a_broken_clock_are_forgotten_a_day_after_their_last_touch(lab: Lab, reader, writer, old) -> None:
-    """Those of the future, too, which never grow old; they are read again by the ledger when their time comes."""
+    """Also days of the future, which never grow old; the ledger reads them again when their time comes."""
     clock = change_log.clock(reader).replace(second=0, microsecond=0)
     far, soon, early = clock + timedelta(days=20_000), clock + timedelta(hours=12), datetime(1999, 5, 1, 12)
     touch_at(clock - timedelta(hours=25), far, soon, early)

@@ -134,15 +134,15 @@ def test_an_event_that_arrives_after_the_check_survives(lab: Lab, reader, writer
     send(writer, old)
     began = change_log.write_clock(reader)  # of an import, whose events all carry that time
     process(lab, reader)
-    look = demo_events._all_demo
+    all_demo = demo_events._all_demo
 
-    def look_before_a_late_event(*arguments) -> dict:
-        result = look(*arguments)
+    def all_demo_before_a_late_event(*arguments) -> dict:
+        result = all_demo(*arguments)
         if lab.ledger(old)["state"] == "closed":
             send(writer, old + timedelta(seconds=40), demo=False, count=1, as_of=began)
         return result
 
-    monkeypatch.setattr(demo_events, "_all_demo", look_before_a_late_event)
+    monkeypatch.setattr(demo_events, "_all_demo", all_demo_before_a_late_event)
     remove(lab, reader, writer)
     assert rows(reader, old) == [1]
 

@@ -227,7 +227,7 @@ def two_minutes_to_fold(lab: Lab) -> None:
     quiet(lab)
 
 
-# ⚑ each looks for the other after it has shown itself
+# ⚑ each checks for the other after it has made itself visible
 def test_a_batch_that_opens_while_its_hour_is_folded_takes_the_whole_hour(lab: Lab) -> None:
     two_minutes_to_fold(lab)
     with warehouse() as folder, warehouse() as opener:
@@ -251,7 +251,7 @@ def test_an_hour_is_not_folded_while_a_batch_of_it_opens(lab: Lab, monkeypatch: 
 
     def complete_while_folding(*arguments) -> int:
         added = complete(*arguments)
-        folder.start()  # after the look at folded hours, before the batch is committed
+        folder.start()  # after folded hours were read, before the batch is committed
         folder.join(0.5)
         assert folder.is_alive(), "Folding did not wait for the batch that is being opened."
         return added
@@ -299,7 +299,7 @@ def test_a_delta_takes_no_more_folded_hours_than_fit(lab: Lab) -> None:
     assert minutes_in(lab, delta(lab, narrow)) == [*minutes_of(TEN), minute(130)]
 
 
-# Otherwise every run would read sixty minutes in vain.
+# Otherwise every run would read sixty minutes for nothing.
 def test_a_delta_leaves_a_folded_hour_with_a_held_minute_until_that_is_released(lab: Lab) -> None:
     two_folded_hours(lab)
     lab.see(minute(1), minute(130), at=CLOCK - 300 * SECOND)

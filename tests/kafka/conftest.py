@@ -56,7 +56,7 @@ def touching_is_refused() -> bool:
 
 @pytest.fixture(params=CHANGE_LOG)
 def refusing_change_log(schemas, request):
-    """The lake takes events and refuses to touch their minutes, or their days, until the fixture's function is called."""
+    """The lake accepts events but refuses touches of their minutes, or days, until the fixture's function is called."""
 
     def change(statement: str, refused: bool) -> None:
         with lake("lake_admin") as session:
@@ -97,7 +97,7 @@ def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
 
 
 def commit_as_connect(pipeline, *, behind: int = 0) -> None:
-    """Connect's group has passed all that is in the topic, or stands so far behind."""
+    """Commit the topic's end for Connect's group, or an offset that far behind it."""
     group = group_of(pipeline.name, CONNECT)
     ends = {number: max(0, one.end + behind) for number, one in topics.reaches(pipeline, group).items()}
     client = Consumer({**clients.settings(), "group.id": group})
@@ -128,7 +128,7 @@ def kept(pipeline: Pipeline) -> list[dict]:
 
 
 def until(condition: Callable[[], Answer], seconds: float = 30) -> Answer:
-    """The first true answer."""
+    """Wait for the first true result."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, "waited in vain"

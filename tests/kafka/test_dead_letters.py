@@ -110,11 +110,11 @@ def of_topic(findings) -> dict[str, int]:
     return {kind: count for kind, count in findings.counts.items() if kind.startswith("topic_")}
 
 
-def test_verify_says_of_poison_that_it_waits_until_its_dead_letter_is_consumed(pipeline, send):
+def test_verify_reports_poison_as_waiting_until_its_dead_letter_is_consumed(pipeline, send):
     send.send(b"{not json", partition=1)
     commit_as_connect(pipeline)
     report = verify.verify([pipeline], patience=0).pipelines[0]
-    assert of_topic(report.differences) == {"topic_unstored": 1}  # nobody knows of it
+    assert of_topic(report.differences) == {"topic_unstored": 1}  # no store has it
 
     refuse(pipeline, b"{not json", partition=1, offset=0)
     report = verify.verify([pipeline], patience=0).pipelines[0]

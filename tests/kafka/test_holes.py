@@ -124,14 +124,14 @@ def test_a_suspended_follower_does_not_replace_what_its_successor_wrote(pipeline
             assert resumed.wait(60)
         return result
 
-    gathered, write = follow.gathered, EventWriter.write
+    gather, write = follow.gather, EventWriter.write
     if where == "before its chunk is fenced":
 
         def stopping(consumer, at_end):
-            chunk = gathered(consumer, at_end)
+            chunk = gather(consumer, at_end)
             return stop_first(chunk) if chunk.messages else chunk
 
-        monkeypatch.setattr(follow, "gathered", stopping)
+        monkeypatch.setattr(follow, "gather", stopping)
     else:
         monkeypatch.setattr(EventWriter, "write", lambda *one, **named: stop_first() or write(*one, **named))
     first = Follower(pipeline)
@@ -202,7 +202,7 @@ def test_nothing_waits_for_finished_transactions(pipeline):
     assert len(lake_rows("2026-10-03 10:00")) == before + 5
     differs, waits, line = of_topic(pipeline)
     assert (differs, waits) == ({}, {})
-    assert "5 messages, 5 in the lake, 0 rejected, 0 missing; 0 after it wait" in line
+    assert "5 messages, 5 in the lake, 0 rejected, 0 missing; 0 after them wait" in line
 
 
 def test_an_aborted_transaction_does_not_wait_before_a_reader_has_passed_it(pipeline):

@@ -43,7 +43,7 @@ def test_events_are_in_the_lake_and_their_minutes_touched_before_anything_is_com
     summary = consume(pipeline)
     assert (summary.written, summary.refused, summary.misplaced, len(summary.minutes)) == (30, 0, 0, 3)
     result = lake_rows("2026-08-01 10:00")
-    assert sorted(result) == sorted(str(one.create_time) for one in events[::3])
+    assert sorted(result) == sorted(str(sent_event.create_time) for sent_event in events[::3])
     assert {row.custom_track for row in result.values()} == {"click"} and {row.bid for row in result.values()} == {None}
     assert summary.minutes <= touched(date(2026, 8, 1))
     assert committed(pipeline) == 30
@@ -51,11 +51,11 @@ def test_events_are_in_the_lake_and_their_minutes_touched_before_anything_is_com
 
 
 def test_a_message_that_comes_again_is_the_same_row(pipeline, send):
-    one = event("2026-08-02 10:00:00", bid="1")
-    send.write([one, one])
+    sent_event = event("2026-08-02 10:00:00", bid="1")
+    send.write([sent_event, sent_event])
     consume(pipeline)
     assert ingest_again(pipeline).written == 2
-    assert list(lake_rows("2026-08-02 10:00")) == [str(one.create_time)]
+    assert list(lake_rows("2026-08-02 10:00")) == [str(sent_event.create_time)]
 
 
 def test_an_event_that_was_fixed_and_sent_again_replaces_its_row(pipeline, send):
@@ -117,7 +117,7 @@ def test_poison_counts_once_for_any_number_of_deliveries(pipeline, send):
 def test_nothing_is_committed_that_the_change_log_has_not_acknowledged(pipeline, send, refusing_change_log):
     sent = event("2026-08-04 10:00:00")
     send.write([sent])
-    with pytest.raises(LakeError, match="lacks a permission"):
+    with pytest.raises(LakeError, match="denied a permission"):
         consume(pipeline)
     # Written, and yet not safe: no poll would look at its minute.
     assert str(sent.create_time) in lake_rows("2026-08-04 10:00")
@@ -134,7 +134,7 @@ def test_events_do_not_wait_for_a_warehouse_that_is_away(pipeline, send, monkeyp
 
 
 class Follower(threading.Thread):
-    """A follower in a thread, as a minute's task is one."""
+    """A follower in a thread, like the task of a minute."""
 
     def __init__(self, pipeline) -> None:
         super().__init__(daemon=True)
@@ -170,7 +170,7 @@ def test_the_next_follower_takes_over_without_a_gap_and_ends_the_one_before(pipe
 
 
 def with_settings(monkeypatch, **settings) -> None:
-    """The broker's connection with these settings more in its extra."""
+    """Add these settings to the extra of the broker's connection."""
     connection = json.loads(os.environ["AIRFLOW_CONN_KAFKA_DEFAULT"])
     connection["extra"] |= {name.replace("_", "."): value for name, value in settings.items()}
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps(connection))
@@ -187,10 +187,10 @@ def test_the_hook_follows_in_the_groups_name_and_commits_nothing_by_itself(pipel
         until(lambda: consumer.consume(1, 1) and consumer.assignment(), 60)
         consumer.assign([TopicPartition(pipeline.topic, number, 0) for number in range(pipeline.shards)])
         message = until(lambda: next((one for one in consumer.consume(1, 1) if not one.error()), None), 60)
-        asking = clients.admin()  # kept until the answer is there
-        (member,) = asking.describe_consumer_groups([group])[group].result(60).members
+        admin = clients.admin()  # kept until the answer is there
+        (member,) = admin.describe_consumer_groups([group])[group].result(60).members
     finally:
-        consumer.close()  # which commits what it has handed out, where it may
+        consumer.close()  # which commits the offsets of delivered messages, if it may
     assert message.topic() == pipeline.topic
     assert member.group_instance_id == group
     assert committed(pipeline) == 0, "Whatever the connection says: only what the lake has is committed."
@@ -251,7 +251,7 @@ def test_a_killed_follower_omits_nothing_and_its_successor_does_not_wait_for_its
     assert committed(recruitment) == before + 600
 
 
-def test_a_message_that_is_admissible_by_now_is_replayed_into_the_lake(pipeline, send):
+def test_a_message_that_is_admissible_by_now_is_reprocessed_into_the_lake(pipeline, send):
     """Here its row was fixed by hand; a fixed rule does the same."""
     identity = event_id("2026-08-03 12:00:00")
     send.send(value_of("yesterday", job_id=7), partition=0)
@@ -276,7 +276,7 @@ def test_without_a_topic_it_says_what_to_do(pipeline, monkeypatch):
 
 
 def test_a_key_by_kafkas_default_partitioner_leads_to_the_partition_of_its_shard(pipeline):
-    """As a producer of any language sends that knows nothing of shards: the id is the key, the partitioner Kafka's own."""
+    """Like a producer in any language that knows nothing of shards: the id is the key, with Kafka's own partitioner."""
     sent = {}
     client = Producer({**settings(), "partitioner": "murmur2"})  # the name of Java's default in librdkafka
     for _ in range(200):

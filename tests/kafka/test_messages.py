@@ -1,4 +1,4 @@
-"""What a message holds, decided without a broker: an event, or the reason why it can be none."""
+"""What a message contains, decided without a broker: an event, or the reason why it cannot be one."""
 
 import json
 from dataclasses import replace
@@ -53,7 +53,7 @@ def test_an_event_is_kept_as_its_producer_wrote_it(text):
         ('\ufeff{"create_time": "%s", "bid": 2}', {"bid": 2}),
     ],
 )
-def test_what_other_programs_write_for_json_is_made_json(text, fields):
+def test_almost_json_of_other_programs_becomes_json(text, fields):
     assert json.loads(payload_of(read((text % ID).encode()))) == {"create_time": ID, **fields}
 
 
@@ -86,7 +86,7 @@ def test_the_numbers_beside_it_stay_as_they_were_written():
         ({"create_time": ID, "ua": "\u20ac" * (LONGEST_EVENT // 3 + 1)}, f"it is longer than {LONGEST_EVENT} bytes"),
     ],
 )  # fmt: skip
-def test_what_can_be_no_event_is_refused_with_its_reason_and_place(value, reason):
+def test_what_cannot_be_an_event_is_refused_with_its_reason_and_place(value, reason):
     result = read(value)
     assert result.reason.startswith(reason), result.reason
     assert result.key == "recruitment.events/0/7"
@@ -99,7 +99,7 @@ def test_what_can_be_no_event_is_refused_with_its_reason_and_place(value, reason
     "value", [b"1" * 5_000, b"1." + b"1" * 5_000, b"[" * 1_200 + b"]" * 1_200, b"[" * 5_000 + b"]" * 5_000]
 )
 def test_a_message_without_an_event_id_is_refused_for_any_value(name, value):
-    """Python makes no number of more than 4,300 digits, and reads no list of any depth."""
+    """Python parses no number of more than 4,300 digits, and no deeply nested list."""
     result = read(b'{"a": %s}' % value, pipelines.get(name))
     assert isinstance(result, Refused) and result.reason
 

@@ -47,8 +47,8 @@ def answers(pipeline) -> bool:
 
 
 @pytest.fixture
-def look(pipeline):
-    """The problems so many seconds after noon, of that one pipeline."""
+def problems_at(pipeline):
+    """The problems of that one pipeline, that many seconds after noon."""
     with warehouse() as conn:
         yield lambda seconds: list(problems(conn, [pipeline], NOON + seconds * SECOND))
 
@@ -58,44 +58,44 @@ def send_one(pipeline, send, partition) -> None:
 
 
 def test_messages_that_wait_without_progress_are_a_problem_with_consumer_partition_and_remedy(
-    mode, pipeline, send, look
+    mode, pipeline, send, problems_at
 ):
-    assert look(0) == []  # nothing waits
+    assert problems_at(0) == []  # nothing waits
     send_one(pipeline, send, 2)
-    assert look(60) == look(240) == []  # since the look at 60 s nothing moved, 180 s are allowed
-    [problem] = look(241)
+    assert problems_at(60) == problems_at(240) == []  # since the look at 60 s nothing moved, 180 s are allowed
+    [problem] = problems_at(241)
     assert (problem.pipeline, problem.problem, problem.since) == (pipeline.name, "stuck", NOON + 60 * SECOND)
     consumer = {CONNECT: f"Connector minutemark-{pipeline.name}", DAG: f"DAG {pipeline.name}_ingest"}[mode]
     assert (
         problem.found
-        == f"{consumer} has made no progress in {pipeline.topic} for more than 180 s: partition 2 (1 wait)."
+        == f"{consumer} has made no progress in {pipeline.topic} for more than 180 s: partition 2 (1 waiting)."
     )
     remedy = {CONNECT: "docker compose logs connect", DAG: f"{pipeline.name}_ingest is paused"}[mode]
     assert remedy in problem.remedy and len(problem.remedy) <= 500 and len(problem.found) <= 500
 
     commit_as_connect(pipeline) if mode == CONNECT else consume(pipeline)
-    assert look(300) == []
+    assert problems_at(300) == []
 
 
-def test_slow_progress_is_progress(mode, pipeline, send, look):
+def test_slow_progress_is_progress(mode, pipeline, send, problems_at):
     for number in range(1, 6):
         send_one(pipeline, send, 1)
         send_one(pipeline, send, 1)
-        assert look(number * 179) == []
+        assert problems_at(number * 179) == []
         commit_as_connect(pipeline) if mode == CONNECT else consume(pipeline)
         send_one(pipeline, send, 1)
-        assert look(number * 179 + 1) == []
+        assert problems_at(number * 179 + 1) == []
 
 
-def test_unconsumed_dead_letters_are_a_problem(pipeline, look, monkeypatch):
+def test_unconsumed_dead_letters_are_a_problem(pipeline, problems_at, monkeypatch):
     monkeypatch.setenv(SETTING, CONNECT)
     topics.make_topics([pipeline])
     letters = with_dead_letters(pipeline)
     until(lambda: answers(letters) and answers(pipeline))
     with producer(letters) as send:
         send.send(b"[]", partition=0)
-    assert look(0) == []
-    [problem] = look(181)
+    assert problems_at(0) == []
+    [problem] = problems_at(181)
     assert problem.found.startswith(f"DAG minutemark_dead_letters has made no progress in {letters.topic} for")
 
 
@@ -130,14 +130,14 @@ def test_the_watch_reports_it_with_the_other_problems_and_when_it_is_over(schema
     assert titles_after(121) == ["Minutemark · Resolved: recruitment makes no progress in its topic"]
 
 
-def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(mode, pipeline, look, monkeypatch):
-    assert look(0) == []
+def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(mode, pipeline, problems_at, monkeypatch):
+    assert problems_at(0) == []
     monkeypatch.setattr("include.kafka.topics.TIMEOUT", 0.5)
     monkeypatch.setenv(
         "AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}'
     )
-    assert look(180) == []
-    [problem] = look(181)
+    assert problems_at(180) == []
+    [problem] = problems_at(181)
     assert (problem.problem, problem.since) == ("stuck", NOON)
     assert "has not answered since 2026-03-01 12:00:00 UTC" in problem.found
 
@@ -179,7 +179,7 @@ def test_a_broker_that_is_away_is_queried_for_the_first_pipeline_only(pipeline, 
     with warehouse() as conn:
         assert list(problems(conn, [pipeline, other], NOON)) == []
     [message] = [message for message in caplog.messages if "were not checked" in message]
-    assert f"pipeline {pipeline.name} were not checked. Nor were the topics of the pipelines after it." in message
+    assert f"pipeline {pipeline.name} were not checked. The pipelines after it were not checked either." in message
 
 
 def delete(*deleted: str) -> None:
@@ -189,42 +189,42 @@ def delete(*deleted: str) -> None:
     until(lambda: not set(deleted) & set(client.list_topics(timeout=30).topics))
 
 
-def test_a_missing_topic_is_a_problem_that_names_it_and_how_to_create_it(mode, pipeline, look):
+def test_a_missing_topic_is_a_problem_that_names_it_and_how_to_create_it(mode, pipeline, problems_at):
     letters = with_dead_letters(pipeline)
     until(lambda: answers(letters))
-    assert look(0) == []
+    assert problems_at(0) == []
     delete(pipeline.topic)
-    [problem] = look(60)
+    [problem] = problems_at(60)
     assert (problem.pipeline, problem.problem, problem.since) == (pipeline.name, "stuck", NOON + 60 * SECOND)
     assert problem.found.startswith(f"A topic is missing: {pipeline.topic}. ")
     assert "./minutemark schema" in problem.remedy and "minutemark_setup" in problem.remedy
     delete(letters.topic)
-    [problem] = look(600)
+    [problem] = problems_at(600)
     named = f"{pipeline.topic}, {letters.topic}" if mode == CONNECT else pipeline.topic
     assert problem.found.startswith(f"A topic is missing: {named}. ")
     topics.make_topics([pipeline])
     until(lambda: answers(letters) and answers(pipeline))
-    assert look(660) == []
+    assert problems_at(660) == []
 
 
-def test_partitions_that_are_gone_are_not_stuck(mode, pipeline, send, look):
+def test_partitions_that_are_gone_are_not_stuck(mode, pipeline, send, problems_at):
     for partition in range(pipeline.shards):
         send_one(pipeline, send, partition)
     send.flush()
-    assert look(0) == []
+    assert problems_at(0) == []
     delete(pipeline.topic)
     client = clients.admin()
     for done in client.create_topics([NewTopic(pipeline.topic, num_partitions=1)]).values():
         done.result(timeout=30)
     until(lambda: answers(pipeline))
-    assert look(60) == look(600) == []
+    assert problems_at(60) == problems_at(600) == []
 
 
-def test_dead_letters_that_left_with_their_topic_are_not_stuck(pipeline, look, by_dag):
+def test_dead_letters_that_left_with_their_topic_are_not_stuck(pipeline, problems_at, by_dag):
     letters = with_dead_letters(pipeline)
     until(lambda: answers(letters) and answers(pipeline))
     with producer(letters) as send:
         send.send(b"[]", partition=0)
-    assert look(0) == []
+    assert problems_at(0) == []
     delete(letters.topic)
-    assert look(600) == []
+    assert problems_at(600) == []

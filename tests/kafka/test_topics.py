@@ -1,4 +1,4 @@
-"""The topics themselves: made once, as their pipelines want them, and never changed."""
+"""The topics themselves: created once, as their pipelines declare them, and never changed."""
 
 import json
 import secrets
@@ -75,7 +75,7 @@ def test_a_topic_of_dead_letters_that_connect_has_made_gets_its_settings(kafka_b
     until(lambda: settings() == ["LogAppendTime", "16777216", "86400000"])  # the broker learns it from its controller
 
 
-def test_it_is_known_how_far_a_group_has_come(pipeline, send):
+def test_the_position_of_a_group_is_known(pipeline, send):
     group = group_of(pipeline.name, DAG)
     assert set(topics.reaches(pipeline, group).values()) == {Reach(0, None, 0)}
     send.write([event("2026-08-20 10:00:00") for _ in range(10)])
@@ -157,7 +157,7 @@ def test_the_broker_of_the_session_answers(kafka_broker):
     assert preflight.connection_problems("kafka_default") == []
 
 
-def test_repeated_complaints_of_a_client_are_logged_once_in_a_while(caplog):
+def test_repeated_errors_of_a_client_are_logged_at_intervals(caplog):
     from confluent_kafka import KafkaError
 
     refused = KafkaError(KafkaError._TRANSPORT, "Connection refused")

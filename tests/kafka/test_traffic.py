@@ -1,4 +1,4 @@
-"""Demo traffic with a topic: all of it goes there, and now and then a message that is not an event."""
+"""Demo traffic with a topic: all events go there, and some messages that are not events."""
 
 import json
 from datetime import UTC, datetime, timedelta

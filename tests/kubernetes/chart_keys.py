@@ -1,7 +1,7 @@
 """Keys of the values of Airflow's Helm chart that deploy/kubernetes uses, as its values.yaml of version 1.19 has them.
 
-A misspelled key is ignored by the chart where its schema leaves an object open, and the setting silently has its default. The
-chart is not on a package registry, so the keys are kept here: follow them when the chart's version changes.
+If the chart's schema leaves an object open, the chart ignores a misspelled key in it, and the setting silently has its
+default. The chart is not on a package registry, so the keys are kept here: update them when the chart's version changes.
 """
 
 CHART = "1.19"

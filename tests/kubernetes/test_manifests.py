@@ -83,14 +83,14 @@ def test_the_chart_is_for_the_airflow_that_is_tested() -> None:
     assert CHART["airflowVersion"] == locked
 
 
-# For a laptop only, or where the chart's own value is better.
+# For a laptop only, or settings for which the chart's own value is better.
 _NOT_DEPLOYED = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION", "AIRFLOW__CORE__PARALLELISM"}
 
 
 def test_settings_of_the_env_file_are_deployed() -> None:
     lines = (ROOT / ".env").read_text().splitlines()
     laptop = dict(line.split("=", 1) for line in lines if line.startswith("AIRFLOW__"))
-    deployed = {one["name"]: one["value"] for one in CHART["env"]}
+    deployed = {variable["name"]: variable["value"] for variable in CHART["env"]}
     plugins = "AIRFLOW__CORE__PLUGINS_FOLDER"
     assert deployed[plugins] == f"{CHART['airflowHome']}/{laptop.pop(plugins)}"
     assert {name: deployed.get(name) for name in laptop.keys() - _NOT_DEPLOYED} == {
@@ -99,7 +99,7 @@ def test_settings_of_the_env_file_are_deployed() -> None:
 
 
 def secrets() -> dict[str, dict]:
-    return {one["metadata"]["name"]: one["stringData"] for one in ALL if one["kind"] == "Secret"}
+    return {manifest["metadata"]["name"]: manifest["stringData"] for manifest in ALL if manifest["kind"] == "Secret"}
 
 
 def test_secrets_name_every_connection_and_no_value() -> None:
@@ -126,7 +126,7 @@ def test_every_secret_that_the_values_name_is_declared() -> None:
 
 def spark_properties(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, str]:
     """What a worker with this configuration would hand to spark-submit."""
-    [config] = [one for one in ALL if one["kind"] == "ConfigMap"]
+    [config] = [manifest for manifest in ALL if manifest["kind"] == "ConfigMap"]
     for name, text in config["data"].items():
         (folder / name).write_text(text)
     monkeypatch.setenv("SPARK_CONF_DIR", str(folder))
@@ -156,13 +156,17 @@ def pinned(package: str) -> str:
 
 def test_executors_have_an_account_and_the_driver_may_make_them(monkeypatch, tmp_path) -> None:
     properties = spark_properties(monkeypatch, tmp_path)
-    accounts = {one["metadata"]["name"] for one in ALL if one["kind"] == "ServiceAccount"}
+    accounts = {manifest["metadata"]["name"] for manifest in ALL if manifest["kind"] == "ServiceAccount"}
     assert properties["spark.kubernetes.authenticate.executor.serviceAccountName"] in accounts
-    [binding] = [one for one in ALL if one["kind"] == "RoleBinding"]
+    [binding] = [manifest for manifest in ALL if manifest["kind"] == "RoleBinding"]
     [subject] = binding["subjects"]
     assert subject["name"] == CHART["workers"]["serviceAccount"]["name"]
     assert subject["namespace"] == properties["spark.kubernetes.namespace"]
-    [role] = [one for one in ALL if one["kind"] == "Role" and one["metadata"]["name"] == binding["roleRef"]["name"]]
+    [role] = [
+        manifest
+        for manifest in ALL
+        if manifest["kind"] == "Role" and manifest["metadata"]["name"] == binding["roleRef"]["name"]
+    ]
     rights = {resource: set(rule["verbs"]) for rule in role["rules"] for resource in rule["resources"]}
     assert rights["pods"] >= {"create", "delete", "get", "list", "watch"}
     assert rights["configmaps"] >= {"create", "delete"}
@@ -171,9 +175,11 @@ def test_executors_have_an_account_and_the_driver_may_make_them(monkeypatch, tmp
 def test_the_worker_mounts_the_configuration_of_spark_where_it_is_read() -> None:
     workers = CHART["workers"]
     [mount], [volume] = workers["extraVolumeMounts"], workers["extraVolumes"]
-    variables = {one["name"]: one for one in workers["env"]}
+    variables = {variable["name"]: variable for variable in workers["env"]}
     assert variables["SPARK_CONF_DIR"]["value"] == mount["mountPath"]
-    assert volume["configMap"]["name"] in {one["metadata"]["name"] for one in ALL if one["kind"] == "ConfigMap"}
+    assert volume["configMap"]["name"] in {
+        manifest["metadata"]["name"] for manifest in ALL if manifest["kind"] == "ConfigMap"
+    }
     assert "SPARK_CONF_DIR" in Path(installation.__file__).read_text()
 
 
@@ -208,7 +214,7 @@ REFUSED = [
 
 def may_connect(source: str, target: str, port: int) -> bool:
     """Whether the policies let a pod open a connection to another one, or to an address."""
-    policies = [one["spec"] for one in ALL if one["kind"] == "NetworkPolicy"]
+    policies = [manifest["spec"] for manifest in ALL if manifest["kind"] == "NetworkPolicy"]
     leaves = any(
         _permits(policy.get("egress", []), "to", target, port) for policy in policies if _is_for(policy, source)
     )
@@ -226,13 +232,15 @@ def _is_for(policy: dict, pod: str) -> bool:
 
 def _selects(selector: dict, labels: dict[str, str]) -> bool:
     by_label = all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
-    return by_label and all(labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", []))
+    return by_label and all(
+        labels.get(expression["key"]) in expression["values"] for expression in selector.get("matchExpressions", [])
+    )
 
 
 def _permits(rules: list[dict], side: str, peer: str, port: int) -> bool:
     return any(
-        any(one["port"] <= port <= one.get("endPort", one["port"]) for one in rule["ports"])
-        and (side not in rule or any(_is_peer(one, peer) for one in rule[side]))
+        any(port_range["port"] <= port <= port_range.get("endPort", port_range["port"]) for port_range in rule["ports"])
+        and (side not in rule or any(_is_peer(rule_peer, peer) for rule_peer in rule[side]))
         for rule in rules
     )
 
@@ -264,7 +272,7 @@ def test_policies_permit_the_ports_that_spark_is_given(monkeypatch, tmp_path) ->
 
 
 def test_the_same_ports_are_in_no_other_range(monkeypatch, tmp_path) -> None:
-    """A driver that takes the port of another driver's block manager would leave it none."""
+    """A driver that takes the port of another driver's block manager would leave it without one."""
     properties = spark_properties(monkeypatch, tmp_path)
     tries = int(properties["spark.port.maxRetries"])
     firsts = sorted(int(properties[name]) for name in properties if name.endswith(".port"))

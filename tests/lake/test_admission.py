@@ -1,4 +1,4 @@
-"""What an import makes of a row that has no id or no create_time: the same event every time, wherever it stands."""
+"""Importing a row without an id or create_time gives the same event every time, wherever the row is in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The change log: a poll sees every day and minute that was written, whatever the writers' clocks say."""
+"""The change log: a poll sees every day and minute that was written, for any clock of its writer."""
 
 import time
 from datetime import UTC, date, datetime, timedelta

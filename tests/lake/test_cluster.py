@@ -22,7 +22,7 @@ ONE, THREE = {"minutemark": 1}, {"minutemark": 3}
         (3, "", {"minutemark": None, "bedan": 3}, r"3 nodes.*not exist yet: minutemark\. Set MINUTEMARK_REPLICATION_FACTOR=3"),
         (3, "", ONE, r"one replica: minutemark\. Add replicas with ALTER KEYSPACE.*nodetool repair"),
         (3, "", THREE, None),
-        (3, "1", ONE | {"bedan": None}, None),  # a choice
+        (3, "1", ONE | {"bedan": None}, None),  # declared on purpose
         (5, "3", {"minutemark": None}, None),
         (5, "3", ONE, "one replica: minutemark"),  # the setting changes no keyspace that is there
         (3, "", {"minutemark": 0}, "one replica: minutemark"),  # none in this data center

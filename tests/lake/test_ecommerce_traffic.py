@@ -1,4 +1,4 @@
-"""The shop's demo traffic: what it sends has a fate, and on the way it is neither lost nor doubled."""
+"""The shop's demo traffic: every event has a fate, and none is lost or doubled on the way."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Forgetting a day of the change log: what the read has seen is removed, what was written since survives."""
+"""Deleting a day of the change log: touches that were read are removed, and those written since survive."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_a_newer_touch_is_not_replaced_by_a_copy(former, reader, writer):
     assert change_log.changed_days(reader, TABLE) == newest
 
 
-# ⚑ a follower of the former version that runs on while the new one polls
+# ⚑ a follower of the former version that still runs while the new one polls
 def test_a_touch_of_a_former_writer_after_the_copy_comes_with_the_next_copy(former, reader, writer):
     former(MINUTE)
     change_log.copy_former_days(reader, writer)

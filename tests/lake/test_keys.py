@@ -1,4 +1,4 @@
-"""Every way into the lake computes the same key, or one event becomes two rows."""
+"""Every writer to the lake computes the same key; otherwise one event would become two rows."""
 
 import hashlib
 import uuid
@@ -80,7 +80,7 @@ def test_a_made_time_uuid_has_its_time_and_is_the_same_for_the_same_event_only()
 
 
 def test_a_made_time_uuid_stays_what_it_was():
-    """Another one would make another event of every row that was imported before."""
+    """A different one would turn every row that was imported before into another event."""
     made = time_uuid(datetime(2019, 11, 1, 0, 0, 1, 250_000), "event 7")
     rest = hashlib.sha256(b"event 7").digest()
     fields = (made.time_low, made.time_mid, made.time_hi_version & 0x0FFF, rest[0], rest[1])

@@ -1,4 +1,4 @@
-"""What counting minutes does not show: partitions that nobody reads, and one id under two create_times."""
+"""Errors that counting minutes does not show: partitions that no run reads, and one id under two create_times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions: what a broken connection says, and what every session has."""
+"""Sessions: the error of a broken connection, and the settings that every session has."""
 
 import inspect
 import subprocess
@@ -104,7 +104,7 @@ def test_importing_the_lake_imports_neither_airflow_nor_the_driver():
 
 
 def test_a_lake_with_too_few_replicas_is_named_with_its_remedy(admin):
-    """The retry policy accepts the driver's arguments as they are: Unavailable once came as a TypeError."""
+    """The retry policy accepts the driver's arguments as they are: Unavailable was once reported as a TypeError."""
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 3}"
     admin.execute(f"CREATE KEYSPACE IF NOT EXISTS three WITH replication = {replication}")
     try:
@@ -116,7 +116,7 @@ def test_a_lake_with_too_few_replicas_is_named_with_its_remedy(admin):
 
 
 def test_the_retry_policy_takes_the_drivers_arguments():
-    """The driver gives them by name, and a TypeError in its thread would hide what happened."""
+    """The driver passes them by name, and a TypeError in its thread would hide the cause."""
     from cassandra.policies import RetryPolicy
 
     from include.lake.session import _retry_once

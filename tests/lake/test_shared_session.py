@@ -23,7 +23,7 @@ POLLS = 60
 
 @pytest.fixture
 def account(admin) -> Endpoint:
-    """Of a role of its own, so that its connections can be counted."""
+    """An endpoint with its own role, so that its connections can be counted."""
     admin.execute("CREATE ROLE IF NOT EXISTS triggers WITH PASSWORD = 'its-secret' AND LOGIN = true")
     admin.execute("GRANT SELECT ON KEYSPACE minutemark TO triggers")
     yield replace(endpoint(LAKE_READER), login="triggers", password="its-secret")
@@ -134,7 +134,7 @@ def test_a_session_that_another_connection_retires_as_it_opens_serves_its_first_
 
         polling = asyncio.create_task(first())
         while not any(entry.opening.done() for key, entry in shared_session._sessions.items() if key not in known):
-            await asyncio.sleep(0)  # and no step further: the first poll does not have its session yet
+            await asyncio.sleep(0)  # exactly one step: the first poll does not have its session yet
         assert await poll(replace(account, extra={"local_dc": "datacenter1"}), "test.retired")
         others_done.set()
         return await polling
@@ -144,13 +144,13 @@ def test_a_session_that_another_connection_retires_as_it_opens_serves_its_first_
 
 @contextlib.contextmanager
 def silent_server() -> Iterator[int]:
-    """Takes connections and never answers."""
+    """Accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 class Relay:
-    """A port in front of the node that can go away with all its connections."""
+    """A port in front of the node that can be closed with all its connections."""
 
     def __init__(self, port: int) -> None:
         self._port, self._server, self._writers = port, None, []

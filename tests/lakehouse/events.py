@@ -1,4 +1,4 @@
-"""Shop events in the lake, merged as the chain would, and what the table has of them."""
+"""Shop events in the lake, merged as the chain would, and their rows in the table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def in_lake(*events: Event) -> None:
 
 
 def merged(shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datetime | None = None, **values) -> None:
-    """Merge these operations as what the lake has of their minutes, long after their last change but for `seen_at`."""
+    """Merge these operations as the lake's rows of their minutes, long after their last change unless `seen_at` is given."""
     with lake() as session:
         in_lake_now = counts.minute_counts(session, SHOP, operations)
         days = {at.date() for at in operations}

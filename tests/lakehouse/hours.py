@@ -1,4 +1,4 @@
-"""Hand-written files of hours, and what BigQuery has of them."""
+"""Hand-written files of hours, and their rows in BigQuery."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def write_unrecorded(at) -> None:
 
 
 def add_by_hand(at) -> None:
-    """Events of a minute that no merge has read, as somebody appends them: those of ten o'clock once more."""
+    """Append events of a minute that no merge has read, as if by hand: those of ten o'clock once more."""
     into = table.table(SHOP)
     result = into.scan(row_filter=table.within([TEN])).to_arrow()
     into.append(result.set_column(0, result.schema.field("minute"), [[at] * len(result)]))

@@ -15,7 +15,7 @@ ANCIENT, BETWEEN = datetime(2001, 1, 1), datetime(2013, 6, 1)
 
 
 def test_deleted_rows_do_not_count_and_only_the_wanted_hours_are_read_into_memory(shop: Shop) -> None:
-    """A late event of 2001 beside one of today would else read all events since."""
+    """Otherwise a late event of 2001 and one of today would make it read all events since."""
     times = {minute(0): TEN, minute(1): TEN, minute(2): ANCIENT, minute(3): BETWEEN, minute(4): minute(180)}
     in_lake(*(sent(at, 1, event_time=f"{event_time} UTC") for at, event_time in times.items()))
     merged(shop, {at: [operation(event_time=event_time)] for at, event_time in times.items()})

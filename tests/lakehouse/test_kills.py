@@ -58,7 +58,7 @@ def wait_until(reached: Callable[[], object], process: subprocess.Popen) -> None
 
 @contextmanager
 def counts_wait() -> Iterator[None]:
-    """The warehouse lets no count of an hour be noted meanwhile. A lock of the row would stop its reader before."""
+    """Block the recording of hourly counts in the warehouse. A row lock would already stop its reader."""
     with warehouse("warehouse_admin") as admin:
         cursor = admin.cursor()
         cursor.execute("SELECT GET_LOCK('counts', 0)")
@@ -77,7 +77,7 @@ def counts_wait() -> Iterator[None]:
 
 @contextmanager
 def rows_locked(query: str, *values) -> Iterator[None]:
-    """Rows of the warehouse that nobody else can change meanwhile."""
+    """Lock rows of the warehouse meanwhile."""
     with warehouse() as conn:
         cursor = conn.cursor()
         cursor.execute(f"{query} FOR UPDATE", values)
@@ -87,7 +87,7 @@ def rows_locked(query: str, *values) -> Iterator[None]:
 
 @contextmanager
 def commits_locked() -> Iterator[None]:
-    """No commit of the table gets into the catalog meanwhile."""
+    """Block commits of the table in the catalog meanwhile."""
     import psycopg2
 
     target = endpoint("lakehouse_catalog")
@@ -108,7 +108,7 @@ def snapshot() -> int | None:
 
 @pytest.fixture
 def moved(shop: Shop) -> Shop:
-    """Of two counted events of ten, one has moved to another hour and was merged there."""
+    """One of two counted events of ten o'clock has moved to another hour and was merged there."""
     in_lake(sent(TEN, 1), sent(minute(1), 1))
     merged(shop, {TEN: [operation()], minute(1): [operation()]})
     export(SHOP)

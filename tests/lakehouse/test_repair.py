@@ -1,4 +1,4 @@
-"""A table whose rows, files or catalog somebody has lost or changed: what is missing is written again, exactly."""
+"""A table whose rows, files or catalog were lost or changed: the missing parts are written again, exactly."""
 
 from __future__ import annotations
 

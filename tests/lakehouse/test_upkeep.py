@@ -74,7 +74,7 @@ def test_snapshots_stay_for_two_hours_and_no_longer_because_each_commit_copies_t
 
 
 def test_a_reader_can_read_its_snapshot_for_two_hours_after_it_was_replaced_and_no_longer(lakehouse) -> None:
-    """However old the snapshot is: after a night without events, readers load one of the evening."""
+    """For a snapshot of any age: after a night without events, readers load one of the evening."""
     written(TEN, minute(1))
     reader = table.table(SHOP)
     written(TEN)

@@ -1,4 +1,4 @@
-"""What is published of an hour while minutes of it are not in the table as they were merged: never less than before."""
+"""An hour some of whose minutes are not in the table as merged: it is never published with less than before."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def late_event(shop: Shop, *, seen_at=None) -> None:
 
 
 def other_minute(shop: Shop) -> None:
-    """A view more in the second minute, so that the hour is counted again."""
+    """One more view in the second minute, so that the hour is counted again."""
     in_lake(sent(minute(1), 2))
     merged(shop, {minute(1): [operation("cart"), operation()]}, run_id="other")
 
 
 def waiting(shop: Shop) -> tuple[int, dict[str, int]]:
-    """Hours that wait: what the page shows, and what verify shows."""
+    """Waiting hours: those that the page shows, and those that verify shows."""
     [report] = verify.verify([SHOP], patience=0).pipelines
     assert report.differences.counts == {}
     shown = {kind: number for kind, number in report.apart.counts.items() if kind.startswith("lakehouse")}
@@ -137,7 +137,7 @@ def test_an_hour_waits_for_an_event_that_was_rewritten_before_its_export(publish
     assert counted() == {TEN: (4, 0)}
 
 
-def test_an_hour_that_waits_is_compared_all_the_same(published: Shop) -> None:
+def test_an_hour_that_waits_is_still_compared(published: Shop) -> None:
     from include.lakehouse.hourly import HoursDiffer
 
     late_event(published)

@@ -25,7 +25,7 @@ _AGGREGATES = ".expressions.aggregate"
 
 
 class NotUnderstood(ValueError):
-    """A step of the plan whose lineage this module cannot derive."""
+    """This module cannot derive the lineage of a step of the plan."""
 
 
 def lineage_of(frame: DataFrame, source: Mapping[str, Origins]) -> Relation:
@@ -105,7 +105,7 @@ def _value(node: dict, values: Mapping[int, Value]) -> Value:
 
 
 def _member(of_map: Origins, key: str) -> Origins:
-    """A look into the event's JSON: the payload's member of that name. Members of a member are not distinguished."""
+    """An access to the event's JSON: the payload's member of that name. Members of a member are not distinguished."""
     return by(
         TRANSFORMATION,
         {(table, f"payload.{key}" if column == "payload" else column): how for (table, column), how in of_map.items()},

@@ -1,4 +1,4 @@
-"""The stores as they start: only our accounts open them, and none but the administrator may do anything yet."""
+"""The stores as they start: only our accounts can log in, and only the administrator has permissions yet."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The emulator of BigQuery starts only where it is wanted, and lets in nobody without its token."""
+"""The emulator of BigQuery starts only if it is wanted, and refuses clients without its token."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def test_it_listens_on_one_port_of_the_loopback_interface(bigquery_emulator):  #
         ({"MINUTEMARK_LAKEHOUSE": "local", "MINUTEMARK_BIGQUERY": "local"}, True),
     ],
 )
-def test_make_run_starts_it_only_where_it_is_wanted(settings, expected, tmp_path):
+def test_make_run_starts_it_only_if_it_is_wanted(settings, expected, tmp_path):
     programs = "from local.start import Stack; print(*(program.name for program in Stack()._programs()))"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MINUTEMARK_", "BIGQUERY_"))}
     env = {**inherited, **settings, "MINUTEMARK_STATE": str(tmp_path), "PYTHONPATH": str(ROOT)}

@@ -87,7 +87,7 @@ def test_every_package_names_a_sign_that_can_be_looked_for():
 
 
 @pytest.mark.parametrize(("mode", "installed"), [("", []), ("dag", []), (" Spark ", ["jars of Spark's Kafka source"])])
-def test_streams_get_their_jars_where_they_are_the_ingest_mode(monkeypatch, mode, installed):
+def test_streams_get_their_jars_if_they_are_the_ingest_mode(monkeypatch, mode, installed):
     result = []
     monkeypatch.setattr(bootstrap, "install_jars", lambda *args: result.append(args[-1]))
     monkeypatch.setattr(bootstrap.env_file, "read", lambda _: {})

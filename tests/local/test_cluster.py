@@ -55,7 +55,7 @@ def test_of_three_brokers_one_may_be_killed_and_none_of_what_was_acknowledged_is
     def partition():
         return admin.list_topics("events", timeout=10).topics["events"].partitions[0]
 
-    errors = (_NotYet, KeyError)  # a broker that has not heard of the topic yet lists no partition
+    errors = (_NotYet, KeyError)  # a broker that does not know the topic yet lists no partition
     waiting.until(lambda: len(partition().isrs) == 3 or _raise(), what="its replicas", seconds=30, errors=errors)
     leader = partition().leader
     started[f"kafka-{leader}"].stop(0)

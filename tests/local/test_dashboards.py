@@ -34,7 +34,7 @@ def stack(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_superset_learns_of_one_account_only():
+def test_superset_gets_one_account_only():
     seen = dashboards.environment_of_superset(
         {
             "AIRFLOW_CONN_LAKE_ADMIN": "{}",

@@ -275,5 +275,5 @@ def test_the_local_airflow_has_a_login_unless_none_is_wanted(monkeypatch, tmp_pa
     assert login.PASSWORDS.read_text() == known
     unlocked = environment.of_airflow(made, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "none"})
     assert unlocked["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "True"
-    with pytest.raises(Problem, match="MINUTEMARK_LOGIN=off is not a mode"):
+    with pytest.raises(Problem, match="MINUTEMARK_LOGIN=off is not a login mode"):
         environment.of_airflow(made, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "off"})

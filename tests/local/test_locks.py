@@ -1,4 +1,4 @@
-"""The locks of optional parts fit the main one, which they are installed beside."""
+"""The locks of optional parts fit the main lock, since they are installed in the same environment."""
 
 import re
 from pathlib import Path

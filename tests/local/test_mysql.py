@@ -1,4 +1,4 @@
-"""The real MySQL server without Docker: who gets in, and what is reported if it is not available."""
+"""The real MySQL server without Docker: who can log in, and what is reported if it is not available."""
 
 import json
 import shutil

@@ -74,7 +74,7 @@ REFUSED = {
     "../escape": "not a valid name",
     "x; DROP": "not a valid name",
     "ab": "it has 2 characters",
-    LONGEST + "a": r"44 characters: a keyspace of Cassandra \(NAME_lake\) takes 48",
+    LONGEST + "a": r"44 characters: a keyspace of Cassandra \(NAME_lake\) allows 48",
     "etl": "the control tables",
     "control": "include/sql/control",
     "minutemark": "the change log",
@@ -91,7 +91,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("name", "found"), REFUSED.items(), ids=lambda one: one[:20])
-def test_a_name_that_some_store_or_program_would_not_take_is_refused(project: Path, name: str, found: str) -> None:
+def test_a_name_that_some_store_or_program_would_not_accept_is_refused(project: Path, name: str, found: str) -> None:
     with pytest.raises(Problem, match=found) as refused:
         new_pipeline.make(name, project)
     assert refused.value.where == f"make pipeline NAME={name}" and refused.value.remedy

@@ -77,7 +77,7 @@ class Wire:
         return answer[4:] if answer else None  # after the request's number
 
     def login(self, account: str, password: str, mechanism: str = "PLAIN") -> int:
-        """Kafka's code for what became of it; 0 is a success."""
+        """Kafka's error code of the response; 0 is success."""
         [code] = struct.unpack_from(">h", self.request(HANDSHAKE, 1, text(mechanism)))
         if code:
             return code
@@ -154,7 +154,7 @@ def test_cassandra_lets_in_its_accounts_alone(cassandra_node):
 
 
 def internode_answer(connection: socket.socket) -> bytes:
-    """What Cassandra answers another node that introduces itself; empty where it hangs up."""
+    """Cassandra's answer to the handshake of another node; empty if it closes the connection."""
     version, port = 12, connection.getpeername()[1]
     flags = 0b10010 | version << 8 | version << 16 | version << 24  # small messages, with checksums
     hello = struct.pack(">II4B", 0xCA552DFA, flags, 6, 127, 0, 0) + struct.pack(">BH", 1, port)

@@ -226,7 +226,7 @@ def test_without_the_connection_it_says_how_to_define_it(hyper_api, tmp_path: Pa
 
 
 def test_rows_stay_on_the_server_until_they_are_fetched(warehouse_schema: None) -> None:
-    """Also where the driver is mysqlclient, as in Airflow's own environment."""
+    """Also if the driver is mysqlclient, as in Airflow's own environment."""
     [view] = tableau_extract.chosen_views("ecommerce.bi_visits")
     with warehouse() as conn:
         Shop(conn).publish({minute(2): [operation()]}, run_id="one more")

@@ -53,7 +53,7 @@ FIGURES = [
 ]
 FATES = [["counted", "7", "7"], ["ignored", "1", "1"], ["rejected", "1", "1"]]
 
-# What the tests ask beside the notebook: how the stores are read, and what anybody sees of its processes in `ps`.
+# What the tests check in addition to the notebook: how the stores are read, and what `ps` shows of its processes.
 PROBE = """
 import contextlib, psutil
 spark.conf.set("spark.sql.maxPlanStringLength", "100000")
@@ -177,7 +177,7 @@ os.environ.update(jvm.environment("local[2]"))
 lines = open({str(ROOT / "docker" / "zeppelin" / "spark-defaults.conf")!r}).read().splitlines()
 defaults = dict(line.split(maxsplit=1) for line in lines if not line.startswith("#"))
 defaults["spark.jars"] = ",".join(installation.spark_jars())
-# The container's own zone is UTC; what C2 compiles pays in no test.
+# The container's own zone is UTC; compiling with C2 does not pay off in a test.
 defaults["spark.driver.extraJavaOptions"] = "-Duser.timezone=UTC -XX:TieredStopAtLevel=1"
 spark = SparkSession.builder.master("local[2]").config(map=defaults).getOrCreate()
 """

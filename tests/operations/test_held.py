@@ -248,7 +248,7 @@ def test_a_minute_held_for_failing_in_spark_gets_another_try_and_voids_its_relea
 
 # ⚑ a release takes the pipeline's lock
 def test_a_release_waits_for_a_gate_that_is_about_to_hold(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Minute 0 is held and touched; a batch reads it again. A release between its checks and its verdict must not be lost."""
+    """Minute 0 is held and touched, and a batch reads it again. A release between the checks and the verdict must not be lost."""
     from include.warehouse import gates
 
     hold(lab)
@@ -408,7 +408,7 @@ def test_holding_and_releasing_works_with_the_other_client_library(lab: Lab, mon
 
 def test_held_minutes_are_a_table_of_reasons_and_json_of_minutes(lab: Lab, minutemark, capsys) -> None:
     assert minutemark("held") == 0
-    assert capsys.readouterr().out == "Nothing is held in ecommerce, recruitment.\n"
+    assert capsys.readouterr().out == "No minutes are held in ecommerce, recruitment.\n"
     hold(lab)
     release(lab, reason="checked with the agency")
     assert minutemark("held", "recruitment") == 0

@@ -49,8 +49,11 @@ def test_the_read_only_account_answers_on_the_command_line(warehouse_server, tmp
     ("statement", "remedy"),
     [
         ("SELEC 1", "Fix the statement. SHOW TABLES lists the tables."),
-        ("CREATE DATABASE mine", "This account reads facts, dimensions and the ledger only, not payloads or staging."),
-        ("SET GLOBAL max_connections = 1", "This account reads facts, dimensions and the ledger only"),
+        (
+            "CREATE DATABASE mine",
+            "This account can read only facts, dimensions and the ledger, not payloads or staging.",
+        ),
+        ("SET GLOBAL max_connections = 1", "This account can read only facts, dimensions and the ledger"),
     ],
 )
 def test_the_server_s_rejection_comes_as_a_sentence(warehouse_server, statement, remedy):

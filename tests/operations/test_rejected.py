@@ -82,7 +82,7 @@ def test_the_read_only_account_sees_reasons_but_no_payload(lab: Lab) -> None:
     with warehouse("warehouse_bi") as conn:
         [group] = rejected.by_reason(conn, [RECRUITMENT], Choice(), payloads=False)
         assert group["samples"] == [{"origin_key": "a", "minute": minute(0), "reason": "bid is negative: -3"}]
-        with pytest.raises(WarehouseError, match="lacks a permission"), warehouse("warehouse_bi") as other:
+        with pytest.raises(WarehouseError, match="denied a permission"), warehouse("warehouse_bi") as other:
             rejected.by_reason(other, [RECRUITMENT], Choice(), payloads=True)
 
 
@@ -106,14 +106,14 @@ def test_the_other_client_library_finds_the_same(lab: Lab, monkeypatch: pytest.M
 
 def test_the_list_cuts_payloads_to_a_readable_length(lab: Lab, minutemark, capsys) -> None:
     assert minutemark("rejected") == 0
-    assert capsys.readouterr().out == "Nothing is rejected in ecommerce, recruitment.\n"
+    assert capsys.readouterr().out == "There are no rejected events in ecommerce, recruitment.\n"
     reject(lab, "bid is negative: -3", "2026-03-01T10:00Z/0/a", payload=json.dumps({"ed": "x" * 10_000}))
     assert minutemark("rejected", "recruitment") == 0
     shown = capsys.readouterr().out
     assert "bid is negative" in shown and '{"ed": "xxx' in shown
     assert max(map(len, shown.splitlines())) < 400
     assert minutemark("rejected", "--reason", "no job") == 0
-    assert capsys.readouterr().out == "Nothing that matches is rejected in ecommerce, recruitment.\n"
+    assert capsys.readouterr().out == "There are no matching rejected events in ecommerce, recruitment.\n"
     assert minutemark("rejected", "--json", "--from", "2026-03-01T10:00", "--reason", "bid is neg") == 0
     [group] = json.loads(capsys.readouterr().out)
     assert (group["rows"], group["reason"], group["first_minute"]) == (1, "bid is negative", "2026-03-01 10:00:00")

@@ -138,7 +138,7 @@ def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, n
     assert len(rejected(lab)) == 2
 
 
-def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, output) -> None:
+def test_only_the_rows_of_a_reason_or_a_range_are_reprocessed(lab: Lab, now, output) -> None:
     first, second = now - 60 * MINUTE, now - 50 * MINUTE
     write(*events(first, 10), *events(second, 10))
     run(lab, broken=1)
@@ -150,7 +150,7 @@ def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, output
 
 
 # ⚑ a run that began before the rule was fixed does not count as the run that reads with it
-def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, output) -> None:
+def test_a_merge_of_an_earlier_read_does_not_undo_reprocessing(lab: Lab, now, output) -> None:
     minute = now - 60 * MINUTE
     write(*events(minute, 10))
     run(lab, broken=1)
@@ -227,7 +227,9 @@ def test_an_import_s_row_that_the_transform_rejects_is_still_rejected_as_the_lak
 
 # ⚑ the rejected row is deleted only after lake and change log have acknowledged
 @pytest.mark.parametrize("killed", ["before the write", "before the touch", "before the deletion"])
-def test_a_replay_that_is_killed_loses_nothing_and_counts_once(lab: Lab, now, output, monkeypatch, killed: str) -> None:
+def test_reprocessing_that_is_killed_loses_nothing_and_counts_once(
+    lab: Lab, now, output, monkeypatch, killed: str
+) -> None:
     minute = now - 60 * MINUTE
     (event,) = events(minute, 1)
     refuse(lab, "sha:2", {"create_time": str(event.create_time), "ev": "1"})
@@ -279,8 +281,8 @@ def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, output) -> None:
     reprocess.begin(RECRUITMENT, Choice(), output.append)
     assert output == [
         "recruitment: there is nothing to reprocess.",
-        "1 rows stay: they are of dimension files (job). Fix the file and import it again.",
-        "Nothing in these minutes can be reprocessed. Rejected in recruitment: 1 x import: id … is not a number.",
+        "1 rows stay rejected: they come from dimension files (job). Fix the file and import it again.",
+        "No rejected events in these minutes can be reprocessed. Rejected in recruitment: 1 x import: id … is not a number.",
     ]
     assert rejected(lab) == [("import", "id 'seven' is not a number")]
 
@@ -293,13 +295,13 @@ def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, outpu
     refuse(lab, "sha:1", {"create_time": str(events(old, 1)[0].create_time), "ev": "1"})
     reprocess.begin(forgetful, Choice(), output.append)
     assert pending(lab) == [young]
-    assert "1 rows stay: their minutes are closed" in output[1]
+    assert "1 rows stay rejected: their minutes are closed" in output[1]
     assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
         "its minute is closed, because it is past the lake's retention: bedan.tracking keeps 2 days"
     ]
 
 
-def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, output) -> None:
+def test_a_minute_that_is_held_after_reprocessing_is_reported(lab: Lab, now, output) -> None:
     minute = now - 60 * MINUTE
     write(*events(minute, 10))
     run(lab, broken=1)
@@ -321,7 +323,7 @@ def test_a_wait_without_a_merge_ends_with_a_hint(lab: Lab, now, output) -> None:
         reprocess.follow(started, patience=0.05, pause=0.01)
 
 
-def test_the_command_waits_for_the_merge_and_says_what_became_of_the_rows(lab: Lab, now, minutemark, capsys) -> None:
+def test_the_command_waits_for_the_merge_and_reports_the_fates_of_the_rows(lab: Lab, now, minutemark, capsys) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
     assert minutemark("reprocess", "recruitment", "--no-wait") == 0
@@ -360,6 +362,6 @@ def test_an_unknown_reason_is_refused_with_the_known_ones(lab: Lab, now, minutem
     run(lab, broken=1)
     assert minutemark("replay", "recruitment", "--reason", "bids are odd") == 0
     shown = capsys.readouterr().out
-    assert "Nothing for a reason that begins with 'bids are odd'" in shown
+    assert "No rejected events with a reason that begins with 'bids are odd'" in shown
     assert "1 x lake: bid is negative" in shown
     assert pending(lab) == []

@@ -21,7 +21,7 @@ STALE = Problem("recruitment", "stale", NOON - 200 * SECOND, "A change waits.", 
 
 
 class Channel:
-    """A channel that keeps its notices; while it `is_down` it takes none."""
+    """A channel that keeps its notices; while it `is_down`, it accepts none."""
 
     def __init__(self) -> None:
         self.received = []

@@ -27,7 +27,7 @@ PATIENCE = 20_000  # milliseconds
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator:
-    """The system's Chromium, installed now where we are root on a Debian."""
+    """The system's Chromium, installed now if we are root on Debian."""
     if not shutil.which("chromium"):
         if os.getuid() != 0 or not shutil.which("apt-get"):
             pytest.skip("There is no chromium here: install it (Debian: sudo apt-get install chromium).")
@@ -49,7 +49,7 @@ def airflow(warehouse_server: dict[str, str], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def visit(chromium, airflow: Site) -> Iterator[Callable]:
-    """Opens Airflow as that user and goes to the page; returns (tab, frame). Nothing of the page may go wrong meanwhile."""
+    """Opens Airflow as that user and goes to the page; returns (tab, frame). Any error of the page fails the test."""
     contexts, wrong = [], []
 
     def visited(user: str, **settings):

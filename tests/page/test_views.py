@@ -154,7 +154,7 @@ def test_invalid_options_are_refused_with_a_hint(as_user, ask) -> None:
     unknown = as_user("ada").get(f"{DATA}/orders/minutes")
     assert unknown.status_code == 404 and "Unknown pipeline 'orders'" in unknown.json()["detail"]
     nothing = as_user("ada").post(f"{DATA}/recruitment/release", json={"minute": "2026-03-01T10:00"}, headers=CHANGE)
-    assert nothing.status_code == 409 and "Nothing is held in recruitment now" in nothing.json()["detail"]
+    assert nothing.status_code == 409 and "No minutes are held in recruitment now" in nothing.json()["detail"]
 
 
 def test_rejected_events_are_grouped_by_reason_in_a_range(ask, lab: Lab) -> None:

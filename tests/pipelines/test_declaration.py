@@ -1,4 +1,4 @@
-"""What a declaration refuses: a name that the machinery would take for another one fails when it is declared, not in a run."""
+"""What a declaration refuses: a name that the machinery would confuse with another fails when it is declared, not in a run."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def test_what_a_run_leaves_out_has_its_default() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("recover", "false"),  # true, where only its emptiness is looked at
+        ("recover", "false"),  # would be true if only its emptiness were checked
         ("recover", 0),
         ("recover", None),
         ("share", "0.5"),

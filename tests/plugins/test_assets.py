@@ -56,7 +56,7 @@ def emitted(task, run) -> list[str]:
 
 
 def over() -> dict[str, str]:
-    """What the trigger hands over at the end of the wait."""
+    """The trigger's event at the end of the wait."""
     return {"deadline": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}
 
 
@@ -109,7 +109,7 @@ def test_backfill_runs_and_dags_without_the_outlet_announce_nothing(complete, ru
 
 
 def test_an_error_of_airflow_fails_no_task_and_loses_no_hour(complete):
-    """Outside of a worker Airflow does not answer what it has recorded."""
+    """Outside of a worker, Airflow cannot be queried for recorded events."""
     from airflow.sdk.exceptions import AirflowSkipException
 
     with warehouse() as conn:

@@ -69,7 +69,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class MailServer(socketserver.ThreadingTCPServer):
-    """As much of SMTP as one mail takes."""
+    """As much of SMTP as one mail needs."""
 
     daemon_threads = True
 

@@ -40,7 +40,7 @@ def batch_id(schemas) -> int:
 
 @pytest.fixture(autouse=True)
 def own_drivers(monkeypatch, short_path):
-    """Drivers that are kept stay in a folder of the test's own, and end with it."""
+    """Keep drivers in a folder of the test, and end them with it."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     yield
     ended = [psutil.Process(pid) for pid in end_warm_drivers() if psutil.pid_exists(pid)]
@@ -49,7 +49,7 @@ def own_drivers(monkeypatch, short_path):
 
 @pytest.fixture(params=[True, False], ids=["warm driver", "driver of its own"])
 def keep_driver(request, monkeypatch) -> bool:
-    """Both ways of running a job on this machine."""
+    """Run the test in both ways of submitting a job on this machine."""
     described = {"conn_type": "spark", "host": "local[2]", "extra": {"keep_driver": request.param}}
     monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(described))
     return request.param
@@ -264,7 +264,7 @@ def test_an_idle_time_out_of_range_is_refused_with_the_range(value) -> None:
 
 
 @pytest.mark.parametrize(("value", "seconds"), [(0, 0), ("120", 120), (21_600, 21_600)])
-def test_an_idle_time_may_be_nothing_or_the_age_of_the_oldest_driver(value, seconds: float) -> None:
+def test_an_idle_time_may_be_zero_or_the_age_of_the_oldest_driver(value, seconds: float) -> None:
     from plugins.transform import idle_seconds_of
 
     assert (

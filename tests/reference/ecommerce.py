@@ -1,4 +1,4 @@
-"""What a list of raw shop events comes to, in plain Python, written from the design (§6, §9) alone.
+"""The facts of a list of raw shop events, in plain Python, written from the design (§6, §9) alone.
 
 It shares no code with `include/`, so that a mistake has to be made twice to go unseen. Rows are those of the lake, or of a
 file: one without an id is an event of its own, one without create_time belongs to the minute of its event_time.
@@ -122,7 +122,7 @@ def minutes(rows: Iterable[Row]) -> dict[datetime, Minute]:
 
 
 def fate_of(row: Row) -> Fate:
-    """The row's one fate, decided in the order of §9; its create_time is taken for granted."""
+    """The row's one fate, decided in the order of §9; its create_time is assumed to be valid."""
     kind = (_text(row, "event_type") or "none").lower()
     if kind not in KINDS:
         return Fate("ignored", kind=kind)
@@ -152,7 +152,7 @@ def fate_of(row: Row) -> Fate:
 
 
 def minute_of(row: Row) -> datetime:
-    """The minute of create_time, or of event_time where a file has no other."""
+    """The minute of create_time, or of event_time if a file has no create_time."""
     if row.get("create_time"):
         time = _UUID_EPOCH + timedelta(microseconds=uuid.UUID(row["create_time"]).time // 10)
     else:
@@ -185,7 +185,7 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _amount(text: str | None) -> Decimal | None:
-    """A finite decimal as people and programs write it, None for all else: nobody's price has a hundred zeros."""
+    """A finite decimal as people and programs write it, None for all else: no real price has a hundred zeros."""
     try:
         result = Decimal((text or "").strip(" "))
     except InvalidOperation:

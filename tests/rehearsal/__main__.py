@@ -114,7 +114,7 @@ def _rehearse(machine: Machine, airflow: airflow_api.Airflow) -> None:
 
 
 def _progress(machine: Machine, airflow: airflow_api.Airflow) -> Callable[[], bool]:
-    """A look at the Pipelines page that notes what is new; true once each pipeline has merged something and is fresh."""
+    """Read the Pipelines page and print what is new; true once each pipeline has merged something and is fresh."""
     from include.pipelines import all_pipelines
 
     waiting = {(name, state) for name in all_pipelines() for state in ("merged", "fresh")}
@@ -178,7 +178,7 @@ def _succeeded(machine: Machine, airflow: airflow_api.Airflow, dag_id: str, run_
 
 
 def _until(machine: Machine, what: str, condition: Callable[[], object]):
-    """The first true answer; while the API does not answer, it is polled again. Raises Problem when the time is up."""
+    """Wait for the first true result; while the API does not answer, it is polled again. Raises Problem on timeout."""
     deadline = time.monotonic() + max(60.0, _PATIENCE - machine.seconds())
     while True:
         machine.must_be_well()

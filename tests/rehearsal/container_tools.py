@@ -65,7 +65,7 @@ def cqlsh(arguments: list[str]) -> int:
         session = cluster.connect()
         for statement in filter(None, (part.strip() for part in text.split(";"))):
             session.execute(statement)
-    except Exception as error:  # whatever the driver raises, cqlsh ends with 1
+    except Exception as error:  # cqlsh ends with 1 after any error of the driver
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     finally:

@@ -68,7 +68,7 @@ def _die_with_parent() -> None:
 
 
 def set_up(names: Iterable[str], hosts: Path) -> None:
-    """Inside: bring up the loopback interface and make every name stand for it, by the hosts file written to `hosts`."""
+    """Inside: bring up the loopback interface and map every name to it, in the hosts file written to `hosts`."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         interface_flags, up_and_running = 0x8914, 0x1 | 0x40  # SIOCSIFFLAGS, IFF_UP | IFF_RUNNING
         fcntl.ioctl(any_socket, interface_flags, struct.pack("16sh", b"lo", up_and_running))
@@ -77,7 +77,7 @@ def set_up(names: Iterable[str], hosts: Path) -> None:
 
 
 def as_init(main: Callable[[], int]) -> int:
-    """Inside, as the first process: run `main` in a child, and reap what loses its parent meanwhile."""
+    """Inside, as the first process: run `main` in a child, and reap orphaned processes meanwhile."""
     child = os.fork()
     if child == 0:
         os._exit(main())

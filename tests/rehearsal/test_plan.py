@@ -43,7 +43,7 @@ def test_kafka_gets_the_settings_that_its_image_makes_of_the_variables(services)
 
 
 def test_the_files_own_command_turns_passwords_and_permissions_on(services, tmp_path):
-    """Of a configuration in which everybody may do everything, as the image's."""
+    """The start configuration allows everything without a login, like the image's."""
     conf = tmp_path / "cassandra.yaml"
     conf.write_text(as_shipped(cassandra._CONFIGURATION))
     assert "AllowAllAuthenticator" in conf.read_text() and "AllowAllAuthorizer" in conf.read_text()

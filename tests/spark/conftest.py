@@ -72,18 +72,18 @@ def query(warehouse_schema: None) -> Iterator[Callable[[str], list[tuple]]]:
         host=admin.host, port=admin.port, user=admin.login, passwd=admin.password, autocommit=True
     )
 
-    def ask(sql: str) -> list[tuple]:
+    def fetch(sql: str) -> list[tuple]:
         with connection.cursor() as cursor:
             cursor.execute(sql)
             return list(cursor.fetchall())
 
-    yield ask
+    yield fetch
     connection.close()
 
 
 @pytest.fixture(scope="module")
 def warm_drivers() -> Iterator[None]:
-    """They stay in a folder of these tests' own, and end with it."""
+    """Keep drivers in a folder of these tests, and end them with it."""
     with tempfile.TemporaryDirectory(prefix="mm-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
         yield

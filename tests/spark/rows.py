@@ -1,4 +1,4 @@
-"""Hand-written raw rows: what a test does not say is absent, as in the lake."""
+"""Hand-written raw rows: a field that a test does not set is absent, as in the lake."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stored(spark: SparkSession, *rows: Mapping[str, object], pipeline: pipelines
 
 
 def fields_of(rows: DataFrame, pipeline: pipelines.Pipeline = PIPELINE) -> DataFrame:
-    """What a transform gets of them."""
+    """The columns that a transform gets."""
     return lake.with_fields(rows, pipeline)
 
 

@@ -1,4 +1,4 @@
-"""What is counted of a minute's fields: which are there, which do not read, and which nobody declared."""
+"""Counts of a minute's fields: present ones, unreadable ones, and undeclared ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ UNREADABLE = {
     ("publisher_id", "p-4"): 1,
     ("publisher_id", '{"id": 4}'): 1,
     ("bid", "1.5e2"): 0,
-    ("bid", "1,5 EUR"): 0,  # a list as far as this count knows: the transform rejects it
+    ("bid", "1,5 EUR"): 0,  # a list to this count; the transform rejects it
     ("bid", "EUR 1.5"): 1,
     ("ts", "1772368496"): 0,
     ("ts", "1772368496000.5"): 0,
@@ -70,7 +70,7 @@ UNREADABLE = {
 }
 
 
-def test_values_that_do_not_read_are_counted(spark: SparkSession) -> None:
+def test_unreadable_values_are_counted(spark: SparkSession) -> None:
     result = counts_of_each(spark, *(click(**{field: value}) for field, value in UNREADABLE))
     fields = [field for field, _ in UNREADABLE]
     counted = [counts["unreadable"].get(field, 0) for field, counts in zip(fields, result, strict=True)]

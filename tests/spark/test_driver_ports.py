@@ -31,7 +31,7 @@ def cached(spark) -> Iterator[str]:
 
 
 def fetched(spark, port: int, block: str) -> str:
-    """Ask for a block as an executor does, without a secret: the handle of its stream, or the failure."""
+    """Request a block as an executor does, without a secret; returns the handle of its stream, or the failure."""
     jvm = spark._jvm
     network, shuffle = jvm.org.apache.spark.network, jvm.org.apache.spark.network.shuffle.protocol
     conf = network.util.TransportConf("shuffle", network.util.MapConfigProvider.EMPTY)
@@ -50,7 +50,7 @@ def fetched(spark, port: int, block: str) -> str:
 
 
 def endpoint_found(spark, port: int) -> str:
-    """Ask Spark's RPC for an endpoint, as an executor does that wants the driver's configuration, without a secret."""
+    """Request an endpoint of Spark's RPC without a secret, as an executor does to get the driver's configuration."""
     jvm = spark._jvm
     conf = jvm.org.apache.spark.SparkConf(False).set("spark.rpc.askTimeout", "5s").set("spark.rpc.lookupTimeout", "5s")
     manager = companion(spark, "org.apache.spark.SecurityManager")
@@ -74,10 +74,10 @@ def companion(spark, name: str):
     return loader.loadClass(f"{name}$").getField("MODULE$").get(None)
 
 
-def spoken(port: int, words: bytes) -> bytes:
-    """What the port answers to these words."""
+def response_of(port: int, request: bytes) -> bytes:
+    """The port's response to these bytes; empty if there is none."""
     with socket.create_connection(("127.0.0.1", port), SECONDS) as line:
-        line.sendall(words)
+        line.sendall(request)
         line.settimeout(SECONDS)
         try:
             return line.recv(4096)
@@ -92,9 +92,9 @@ def test_no_port_gives_a_block_an_endpoint_or_the_jvm(spark, cached: str) -> Non
         assert fetched(spark, port, cached).startswith("refused")
         assert endpoint_found(spark, port).startswith("refused")
         # py4j's way to read a property of the JVM, and HTTP as of a UI.
-        py4j = spoken(port, b"c\nz:java.lang.System\ngetProperty\nsjava.home\ne\n")
+        py4j = response_of(port, b"c\nz:java.lang.System\ngetProperty\nsjava.home\ne\n")
         assert not py4j.startswith(b"!y")
-        assert not spoken(port, b"GET /environment HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP")
+        assert not response_of(port, b"GET /environment HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP")
 
 
 def test_the_driver_serves_no_password_of_a_store(spark) -> None:

@@ -32,10 +32,10 @@ TABLE = [
     pytest.param({"event_type": " View "}, "counted", "view", None, id="spaces and capitals do not matter"),
     pytest.param({"event_type": "wishlist"}, "ignored", "wishlist", None, id="a kind that is not counted"),
     pytest.param({"event_type": None}, "ignored", "none", None, id="no kind"),
-    pytest.param({"event_type": "NaN"}, "ignored", "none", None, id="NaN is not at a kind"),
+    pytest.param({"event_type": "NaN"}, "ignored", "none", None, id="NaN is not a kind"),
     pytest.param({"event_type": "wishlist", "event_time": "x"}, "ignored", "wishlist", None, id="kind before time"),
     pytest.param({"event_time": None}, "rejected", None, "event_time is not a timestamp", id="no time"),
-    pytest.param({"event_time": "NaN"}, "rejected", None, "event_time is not", id="NaN is not at a time"),
+    pytest.param({"event_time": "NaN"}, "rejected", None, "event_time is not", id="NaN is not a time"),
     pytest.param({"event_time": "2026-02-30 00:00:00 UTC"}, "rejected", None, "event_time is not", id="a day that never was"),
     pytest.param({"event_time": "2101-01-01 00:00:00 UTC"}, "rejected", None, "event_time is not", id="after 2100"),
     pytest.param({"event_time": "2026-03-13 02:30:00+02:00Z"}, "rejected", None, "event_time is not", id="two zones"),
@@ -56,9 +56,9 @@ TABLE = [
     pytest.param({"brand": "😀" * 64}, "counted", "purchase", None, id="64 characters of four bytes"),
     pytest.param({"brand": LONG, "event_type": "view"}, "rejected", None, "brand has more than", id="names matter to every kind"),
     pytest.param({"price": None}, "rejected", None, "price of a purchase is not a number: nothing", id="no price"),
-    pytest.param({"price": "NaN"}, "rejected", None, "price of a purchase is not a number: nothing", id="NaN is not at a price"),
+    pytest.param({"price": "NaN"}, "rejected", None, "price of a purchase is not a number: nothing", id="NaN is not a price"),
     pytest.param({"price": "free"}, "rejected", None, "price of a purchase is not a number: free", id="price is a word"),
-    pytest.param({"price": "1e-2000000000"}, "rejected", None, "price of a purchase is no", id="exponent that eats the heap"),
+    pytest.param({"price": "1e-2000000000"}, "rejected", None, "price of a purchase is not", id="exponent that eats the heap"),
     pytest.param({"price": "-0.01"}, "rejected", None, "price of a purchase is negative: -0.01", id="negative price"),
     pytest.param({"price": "-0.001"}, "rejected", None, "price of a purchase is negative", id="hardly negative price"),
     pytest.param({"price": "9999999999.99"}, "counted", "purchase", None, id="the highest price"),
@@ -118,12 +118,12 @@ def test_a_name_that_is_absent_is_other(spark: SparkSession, says) -> None:
     assert (row.department, row.product, row.brand) == ("other", "other", "other")
 
 
-def test_names_are_taken_apart_and_trimmed(spark: SparkSession) -> None:
+def test_names_are_split_and_trimmed(spark: SparkSession) -> None:
     codes = ("electronics.audio.headphone", "furniture", " a . b ", ".b", "a.", ".")
     rows = [view(WHEN, number, category_code=code, brand=f" {code} ") for number, code in enumerate(codes)]
     expected = [reference.fate_of(row).operation for row in rows]
     assert [(row.department, row.product, row.brand) for row in staged(spark, *rows)] == [
-        (one.department, one.product, one.brand) for one in expected
+        (operation.department, operation.product, operation.brand) for operation in expected
     ]
 
 
@@ -154,7 +154,7 @@ def test_a_category_of_a_megabyte_is_read_in_time(spark: SparkSession) -> None:
 
 def test_a_rejected_event_is_kept_under_its_id(spark: SparkSession) -> None:
     ids = ["order-7", "7 ", "größe", "x" * 5_000]
-    rows = [purchase(WHEN, number, id=one, price="-3") for number, one in enumerate(ids)]
+    rows = [purchase(WHEN, number, id=event_id, price="-3") for number, event_id in enumerate(ids)]
     kept = staging.rejects(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})).collect()
     result = {json.loads(row.payload)["id"]: row.origin_key for row in kept}
     place = f"{MINUTE:%Y-%m-%dT%H:%MZ}/0"
@@ -165,7 +165,7 @@ def test_a_rejected_event_is_kept_under_its_id(spark: SparkSession) -> None:
 def test_an_id_under_several_create_times_is_named_with_them(spark: SparkSession) -> None:
     names = ["order-7", "order-8", "order-7", "order-9", "order-7", "x" * 300, "x" * 300]
     rows = [purchase(WHEN, number, id=name) for number, name in enumerate(names)]
-    rows.append(event("wishlist", WHEN, 7, id="order-9"))  # whatever becomes of them
+    rows.append(event("wishlist", WHEN, 7, id="order-9"))  # whatever their fate
     result = staging.repeats(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}))
     time = [row["create_time"] for row in rows]
     assert result == [

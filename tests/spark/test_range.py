@@ -1,4 +1,4 @@
-"""Events outside the pipeline's range of create_time are rejected, whatever else they say."""
+"""Events outside the pipeline's range of create_time are rejected, whatever their other fields."""
 
 from __future__ import annotations
 

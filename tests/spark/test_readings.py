@@ -1,4 +1,4 @@
-"""One reading of texts: Python and Spark read every number and every time alike."""
+"""Python and Spark read every number and every time from a text alike."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ MEANT = [
 
 
 def test_texts_are_parsed_as_people_expect(spark):
-    """Beside the property: that two readers agree does not make them right."""
+    """In addition to the property: two readers that agree may both be wrong."""
     texts = [text for text, *_ in MEANT]
     for (text, number, micros), row in zip(MEANT, spark_reads(spark, texts), strict=True):
         assert (row[1], row[3]) == (number, micros), text

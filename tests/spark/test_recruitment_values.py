@@ -1,4 +1,4 @@
-"""What the texts of a raw row are read as."""
+"""The values that are read from the texts of a raw row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the connector does with a request that a node refuses, as its own session with a real node says."""
+"""What the connector does with a request that a node refuses, read from its own session with a real node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes to spark-submit, and what nobody else may see of it."""
+"""What is passed to spark-submit, and which parts stay secret."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def prepared(
 
 
 def test_secrets_are_in_private_files_and_nowhere_else() -> None:
-    found, properties = prepared()
-    assert stat.S_IMODE(found.dir.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(file.stat().st_mode) for file in found.dir.iterdir()} == {0o600}
-    job = json.loads(found.job_file.read_text())
+    prepared_job, properties = prepared()
+    assert stat.S_IMODE(prepared_job.dir.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in prepared_job.dir.iterdir()} == {0o600}
+    job = json.loads(prepared_job.job_file.read_text())
     assert job["warehouse"]["properties"]["password"] == WAREHOUSE.password
     assert job["lake"]["spark.cassandra.auth.password"] == LAKE.password
-    seen = str(found) + str(properties)
+    seen = str(prepared_job) + str(properties)
     assert "pa=ss" not in seen and "s3cret" not in seen, "A driver serves its properties to its executors."
 
 
@@ -122,14 +122,14 @@ def test_speculation_stays_off_and_times_stay_utc(tmp_path, monkeypatch: pytest.
     wrong = {"spark.speculation": "true", "spark.sql.session.timeZone": "Asia/Tokyo"}
     (tmp_path / "spark-defaults.conf").write_text("".join(f"{key}   {value}\n" for key, value in wrong.items()))
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
-    found, properties = prepared(conf=wrong)
+    prepared_job, properties = prepared(conf=wrong)
     assert properties["spark.speculation"] == "false"
     assert properties["spark.sql.session.timeZone"] == "UTC"
     assert "-Duser.timezone=UTC" in properties["spark.driver.extraJavaOptions"]
     assert "-Duser.timezone=UTC" in properties["spark.executor.extraJavaOptions"]
     for options in ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions"):
         assert "retry-policy.class=DefaultRetryPolicy" in properties[options]
-    assert "connectionTimeZone=UTC" in (found.dir / "job.json").read_text()
+    assert "connectionTimeZone=UTC" in (prepared_job.dir / "job.json").read_text()
 
 
 def test_the_machine_s_defaults_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_large_deltas_get_the_compiler_that_small_ones_cannot_afford() -> None:
     ("minutes", "rows", "expected"),
     [(600, 5_000, True), (600, 50_000, False), (6_000, 5_000, False)],  # many minutes are many requests
 )
-def test_one_task_reads_what_is_few_rows_in_few_minutes(minutes: int, rows: int, expected: bool) -> None:
+def test_one_task_reads_few_rows_in_few_minutes(minutes: int, rows: int, expected: bool) -> None:
     planned = tuple(PlannedMinute(MINUTE + timedelta(minutes=number)) for number in range(minutes))
     batch = replace(BATCH, minutes=planned, estimated_rows=rows)
     submitted = submission.prepare(batch, 1, LAKE, WAREHOUSE, "local[*]")
@@ -184,9 +184,9 @@ def test_one_task_reads_what_is_few_rows_in_few_minutes(minutes: int, rows: int,
 
 
 def test_what_the_connection_sets_is_not_set_again_by_the_size_of_a_job() -> None:
-    found, properties = prepared(conf={"spark.sql.shuffle.partitions": 16})
+    prepared_job, properties = prepared(conf={"spark.sql.shuffle.partitions": 16})
     assert properties["spark.sql.shuffle.partitions"] == "16"
-    assert "spark.sql.shuffle.partitions" not in json.loads(found.job_file.read_text())["session"]
+    assert "spark.sql.shuffle.partitions" not in json.loads(prepared_job.job_file.read_text())["session"]
 
 
 def test_jobs_of_any_size_find_the_same_driver_and_its_arguments_name_no_job() -> None:
@@ -329,8 +329,8 @@ def test_applications_share_a_standalone_cluster_unless_the_user_has_chosen_how(
 
 def test_tls_follows_the_connection() -> None:
     extra = {"ssl_mode": "verify_ca", "jdbc": {"trustCertificateKeyStoreUrl": "file:/trust.p12"}}
-    found, _ = prepared(warehouse=Endpoint("warehouse_etl", "mysql", "w.example", 3306, "etl", "x", extra=extra))
-    properties = json.loads(found.job_file.read_text())["warehouse"]["properties"]
+    prepared_job, _ = prepared(warehouse=Endpoint("warehouse_etl", "mysql", "w.example", 3306, "etl", "x", extra=extra))
+    properties = json.loads(prepared_job.job_file.read_text())["warehouse"]["properties"]
     assert properties["sslMode"] == "VERIFY_CA"
     assert properties["trustCertificateKeyStoreUrl"] == "file:/trust.p12"
 

@@ -56,8 +56,8 @@ KEY = "abcdef-0123456789ab"
 
 
 @pytest.fixture
-def ask(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, list[str]]]]:
-    """Has a job done by the driver of KEY; returns its status and log lines."""
+def run_job(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, list[str]]]]:
+    """Runs a job in the driver of KEY; returns its status and log lines."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     yield lambda status=0, **job: done_by_driver(short_path, status, **job)
     end_warm_drivers()
@@ -101,83 +101,83 @@ def pid_in(output: list[str]) -> int:
     return int(output[0].removeprefix("pid "))
 
 
-def test_the_next_job_finds_the_driver_that_the_first_one_started(ask) -> None:
-    _, first = ask()
-    _, second = ask()
+def test_the_next_job_finds_the_driver_that_the_first_one_started(run_job) -> None:
+    _, first = run_job()
+    _, second = run_job()
     assert first[:2] == second[:2] == [f"pid {pid_in(first)}", "done"]
 
 
-def test_what_the_jvm_prints_during_a_job_follows_the_job_s_own_lines(ask) -> None:
-    ask()
-    assert ask()[1][2:] == ["printed by the machine"]  # not the first job's as well
+def test_what_the_jvm_prints_during_a_job_follows_the_job_s_own_lines(run_job) -> None:
+    run_job()
+    assert run_job()[1][2:] == ["printed by the machine"]  # not the first job's as well
 
 
-def test_a_failed_job_is_the_last_one_of_its_driver(ask) -> None:
-    status, failed = ask(status=1)
+def test_a_failed_job_is_the_last_one_of_its_driver(run_job) -> None:
+    status, failed = run_job(status=1)
     await_that(lambda: is_gone(pid_in(failed)), "the driver stayed after a failure")
-    _, next_one = ask()
+    _, next_one = run_job()
     assert status == 1
     assert pid_in(next_one) != pid_in(failed)
 
 
-def test_a_driver_stays_when_an_executor_was_lost(ask) -> None:
+def test_a_driver_stays_when_an_executor_was_lost(run_job) -> None:
     """The application has others, or gets them."""
-    status, failed = ask(status=EXECUTOR_LOST)
+    status, failed = run_job(status=EXECUTOR_LOST)
     assert status == EXECUTOR_LOST
-    assert pid_in(ask()[1]) == pid_in(failed)
+    assert pid_in(run_job()[1]) == pid_in(failed)
 
 
 @pytest.mark.parametrize(("status", "limit"), [(EXECUTOR_LOST, 2), (LAKE_FAILED, 3)])
-def test_a_driver_ends_after_several_such_failures_in_a_row(ask, status: int, limit: int) -> None:
+def test_a_driver_ends_after_several_such_failures_in_a_row(run_job, status: int, limit: int) -> None:
     """A success in between starts the count again, and a client that only checks does not."""
-    first = pid_in(ask(status=status)[1])
-    ask()
+    first = pid_in(run_job(status=status)[1])
+    run_job()
     for _ in range(limit):
         assert warm_driver._connected(warm_driver.folder_of(KEY), close=True)
-        assert pid_in(ask(status=status)[1]) == first
+        assert pid_in(run_job(status=status)[1]) == first
     await_that(lambda: is_gone(first), "the driver stayed after the last failure")
 
 
-def test_a_driver_whose_application_is_lost_leaves_the_job_to_a_new_one(ask) -> None:
-    _, first = ask()
+def test_a_driver_whose_application_is_lost_leaves_the_job_to_a_new_one(run_job) -> None:
+    _, first = run_job()
     (warm_driver.folder_of(KEY).parent / "lost").write_text(str(pid_in(first)))
-    status, second = ask()
+    status, second = run_job()
     assert status == 0 and pid_in(second) != pid_in(first)
     await_that(lambda: is_gone(pid_in(first)), "the driver without an application stayed")
 
 
-def test_a_driver_of_former_settings_ends_when_that_of_new_settings_starts(ask) -> None:
+def test_a_driver_of_former_settings_ends_when_that_of_new_settings_starts(run_job) -> None:
     """⚑ On a cluster it would hold the cores that the new one waits for."""
-    former = pid_in(ask()[1])
+    former = pid_in(run_job()[1])
     place = KEY.partition("-")[0]
-    newer = pid_in(ask(key=f"{place}-ba9876543210")[1])
+    newer = pid_in(run_job(key=f"{place}-ba9876543210")[1])
     await_that(lambda: is_gone(former), "the driver of former settings stayed")
-    ask(key="fedcba-0123456789ab")
+    run_job(key="fedcba-0123456789ab")
     assert not is_gone(newer), "Settings of another place are not newer."
 
 
-def test_a_driver_of_former_settings_ends_its_running_job_first(ask, short_path: Path) -> None:
+def test_a_driver_of_former_settings_ends_its_running_job_first(run_job, short_path: Path) -> None:
     result: list[int] = []
-    running = threading.Thread(target=lambda: result.append(ask(sleep=1)[0]))
+    running = threading.Thread(target=lambda: result.append(run_job(sleep=1)[0]))
     running.start()
     await_that(lambda: list(short_path.glob("*.started")) != [], "the job never began")
-    assert ask(key=f"{KEY.partition('-')[0]}-ba9876543210")[0] == 0
+    assert run_job(key=f"{KEY.partition('-')[0]}-ba9876543210")[0] == 0
     running.join(20)
     assert result == [0]
 
 
-def test_a_driver_without_jobs_leaves_and_a_new_one_comes_when_it_is_needed(ask) -> None:
-    _, first = ask(idle=0.2)
+def test_a_driver_without_jobs_leaves_and_a_new_one_comes_when_it_is_needed(run_job) -> None:
+    _, first = run_job(idle=0.2)
     await_that(lambda: is_gone(pid_in(first)), "the idle driver stayed")
     folder = warm_driver.folder_of(KEY)
     assert not (folder / "socket").exists()
-    assert pid_in(ask()[1]) != pid_in(first)
+    assert pid_in(run_job()[1]) != pid_in(first)
 
 
-def test_two_jobs_at_once_are_done_one_after_the_other_by_one_driver(ask) -> None:
-    _, before = ask()
+def test_two_jobs_at_once_are_done_one_after_the_other_by_one_driver(run_job) -> None:
+    _, before = run_job()
     result: list[int] = []
-    threads = [threading.Thread(target=lambda: result.append(pid_in(ask(sleep=0.3)[1]))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: result.append(pid_in(run_job(sleep=0.3)[1]))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -185,9 +185,9 @@ def test_two_jobs_at_once_are_done_one_after_the_other_by_one_driver(ask) -> Non
     assert result == [pid_in(before)] * 2
 
 
-def test_a_driver_ends_with_its_killed_task(ask, short_path: Path) -> None:
+def test_a_driver_ends_with_its_killed_task(run_job, short_path: Path) -> None:
     """⚑ Its next attempt needs the cores, and the memory."""
-    working = pid_in(ask()[1])
+    working = pid_in(run_job()[1])
     job = job_file(short_path, status=0, sleep=60)
     task = textwrap.dedent(
         f"""
@@ -204,8 +204,8 @@ def test_a_driver_ends_with_its_killed_task(ask, short_path: Path) -> None:
     await_that(lambda: is_gone(working), "the driver outlived its task")
 
 
-def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new_one(ask, short_path: Path) -> None:
-    working = pid_in(ask()[1])
+def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new_one(run_job, short_path: Path) -> None:
+    working = pid_in(run_job()[1])
     job = job_file(short_path, status=0, sleep=60)
     ended: list[str] = []
 
@@ -222,21 +222,21 @@ def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new
     os.kill(working, signal.SIGKILL)
     running.join(20)
     assert ended and "while it worked" in ended[0] and "printed by the machine" in ended[0]
-    assert pid_in(ask()[1]) != working
+    assert pid_in(run_job()[1]) != working
 
 
-def test_a_job_that_cannot_be_read_fails_with_the_reason_and_is_the_last_one_of_its_driver(ask, short_path) -> None:
+def test_a_job_that_cannot_be_read_fails_with_the_reason_and_is_the_last_one_of_its_driver(run_job, short_path) -> None:
     output: list[str] = []
     with driver() as kept:
         assert kept.run(short_path / "absent.json", output.append) == 1
     assert "the job failed: [Errno 2] No such file or directory" in output[0] and "absent.json" in output[0]
     await_that(lambda: warm_driver._connected(warm_driver.folder_of(KEY), close=True) is None, "the driver stayed")
-    assert ask()[0] == 0
+    assert run_job()[0] == 0
 
 
-def test_disconnecting_ends_the_job(ask, short_path: Path) -> None:
-    """What Airflow's timeout and its kill button come to."""
-    working = pid_in(ask()[1])
+def test_disconnecting_ends_the_job(run_job, short_path: Path) -> None:
+    """Airflow's timeout and its kill button do this."""
+    working = pid_in(run_job()[1])
     job = job_file(short_path, status=0, sleep=60)
     kept, ended = driver(), []
 
@@ -252,29 +252,29 @@ def test_disconnecting_ends_the_job(ask, short_path: Path) -> None:
     kept.end()
     running.join(20)
     assert ended
-    await_that(lambda: is_gone(working), "the driver went on")
+    await_that(lambda: is_gone(working), "the driver continued")
 
 
-def test_a_driver_that_cannot_start_says_why(ask) -> None:
+def test_a_driver_that_cannot_start_says_why(run_job) -> None:
     with pytest.raises(DriverEnded, match="(?s)while it was starting.*no such setting"):
-        ask(code="raise SystemExit('no such setting')")
+        run_job(code="raise SystemExit('no such setting')")
 
 
-def test_a_path_too_long_for_a_socket_is_reported(ask, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_too_long_for_a_socket_is_reported(run_job, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(short_path / ("long" * 20)))
     with pytest.raises(DriverEnded, match="too long for a socket. Set TMPDIR"):
-        ask()
+        run_job()
 
 
-def test_what_killed_drivers_left_is_swept_by_the_next_one(ask) -> None:
+def test_what_killed_drivers_left_is_swept_by_the_next_one(run_job) -> None:
     left = warm_driver.folder_of("ba9876543210")
     left.mkdir(parents=True)
     (left / "blockmgr").mkdir()
-    ask()
+    run_job()
     assert not left.exists()
 
 
-def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_made_again(ask, monkeypatch) -> None:
+def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_made_again(run_job, monkeypatch) -> None:
     """Between the two steps of one start another one may sweep, because the folder has no lock yet."""
     make_private, sweeps = warm_driver._make_private, []
 
@@ -284,16 +284,16 @@ def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_made_again(a
             sweeps.append(warm_driver.sweep())
 
     monkeypatch.setattr(warm_driver, "_make_private", make_and_sweep)
-    assert ask()[0] == 0
+    assert run_job()[0] == 0
     assert sweeps and (warm_driver.folder_of(KEY) / "socket").exists()
 
 
-def test_a_folder_that_is_swept_while_its_start_waits_for_the_lock_is_made_again(ask) -> None:
+def test_a_folder_that_is_swept_while_its_start_waits_for_the_lock_is_made_again(run_job) -> None:
     """A sweep removes the file that the waiting start has opened: its lock would be one that nobody else sees."""
     folder = warm_driver.folder_of(KEY)
     folder.mkdir(parents=True, mode=0o700)
     result: list[int] = []
-    starting = threading.Thread(target=lambda: result.append(ask()[0]))
+    starting = threading.Thread(target=lambda: result.append(run_job()[0]))
     with (folder / "starting").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         starting.start()
@@ -307,7 +307,7 @@ def test_a_folder_that_is_swept_while_its_start_waits_for_the_lock_is_made_again
 
 @pytest.fixture
 def full(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """The socket of a driver of KEY that accepts nobody, with as many clients as may wait."""
+    """The socket of a driver of KEY that accepts no client, and whose queue is full."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     folder = warm_driver.folder_of(KEY)
     folder.mkdir(parents=True, mode=0o700)
@@ -321,7 +321,7 @@ def full(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.s
         yield listening
 
 
-def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(full, ask) -> None:
+def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(full, run_job) -> None:
     """⚑ It is neither replaced nor swept: its client waits for a place, without the lock of the folder."""
     folder = warm_driver.folder_of(KEY)
     connecting = driver()
@@ -330,7 +330,7 @@ def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(fu
     time.sleep(0.3)
     with (folder / "starting").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert ask(key=f"{KEY.partition('-')[0]}-ba9876543210")[0] == 0, "The driver of new settings does not start."
+    assert run_job(key=f"{KEY.partition('-')[0]}-ba9876543210")[0] == 0, "The driver of new settings does not start."
     assert waiting.is_alive() and (folder / "socket").exists()
     while waiting.is_alive():
         full.accept()[0].close()
@@ -338,20 +338,20 @@ def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(fu
     connecting.disconnect()
 
 
-def test_a_client_that_sends_no_request_does_not_block_the_others(ask) -> None:
+def test_a_client_that_sends_no_request_does_not_block_the_others(run_job) -> None:
     code = DRIVER.replace("listener.IDLE_SECONDS", "listener.REQUEST_SECONDS = 0.3; listener.IDLE_SECONDS")
-    first = pid_in(ask(code=code)[1])
+    first = pid_in(run_job(code=code)[1])
     with warm_driver._connected(warm_driver.folder_of(KEY)):
-        assert pid_in(ask()[1]) == first
+        assert pid_in(run_job()[1]) == first
 
 
-def test_a_client_that_does_not_read_is_one_that_has_left(ask, short_path: Path) -> None:
+def test_a_client_that_does_not_read_is_one_that_has_left(run_job, short_path: Path) -> None:
     """⚑ A suspended task must not hold the driver until Airflow's timeout."""
     code = DRIVER.replace("listener.IDLE_SECONDS", "listener._SEND_SECONDS = 1; listener.IDLE_SECONDS")
     code = code.replace('log.info("pid', 'log.info("%s", "x" * job.get("size", 0)); log.info("pid')
-    assert ask(code=code)[0] == 0
+    assert run_job(code=code)[0] == 0
     result: list[int] = []
-    following = threading.Thread(target=lambda: result.append(ask()[0]), daemon=True)
+    following = threading.Thread(target=lambda: result.append(run_job()[0]), daemon=True)
     with warm_driver._connected(warm_driver.folder_of(KEY)) as suspended:
         suspended.sendall((json.dumps({"job": str(job_file(short_path, status=0, size=10_000_000))}) + "\n").encode())
         following.start()
@@ -359,26 +359,26 @@ def test_a_client_that_does_not_read_is_one_that_has_left(ask, short_path: Path)
         assert result == [0], "The driver waits for the suspended client."
 
 
-def test_a_driver_whose_cleaning_fails_leaves_no_socket(ask) -> None:
-    _, output = ask(code=DRIVER.replace("lambda: None", "lambda: 1 / 0"))
+def test_a_driver_whose_cleaning_fails_leaves_no_socket(run_job) -> None:
+    _, output = run_job(code=DRIVER.replace("lambda: None", "lambda: 1 / 0"))
     await_that(lambda: is_gone(pid_in(output)), "the driver stayed")
     assert not (warm_driver.folder_of(KEY) / "socket").exists()
 
 
-def test_an_idle_time_of_nothing_is_one_driver_for_each_job(ask) -> None:
-    _, first = ask(idle=0)
+def test_an_idle_time_of_zero_gives_each_job_its_own_driver(run_job) -> None:
+    _, first = run_job(idle=0)
     await_that(lambda: is_gone(pid_in(first)), "the driver stayed")
-    assert pid_in(ask(idle=0)[1]) != pid_in(first)
+    assert pid_in(run_job(idle=0)[1]) != pid_in(first)
 
 
-def test_only_its_user_can_enter_the_folder(ask) -> None:
-    ask()
+def test_only_its_user_can_enter_the_folder(run_job) -> None:
+    run_job()
     folder = warm_driver.folder_of(KEY)
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {0o700}
 
 
-def test_all_drivers_can_be_ended_at_once(ask) -> None:
-    working = pid_in(ask()[1])
+def test_all_drivers_can_be_ended_at_once(run_job) -> None:
+    working = pid_in(run_job()[1])
     end_warm_drivers()
     await_that(lambda: is_gone(working), "the driver stayed")
     assert not warm_driver.folder_of(KEY).exists()

@@ -70,7 +70,7 @@ class Life:
         return [parent, *parent.children(recursive=True)]
 
     def until(self, condition: Callable[[], object]) -> object:
-        """The first true answer, while the stream runs."""
+        """Wait for the first true result while the stream runs."""
 
         def answer() -> object:
             assert self.process.poll() is None, self.output
@@ -85,7 +85,7 @@ class Life:
         return status
 
     def kill(self) -> None:
-        """End all of its processes without a warning."""
+        """Send SIGKILL to all of its processes."""
         if self.process.poll() is None:
             for process in self.processes():
                 process.send_signal(signal.SIGKILL)
@@ -98,10 +98,10 @@ def start(pipeline: Pipeline) -> Iterator[Callable[..., Life]]:  # noqa: F811
     """Starts lives of the pipeline's stream; what still runs at the test's end is killed."""
     lives: list[Life] = []
 
-    def one(seconds: float = 300) -> Life:
+    def start_life(seconds: float = 300) -> Life:
         lives.append(Life(pipeline, seconds))
         return lives[-1]
 
-    yield one
+    yield start_life
     for life in lives:
         life.kill()

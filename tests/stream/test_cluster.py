@@ -1,4 +1,4 @@
-"""A stream on a standalone cluster: executors in processes of their own, which have the project from --py-files alone."""
+"""A stream on a standalone cluster: executors are separate processes, which get the project from --py-files alone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             child.stop(20)
 
 
-def test_executors_write_what_they_have_the_project_for(pipeline, send, cluster):
+def test_executors_import_the_project_from_py_files_and_write(pipeline, send, cluster):
     for number in range(200):
         identity = time_uuid(FIRST + timedelta(milliseconds=number), str(number))
         send.send(value_of(identity, custom_track="click"), partition=number % 4)

@@ -1,4 +1,4 @@
-"""Settings of librdkafka as Java's clients take them."""
+"""Settings of librdkafka, translated for Java's clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOGIN = {
 }
 
 
-def test_a_login_becomes_jaas_and_nothing_of_librdkafka_alone_is_left():
+def test_a_login_becomes_jaas_and_settings_of_librdkafka_alone_are_dropped():
     settings = java_settings(LOGIN)
     assert settings.pop("sasl.jaas.config") == (
         'org.apache.kafka.common.security.scram.ScramLoginModule required username="minute" password="a\\"b\\\\c";'
@@ -28,7 +28,7 @@ def test_a_login_becomes_jaas_and_nothing_of_librdkafka_alone_is_left():
     }
 
 
-def test_certificates_are_files_of_pem_for_librdkafka_and_texts_for_java(tmp_path):
+def test_certificates_are_pem_files_for_librdkafka_and_pem_texts_for_java(tmp_path):
     for name in ("cert", "key"):
         (tmp_path / name).write_text(f"the {name}")
     settings = java_settings(
@@ -53,9 +53,9 @@ def test_certificates_are_files_of_pem_for_librdkafka_and_texts_for_java(tmp_pat
     }
 
 
-def test_a_login_that_differs_in_java_is_refused_with_what_to_set():
+def test_a_login_that_differs_in_java_is_refused_with_the_remedy():
     oauth = LOGIN | {"sasl.mechanism": "OAUTHBEARER"}
-    with pytest.raises(NotTranslatable, match="`kafka` in the extra of connection spark_default"):
+    with pytest.raises(NotTranslatable, match="to the extra of connection spark_default"):
         java_settings(oauth)
     own = {"sasl.mechanism": "OAUTHBEARER", "sasl.jaas.config": "… required;"}
     assert java_settings(oauth, own)["sasl.jaas.config"] == "… required;"

@@ -1,6 +1,6 @@
 """When a stream joins its group, what it commits, and how it continues: on a real broker and real stores.
 
-Only Spark's query is played: its micro-batches come at the moments that a test wants.
+Only Spark's query is a fake: its micro-batches arrive when a test wants them.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Group(Member):
         self.commits.append((dict(offsets), topic_id))
 
     def joins_again(self) -> None:
-        """Leave the group and join it, as a client does that was away for too long."""
+        """Leave the group and join it again, like a client that was away for too long."""
         before = self._joins
         self.leave()
         self._client.subscribe([self.pipeline.topic], on_assign=self._on_assign)
@@ -88,7 +88,7 @@ class Group(Member):
 
     @property
     def committed(self) -> list[Offsets]:
-        """Those commits that are different from the one before."""
+        """The commits that differ from the one before."""
         result = [offsets for offsets, _ in self.commits]
         return [offsets for number, offsets in enumerate(result) if number == 0 or offsets != result[number - 1]]
 
@@ -195,7 +195,7 @@ def until_over(made: Stream) -> None:
 
 
 def test_ends_of_a_query_are_not_committed_before_the_stream_has_taken_over(group, stream):
-    """It is a member already while it reads where the group stands, and the running query has an older end."""
+    """It is already a member while it reads the group's offsets, and the running query has an older end."""
     group.stands_at(1, 1)
     group.after_peek = lambda: group.stands_at(7, 7)
     inside, released, threads = threading.Event(), threading.Event(), []
@@ -280,14 +280,14 @@ def test_a_life_that_is_over_leaves_the_group_to_the_stream_that_is_in_it(group,
     assert (group.joined, group.commits) == (False, [])
 
 
-def test_a_life_starts_once_the_workers_have(group, stream, monkeypatch):
+def test_a_life_starts_once_the_workers_have_started(group, stream, monkeypatch):
     made = stream([batch(1, 1)], seconds=8)
     monkeypatch.setattr(Stream, "_start_workers", lambda _: until(lambda: time.monotonic() > made._started + 9, 60))
     made.run()
     assert group.committed[-1] == group.ends(1, 1)
 
 
-def test_up_to_the_end_it_joins_though_there_is_nothing_to_read(group, stream):
+def test_a_catch_up_joins_the_group_even_if_there_is_nothing_to_read(group, stream):
     stream([], to_the_end=True, seconds=float("inf")).run()
     assert group.joined
 
@@ -354,7 +354,7 @@ def test_a_stream_that_is_in_the_group_again_reads_where_it_stands(group, stream
 
 
 def test_committed_offsets_do_not_go_back(group, stream):
-    """The thread that watches the query passes control records while a micro-batch commits the former offsets."""
+    """The thread that watches the query skips control records while a micro-batch commits older offsets."""
     threads = []
 
     def comes_meanwhile() -> None:

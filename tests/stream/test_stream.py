@@ -1,4 +1,4 @@
-"""A stream on real stores: nothing is lost or doubled, however it ends and whatever becomes of its topic."""
+"""A stream on real stores: nothing is lost or doubled, however it ends and whatever happens to its topic."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DAY = datetime(2026, 9, 1)
 
 
 class Sender:
-    """Sends events of one minute, each under an id of its own; knows what the lake must have."""
+    """Sends events of one minute, each with a unique id; knows which rows the lake must have."""
 
     def __init__(self, send, minute: str, partition: int | None = None) -> None:
         self._send, self.minute, self._partition = send, minute, partition
@@ -86,10 +86,10 @@ def test_nothing_waits_for_aborted_messages_and_control_records(pipeline):
 def test_what_the_change_log_has_not_acknowledged_is_not_committed_and_written_again(
     pipeline, send, refusing_change_log
 ):
-    """As a kill between the events and their touch."""
+    """As after a kill between the events and their touch."""
     events = Sender(send, "2026-09-01 11:00", partition=1)
     events(20)
-    with pytest.raises(StreamFailed, match="lacks a permission"):
+    with pytest.raises(StreamFailed, match="denied a permission"):
         run_stream(pipeline)
     assert not events.missing()
     assert committed(pipeline) == 0
@@ -112,7 +112,7 @@ def test_a_killed_stream_omits_nothing_and_the_next_one_does_not_wait_for_its_se
 
 
 def test_poison_that_cannot_be_kept_is_not_committed(pipeline, send, monkeypatch):
-    """Neither the warehouse nor the dead-letter topic takes it, as after a kill between the events and what is kept."""
+    """Neither the warehouse nor the dead-letter topic accepts it, as after a kill between writing events and keeping poison."""
     from include.kafka.dead_letters import with_dead_letters
 
     events = Sender(send, "2026-09-01 12:30")
@@ -144,8 +144,8 @@ def test_messages_removed_before_they_were_read_are_recorded(pipeline, send):
     assert committed(pipeline) == 4
 
 
-def test_what_becomes_of_the_topic_while_it_runs(pipeline, send, start):
-    """Messages that are removed unread, a partition more, and a topic that is made again."""
+def test_the_topic_may_change_while_the_stream_runs(pipeline, send, start):
+    """Messages are removed unread, a partition is added, and the topic is created again."""
     life, events = start(), Sender(send, "2026-09-01 14:00", partition=1)
     events(1)
     life.until(lambda: committed(pipeline) == 1)
@@ -232,7 +232,7 @@ def test_the_task_runs_a_stream_and_names_the_topic_and_the_table_that_it_filled
     running.join(60)
     lake_port = json.loads(os.environ["AIRFLOW_CONN_LAKE_WRITER"])["port"]
     facets = task.get_openlineage_facets_on_complete(None)
-    assert [one.name for one in facets.inputs] == ["recruitment.events"]
+    assert [data_set.name for data_set in facets.inputs] == ["recruitment.events"]
     [table] = facets.outputs
     assert (table.namespace, table.name) == (f"cassandra://127.0.0.1:{lake_port}", "bedan.tracking")
     assert table.outputFacets["outputStatistics"].rowCount == 3

@@ -1,4 +1,4 @@
-"""What goes to spark-submit for a stream, and what nobody else may see of it."""
+"""What a stream passes to spark-submit, and which parts stay secret."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLUSTER = replace(SPARK, host="yarn")
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One empty jar stands for all; connections that nobody answers."""
+    """One empty jar stands for all; nothing listens at the connections' addresses."""
     for name in ("SPARK", "STREAM"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{name}.jar").touch()
@@ -52,7 +52,7 @@ def test_passwords_are_in_a_private_file_and_nowhere_else():
 
 
 def test_the_class_path_stays_that_of_the_transform():
-    """The class archive holds for exactly that one."""
+    """The class archive is valid only for that class path."""
     made = prepared()
     properties = properties_of(made)
     assert properties["spark.driver.extraClassPath"].endswith("SPARK.jar")

@@ -1,4 +1,4 @@
-"""The task that runs a stream: an error that a retry cannot correct is final. Connections, jars and spark-submit are real."""
+"""The task that runs a stream: an error that a retry cannot fix is final. Connections, jars and spark-submit are real."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def task(kafka_broker, schemas):
 
 @pytest.fixture
 def connect(monkeypatch):
-    """Change the extra of a connection, which stays otherwise as it is."""
+    """Change the extra of a connection, and leave its other fields as they are."""
 
     def change(name: str, **extra: object) -> None:
         fields = json.loads(os.environ[name])

@@ -1,1 +1,1 @@
-"""Stores of the version before, as it left them, and what set-up and the next runs of this version do with them."""
+"""Stores of the previous version, as it left them, and what set-up and the next runs of this version do with them."""

@@ -1,4 +1,4 @@
-"""Stores with what the version before left in them; at the end both schemas are made new."""
+"""Stores with what the previous version left in them; at the end both schemas are created again."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def _drop_lake(session) -> None:
 
 @pytest.fixture(scope="module")
 def former(stores: dict[str, str]) -> Iterator[None]:
-    """Lake and warehouse of the version before, without its views and grants, which set-up makes again anyway."""
-    from tests import emptying  # which needs local/: where that is not there, these tests are skipped
+    """Lake and warehouse of the previous version, without its views and grants, which set-up makes again anyway."""
+    from tests import emptying  # which needs local/: without it, these tests are skipped
 
     emptying.drop_warehouse()
     with warehouse("warehouse_admin") as conn:

@@ -1,4 +1,4 @@
-"""The events that the version before wrote, by what it had done with them when it was stopped.
+"""The events that the previous version wrote, by what it had done with them when it was stopped.
 
 Both versions import this module: the former one writes the events (history.py), this one compares what it publishes with the
 reference of the same rows.

@@ -1,4 +1,4 @@
-"""What the version before did until it was stopped. It runs in a work tree of that version, with its modules: record.py.
+"""What the previous version did until it was stopped. It runs in a work tree of that version, with its modules: record.py.
 
 Folded hours, published minutes, a held one; then a batch with a complete attempt, one without any, a minute that a poll has
 found and one that was only written.

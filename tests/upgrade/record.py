@@ -1,4 +1,4 @@
-"""Records the stores of the version before: `python -m tests.upgrade.record`, in a checkout that has its commit.
+"""Records the stores of the previous version: `python -m tests.upgrade.record`, in a checkout that has its commit.
 
 The version's own code makes and fills throw-away stores (history.py); what they hold is written to `former/` as statements,
 so that the test needs no history of the repository. With `--rolling`, this version's set-up then runs, and the former version

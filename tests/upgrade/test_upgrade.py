@@ -1,4 +1,4 @@
-"""An upgrade on real stores: set-up after the version before, then what that version left open, then a clean verify.
+"""An upgrade on real stores: set-up after the previous version, then what that version left open, then a clean verify.
 
 The tests build on each other in the order of the file, as the steps of an upgrade do.
 """
@@ -84,14 +84,14 @@ def states(pipeline: str) -> dict:
 
 
 def batches(pipeline: str) -> list[int]:
-    """Those that the version before left open: the transformed one, then the one without an attempt."""
+    """Those that the previous version left open: the transformed one, then the one without an attempt."""
     rows = query(
         "SELECT batch_id FROM etl.batches WHERE pipeline = %(name)s AND state = 'open' ORDER BY batch_id", name=pipeline
     )
     return [batch_id for (batch_id,) in rows]
 
 
-def test_set_up_keeps_every_row_of_the_version_before() -> None:
+def test_set_up_keeps_every_row_of_the_previous_version() -> None:
     kept = {table: columns for table, columns in columns_of_tables().items() if table not in RETIRED}
     before = contents(kept)
     set_up()
@@ -116,7 +116,7 @@ def test_set_up_again_changes_nothing() -> None:
         assert {name: change_log.changed_days(session, one.lake_table) for name, one in PIPELINES.items()} == days
 
 
-def test_a_merge_of_the_version_before_fails_as_a_whole_where_its_tables_are_retired() -> None:
+def test_a_merge_of_the_previous_version_fails_as_a_whole_if_its_tables_are_retired() -> None:
     """An older worker that is still running cannot publish operations without their contributions."""
     batch_id, _ = batches("ecommerce")
     [attempt] = query("SELECT MAX(attempt) FROM etl.attempts WHERE batch_id = %(id)s", id=batch_id)[0]
@@ -130,14 +130,14 @@ def test_a_merge_of_the_version_before_fails_as_a_whole_where_its_tables_are_ret
 
 
 @pytest.mark.parametrize("name", sorted(PIPELINES))
-def test_a_batch_that_the_version_before_has_transformed_is_merged(name: str) -> None:
+def test_a_batch_that_the_previous_version_has_transformed_is_merged(name: str) -> None:
     transformed, _ = batches(name)
     WORLDS[name].publish(transformed)
     assert states(name)[minute_of(events.STAGED)][0] == "merged"
 
 
 @pytest.mark.parametrize("name", sorted(PIPELINES))
-def test_a_batch_that_the_version_before_has_only_opened_is_transformed_and_merged(name: str, spark) -> None:
+def test_a_batch_that_the_previous_version_has_only_opened_is_transformed_and_merged(name: str, spark) -> None:
     [opened] = batches(name)
     batch, submitted = WORLDS[name].submission(opened)
     assert run.attempt(spark, run.Job.read(submitted.job_file)) == 0
@@ -148,11 +148,11 @@ def test_a_batch_that_the_version_before_has_only_opened_is_transformed_and_merg
 @pytest.mark.parametrize("name", sorted(PIPELINES))
 def test_pending_minutes_are_merged_and_a_held_one_stays_held(name: str, spark) -> None:
     catch_up(name, spark)
-    found = states(name)
+    after = states(name)
     held = minute_of(events.HELD)
-    assert found.pop(held) == ("held", 0)
-    assert set(found.values()) == {("merged", 0)}
-    assert minute_of(events.TOUCHED) in found
+    assert after.pop(held) == ("held", 0)
+    assert set(after.values()) == {("merged", 0)}
+    assert minute_of(events.TOUCHED) in after
 
 
 @pytest.mark.parametrize("name", sorted(PIPELINES))

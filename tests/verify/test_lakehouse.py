@@ -1,4 +1,4 @@
-"""Verify compares the lakehouse too: nothing where it is exact, and each thing that can be wrong with its remedy."""
+"""Verify compares the lakehouse too: it reports nothing if it is exact, and each possible error with its remedy."""
 
 from __future__ import annotations
 

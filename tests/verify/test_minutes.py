@@ -61,7 +61,7 @@ def remove(writer, gone: Event) -> None:
 
 
 def empty_lake(writer) -> None:
-    """What these tests have written; truncating takes longer than all of a test."""
+    """Delete the rows of these tests; truncating takes longer than a whole test."""
     for at in WRITTEN:
         for shard in range(RECRUITMENT.shards):
             writer.execute("DELETE FROM bedan.tracking WHERE minute = %s AND shard = %s", (at, shard))
@@ -359,7 +359,7 @@ def test_facts_are_found_in_every_slice_of_keys(good: Lab, monkeypatch: pytest.M
     assert len(slices) > 4
 
 
-# What is apart.
+# Minutes that are listed separately.
 
 
 def test_pending_minutes_are_apart_whether_read_before_or_never(good: Lab, writer) -> None:
@@ -497,7 +497,7 @@ def test_a_count_of_one_read_is_not_evidence_against_the_next(good: Lab, reader,
 
 
 def test_a_difference_of_another_read_does_not_confirm_an_earlier_one(good: Lab, reader, writer, monkeypatch) -> None:
-    """The first difference is merged between the comparisons; what the second one meets is an event on its way."""
+    """The first difference is merged between the comparisons; the second comparison finds an event on its way."""
     write(writer, event(minute(0), 8), touch=False)
     rows = {minute(0): [contribution(7)]}
     before_ledger_is_read(monkeypatch, 3, lambda: read_and_merge(good, reader, rows, run_id="run-2"))
@@ -587,7 +587,7 @@ def test_an_unreachable_store_gives_no_verdict(good: Lab, minutemark, capsys, mo
 @pytest.mark.parametrize(
     ("known", "in_lake", "state"),
     [
-        (Known(), (0, 0), MinuteState.SAME),  # a minute of a range that nobody has written
+        (Known(), (0, 0), MinuteState.SAME),  # a minute of a range that was never written
         (Known(), (1, 5), MinuteState.DIFFERENT),
         (Known(touched="t", day_is_due=True), (0, 0), MinuteState.PENDING),  # the next poll finds it
         (Known(touched="t"), (0, 0), MinuteState.DIFFERENT),  # no poll will

@@ -28,14 +28,14 @@ DAYS = 60
 
 
 @pytest.fixture
-def ask(lab: Lab):
-    """Ask as the account that BI tools have."""
+def query_bi(lab: Lab):
+    """Query as the account of BI tools."""
 
-    def fetched(query: str) -> list[dict]:
+    def fetch(query: str) -> list[dict]:
         with warehouse("warehouse_bi") as conn:
             return rows(conn.cursor(), query)
 
-    return fetched
+    return fetch
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def test_the_views_are_those_of_the_facts() -> None:
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_names_and_types_are_those_described(name: str, ask: Callable) -> None:
+def test_names_and_types_are_those_described(name: str, query_bi: Callable) -> None:
     schema, table = name.split(".")
-    result = ask(
+    result = query_bi(
         "SELECT column_name AS name, column_type AS type FROM information_schema.columns "
         f"WHERE table_schema = '{schema}' AND table_name = '{table}' ORDER BY ordinal_position"
     )
@@ -92,15 +92,15 @@ def plain(served: str | bytes) -> str:
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_no_column_is_null_and_no_row_is_lost_or_doubled(name: str, full: Lab, ask: Callable) -> None:
+def test_no_column_is_null_and_no_row_is_lost_or_doubled(name: str, full: Lab, query_bi: Callable) -> None:
     counts = ", ".join(f"COUNT({column.name}) AS {column.name}" for column in VIEWS[name].columns)
-    [facts] = ask(f"SELECT COUNT(*) AS number FROM {FACTS[name]}")
-    [found] = ask(f"SELECT {counts} FROM {name}")
+    [facts] = query_bi(f"SELECT COUNT(*) AS number FROM {FACTS[name]}")
+    [found] = query_bi(f"SELECT {counts} FROM {name}")
     assert set(found.values()) == {facts["number"]} and facts["number"] > 0
 
 
-def test_events_have_names_and_figures(full: Lab, ask: Callable) -> None:
-    [known, unknown, untitled] = ask("SELECT * FROM recruitment.bi_events ORDER BY job_id")
+def test_events_have_names_and_figures(full: Lab, query_bi: Callable) -> None:
+    [known, unknown, untitled] = query_bi("SELECT * FROM recruitment.bi_events ORDER BY job_id")
     ten = datetime(DAY.year, DAY.month, DAY.day, 10)
     assert known == {
         "hour_utc": ten, "hour_local": ten, "job_id": 7, "job_title": "Baker", "job_status": "open", "company_id": 3,
@@ -113,12 +113,12 @@ def test_events_have_names_and_figures(full: Lab, ask: Callable) -> None:
     assert (untitled["job_title"], untitled["job_status"]) == ("job 9", "unknown")
 
 
-def test_sales_and_visits_count_the_same_events(full: Lab, ask: Callable) -> None:
+def test_sales_and_visits_count_the_same_events(full: Lab, query_bi: Callable) -> None:
     figures = "hour_utc, SUM(views) AS visits, SUM(cart_additions) AS cart_additions"
-    sales = ask(f"SELECT {figures} FROM ecommerce.bi_sales GROUP BY hour_utc")
-    assert sales == ask("SELECT hour_utc, visits, cart_additions FROM ecommerce.bi_visits")
+    sales = query_bi(f"SELECT {figures} FROM ecommerce.bi_sales GROUP BY hour_utc")
+    assert sales == query_bi("SELECT hour_utc, visits, cart_additions FROM ecommerce.bi_visits")
     assert [(row["visits"], row["cart_additions"]) for row in sales] == [(3, 1)]
-    [sold] = ask("SELECT cart_removals, purchases, revenue FROM ecommerce.bi_sales WHERE brand = 'nordlys'")
+    [sold] = query_bi("SELECT cart_removals, purchases, revenue FROM ecommerce.bi_sales WHERE brand = 'nordlys'")
     assert tuple(sold.values()) == (1, 1, Decimal("489.07"))
 
 

@@ -186,7 +186,7 @@ def test_where_nothing_is_qualified_all_are_watched(lab: Lab, decide) -> None:
 
 @pytest.mark.parametrize("last", [(10_000, 0), (10_000, 10), (2, 10)])
 def test_events_without_a_name_are_watched(lab: Lab, decide, last: tuple) -> None:
-    """At costs at which a campaign or publisher of that name would be stopped or raised."""
+    """At a cost for which a named campaign or publisher would be stopped or raised."""
     add_weeks(lab, A, last=(240, 60), before=(240, 60))
     for at, (spend, qualified) in ((LAST, last), (BEFORE, (20, 10))):
         add(lab, 0, at, spend=spend, qualified=qualified, publisher=0)

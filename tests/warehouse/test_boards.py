@@ -91,7 +91,7 @@ def filled(warehouse_schema: None) -> datetime:
 
 
 @pytest.fixture
-def ask(filled: datetime):
+def query_bi(filled: datetime):
     with warehouse("warehouse_bi") as conn:
         yield lambda query, binds=None: rows(conn.cursor(), query, binds)
 
@@ -134,23 +134,23 @@ def _listed(value: object) -> list:
 
 
 @pytest.mark.parametrize("path", CHARTS, ids=named)
-def test_a_chart_of_superset_finds_rows(path: Path, ask, now: datetime) -> None:
-    result = ask(*superset_sql(CHARTS[path], now - 2 * HOUR, now + HOUR))
+def test_a_chart_of_superset_finds_rows(path: Path, query_bi, now: datetime) -> None:
+    result = query_bi(*superset_sql(CHARTS[path], now - 2 * HOUR, now + HOUR))
     assert result, path
     assert any(value is not None for row in result for value in row.values())
 
 
 @pytest.mark.parametrize("path", CHARTS, ids=named)
-def test_a_chart_of_superset_asks_by_a_column_that_has_an_index(path: Path) -> None:
+def test_a_chart_of_superset_filters_by_a_column_that_has_an_index(path: Path) -> None:
     ranges = [one for one in CHARTS[path]["params"]["adhoc_filters"] if one["operator"] == "TEMPORAL_RANGE"]
     is_timeless = DATASET_OF[CHARTS[path]["dataset_uuid"]]["main_dttm_col"] is None
     assert is_timeless or [one["subject"].endswith("_utc") for one in ranges] == [True]
 
 
 @pytest.mark.parametrize("path", DATASETS, ids=named)
-def test_a_dataset_declares_exactly_the_columns_of_its_view(path: Path, ask) -> None:
+def test_a_dataset_declares_exactly_the_columns_of_its_view(path: Path, query_bi) -> None:
     dataset = DATASETS[path]
-    result = ask(
+    result = query_bi(
         "SELECT column_name AS name, data_type AS type FROM information_schema.columns"
         " WHERE table_schema = %(schema)s AND table_name = %(table_name)s",
         dataset,
@@ -300,9 +300,9 @@ def grafana_sql(text: str, start: datetime, end: datetime) -> str:
     )
 
 
-def with_variables(text: str, board: dict, ask, start: datetime, end: datetime) -> str:
+def with_variables(text: str, board: dict, query_bi, start: datetime, end: datetime) -> str:
     for variable in board["templating"]["list"]:
-        values = [next(iter(row.values())) for row in ask(grafana_sql(variable["query"], start, end))]
+        values = [next(iter(row.values())) for row in query_bi(grafana_sql(variable["query"], start, end))]
         assert values and variable["multi"]
         quoted = ", ".join("'" + str(value).replace("'", "''") + "'" for value in values)
         text = text.replace(f"${variable['name']}", quoted)
@@ -312,12 +312,12 @@ def with_variables(text: str, board: dict, ask, start: datetime, end: datetime) 
 @pytest.mark.parametrize(
     ("board", "panel"), PANELS, ids=[f"{board['uid']}/{panel['title']}" for board, panel in PANELS]
 )
-def test_a_panel_of_grafana_finds_rows(board: dict, panel: dict, ask, now: datetime) -> None:
+def test_a_panel_of_grafana_finds_rows(board: dict, panel: dict, query_bi, now: datetime) -> None:
     start, end = now - 2 * HOUR, now + HOUR
     for target in panel["targets"]:
-        query = with_variables(grafana_sql(target["rawSql"], start, end), board, ask, start, end)
+        query = with_variables(grafana_sql(target["rawSql"], start, end), board, query_bi, start, end)
         assert "$" not in query, f"a macro or variable that is not known here: {query}"
-        result = ask(query)
+        result = query_bi(query)
         assert result and any(value is not None for value in result[0].values())
         if target["format"] == "time_series":
             assert isinstance(result[0]["time"], datetime)
@@ -347,29 +347,29 @@ def test_both_have_the_same_boards() -> None:
 # --- what the views say
 
 
-def test_the_views_lose_and_double_nothing(ask) -> None:
-    [facts] = ask(
+def test_the_views_lose_and_double_nothing(query_bi) -> None:
+    [facts] = query_bi(
         "SELECT SUM(clicks) AS clicks, SUM(conversion) AS conversions, SUM(spend_hour) AS spend FROM recruitment.events"
     )
-    [board] = ask(
+    [board] = query_bi(
         "SELECT SUM(clicks) AS clicks, SUM(conversions) AS conversions, SUM(spend) AS spend FROM recruitment.board_events"
     )
     assert facts == board and facts["clicks"] == 18
-    [minutes] = ask("SELECT SUM(clicks) AS clicks, SUM(spend) AS spend FROM recruitment.board_contributions")
+    [minutes] = query_bi("SELECT SUM(clicks) AS clicks, SUM(spend) AS spend FROM recruitment.board_contributions")
     assert minutes == {name: facts[name] for name in ("clicks", "spend")}
-    [sales] = ask("SELECT SUM(views) AS views, SUM(revenue) AS revenue FROM ecommerce.sales_hourly")
-    [board] = ask("SELECT SUM(views) AS views, SUM(revenue) AS revenue FROM ecommerce.board_sales")
+    [sales] = query_bi("SELECT SUM(views) AS views, SUM(revenue) AS revenue FROM ecommerce.sales_hourly")
+    [board] = query_bi("SELECT SUM(views) AS views, SUM(revenue) AS revenue FROM ecommerce.board_sales")
     assert sales == board == {"views": 9, "revenue": Decimal("61.50")}
-    steps = ask(
+    steps = query_bi(
         "SELECT step, SUM(events) AS events FROM ecommerce.board_funnel GROUP BY step_number, step ORDER BY step_number"
     )
     assert [tuple(row.values()) for row in steps] == [("view", 9), ("cart", 3), ("purchase", 3)]
-    [ledger] = ask("SELECT COUNT(*) AS minutes, SUM(raw_rows) AS raw_rows FROM etl.minute_ledger")
-    assert [ledger] == ask("SELECT COUNT(*) AS minutes, SUM(raw_rows) AS raw_rows FROM etl.board_minutes")
+    [ledger] = query_bi("SELECT COUNT(*) AS minutes, SUM(raw_rows) AS raw_rows FROM etl.minute_ledger")
+    assert [ledger] == query_bi("SELECT COUNT(*) AS minutes, SUM(raw_rows) AS raw_rows FROM etl.board_minutes")
 
 
-def test_keys_have_names_and_unknown_ones_too(ask) -> None:
-    result = ask("SELECT DISTINCT job, company, campaign, publisher FROM recruitment.board_events")
+def test_keys_have_names_and_unknown_ones_too(query_bi) -> None:
+    result = query_bi("SELECT DISTINCT job, company, campaign, publisher FROM recruitment.board_events")
     assert sorted(tuple(row.values()) for row in result) == [
         ("Baker", "company 3", "campaign 5", "publisher 1"),
         ("Baker", "company 3", "none", "none"),
@@ -378,15 +378,17 @@ def test_keys_have_names_and_unknown_ones_too(ask) -> None:
     ]
 
 
-def test_health_says_how_each_pipeline_is(ask, now: datetime) -> None:
-    result = {row["pipeline"]: row for row in ask("SELECT * FROM etl.board_now")}
+def test_health_shows_the_state_of_each_pipeline(query_bi, now: datetime) -> None:
+    result = {row["pipeline"]: row for row in query_bi("SELECT * FROM etl.board_now")}
     assert result["recruitment"]["held_minutes"] == 1
     assert result["recruitment"]["problems"] == "none"
     assert 60 < result["recruitment"]["newest_event_age"] < 600
     assert result["ecommerce"]["looked_age"] is None  # this lake was never polled
-    lag = ask("SELECT lag_before, lag_after FROM etl.board_lag WHERE pipeline = 'recruitment' ORDER BY published_utc")
+    lag = query_bi(
+        "SELECT lag_before, lag_after FROM etl.board_lag WHERE pipeline = 'recruitment' ORDER BY published_utc"
+    )
     assert lag[0]["lag_before"] is None and lag[0]["lag_after"] > 60
-    origins = ask("SELECT origin, COUNT(*) AS found FROM etl.board_rejected GROUP BY origin ORDER BY origin")
+    origins = query_bi("SELECT origin, COUNT(*) AS found FROM etl.board_rejected GROUP BY origin ORDER BY origin")
     assert [tuple(row.values()) for row in origins] == [("kafka", 1), ("lake", 3)]
 
 
@@ -407,7 +409,7 @@ def test_health_says_how_each_pipeline_is(ask, now: datetime) -> None:
         ),
     ],
 )
-def test_a_filter_on_utc_reaches_the_index(ask, warehouse_server, now: datetime, query: str, key: str) -> None:
+def test_a_filter_on_utc_reaches_the_index(query_bi, warehouse_server, now: datetime, query: str, key: str) -> None:
     """The possible keys: which one is taken depends on how much there is. EXPLAIN of a view needs its owner."""
     with warehouse("warehouse_admin") as conn:
         plan = rows(conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {query}", {"start": now - HOUR})

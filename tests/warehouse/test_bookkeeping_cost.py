@@ -1,4 +1,4 @@
-"""What a run, a merge and a board read of the bookkeeping does not grow with it, as the server itself counts the rows."""
+"""What a run, a merge and a board read of the bookkeeping does not grow with its size, by the server's own row counters."""
 
 from __future__ import annotations
 

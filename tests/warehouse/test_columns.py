@@ -55,7 +55,7 @@ ROWS = [
 
 
 def admin(*orders: str) -> list[tuple]:
-    """What the last of these statements finds."""
+    """The rows of the last of these statements."""
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
         for order in orders:
@@ -224,7 +224,7 @@ def visits(shop: Shop) -> dict[datetime, tuple]:
 
 
 def published(shop: Shop) -> list[list[tuple]]:
-    """All that the shop and its ledger say, in the columns that both versions have."""
+    """All rows of the shop and its ledger, in the columns that both versions have."""
     tables = ("ecommerce.operations", "ecommerce.sales_hourly", "etl.minute_ledger", "etl.batches")
     queries = [f"SELECT hour, visits, cart_additions FROM {VISITS}", *(f"SELECT * FROM {table}" for table in tables)]
     return [sorted(shop.query(query), key=repr) for query in queries]
@@ -302,7 +302,7 @@ def test_contributions_that_come_to_tables_with_rows_begin_with_what_was_publish
     facts = shop.query("SELECT * FROM ecommerce.sales_hourly"), visits(shop)
     admin(
         *(f"DROP TABLE {fact.contributions}" for fact in ECOMMERCE.facts),
-        "CREATE TABLE ecommerce.event_hours (minute DATETIME)",  # the version before had it
+        "CREATE TABLE ecommerce.event_hours (minute DATETIME)",  # the previous version had it
     )
     apply_schema()
     assert admin("SHOW TABLES IN ecommerce LIKE 'event%'") == [], "An older merge fails instead of leaving them behind."
@@ -331,7 +331,7 @@ def waiting(worker: Future, statement: str) -> None:
 
 
 def test_contributions_that_were_filled_in_part_are_filled_again(lab: Lab) -> None:
-    """A merge must not take a part for the whole."""
+    """A merge must not use a part of the contributions as if it were all of them."""
     shop = Shop(lab.conn)
     shop.publish(staged(ROWS))
     facts = visits(shop)

@@ -34,11 +34,11 @@ def fields(
 DAY = [fields(number) for number in range(-10, 0)]
 
 
-def found(batch, history=DAY, known=(), pipeline=RECRUITMENT) -> DriftFindings:
+def findings_of(batch, history=DAY, known=(), pipeline=RECRUITMENT) -> DriftFindings:
     return find(pipeline, batch, history, known)
 
 
-def shown(findings: DriftFindings) -> list[tuple]:
+def rows_of(findings: DriftFindings) -> list[tuple]:
     return [(one.minute, one.kind, one.field) for one in findings.drifting]
 
 
@@ -48,8 +48,8 @@ def on_record(kind: str, field: str, number: int, usual: float | None, accepted_
 
 
 def test_a_regular_field_that_no_row_has_is_found() -> None:
-    findings = found([fields(0, job_id=0), fields(1)])
-    assert shown(findings) == [(minute(0), DISAPPEARED, "job_id")]
+    findings = findings_of([fields(0, job_id=0), fields(1)])
+    assert rows_of(findings) == [(minute(0), DISAPPEARED, "job_id")]
     assert findings.drifting[0].text == "job_id is in none of 200 rows; over the day before, 100 % of the rows had it."
 
 
@@ -66,7 +66,7 @@ def test_a_regular_field_that_no_row_has_is_found() -> None:
 )
 def test_when_an_absent_field_is_drift(rows: int, share: float, is_found: bool) -> None:
     day = [fields(number, 1000, 0, group_id=round(1000 * share)) for number in range(-5, 0)]
-    assert bool(shown(found([fields(0, rows, 0)], day))) == is_found
+    assert bool(rows_of(findings_of([fields(0, rows, 0)], day))) == is_found
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_when_an_absent_field_is_drift(rows: int, share: float, is_found: bool) 
     ids=["none", "few minutes", "few rows", "old", "later"],
 )
 def test_without_a_day_before_it_a_minute_is_not_judged(history) -> None:
-    assert found([fields(0, job_id=0, ignored=200)], history) == DriftFindings()
+    assert findings_of([fields(0, job_id=0, ignored=200)], history) == DriftFindings()
 
 
 def bursts(*present: int) -> list[MinuteFields]:
@@ -103,7 +103,7 @@ def bursts(*present: int) -> list[MinuteFields]:
 def test_a_field_that_comes_in_bursts_is_found_when_it_is_absent_for_longer_than_ever(day, without, is_held) -> None:
     """⚑ A held minute without drift is as bad as drift that nobody sees."""
     batch = [fields(number, group_id=0) for number in range(without)]
-    held = [one.minute for one in found(batch, bursts(*day)).drifting]
+    held = [one.minute for one in findings_of(batch, bursts(*day)).drifting]
     assert held == ([minute(without - 1)] if is_held else [])
 
 
@@ -111,42 +111,42 @@ def test_an_absence_on_record_does_not_make_absences_usual() -> None:
     accepted = [
         dataclasses.replace(on_record(DISAPPEARED, "group_id", -4, 0.3, "ann", ended=-2), last_minute=minute(-3))
     ]
-    assert shown(found([fields(0, group_id=0)], bursts(60, 60, 0, 0, 60, 60), accepted))
+    assert rows_of(findings_of([fields(0, group_id=0)], bursts(60, 60, 0, 0, 60, 60), accepted))
 
 
 def test_a_burst_of_ignored_rows_beside_the_usual_ones_is_not_drift() -> None:
-    assert not shown(found([fields(0, rows=2000, ignored=1850)])), "150 rows a minute are not ignored, as ever."
-    assert shown(found([fields(0, rows=2000, ignored=1970)])), "30 are less than a quarter of them."
+    assert not rows_of(findings_of([fields(0, rows=2000, ignored=1850)])), "150 rows a minute are not ignored, as ever."
+    assert rows_of(findings_of([fields(0, rows=2000, ignored=1970)])), "30 are less than a quarter of them."
 
 
 def test_one_row_with_the_field_is_enough() -> None:
-    assert not shown(found([fields(0, job_id=1)]))
+    assert not rows_of(findings_of([fields(0, job_id=1)]))
 
 
 def test_minutes_of_the_same_batch_are_history_for_later_ones_as_the_ledger_is() -> None:
     """⚑ Live, in a backfill and alone: the same verdict."""
     drifting = [fields(number, job_id=0) for number in range(3)]
-    in_one_batch = shown(found([*DAY, *drifting], history=[]))
-    assert in_one_batch == shown(found(drifting)) == [(one.minute, DISAPPEARED, "job_id") for one in drifting]
-    assert [shown(found([one])) for one in drifting] == [[one] for one in in_one_batch]
+    in_one_batch = rows_of(findings_of([*DAY, *drifting], history=[]))
+    assert in_one_batch == rows_of(findings_of(drifting)) == [(one.minute, DISAPPEARED, "job_id") for one in drifting]
+    assert [rows_of(findings_of([one])) for one in drifting] == [[one] for one in in_one_batch]
 
 
 def test_what_drifts_is_not_compared_with_later() -> None:
     """⚑ A drift of more than a day does not become what is usual, in one batch or minute by minute."""
     two_days = [fields(number, job_id=0) for number in range(0, 2880, 5)]
-    assert len(shown(found([*DAY, *two_days], history=[]))) == len(two_days)
+    assert len(rows_of(findings_of([*DAY, *two_days], history=[]))) == len(two_days)
     last = [fields(2880, job_id=0)]
-    assert not shown(found(last, history=[]))
-    assert shown(found(last, history=[], known=[on_record(DISAPPEARED, "job_id", 0, 1.0)]))
+    assert not rows_of(findings_of(last, history=[]))
+    assert rows_of(findings_of(last, history=[], known=[on_record(DISAPPEARED, "job_id", 0, 1.0)]))
 
 
 def test_a_field_that_returns_ends_its_drift() -> None:
     known = [on_record(DISAPPEARED, "job_id", 0, 1.0, "ann")]
-    findings = found([fields(5, job_id=3), fields(6, job_id=0), fields(7), fields(8, job_id=0)], known=known)
+    findings = findings_of([fields(5, job_id=3), fields(6, job_id=0), fields(7), fields(8, job_id=0)], known=known)
     assert findings.returned == ((minute(7), DISAPPEARED, "job_id"),), (
         "Three rows of a producer that lags behind are not a return."
     )
-    assert shown(findings) == [(minute(6), DISAPPEARED, "job_id"), (minute(8), DISAPPEARED, "job_id")]
+    assert rows_of(findings) == [(minute(6), DISAPPEARED, "job_id"), (minute(8), DISAPPEARED, "job_id")]
 
 
 def test_a_minute_before_the_first_one_belongs_to_the_same_drift() -> None:
@@ -157,24 +157,28 @@ def test_a_minute_before_the_first_one_belongs_to_the_same_drift() -> None:
 
 def test_values_that_stop_being_numbers_are_found() -> None:
     day = [fields(number, publisher_id=150, unreadable={"publisher_id": 5}) for number in range(-10, 0)]
-    assert shown(found([fields(0, publisher_id=150, unreadable={"publisher_id": 140})], day)) == [
+    assert rows_of(findings_of([fields(0, publisher_id=150, unreadable={"publisher_id": 140})], day)) == [
         (minute(0), UNREADABLE, "publisher_id")
     ]
-    assert not shown(found([fields(0, publisher_id=150, unreadable={"publisher_id": 30})], day)), "20 % are not more."
+    assert not rows_of(findings_of([fields(0, publisher_id=150, unreadable={"publisher_id": 30})], day)), (
+        "20 % are not more."
+    )
     always = [fields(number, publisher_id=150, unreadable={"publisher_id": 15}) for number in range(-10, 0)]
-    assert not shown(found([fields(0, publisher_id=150, unreadable={"publisher_id": 140})], always))
+    assert not rows_of(findings_of([fields(0, publisher_id=150, unreadable={"publisher_id": 140})], always))
 
 
 def test_a_share_of_ignored_rows_far_above_the_days_is_found() -> None:
-    assert shown(found([fields(0, ignored=170)])) == [(minute(0), IGNORED, IGNORED_ROWS)], "A fifth of 150 is left."
-    assert not shown(found([fields(0, ignored=160)])), "More than a quarter of 150 is left."
+    assert rows_of(findings_of([fields(0, ignored=170)])) == [(minute(0), IGNORED, IGNORED_ROWS)], (
+        "A fifth of 150 is left."
+    )
+    assert not rows_of(findings_of([fields(0, ignored=160)])), "More than a quarter of 150 is left."
     mostly = [fields(number, ignored=190) for number in range(-10, 0)]
-    assert not shown(found([fields(0, ignored=200)], mostly)), "Ten of 200 can be missing by chance."
+    assert not rows_of(findings_of([fields(0, ignored=200)], mostly)), "Ten of 200 can be missing by chance."
 
 
 def test_undeclared_fields_are_new_once_where_the_pipeline_evolves() -> None:
     batch = [fields(0, unknown={"novelty": 3}), fields(1, unknown={"novelty": 9, "known": 1})]
-    findings = found(batch, known=[on_record(APPEARED, "known", -5, None)])
+    findings = findings_of(batch, known=[on_record(APPEARED, "known", -5, None)])
     assert not findings.drifting
     assert [(new_field.minute, new_field.field, new_field.rows) for new_field in findings.new_fields] == [
         (minute(0), "novelty", 3)
@@ -182,19 +186,19 @@ def test_undeclared_fields_are_new_once_where_the_pipeline_evolves() -> None:
 
 
 def test_undeclared_fields_hold_their_minute_if_the_pipeline_declares_so() -> None:
-    findings = found([fields(0, rows=3, unknown={"novelty": 1})], history=[], pipeline=HOLDING)
-    assert shown(findings) == [(minute(0), APPEARED, "novelty")] and not findings.new_fields
+    findings = findings_of([fields(0, rows=3, unknown={"novelty": 1})], history=[], pipeline=HOLDING)
+    assert rows_of(findings) == [(minute(0), APPEARED, "novelty")] and not findings.new_fields
 
 
 def test_an_accepted_drift_becomes_what_is_usual() -> None:
     accepted = [on_record(IGNORED, IGNORED_ROWS, 0, 0.25, "ann")]
     batch = [fields(number, ignored=200) for number in range(0, 1500, 5)]
-    findings = found(batch, known=accepted)
+    findings = findings_of(batch, known=accepted)
     assert {one.kind for one in findings.drifting} == {IGNORED}
     assert timedelta(days=1) < batch[-1].minute - batch[0].minute
 
 
 def test_minutes_read_in_any_order_end_a_drift_after_its_last_one() -> None:
     known = [dataclasses.replace(on_record(DISAPPEARED, "job_id", 10, 1.0), last_minute=minute(20))]
-    assert not found([fields(15)], known=known).returned
-    assert found([fields(25)], known=known).returned == ((minute(25), DISAPPEARED, "job_id"),)
+    assert not findings_of([fields(15)], known=known).returned
+    assert findings_of([fields(25)], known=known).returned == ((minute(25), DISAPPEARED, "job_id"),)

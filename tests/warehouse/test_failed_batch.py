@@ -1,4 +1,4 @@
-"""What becomes of the minutes of a batch that failed: a decision without a store."""
+"""The decision about the minutes of a failed batch, without a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How old the newest published event was: worked out by hand, and what may move it on a real server."""
+"""The age of the newest published event: calculated by hand, and what may change it on a real server."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def now(lab: Lab) -> datetime:
     return lab.one("SELECT CURRENT_TIMESTAMP(6)").replace(second=0, microsecond=0)
 
 
-def found(lab: Lab) -> dict:
+def freshness_now(lab: Lab) -> dict:
     with warehouse("warehouse_bi") as conn:  # the read-only account is enough
-        return next(one for one in status.freshness(conn) if one["pipeline"] == "recruitment")
+        return next(entry for entry in status.freshness(conn) if entry["pipeline"] == "recruitment")
 
 
 def history(lab: Lab) -> list[tuple]:
@@ -68,21 +68,21 @@ def test_the_last_hour_is_read_from_the_history_with_what_was_in_force(lab: Lab)
             "INSERT INTO etl.freshness (pipeline, published_at, newest_create_time) VALUES ('recruitment', %s, %s)",
             now - age * SECOND, now - (age + 10) * SECOND,
         )  # fmt: skip
-    one = found(lab)
+    entry = freshness_now(lab)
     # Half an hour from 1,810 s on, then half an hour from 10 s on: half of the time it was at most 1,810 s.
-    assert (one["lag"], one["lag_median"], one["lag_worst"]) == pytest.approx((1_810, 1_810, 3_610), abs=30)
-    assert one["lag_p95"] == pytest.approx(1_810 + 0.9 * 1_800, abs=30)
-    assert one["lag_covered"] == pytest.approx(3_600)
+    assert (entry["lag"], entry["lag_median"], entry["lag_worst"]) == pytest.approx((1_810, 1_810, 3_610), abs=30)
+    assert entry["lag_p95"] == pytest.approx(1_810 + 0.9 * 1_800, abs=30)
+    assert entry["lag_covered"] == pytest.approx(3_600)
 
 
 def test_a_merge_of_newer_events_is_remembered(lab: Lab, now) -> None:
     lab.publish({now - 3 * MINUTE: [contribution()]}, clock=now)
     lab.publish({now - 2 * MINUTE: [contribution()]}, clock=now, run_id="run-2")
     assert [newest for _, newest in history(lab)] == [now - 3 * MINUTE + 30 * SECOND, now - 2 * MINUTE + 30 * SECOND]
-    one = found(lab)
-    assert one["newest_create_time"] == now - 2 * MINUTE + 30 * SECOND
-    assert 90 <= one["lag"] < 180
-    assert one["lag_worst"] >= one["lag"]
+    entry = freshness_now(lab)
+    assert entry["newest_create_time"] == now - 2 * MINUTE + 30 * SECOND
+    assert 90 <= entry["lag"] < 180
+    assert entry["lag_worst"] >= entry["lag"]
 
 
 def backfill(lab: Lab, now: datetime) -> None:
@@ -126,21 +126,21 @@ def test_nothing_else_moves_it(lab: Lab, now, disturb) -> None:
     before = history(lab)
     disturb(lab, now)
     assert history(lab) == before
-    assert found(lab)["newest_create_time"] == now - 2 * MINUTE + 30 * SECOND
+    assert freshness_now(lab)["newest_create_time"] == now - 2 * MINUTE + 30 * SECOND
 
 
 def test_a_clock_that_is_ahead_makes_nothing_newer_than_its_publication(lab: Lab, now) -> None:
     lab.publish({now + 4 * MINUTE: [contribution()]}, clock=now)  # within future_tolerance
     [(published_at, newest)] = history(lab)
     assert newest == published_at
-    assert found(lab)["lag"] >= 0
+    assert freshness_now(lab)["lag"] >= 0
 
 
 def test_a_warehouse_older_than_its_history_is_not_fooled_by_a_backfill_either(lab: Lab, now) -> None:
     lab.publish({now - 2 * MINUTE: [contribution()]}, clock=now)
     lab.query("DELETE FROM etl.freshness")
-    assert found(lab)["newest_create_time"] == now - 2 * MINUTE + 30 * SECOND
-    assert found(lab)["lag_p95"] is None
+    assert freshness_now(lab)["newest_create_time"] == now - 2 * MINUTE + 30 * SECOND
+    assert freshness_now(lab)["lag_p95"] is None
     backfill(lab, now)
     assert history(lab) == []
 
@@ -171,7 +171,7 @@ def test_the_history_is_bounded_but_keeps_what_was_in_force(lab: Lab, now) -> No
 # What state a pipeline is in
 
 
-def look(lab: Lab, seconds_ago: int = 0) -> None:
+def poll(lab: Lab, seconds_ago: int = 0) -> None:
     lab.query(
         "INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES ('recruitment', CURRENT_TIMESTAMP(6) - INTERVAL %s "
         "SECOND, CURRENT_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE looked_at = VALUES(looked_at)",
@@ -190,73 +190,73 @@ def touched(lab: Lab, minute: datetime, seconds_ago: int) -> None:
 
 
 def test_before_the_first_poll_nothing_is_wrong(lab: Lab, now) -> None:
-    assert found(lab)["state"] == "new"
+    assert freshness_now(lab)["state"] == "new"
 
 
 def test_a_silent_source_is_not_stale(lab: Lab, now) -> None:
     merged_an_hour_ago(lab, now)
-    look(lab)
-    one = found(lab)
-    assert (one["state"], one["delay"], one["waiting_since"], one["pending"]) == ("silent", 0, None, 0)
-    assert one["lag"] > 3_500
+    poll(lab)
+    entry = freshness_now(lab)
+    assert (entry["state"], entry["delay"], entry["waiting_since"], entry["pending"]) == ("silent", 0, None, 0)
+    assert entry["lag"] > 3_500
 
 
 def test_what_was_just_merged_is_fresh(lab: Lab, now) -> None:
-    look(lab)
+    poll(lab)
     lab.publish({now - MINUTE: [contribution()]}, clock=now)
-    assert found(lab)["state"] == "fresh"
+    assert freshness_now(lab)["state"] == "fresh"
 
 
 @pytest.mark.parametrize(("seconds_ago", "state"), [(170, "fresh"), (190, "stale")])
 def test_a_change_that_waits_beyond_the_limit_is_stale(lab: Lab, now, seconds_ago, state) -> None:
     merged_an_hour_ago(lab, now)
-    look(lab)
+    poll(lab)
     touched(lab, now - 4 * MINUTE, seconds_ago)
-    one = found(lab)
-    assert one["state"] == state
-    assert one["delay"] == pytest.approx(seconds_ago, abs=5)
-    assert (one["waiting_since"] is not None) is (state == "stale")
+    entry = freshness_now(lab)
+    assert entry["state"] == state
+    assert entry["delay"] == pytest.approx(seconds_ago, abs=5)
+    assert (entry["waiting_since"] is not None) is (state == "stale")
 
 
 def test_a_newer_touch_of_another_minute_does_not_hide_the_older_change(lab: Lab, now) -> None:
-    look(lab)
+    poll(lab)
     touched(lab, now - 5 * MINUTE, 300)
     touched(lab, now, 1)
-    assert found(lab)["state"] == "stale"
+    assert freshness_now(lab)["state"] == "stale"
 
 
 def test_the_limit_is_the_pipelines_own(lab: Lab, now, monkeypatch) -> None:
     impatient = replace(RECRUITMENT, delay_limit=timedelta(seconds=60))
     monkeypatch.setitem(pipelines.all_pipelines(), RECRUITMENT.name, impatient)
-    look(lab)
+    poll(lab)
     touched(lab, now - 2 * MINUTE, 70)
-    assert found(lab)["state"] == "stale"
+    assert freshness_now(lab)["state"] == "stale"
 
 
 def test_an_imported_backlog_is_stale_only_while_nothing_is_merged(lab: Lab, now) -> None:
-    look(lab)
+    poll(lab)
     for days in (30, 31, 32):
         touched(lab, now - timedelta(days=days), 600)
-    assert found(lab)["state"] == "stale"
+    assert freshness_now(lab)["state"] == "stale"
     lab.publish({now - timedelta(days=32): [contribution()]}, clock=now)
-    one = found(lab)
-    assert (one["waiting_since"], one["pending"], one["delay"]) == (None, 2, 0)
-    assert one["state"] == "silent"
+    entry = freshness_now(lab)
+    assert (entry["waiting_since"], entry["pending"], entry["delay"]) == (None, 2, 0)
+    assert entry["state"] == "silent"
 
 
 def test_a_lake_without_polls_is_blind_even_if_all_else_is_well(lab: Lab, now) -> None:
     lab.publish({now - MINUTE: [contribution()]}, clock=now)
-    look(lab, seconds_ago=170)
-    assert found(lab)["state"] == "fresh"
-    look(lab, seconds_ago=190)
-    one = found(lab)
-    assert one["state"] == "blind"
-    assert one["look_age"] == pytest.approx(190, abs=5)
+    poll(lab, seconds_ago=170)
+    assert freshness_now(lab)["state"] == "fresh"
+    poll(lab, seconds_ago=190)
+    entry = freshness_now(lab)
+    assert entry["state"] == "blind"
+    assert entry["look_age"] == pytest.approx(190, abs=5)
 
 
 def test_newer_held_minutes_are_not_silence(lab: Lab, now) -> None:
     merged_an_hour_ago(lab, now)
-    look(lab)
+    poll(lab)
     from include.warehouse import ledger
 
     lab.see(now - 10 * MINUTE, at=now - 10 * MINUTE, clock=now)
@@ -264,27 +264,27 @@ def test_newer_held_minutes_are_not_silence(lab: Lab, now) -> None:
         lab.conn.cursor(), "recruitment", [(now - 10 * MINUTE, str(touched_at(now - 10 * MINUTE)), "broken")], None
     )
     lab.conn.commit()
-    one = found(lab)
-    assert (one["state"], one["held"]) == ("held", 1)
+    entry = freshness_now(lab)
+    assert (entry["state"], entry["held"]) == ("held", 1)
 
 
 def test_minutes_given_back_by_the_warehouse_gate_wait_since_their_merge(lab: Lab, now) -> None:
     merged_an_hour_ago(lab, now)
-    look(lab)
+    poll(lab)
     lab.query("UPDATE etl.minute_ledger SET read_changed_at = NULL, read_at = NULL, settled_before = NULL")
-    one = found(lab)
-    assert (one["state"], one["pending"]) == ("fresh", 1)
+    entry = freshness_now(lab)
+    assert (entry["state"], entry["pending"]) == ("fresh", 1)
 
 
 def test_batches_that_fail_in_a_row_are_counted_until_one_merges(lab: Lab, now) -> None:
-    look(lab)
+    poll(lab)
     touched(lab, now - MINUTE, 60)
     for number in range(3):
         lab.open(now - MINUTE, run_id=f"run-{number}", clock=now)
     lab.query("UPDATE etl.batches SET state = 'failed', reason = CONCAT('No driver ', batch_id)")
-    one = found(lab)
-    assert one["failures"] == 3
-    assert one["failure"].startswith("No driver")
-    assert one["failing_since"] == lab.one("SELECT MIN(opened_at) FROM etl.batches")
+    entry = freshness_now(lab)
+    assert entry["failures"] == 3
+    assert entry["failure"].startswith("No driver")
+    assert entry["failing_since"] == lab.one("SELECT MIN(opened_at) FROM etl.batches")
     lab.publish({now - MINUTE: [contribution()]}, clock=now, run_id="run-4")
-    assert found(lab)["failures"] == 0
+    assert freshness_now(lab)["failures"] == 0

@@ -168,9 +168,9 @@ def test_an_id_under_two_create_times_warns_and_names_both(lab: Lab) -> None:
     lab.conn.cursor().execute(f"INSERT INTO etl.staged_repeats {attempts}", values)
     lab.conn.commit()
     result = lab.check(batch_id)
-    found = outcome(result, "staging_id_twice")
-    assert result.passed and found.outcome == "warn"
-    assert list(found.sample) == [
+    check_result = outcome(result, "staging_id_twice")
+    assert result.passed and check_result.outcome == "warn"
+    assert list(check_result.sample) == [
         {"minute": minute(1), "event_id": "order-7", "create_time": times[0], "first_create_time": times[1]}
     ]
     merge.merge(batch_id)
@@ -180,9 +180,9 @@ def test_an_id_under_two_create_times_warns_and_names_both(lab: Lab) -> None:
 def test_unknown_jobs_only_warn(lab: Lab) -> None:
     lab.query("INSERT INTO recruitment.job (id) VALUES (7)")
     result = lab.check(staged(lab, {minute(0): [contribution(7), contribution(8), contribution(9)]}))
-    found = outcome(result, "staging_unknown_jobs")
-    assert (result.passed, found.outcome, found.offending_rows) == (True, "warn", 2)
-    assert found.sample[0]["job_id"] == 8
+    check_result = outcome(result, "staging_unknown_jobs")
+    assert (result.passed, check_result.outcome, check_result.offending_rows) == (True, "warn", 2)
+    assert check_result.sample[0]["job_id"] == 8
 
 
 def test_every_result_is_stored_for_any_verdict(lab: Lab) -> None:
@@ -195,7 +195,7 @@ def test_every_result_is_stored_for_any_verdict(lab: Lab) -> None:
     assert '"job_id": 7' in negative[5]
 
 
-def test_a_new_attempt_is_judged_afresh(lab: Lab) -> None:
+def test_a_new_attempt_is_checked_again(lab: Lab) -> None:
     batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD})
     assert lab.check(batch_id).held == (minute(0),)
     lab.stage(batch_id, {minute(0): [contribution()], **GOOD})

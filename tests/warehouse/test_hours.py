@@ -15,7 +15,7 @@ SECOND = timedelta(seconds=1)
 SETTLED = ELEVEN + RECRUITMENT.settle
 
 
-def look(lab: Lab, clock: datetime) -> None:
+def poll(lab: Lab, clock: datetime) -> None:
     ledger.record_poll_time(lab.conn, RECRUITMENT, clock)
 
 
@@ -40,9 +40,9 @@ def as_if_quiet(lab: Lab) -> None:
 
 def test_an_hour_is_complete_when_its_end_and_the_settle_time_are_over(lab):
     publish(lab, 0, 59)
-    look(lab, SETTLED - SECOND)
+    poll(lab, SETTLED - SECOND)
     assert not hours.is_any_due(lab.conn, RECRUITMENT)
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     assert hours.is_any_due(lab.conn, RECRUITMENT)
     [hour] = offered(lab)
     assert (hour.start, hour.correction, hour.raw_rows, hour.counted_rows, hour.held_minutes) == (TEN, False, 2, 2, ())
@@ -53,15 +53,15 @@ def test_an_hour_is_complete_when_its_end_and_the_settle_time_are_over(lab):
 def test_a_pending_minute_keeps_its_hour_open(lab):
     publish(lab, 0)
     lab.see(minute(30))
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     assert offered(lab) == []
     publish(lab, 30)
     assert [hour.raw_rows for hour in offered(lab)] == [2]
 
 
-def test_counts_add_up_what_became_of_every_row(lab):
+def test_counts_add_up_the_fates_of_all_rows(lab):
     publish(lab, 0, jobs=3, ignored=2, rejects=[(minute(0), "bad")])
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     [hour] = offered(lab)
     assert (hour.raw_rows, hour.counted_rows, hour.ignored_rows, hour.rejected_rows) == (6, 3, 2, 1)
 
@@ -72,7 +72,7 @@ def test_a_held_minute_is_named_and_its_release_is_a_correction(lab):
     lab.query(
         "UPDATE etl.minute_ledger SET state = 'held', held_changed_at = seen_changed_at WHERE minute = %s", minute(5)
     )
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     assert [hour.held_minutes for hour in offered(lab)] == [(minute(5),)]
     assert publish(lab, 5) > batch_id
     as_if_quiet(lab)
@@ -85,13 +85,13 @@ def test_a_minute_that_waits_for_its_hour_keeps_it_open(lab):
         "UPDATE etl.minute_ledger SET state = 'held', waiting = 1, held_changed_at = seen_changed_at WHERE minute = %s",
         minute(0),
     )
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     assert offered(lab) == []
 
 
 def test_a_change_after_the_announcement_is_one_correction_when_merges_have_paused(lab):
     publish(lab, 0)
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     assert len(offered(lab)) == 1
     for number in range(3):
         publish(lab, number, run_id=f"late-{number}")
@@ -103,7 +103,7 @@ def test_a_change_after_the_announcement_is_one_correction_when_merges_have_paus
 
 def test_merges_without_a_pause_delay_a_correction_for_an_hour_at_most(lab):
     publish(lab, 0)
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     offered(lab)
     publish(lab, 1)
     lab.query("UPDATE etl.hours SET changed_since = changed_since - INTERVAL 1 HOUR")
@@ -113,16 +113,16 @@ def test_merges_without_a_pause_delay_a_correction_for_an_hour_at_most(lab):
 
 def test_an_hour_of_the_past_is_announced_when_merges_have_paused(lab):
     publish(lab, 0)
-    look(lab, SETTLED + timedelta(hours=1))
+    poll(lab, SETTLED + timedelta(hours=1))
     assert offered(lab) == []
     as_if_quiet(lab)
     assert [hour.start for hour in offered(lab)] == [TEN]
 
 
 def test_hours_without_rows_are_announced_as_the_clock_reaches_their_end(lab):
-    look(lab, TEN - SECOND)
-    look(lab, ELEVEN)
-    look(lab, ELEVEN + timedelta(hours=2, minutes=1))
+    poll(lab, TEN - SECOND)
+    poll(lab, ELEVEN)
+    poll(lab, ELEVEN + timedelta(hours=2, minutes=1))
     assert [(hour.start, hour.raw_rows, hour.correction) for hour in offered(lab)] == [
         (ELEVEN + timedelta(hours=1), 0, False),
         (ELEVEN, 0, False),
@@ -135,7 +135,7 @@ def test_a_day_that_one_merge_completes_is_a_day_of_hours(lab):
     batch = [TEN - timedelta(days=1) + timedelta(hours=number) for number in range(24)]
     lab.see(*batch)
     lab.publish({one: [contribution()] for one in batch})
-    look(lab, CLOCK)
+    poll(lab, CLOCK)
     as_if_quiet(lab)
     assert sorted(hour.start for hour in offered(lab)) == batch
     assert offered(lab) == []
@@ -145,7 +145,7 @@ def test_the_newest_hours_go_first_and_a_task_takes_a_day_of_them(lab):
     batch = [TEN - timedelta(days=1, hours=1) + timedelta(hours=number) for number in range(25)]
     lab.see(*batch)
     lab.publish({one: [contribution()] for one in batch})
-    look(lab, CLOCK)
+    poll(lab, CLOCK)
     as_if_quiet(lab)
     assert [hour.start for hour in offered(lab)] == batch[:0:-1]
     assert [hour.start for hour in offered(lab)] == batch[:1]
@@ -153,19 +153,19 @@ def test_the_newest_hours_go_first_and_a_task_takes_a_day_of_them(lab):
 
 def test_an_offer_that_airflow_has_not_recorded_is_made_again(lab):
     publish(lab, 0)
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     first = hours.offer(lab.conn, RECRUITMENT)  # and its task is killed
     assert hours.is_any_due(lab.conn, RECRUITMENT)
-    assert hours.offer(lab.conn, RECRUITMENT) == []  # not before it is looked up in Airflow
+    assert hours.offer(lab.conn, RECRUITMENT) == []  # not until Airflow was queried for it
     [left] = hours.offers(lab.conn, RECRUITMENT)
     hours.settle(lab.conn, RECRUITMENT, [left], set())
     assert hours.offer(lab.conn, RECRUITMENT) == first
 
 
 @pytest.mark.parametrize("was_recorded", [True, False])
-def test_a_merge_between_the_offer_and_the_look_at_airflow_is_announced_too(lab, was_recorded):
+def test_a_merge_between_the_offer_and_the_query_of_airflow_is_announced_too(lab, was_recorded):
     publish(lab, 0)
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     [first] = hours.offer(lab.conn, RECRUITMENT)
     publish(lab, 1)
     recorded = {(first.start, first.version)} if was_recorded else set()
@@ -198,7 +198,7 @@ def test_figures_are_sums_of_each_hour_of_the_facts_as_the_bi_account_reads_them
 def test_an_event_lists_the_hours_of_the_facts_that_late_events_add_to(lab):
     lab.see(TEN)
     lab.publish({TEN: [contribution(hours=8), contribution(hours=9), contribution(hours=10)]})
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     [hour] = offered(lab)
     content = hour.as_json()
     assert content["fact_hours"] == [f"2026-03-01T{number:02}:00:00+00:00" for number in (8, 9, 10)]
@@ -219,7 +219,7 @@ def test_an_hour_of_the_shop_lists_the_hours_of_its_key(lab):
 def test_a_correction_lists_hours_that_have_lost_their_rows_too(lab):
     lab.see(TEN)
     lab.publish({TEN: [contribution(hours=8)]})
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     offered(lab)
     lab.publish({TEN: [contribution(hours=9)]}, run_id="again")
     as_if_quiet(lab)
@@ -233,7 +233,7 @@ def test_an_event_lists_the_newest_hours_of_the_facts_and_counts_all(lab):
     lab.see(TEN)
     days = [date(2026, 2, 27), date(2026, 2, 28), date(2026, 3, 1)]
     lab.publish({TEN: [contribution(dates=day, hours=number) for day in days for number in range(24)]})
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     content = offered(lab)[0].as_json()
     assert content["fact_hours_count"] == 72
     assert (content["fact_hours"][0], content["fact_hours"][-1]) == (
@@ -255,7 +255,7 @@ def merged(lab: Lab, kind: str = "minute", **values) -> int:
 @pytest.mark.parametrize("kind", ["minute", "reconcile", "backfill"])
 def test_an_hour_is_complete_when_the_gate_after_its_merge_has_passed(lab, kind):
     batch_id = merged(lab, kind)
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     assert not hours.is_any_due(lab.conn, RECRUITMENT)
     assert lab.check(batch_id, "warehouse").passed
     assert [hour.start for hour in offered(lab)] == [TEN]
@@ -263,7 +263,7 @@ def test_an_hour_is_complete_when_the_gate_after_its_merge_has_passed(lab, kind)
 
 def test_an_hour_whose_gate_fails_is_announced_when_its_minutes_are_merged_again(lab):
     batch_id = merged(lab, "reconcile")
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     lab.query("UPDATE recruitment.events SET clicks = clicks + 1")
     assert not lab.check(batch_id, "warehouse").passed
     assert offered(lab) == []
@@ -275,7 +275,7 @@ def test_an_hour_whose_gate_fails_is_announced_when_its_minutes_are_merged_again
 
 def test_a_merge_whose_run_has_ended_before_its_gate_is_found(lab):
     batch_id = merged(lab)
-    look(lab, SETTLED)
+    poll(lab, SETTLED)
     lab.query("UPDATE etl.batches SET unchecked_since = unchecked_since - INTERVAL 5 MINUTE")
     assert hours.is_any_due(lab.conn, RECRUITMENT)
     assert hours.unchecked(lab.conn, RECRUITMENT) == [batch_id]
@@ -285,12 +285,12 @@ def test_a_merge_whose_run_has_ended_before_its_gate_is_found(lab):
 
 def test_a_lake_whose_clock_is_ahead_reaches_no_hour_before_its_time(lab, caplog):
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
-    look(lab, now - timedelta(hours=3))
-    look(lab, now + timedelta(days=1))
+    poll(lab, now - timedelta(hours=3))
+    poll(lab, now + timedelta(days=1))
     assert f"more than {RECRUITMENT.future_tolerance} ahead of the warehouse's" in caplog.text
     due = [hour.start for hour in offered(lab)]
     assert due and max(due) + timedelta(hours=1) <= now + RECRUITMENT.future_tolerance
-    look(lab, lab.one("SELECT CURRENT_TIMESTAMP(6)"))
+    poll(lab, lab.one("SELECT CURRENT_TIMESTAMP(6)"))
     rows = [hour for (hour,) in lab.query("SELECT hour FROM etl.hours ORDER BY hour")]
     assert rows == [rows[0] + number * timedelta(hours=1) for number in range(len(rows))]
     assert rows[-1] <= now + RECRUITMENT.future_tolerance

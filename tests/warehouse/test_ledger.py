@@ -161,7 +161,7 @@ def test_pending_minutes_are_found_by_their_index(lab: Lab) -> None:
 
 
 def _three_years_of_merged_minutes(lab: Lab) -> None:
-    """Not so many, but enough that a scan would be the dearer plan."""
+    """Not many, but enough that a scan would be the more expensive plan."""
     lab.conn.cursor().executemany(
         "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, read_changed_at, settled_before, seen_changed_time,"
         " read_at, state) VALUES ('recruitment', %s, 'same', 'same', %s, '2026-01-01', '2026-01-01', 'merged')",
@@ -197,7 +197,7 @@ def test_minutes_past_lake_retention_are_closed(lab: Lab) -> None:
 
 
 def test_a_minute_that_was_too_far_ahead_is_read_again_once_it_is_in_range(lab: Lab) -> None:
-    """Its events were rejected for that alone; they count then, without another touch."""
+    """Its events were rejected only for that reason; then they count, without another touch."""
     day = RECRUITMENT.most_ahead
     ahead, now = CLOCK.replace(second=0) + day + timedelta(minutes=1), CLOCK.replace(day=2, hour=13)
     lab.see(ahead, minute(0), at=LONG_AGO)

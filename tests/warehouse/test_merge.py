@@ -70,7 +70,7 @@ def test_merging_again_changes_nothing(lab: Lab) -> None:
     assert lab.check(batch_id, "staging").passed
 
 
-def test_ledger_and_batch_hold_where_every_row_went(lab: Lab) -> None:
+def test_ledger_and_batch_record_the_fates_of_all_rows(lab: Lab) -> None:
     batch_id = lab.publish(
         {minute(0): [contribution(event_count=3)], minute(1): []}, ignored=20, rejects=[(minute(1), "bid is negative")]
     )
@@ -117,7 +117,7 @@ def test_a_batch_of_superseded_minutes_is_skipped(lab: Lab) -> None:
     assert lab.check(slow, "warehouse").passed
 
 
-# ⚑ staging key is (attempt, …): a driver that was thought dead keeps writing
+# ⚑ staging key is (attempt, …): a driver that seemed dead keeps writing
 def test_rows_of_another_attempt_never_reach_the_facts(lab: Lab) -> None:
     batch_id = lab.open(minute(0))
     zombie = batches.new_attempt(lab.conn, batch_id)

@@ -59,7 +59,7 @@ def test_a_merge_sends_rows_by_fate_and_its_seconds(lab: Lab, statsd: Listener) 
     batch_id = checked_batch(lab)
     lab.query("UPDATE etl.batches SET opened_at = CURRENT_TIMESTAMP(6) - INTERVAL 12 SECOND")
     run_merge(batch_id)
-    sent = statsd.ours()
+    sent = statsd.received()
     value, kind = sent.pop(f"{OURS}.batch_duration.recruitment").split("|")
     assert kind == "ms" and 12_000 <= float(value) < 30_000
     assert sent == {
@@ -72,9 +72,9 @@ def test_a_merge_sends_rows_by_fate_and_its_seconds(lab: Lab, statsd: Listener) 
 def test_a_merge_that_is_repeated_is_counted_once(lab: Lab, statsd: Listener) -> None:
     batch_id = checked_batch(lab)
     run_merge(batch_id)
-    assert statsd.ours()
+    assert statsd.received()
     run_merge(batch_id)
-    assert statsd.ours() == {}
+    assert statsd.received() == {}
 
 
 def test_a_batch_whose_minutes_a_newer_read_has_merged_counts_nothing(lab: Lab, statsd: Listener) -> None:
@@ -84,7 +84,7 @@ def test_a_batch_whose_minutes_a_newer_read_has_merged_counts_nothing(lab: Lab, 
     lab.publish({minute(0): [contribution()]}, run_id="newer")
     run_merge(late)
     assert lab.one("SELECT state FROM etl.batches WHERE batch_id = %s", late) == "skipped"
-    assert statsd.ours() == {}
+    assert statsd.received() == {}
 
 
 def test_the_watch_sends_the_state_of_each_pipeline(lab: Lab, statsd: Listener) -> None:
@@ -97,7 +97,7 @@ def test_the_watch_sends_the_state_of_each_pipeline(lab: Lab, statsd: Listener) 
     ledger.hold(lab.conn.cursor(), "recruitment", [(held, str(touched_at(now - 100 * SECOND)), "shrunk")], None)
     lab.conn.commit()
     metrics.send_gauges(watch(lambda notice: True))
-    sent = statsd.ours()
+    sent = statsd.received()
     figures = {}
     for name, value in sent.items():
         figure, kind = value.split("|")

@@ -248,7 +248,7 @@ def test_reconcile_leaves_fresh_pending_minutes_to_the_minute_dag(lab: Lab, read
 
 
 def test_splitting_finds_the_poisonous_minute_and_holds_it(lab: Lab, reader, writer, now) -> None:
-    """A minute that always kills Spark, among sixteen: all others are merged, it is held, in few runs, fresh ones continue."""
+    """One of sixteen minutes always kills Spark: in few runs it is held and all others are merged, while fresh ones continue."""
     minutes = [now - (30 + number) * MINUTE for number in range(16)]
     poison = minutes[5]
     touch(writer, *minutes)

@@ -68,7 +68,7 @@ def states(lab: Lab) -> dict[datetime, tuple[str, str | None]]:
 
 
 def expected(lake: dict[datetime, Rows]) -> dict[datetime, tuple[str, str | None]]:
-    """The rule, once more: of an hour of 100 rows with more than 20 % broken ones, minutes with more are held."""
+    """The rule, restated: if more than 20 % of an hour of 100 or more rows are broken, minutes above that share are held."""
     good, broken = Counter(), Counter()
     for at, rows in lake.items():
         good[at.hour] += rows.good
@@ -135,7 +135,7 @@ def live(lab: Lab, lake: dict[datetime, Rows]) -> None:
 
 
 def live_and_by_backfill(lab: Lab, lake: dict[datetime, Rows]) -> None:
-    """Live at first, with the same verdicts; then every minute again, hour by hour, from the newest."""
+    """Live first, with the same verdicts; then every minute again, hour by hour, newest first."""
     live(lab, lake)
     assert_verdicts(lab, lake)
     hours = chunks([MIDNIGHT + number * MINUTE for number in range(540)], 60)
@@ -283,7 +283,7 @@ def test_a_published_minute_is_held_when_its_hour_turns_out_bad_unless_a_person_
     assert (lab.facts(), lab.pending()) == (facts, [])
     held.release(lab.conn, lab.pipeline, first, second, by="ann")
     finish(lab, lake | late)
-    read(lab, late, late)  # the hour is judged again
+    read(lab, late, late)  # the hour is checked again
     assert [lab.ledger(at)["state"] for at in lake] == ["merged", "held"]
 
 

@@ -25,7 +25,7 @@ def days(name: str) -> dict[date, tuple]:
 
 
 def shown(time: datetime, found: dict[date, tuple]) -> datetime:
-    """What the views make of a time."""
+    """The views' conversion of a time."""
     before, changes_at, after = found.get(time.date(), (0, time, 0))
     return time + timedelta(seconds=before if time < changes_at else after)
 

@@ -12,7 +12,7 @@ from include.warehouse.session import warehouse
 
 @pytest.fixture
 def small_packets(warehouse_schema):
-    """The server takes packets of 1 MiB, from the next connection on."""
+    """The server accepts packets of at most 1 MiB, from the next connection on."""
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT @@GLOBAL.max_allowed_packet")

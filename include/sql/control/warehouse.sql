@@ -407,14 +407,14 @@ CREATE TABLE IF NOT EXISTS etl.topic_progress (
   PRIMARY KEY (pipeline, topic, partition_number)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The zone that dashboards show times in; one row. Set-up writes this table and the next one.
+-- The zone in which dashboards show times; one row. Set-up writes this table and the next one.
 CREATE TABLE IF NOT EXISTS etl.reporting_zone (
   zone VARCHAR(64) NOT NULL,
   PRIMARY KEY (zone)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Its offsets on each day of UTC on which it is not UTC. On a day without change, changes_at is the end of the day, and
--- both offsets are the same.
+-- The zone's offsets on each UTC day on which it differs from UTC. On a day without change, changes_at is the end of
+-- the day, and both offsets are the same.
 CREATE TABLE IF NOT EXISTS etl.reporting_days (
   day DATE NOT NULL COMMENT 'of UTC',
   offset_seconds INT NOT NULL COMMENT 'ahead of UTC, until changes_at',

@@ -14,6 +14,6 @@ FROM (
   GROUP BY {{ m.key(fact, "c") }}
 ) AS d
 ON DUPLICATE KEY UPDATE
-  event_count = d.event_count{% for one in fact.measures %}, {{ one.name }} = d.{{ one.name }}{% endfor %};
+  event_count = d.event_count{% for measure in fact.measures %}, {{ measure.name }} = d.{{ measure.name }}{% endfor %};
 
 DELETE FROM {{ fact.contributions }} WHERE minute > %(hour)s AND minute < %(next_hour)s;

@@ -8,7 +8,7 @@
 
 DELETE FROM {{ fact.touched }} WHERE batch_id = %(batch_id)s;
 
--- Fact keys that lose a contribution …
+-- Fact keys that lose a contribution.
 INSERT INTO {{ fact.touched }} (batch_id, {{ m.key(fact) }})
 SELECT DISTINCT %(batch_id)s, {{ m.key(fact, "c") }}
 FROM etl.batch_minutes AS m
@@ -27,7 +27,7 @@ STRAIGHT_JOIN {{ staging }} AS s ON s.attempt = %(attempt)s AND s.minute = m.min
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'
 {{- m.grouped(fact) }};
 
--- … of which some are left with none …
+-- Facts that are left without contributions.
 DELETE {{ fact.table }}
 FROM {{ fact.touched }} AS t
 STRAIGHT_JOIN {{ fact.table }} FORCE INDEX (PRIMARY)
@@ -37,7 +37,7 @@ WHERE t.batch_id = %(batch_id)s AND NOT EXISTS (
   WHERE {{ m.same(fact, "c", "t") }}
 );
 
--- … or gain one.
+-- Fact keys that gain a contribution.
 INSERT INTO {{ fact.touched }} (batch_id, {{ m.key(fact) }})
 SELECT DISTINCT %(batch_id)s, {{ m.key(fact, "c") }}
 FROM etl.batch_minutes AS m
@@ -47,14 +47,14 @@ WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND t.batch_id IS NULL;
 
 INSERT INTO {{ fact.table }} (
   {{ m.key(fact) }}
-  {%- for one in fact.summed %}, {{ one.fact_column }}{% endfor %}
-  {%- for one in fact.derived %}, {{ one.name }}{% endfor %}
+  {%- for measure in fact.summed %}, {{ measure.fact_column }}{% endfor %}
+  {%- for derived in fact.derived %}, {{ derived.name }}{% endfor %}
 
 )
 SELECT
   {{ m.key(fact, "d") }}
-  {%- for one in fact.summed %}, d.{{ one.name }}{% endfor %}
-  {%- for one in fact.derived %}, {{ one.value }}{% endfor %}
+  {%- for measure in fact.summed %}, d.{{ measure.name }}{% endfor %}
+  {%- for derived in fact.derived %}, {{ derived.value }}{% endfor %}
 
 FROM (
   SELECT {{ m.key(fact, "t") }}, {{ m.totals(fact, "c", fact.summed) }}
@@ -68,10 +68,10 @@ FROM (
 {{ fact.joins }}
 {% endif %}
 ON DUPLICATE KEY UPDATE
-  {% for one in fact.summed %}
-{{ one.fact_column }} = d.{{ one.name }}{{ ", " if fact.derived or not loop.last else "" }}
+  {% for measure in fact.summed %}
+{{ measure.fact_column }} = d.{{ measure.name }}{{ ", " if fact.derived or not loop.last else "" }}
   {%- endfor %}
-  {%- for one in fact.derived %}{{ one.name }} = {{ one.value }}{{ "" if loop.last else ", " }}{% endfor %};
+  {%- for derived in fact.derived %}{{ derived.name }} = {{ derived.value }}{{ "" if loop.last else ", " }}{% endfor %};
 
 -- The check_warehouse of older batches has run.
 DELETE FROM {{ fact.touched }} WHERE batch_id < %(oldest_kept_batch)s LIMIT 10000;

@@ -2,15 +2,15 @@
 {% import "macros.jinja" as m %}
 {% macro columns() %}
   minute DATETIME NOT NULL COMMENT 'of create_time',
-{% for one in fact.key %}
-  {{ one.name }} {{ one.type }} NOT NULL{{ comment(one) }},
+{% for column in fact.key %}
+  {{ column.name }} {{ column.type }} NOT NULL{{ comment(column) }},
 {% endfor %}
   event_count BIGINT NOT NULL,
-{% for one in fact.measures %}
-  {{ one.name }} {{ one.type }} {{ one.null }}{{ comment(one) }},
+{% for measure in fact.measures %}
+  {{ measure.name }} {{ measure.type }} {{ measure.null }}{{ comment(measure) }},
 {% endfor %}
 {% endmacro %}
-{% macro comment(one) %}{% if one.comment %} COMMENT '{{ one.comment }}'{% endif %}{% endmacro %}
+{% macro comment(column) %}{% if column.comment %} COMMENT '{{ column.comment }}'{% endif %}{% endmacro %}
 {% if not fact.output %}
 
 CREATE TABLE IF NOT EXISTS {{ fact.staging }} (
@@ -27,28 +27,28 @@ CREATE TABLE IF NOT EXISTS {{ fact.contributions }} (
 -- Fact keys that a batch touched: written by its merge, read by check_warehouse.
 CREATE TABLE IF NOT EXISTS {{ fact.touched }} (
   batch_id BIGINT UNSIGNED NOT NULL,
-{% for one in fact.key %}
-  {{ one.name }} {{ one.type }} NOT NULL,
+{% for column in fact.key %}
+  {{ column.name }} {{ column.type }} NOT NULL,
 {% endfor %}
   PRIMARY KEY (batch_id, {{ m.key(fact) }})
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS {{ fact.table }} (
-{% for one in fact.key %}
-  {{ one.name }} {{ one.type }} NOT NULL{{ comment(one) }},
+{% for column in fact.key %}
+  {{ column.name }} {{ column.type }} NOT NULL{{ comment(column) }},
 {% endfor %}
-{% for one in fact.summed %}
-  {{ one.fact_column }} {{ one.type }} {{ one.null }}{{ comment(one) }},
+{% for measure in fact.summed %}
+  {{ measure.fact_column }} {{ measure.type }} {{ measure.null }}{{ comment(measure) }},
 {% endfor %}
-{% for one in fact.derived %}
-  {{ one.name }} {{ one.type }}{{ comment(one) }},
+{% for derived in fact.derived %}
+  {{ derived.name }} {{ derived.type }}{{ comment(derived) }},
 {% endfor %}
-{% for one in fact.definitions if not one.startswith("KEY ") %}
-  {{ one }},
+{% for definition in fact.definitions if not definition.startswith("KEY ") %}
+  {{ definition }},
 {% endfor %}
   PRIMARY KEY ({{ m.key(fact) }})
-{%- for one in fact.definitions if one.startswith("KEY ") %},
-  {{ one }}
+{%- for definition in fact.definitions if definition.startswith("KEY ") %},
+  {{ definition }}
 {%- endfor %}
 
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

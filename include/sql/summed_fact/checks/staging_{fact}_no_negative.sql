@@ -5,5 +5,7 @@
 SELECT minute, {{ m.key(fact) }}, {{ m.contributed(fact) }}
 FROM {{ fact.staging }}
 WHERE attempt = %(attempt)s AND (event_count < 1
-{%- for one in fact.measures if one.combine == "SUM" and not one.signed %} OR {{ one.name }} < 0{% endfor %});
+{%- for measure in fact.measures if measure.combine == "SUM" and not measure.signed %}
+ OR {{ measure.name }} < 0
+{%- endfor %});
 {% endif %}

@@ -4,12 +4,12 @@
 -- table: {{ fact.contributions }}
 SELECT
   c.minute
-  {%- for one in added %}
-, COUNT(*) AS expected_{{ one.name }}, COUNT(c.{{ one.name }}) AS found_{{ one.name }}
+  {%- for measure in added %}
+, COUNT(*) AS expected_{{ measure.name }}, COUNT(c.{{ measure.name }}) AS found_{{ measure.name }}
   {%- endfor %}
 
 FROM {{ fact.contributions }} AS c
 WHERE c.minute >= %(start)s AND c.minute < %(end)s
 GROUP BY c.minute
-HAVING COUNT(*) > LEAST({% for one in added %}COUNT(c.{{ one.name }}), {% endfor %}COUNT(*));
+HAVING COUNT(*) > LEAST({% for measure in added %}COUNT(c.{{ measure.name }}), {% endfor %}COUNT(*));
 {% endif %}

@@ -1,4 +1,4 @@
-"""Skeleton: sales and refunds to hourly counts and sums. Say here what it carries."""
+"""Skeleton: sales and refunds to hourly counts and sums. Describe the pipeline here."""
 
 from include.pipelines.declaration import Pipeline
 from include.pipelines.summed_fact import Key, Measure, SummedFact
@@ -22,5 +22,5 @@ PIPELINE = Pipeline(
     ),
     readable=("skeleton.events_hourly",),
     tags=("skeleton",),
-    event_time="event_time",  # create_time is made from it where a file has none
+    event_time="event_time",  # create_time is made from it if a file has none
 )
