@@ -14,8 +14,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, task
 
 from include import pipelines
 from include.kafka.ingest_mode import CONNECT, DEAD_LETTERS, ingest_mode
-from plugins.minute_dag import START
-from plugins.notifiers import NotifyFailedRun
+from plugins.minute_dag import SETTINGS
 
 
 @task(execution_timeout=timedelta(minutes=3))
@@ -41,14 +40,12 @@ if ingest_mode() == CONNECT:
         "minutemark_dead_letters",
         # Away from the tick of the minute DAGs, which need the cores then.
         schedule=CronDataIntervalTimetable("* * * * * 45", timezone="UTC"),
-        start_date=START,
         description="Keeps messages that Kafka Connect could not write as rejected events.",
         doc_md=__doc__,
-        catchup=False,  # the group's offset says where to start
         max_active_runs=1,
         dagrun_timeout=timedelta(minutes=5),
         default_args={"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=5)},
-        on_failure_callback=NotifyFailedRun(),
         tags=["minutemark", "operations"],
+        **SETTINGS,  # no catchup: the group's offset says where to start
     ):
         consume_dead_letters()

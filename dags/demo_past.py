@@ -15,8 +15,7 @@ from importlib.util import find_spec
 from airflow.sdk import DAG, task
 
 from include import pipelines
-from plugins.minute_dag import START
-from plugins.notifiers import NotifyFailedRun
+from plugins.minute_dag import SETTINGS
 from plugins.parsing import parsed_pipelines
 
 
@@ -26,14 +25,12 @@ def past_dag(pipeline: pipelines.Pipeline) -> DAG:
         description=f"Sends demo events of the past for {pipeline.name}, once.",
         doc_md=__doc__,
         schedule="@once",
-        start_date=START,
-        catchup=False,
         max_active_runs=1,
         dagrun_timeout=timedelta(minutes=30),
         # On a first start minutemark_setup creates its tables meanwhile.
         default_args={"owner": pipeline.owner, "retries": 8, "retry_delay": timedelta(seconds=10)},
-        on_failure_callback=NotifyFailedRun(),
         tags=sorted({"demo", "minutemark", *pipeline.tags}),
+        **SETTINGS,
     ) as dag:
 
         @task(execution_timeout=timedelta(minutes=10))

@@ -19,10 +19,15 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
 
 from include import pipelines
 from include.demo import EVENTS_A_MINUTE
-from plugins.minute_dag import START
-from plugins.notifiers import NotifyFailedRun
+from plugins.minute_dag import SETTINGS
 from plugins.parsing import parsed_pipelines
 
+SHARES = (
+    ("late", 0.01, "events (0 to 1) that arrive late, with a time up to 30 minutes old."),
+    ("duplicate", 0.01, "events (0 to 1) that are sent twice. They must count once."),
+    ("broken", 0.005, "events (0 to 1) that break the contract and must be rejected."),
+    ("poison", 0.001, "additional messages (0 to 1) that are not events. Only with a topic."),
+)
 EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or EVENTS_A_MINUTE)
 
 
@@ -32,45 +37,19 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
         description=f"Sends demo events for {pipeline.name} every minute.",
         doc_md=__doc__,
         schedule=CronDataIntervalTimetable("* * * * *", timezone="UTC"),
-        start_date=START,
-        catchup=False,
         max_active_runs=1,  # it ends just before its minute does
         dagrun_timeout=timedelta(minutes=5),
         # On a first start minutemark_setup creates its tables meanwhile.
         default_args={"owner": pipeline.owner, "retries": 8, "retry_delay": timedelta(seconds=5)},
         params={
             "events": Param(EVENTS, type="integer", minimum=0, description="Number of events to send in this minute."),
-            "late": Param(
-                0.01,
-                type="number",
-                minimum=0,
-                maximum=1,
-                description="Share of events (0 to 1) that arrive late, with a time up to 30 minutes old.",
-            ),
-            "duplicate": Param(
-                0.01,
-                type="number",
-                minimum=0,
-                maximum=1,
-                description="Share of events (0 to 1) that are sent twice. They must count once.",
-            ),
-            "broken": Param(
-                0.005,
-                type="number",
-                minimum=0,
-                maximum=1,
-                description="Share of events (0 to 1) that break the contract and must be rejected.",
-            ),
-            "poison": Param(
-                0.001,
-                type="number",
-                minimum=0,
-                maximum=1,
-                description="Share of additional messages (0 to 1) that are not events. Only with a topic.",
-            ),
+            **{
+                name: Param(default, type="number", minimum=0, maximum=1, description=f"Share of {what}")
+                for name, default, what in SHARES
+            },
         },
-        on_failure_callback=NotifyFailedRun(),
         tags=sorted({"demo", "minutemark", *pipeline.tags}),
+        **SETTINGS,
     ) as dag:
 
         @task(execution_timeout=timedelta(minutes=2))
@@ -85,8 +64,8 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
                 )
             if missing := import_demo_dimensions(pipeline):
                 print(f"Imported {missing} missing dimension rows.")
-            shares = ("events", "late", "duplicate", "broken", "poison")
-            print(run_traffic(pipeline, **{name: params[name] for name in shares}))
+            shares = {name: params[name] for name, *_ in SHARES}
+            print(run_traffic(pipeline, events=params["events"], **shares))
 
         send_events()
     return dag

@@ -14,8 +14,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
 from include import pipelines
 from plugins.assets import hours_asset
-from plugins.minute_dag import START
-from plugins.notifiers import NotifyFailedRun
+from plugins.minute_dag import SETTINGS
 from plugins.parsing import parsed_pipelines
 
 
@@ -45,13 +44,11 @@ if os.environ.get("MINUTEMARK_EXAMPLES") == "1":
             description=f"An example: prints the figures of each complete hour of {pipeline.name}.",
             doc_md=__doc__,
             schedule=PartitionedAssetTimetable(assets=hours_asset(pipeline.name)),
-            start_date=START,
-            catchup=False,
             max_active_runs=1,  # the hours of a backfill run one after the other
             dagrun_timeout=timedelta(minutes=10),
             default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=10)},
-            on_failure_callback=NotifyFailedRun(),
             tags=sorted({"example", "minutemark", *pipeline.tags}),
+            **SETTINGS,
         ) as dag:
             report_hour(pipeline.name)
         globals()[dag.dag_id] = dag

@@ -24,8 +24,7 @@ from include.kafka.ingest_mode import DAG as BY_DAG
 from include.kafka.ingest_mode import SPARK as BY_SPARK
 from include.kafka.ingest_mode import ingest_mode
 from plugins.ingest import FollowTopic
-from plugins.minute_dag import START
-from plugins.notifiers import NotifyFailedRun
+from plugins.minute_dag import SETTINGS
 from plugins.parsing import parsed_pipelines
 from plugins.stream import StreamTopic
 
@@ -39,8 +38,6 @@ def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
         doc_md=__doc__,
         # Away from the tick of the minute DAGs, which need the cores then. Starting a stream uses them for ten seconds.
         schedule=CronDataIntervalTimetable("*/10 * * * * 45" if by_spark else "* * * * * 45", timezone="UTC"),
-        start_date=START,
-        catchup=False,  # the group's offset says where to continue
         max_active_runs=2,  # the current one, and its successor while it takes over
         dagrun_timeout=timedelta(minutes=25 if by_spark else 5),
         # After a failed stream, nothing reads the topic until the next run, ten minutes later: retry until the run times out.
@@ -49,8 +46,8 @@ def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
             "retries": 60 if by_spark else 2,
             "retry_delay": timedelta(seconds=5),
         },
-        on_failure_callback=NotifyFailedRun(),
         tags=sorted({"ingest", "minutemark", *pipeline.tags}),
+        **SETTINGS,  # no catchup: the group's offset says where to continue
     ) as dag:
         if by_spark:
             StreamTopic(task_id="follow_topic", pipeline=pipeline.name, execution_timeout=timedelta(minutes=15))

@@ -25,8 +25,7 @@ from include import pipelines
 from include.bigquery.settings import SETTING as BIGQUERY
 from include.lakehouse.settings import SETTING
 from plugins import lineage
-from plugins.minute_dag import START
-from plugins.notifiers import NotifyFailedRun
+from plugins.minute_dag import SETTINGS
 from plugins.parsing import parsed_pipelines
 from plugins.reporting_task import reporting_task
 
@@ -94,14 +93,12 @@ def lakehouse_dag(pipeline: pipelines.Pipeline, kind: str, cron: str, params: di
         description=f"Events of {pipeline.name} as the Iceberg table {pipeline.lakehouse.table}.",
         doc_md=__doc__,
         schedule=CronDataIntervalTimetable(cron, timezone="UTC"),
-        start_date=START,
-        catchup=False,  # the ledger says what is due
         max_active_runs=1,
         dagrun_timeout=timedelta(minutes=60),
         default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=10)},
-        on_failure_callback=NotifyFailedRun(),
         params=params or {},
         tags=sorted({"lakehouse", "minutemark", *pipeline.tags}),
+        **SETTINGS,  # no catchup: the ledger says what is due
     )
 
 

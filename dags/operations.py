@@ -7,26 +7,19 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
 from include import commands
 from plugins import lineage
-from plugins.minute_dag import START
-from plugins.notifiers import NotifyFailedRun
+from plugins.minute_dag import SETTINGS
 from plugins.reporting_task import reporting_task
 
 POOLS = ("spark",)
 DEFAULTS = {"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=10)}
-SETTINGS = {
-    "start_date": START,
-    "catchup": False,
-    "max_active_runs": 1,
-    "default_args": DEFAULTS,
-    "on_failure_callback": NotifyFailedRun(),
-}
+OF_OPERATIONS = {**SETTINGS, "max_active_runs": 1, "default_args": DEFAULTS}
 
 
 def form(name: str) -> dict[str, Param]:
     """The form of a DAG: the parameters of that command."""
     return {
         parameter.name: Param(parameter.form_default(), description=parameter.help, **parameter.schema())
-        for parameter in commands.get(name).form
+        for parameter in commands.get(name).parameters
     }
 
 
@@ -65,7 +58,7 @@ def operation_dag(name: str, timeout: timedelta, doc_md: str) -> DAG:
         tags=["minutemark", "operations"],
         params=form(name),
         dagrun_timeout=timeout,
-        **SETTINGS,
+        **OF_OPERATIONS,
     )
 
 
@@ -168,7 +161,7 @@ with DAG(
     ),
     tags=["minutemark", "operations"],
     dagrun_timeout=timedelta(hours=13),
-    **SETTINGS,
+    **OF_OPERATIONS,
 ):
     chain(apply_schema(), preflight_tasks())
 
@@ -179,7 +172,7 @@ with DAG(
     doc_md="Trigger it after a deployment. It fails if something is missing, and its log says what to do about each problem.",
     tags=["minutemark", "operations"],
     dagrun_timeout=timedelta(minutes=10),
-    **SETTINGS,
+    **OF_OPERATIONS,
 ):
     preflight_tasks()
 
@@ -260,7 +253,7 @@ with DAG(
     params=form("housekeeping"),
     dagrun_timeout=timedelta(hours=6),
     max_active_tasks=1,  # it has all day, and the minute DAGs need the cores
-    **SETTINGS,
+    **OF_OPERATIONS,
 ):
     for step, what in HOUSEKEEPING.items():
         housekeeping_task(step, what)

@@ -22,8 +22,8 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, task
 
-from plugins.minute_dag import START
-from plugins.notifiers import Notify, NotifyFailedRun, has_failed
+from plugins.minute_dag import SETTINGS
+from plugins.notifiers import Notify, has_failed
 
 
 @task(execution_timeout=timedelta(minutes=2))
@@ -49,14 +49,12 @@ with DAG(
     "minutemark_watch",
     # Half a minute after the minute DAGs, which need the whole machine when they start.
     schedule=CronDataIntervalTimetable("* * * * * 30", timezone="UTC"),
-    start_date=START,
     description="Alerts when a pipeline is stale, not polled, failing, held or stuck, and when that is over.",
     doc_md=__doc__,
-    catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=5),
     default_args={"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=5)},
-    on_failure_callback=NotifyFailedRun(),
     tags=["minutemark", "operations"],
+    **SETTINGS,
 ):
     check_pipelines()

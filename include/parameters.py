@@ -63,7 +63,6 @@ class Parameter:
     most: float | None = None
     required: bool = False
     positional: bool = False  # on the command line
-    in_form: bool = True
     variable: str = ""  # of make, unless it is the name in capitals
     keyword: str = ""  # of the function, unless it is the name
 
@@ -144,7 +143,3 @@ class Command:
     def run(self, values: Mapping[str, Any], *, user: str, report: Callable[[str], object] = print) -> Any:
         """Read the values, and call it."""
         return self.call(self.read(values), user=user, report=report)
-
-    @property
-    def form(self) -> list[Parameter]:
-        return [parameter for parameter in self.parameters if parameter.in_form]

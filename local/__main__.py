@@ -8,9 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
 
 from include import env_file
+from include.durations import utc_now
 from include.errors import MinutemarkError, storage_problem
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, LOCAL, LOGS, ROOT, RUN
 from local.problems import Problem
@@ -20,7 +20,7 @@ from local.progress import say
 def run(arguments: argparse.Namespace) -> int:
     from local import live, start, supervisor
 
-    began = datetime.now(UTC).replace(tzinfo=None)
+    began = utc_now()
     signal.signal(signal.SIGHUP, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not merged:
             say("   The first run has not finished yet. `make status` shows its progress.")
         stack.start_other_dags()
-        stack.warm_spark()
-        stack.start_cleaning()
+        # The class archive is made in the background: runs are slower until it is there, nothing else.
+        supervisor.start(start.SPARK_ARCHIVE, start.CLEANING)
         if arguments.detach:
             say("Running in the background. See `make status` and `make logs`; stop it with `make stop`.")
             return 0
@@ -51,38 +51,34 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def services(_: argparse.Namespace) -> int:
+def services(_: argparse.Namespace) -> None:
     from local import start
 
     start.services()
-    return 0
 
 
-def dashboards(_: argparse.Namespace) -> int:
+def dashboards(_: argparse.Namespace) -> None:
     _use_connections("make dashboards")
     from local import dashboards
 
     dashboards.start()
-    return 0
 
 
-def notebook(_: argparse.Namespace) -> int:
+def notebook(_: argparse.Namespace) -> None:
     _use_connections("make notebook")
     from local import notebook
 
     notebook.start()
-    return 0
 
 
-def tableau(arguments: argparse.Namespace) -> int:
+def tableau(arguments: argparse.Namespace) -> None:
     _use_connections("make tableau")
     from local import tableau
 
     tableau.extract(arguments.rest)
-    return 0
 
 
-def stop(_: argparse.Namespace) -> int:
+def stop(_: argparse.Namespace) -> None:
     from local import supervisor
 
     was_running = supervisor.running()
@@ -90,7 +86,6 @@ def stop(_: argparse.Namespace) -> int:
     if leftovers:
         say(f"Also stopped: {', '.join(leftovers)}")
     say("Stopped." if was_running or leftovers else "Nothing was running.")
-    return 0
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -113,21 +108,19 @@ def logs(arguments: argparse.Namespace) -> int:
         return 0
 
 
-def cloud_function(_: argparse.Namespace) -> int:
+def cloud_function(_: argparse.Namespace) -> None:
     from local import cloud_function
 
     say(
         f"Written: {os.path.relpath(cloud_function.write_source(), ROOT)}. docs/bigquery.md has the command that deploys it."
     )
-    return 0
 
 
-def pipeline(arguments: argparse.Namespace) -> int:
+def pipeline(arguments: argparse.Namespace) -> None:
     from local import new_pipeline
 
     files = new_pipeline.make(arguments.name.strip())
     say(new_pipeline.next_steps(arguments.name.strip(), files))
-    return 0
 
 
 WITH_OWN_ARGUMENTS = (tableau,)  # the tool itself reads them
@@ -197,7 +190,7 @@ def main() -> int:
     if arguments.rest and arguments.function not in WITH_OWN_ARGUMENTS:
         parser.error(f"unknown arguments: {' '.join(arguments.rest)}")
     try:
-        return arguments.function(arguments)
+        return arguments.function(arguments) or 0
     except MinutemarkError as error:
         print(f"\n{error}", file=sys.stderr)
         return error.exit_status

@@ -82,18 +82,8 @@ def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str])
         errors=(BlockingIOError,),
         log=str(prepared.log),
     )
-    command = [
-        sys.executable,
-        "-m",
-        "airflow",
-        "api-server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "airflow", "api-server", *options]
     server = Child(command, folder / "api-server.log", environment)
     try:
         made = Site(f"http://127.0.0.1:{port}", {})

@@ -52,7 +52,7 @@ def for_docs() -> str:
 
 
 def _row(command: Command) -> str:
-    arguments = [_argument(parameter) for parameter in _arguments(command)]
+    arguments = [_argument(parameter) for parameter in command.parameters if parameter.positional]
     names = [parameter.name.replace("_", "-") for parameter in command.parameters if not parameter.positional]
     options = [f"`--{name}`" for name in [*names, *(["format"] if command.formats else [])]]
     text = f"{command.help} {command.details}".strip()
@@ -62,10 +62,6 @@ def _row(command: Command) -> str:
 
 def _argument(parameter: Parameter) -> str:
     return parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]"
-
-
-def _arguments(command: Command) -> list[Parameter]:
-    return [parameter for parameter in command.parameters if parameter.positional]
 
 
 def page(text: str) -> str:

@@ -97,12 +97,6 @@ def compile_java(source: Path, into: Path, jars: Path = CONNECT_JARS, also: Iter
         raise Problem("Kafka Connect", problem, remedy)
 
 
-def has_compiler() -> bool:
-    """Whether this Java is a JDK."""
-    done = subprocess.run([java(), "--list-modules"], capture_output=True, text=True)
-    return "jdk.compiler" in done.stdout
-
-
 def wait_until_ready(
     worker: Worker, login: str, *, seconds: float = 90, alive: Callable[[], bool] = lambda: True, log: str = ""
 ) -> None:

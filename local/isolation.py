@@ -13,18 +13,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_COPIED = (".git", ".local", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "logs")
-PORTS = (
-    "AIRFLOW_PORT",
-    "CASSANDRA_PORT",
-    "CASSANDRA_STORAGE_PORT",
-    "MARIADB_PORT",
-    "POSTGRES_PORT",
-    "KAFKA_PORT",
-    "KAFKA_CONTROLLER_PORT",
-    "SUPERSET_PORT",
-    "JUPYTER_PORT",
-    "BIGQUERY_PORT",
-)
 WAREHOUSE = "MINUTEMARK_WAREHOUSE"
 _KEPT = (WAREHOUSE, "MINUTEMARK_SCHEDULE")
 
@@ -48,12 +36,13 @@ def isolate(folder: Path) -> Path:
 
     Returns the folder of the state.
     """
-    from local.process import free_port  # of the copy, if there is one
+    from local import ports  # of the copy, if there is one
+    from local.process import free_port
 
     for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MINUTEMARK_")) and name not in _KEPT]:
         del os.environ[name]
     (folder / "tmp").mkdir()
-    os.environ |= {name: str(free_port()) for name in PORTS}
+    os.environ |= {name: str(free_port()) for name in ports.DEFAULTS}
     os.environ |= {"MINUTEMARK_STATE": str(folder / "state"), "TMPDIR": str(folder / "tmp"), "MINUTEMARK_DEMO": "0"}
     tempfile.tempdir = None  # read again from TMPDIR
     _forget_local()

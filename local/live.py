@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from include.warehouse import status
 from local import supervisor, warehouse
 from local.problems import Problem
 
@@ -85,9 +86,7 @@ def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:
         while not stop.wait(interval):
             try:
                 with warehouse.reader() as connection:
-                    live.update(
-                        table(warehouse.recent_batches(connection, rows), warehouse.freshness(connection), note)
-                    )
+                    live.update(table(status.recent_batches(connection, rows), status.freshness(connection), note))
             except Problem as problem:
                 if not supervisor.running():
                     return

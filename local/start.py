@@ -21,6 +21,11 @@ import yaml
 
 from include import env_file
 from include.errors import MinutemarkError
+from include.lake.change_log import changed_days
+from include.lake.session import lake
+from include.operations import setup
+from include.pipelines import all_pipelines
+from include.warehouse.session import value
 from local import airflow_api, connections, environment, login, ports, supervisor, waiting, warehouse
 from local.layout import AIRFLOW_HOME, DATA, LOGS, ROOT, STATE, VENV
 from local.problems import Problem
@@ -108,8 +113,6 @@ class Stack:
     def apply_schema(self) -> None:
         """What the set-up DAG does elsewhere."""
         env_file.use(self.environment.variables)
-        from include.operations import setup
-
         with step("apply the schema of lake and warehouse"):
             try:
                 setup.set_up()
@@ -178,8 +181,6 @@ class Stack:
 
     def start_pipelines(self) -> None:
         """Create the pools, and start a first run of every pipeline. The other DAGs wait: they would take its cores."""
-        from include.pipelines import all_pipelines
-
         minute = [f"{name}_minute" for name in all_pipelines()]
         try:
             for pool in _declared_pools():
@@ -207,10 +208,6 @@ class Stack:
     @staticmethod
     def _await_events() -> None:
         """Wait for events in the lake: a run that finds none would delay the first merge to the next run."""
-        from include.lake.change_log import changed_days
-        from include.lake.session import lake
-        from include.pipelines import all_pipelines
-
         with lake() as session:
             deadline = time.monotonic() + 30
             while time.monotonic() < deadline:
@@ -262,14 +259,6 @@ class Stack:
             self.airflow.unpause(dag_id)
         _UNPAUSED.write_text("\n".join(sorted(done | set(paused))) + "\n")
         return new
-
-    def warm_spark(self) -> None:
-        """Make the class archive for Spark's JVM in the background; runs are slower until it is there, nothing else."""
-        supervisor.start(SPARK_ARCHIVE)
-
-    def start_cleaning(self) -> None:
-        """Start the program that removes Airflow's old runs and logs once a day."""
-        supervisor.start(CLEANING)
 
     def _stores(self) -> list[str]:
         external = {
@@ -427,8 +416,6 @@ def run(make_stack: Callable[[], Stack] = Stack) -> Stack:
 
 def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
     """Wait for a batch merged since then; False if there was none in time, which is not an error."""
-    from include.pipelines import all_pipelines
-
     deadline = time.monotonic() + seconds
     began = time.monotonic()
     say("   … complete the first run, from the lake to the warehouse")
@@ -436,7 +423,7 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
         # Before the newest merge is read: a run that succeeds in between has merged all changes.
         over = all(_succeeded(stack, f"{name}_minute") for name in all_pipelines())
         with warehouse.reader() as connection:
-            merged_at = warehouse.newest_merge(connection)
+            merged_at = value(connection.cursor(), "SELECT MAX(merged_at) FROM etl.batches")
         if merged_at and merged_at >= since:
             say(f"   ✓ complete the first run, from the lake to the warehouse  {time.monotonic() - began:.1f} s")
             return True

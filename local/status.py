@@ -8,6 +8,7 @@ import time
 
 import psutil
 
+from include.warehouse.status import freshness, named_fields, open_alerts
 from local import ports, supervisor, warehouse
 from local.problems import Problem
 
@@ -29,9 +30,9 @@ def gather() -> dict:
     }
     try:
         with warehouse.reader() as connection:
-            for row in warehouse.freshness(connection):
+            for row in freshness(connection):
                 status["pipelines"][row["pipeline"]] = _pipeline(row)
-            status["alerts"] = [_alert(row) for row in warehouse.open_alerts(connection)]
+            status["alerts"] = [_alert(row) for row in open_alerts(connection)]
     except Problem as problem:
         status["warehouse"] = f"{problem.where}: {problem.found}"
     return status
@@ -149,7 +150,5 @@ def _freshness(pipeline: str, row: dict) -> list[str]:
         hour = ", ".join(f"{name} {row[f'lag_{name}_seconds']} s" for name in ("median", "p95", "worst"))
         lines.append(f"  age of the newest event over the last hour: {hour}")
     if row["new_fields"]:
-        from include.warehouse.status import named_fields
-
         lines.append(f"  undeclared fields, first sent within the last day: {named_fields(row['new_fields'])}")
     return lines

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from include.spark import warm_driver
 from local import environment
 from local.environment import MARK
@@ -268,8 +270,6 @@ def shut_down(seconds: float = 60) -> list[str]:
 
     Returns the names of the processes that outlived the program that had started them.
     """
-    import psutil
-
     names = []
     with contextlib.suppress(OSError, xmlrpc.client.Error, psutil.Error):
         supervisord = psutil.Process(_call().supervisor.getPID())
@@ -315,8 +315,6 @@ def _wait_until_stopped(names: set[str], seconds: float) -> bool:
 
 def _interrupt_tasks(names: set[str]) -> None:
     """Interrupt what these programs run in process groups of its own: Airflow's tasks, which ignore SIGTERM."""
-    import psutil
-
     for program in [process["pid"] for process in processes() if process["name"] in names and process["pid"]]:
         with contextlib.suppress(psutil.Error):
             for child in psutil.Process(program).children(recursive=True):
@@ -327,8 +325,6 @@ def _interrupt_tasks(names: set[str]) -> None:
 
 def _end_leftovers(seconds: float = 5) -> list[str]:
     """End every process of this stack that is not below supervisord: Spark drivers, tasks in sessions of their own."""
-    import psutil
-
     names = []
     while leftovers := _leftovers():
         waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
@@ -348,8 +344,6 @@ def _end_leftovers(seconds: float = 5) -> list[str]:
 
 def _leftovers() -> list:
     """Marked processes that are not below supervisord."""
-    import psutil
-
     supervised: set[int] = set()
     with contextlib.suppress(OSError, xmlrpc.client.Error, psutil.Error):
         supervisord = psutil.Process(_call().supervisor.getPID())
@@ -359,8 +353,6 @@ def _leftovers() -> list:
 
 def marked_processes() -> Iterator:
     """Processes whose environment carries this stack's mark."""
-    import psutil
-
     for process in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(MARK) == str(STATE):
@@ -369,8 +361,6 @@ def marked_processes() -> Iterator:
 
 def spark_drivers() -> list:
     """The JVMs of Spark drivers that wait for the next run; tasks have started them, not supervisord."""
-    import psutil
-
     drivers = []
     for process in marked_processes():
         with contextlib.suppress(psutil.Error):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 from collections.abc import Iterator
 
 from include import env_file
@@ -44,49 +43,10 @@ def reader() -> Iterator:
         cursor.execute("SET time_zone = '+00:00'")
         cursor.execute("SET SESSION TRANSACTION READ ONLY")
         yield connection
-    finally:
-        connection.close()
-
-
-def recent_batches(connection, limit: int) -> list[dict]:
-    """The newest batches, newest first."""
-    from include.warehouse import status
-
-    return _answer(status.recent_batches, connection, limit)
-
-
-def freshness(connection) -> list[dict]:
-    """For each pipeline how fresh it is now and was in the last hour; see include/warehouse/status.py."""
-    from include.warehouse import status
-
-    return _answer(status.freshness, connection)
-
-
-def open_alerts(connection) -> list[dict]:
-    """The alerts of the watch that are still open."""
-    from include.warehouse import status
-
-    return _answer(status.open_alerts, connection)
-
-
-def newest_merge(connection) -> dt.datetime | None:
-    """When the newest batch was merged, UTC."""
-
-    def query(connection):
-        cursor = connection.cursor()
-        cursor.execute("SELECT MAX(merged_at) FROM etl.batches")
-        return cursor.fetchone()[0]
-
-    return _answer(query, connection)
-
-
-def _answer(query, *arguments):
-    import MySQLdb
-
-    try:
-        return query(*arguments)
     except MySQLdb.Error as error:
         problem = f"cannot read the ledger: {error.args[-1]}"
         raise Problem(
             "Warehouse", problem, "Apply the schema: run `./minutemark schema` or the DAG minutemark_setup."
         ) from error
+    finally:
+        connection.close()

@@ -184,7 +184,9 @@ def forms() -> Forms:
         frozenset(by_dag),
         frozenset(dag_id for dag_id, command in by_dag.items() if command.permission == "see"),
         frozenset(
-            dag_id for dag_id, command in by_dag.items() if "pipeline" not in {field.name for field in command.form}
+            dag_id
+            for dag_id, command in by_dag.items()
+            if "pipeline" not in {field.name for field in command.parameters}
         ),
         frozenset(dag_id for dag_id, command in by_dag.items() if "user" in command.passes),
         commands.get("import").dag,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.sdk import BaseSensorOperator
+from airflow.sdk import BaseSensorOperator, Context
 from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowSkipException,
@@ -25,9 +25,6 @@ from include.options import OptionRefused, options_of_run
 from include.schedule import continuous_wait
 from include.window import Window, WindowRefused, window_of_run
 from plugins.assets import Announces
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 PATIENCE = timedelta(seconds=45)  # with one run per minute: the rest of the minute is for the next tasks
 GRACE = timedelta(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from include import pipelines
 from include.connections import WAREHOUSE_ETL
 from plugins.assets import Announces
 from plugins.batch import batch_id_of
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 
 class QualityGate(Announces, BaseOperator):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, Context
 
 from include import pipelines
 from include.connections import LAKE_WRITER, endpoint
 from plugins import lineage
 from plugins.lineage_operator import ReportsLineage
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 
 class FollowTopic(ReportsLineage, BaseOperator):

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from include import column_lineage
 from include.connections import LAKE_READER, WAREHOUSE_ETL, Endpoint, endpoint
 from include.lakehouse.hour_file import folder_of
 from include.lakehouse.settings import location
-
-if TYPE_CHECKING:
-    from include.pipelines import Pipeline
+from include.pipelines import Pipeline
 
 CASSANDRA_PORT, MYSQL_PORT, KAFKA_PORT = 9042, 3306, 9092  # if a connection names none
 

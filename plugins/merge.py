@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from include import metrics, pipelines
@@ -12,9 +12,6 @@ from include.connections import WAREHOUSE_ETL, endpoint
 from plugins import lineage
 from plugins.batch import batch_id_of
 from plugins.lineage_operator import ReportsLineage
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 
 class MergeIntoWarehouse(ReportsLineage, BaseOperator):

@@ -17,11 +17,12 @@ a backfill. A backfill takes exactly the minutes of its intervals.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Any
 
 from airflow.sdk import DAG, Param, chain
 
 from include.options import json_type
+from include.pipelines import Pipeline
 from plugins.assets import batches_asset, hours_asset
 from plugins.changes import WaitForChanges
 from plugins.gate import QualityGate
@@ -29,10 +30,9 @@ from plugins.merge import MergeIntoWarehouse
 from plugins.notifiers import NotifyFailedRun
 from plugins.transform import TransformDelta
 
-if TYPE_CHECKING:
-    from include.pipelines import Pipeline
-
 START = datetime(2020, 1, 1, tzinfo=UTC)  # how far back a backfill may go; catchup is off
+# Of every DAG of the project.
+SETTINGS: dict[str, Any] = {"start_date": START, "catchup": False, "on_failure_callback": NotifyFailedRun()}
 BATCH_ID = "{{ ti.xcom_pull(task_ids='wait_for_changes') }}"
 LIVE_BEFORE_BACKFILL = "plugins.priority.LiveBeforeBackfill"
 
@@ -52,14 +52,12 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
         description=pipeline.description,
         doc_md=f"{doc}\n\n{__doc__}",
         schedule=schedule,
-        start_date=START,
-        catchup=False,  # what was missed is pending, and the next run takes it
         max_active_runs=1,
         dagrun_timeout=timedelta(minutes=30),
         default_args={"owner": pipeline.owner, "priority_weight": priority, **TASK_DEFAULTS},
         params=form(pipeline),  # ty: ignore[invalid-argument-type]  # a dict becomes ParamsDict
-        on_failure_callback=NotifyFailedRun(),
         tags=sorted({kind, "minutemark", *pipeline.tags}),
+        **SETTINGS,  # no catchup: what was missed is pending, and the next run takes it
     ) as dag:
         wait_for_changes = WaitForChanges(
             task_id="wait_for_changes",

@@ -11,16 +11,12 @@ import html
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from airflow.sdk import BaseNotifier
+from airflow.sdk import BaseNotifier, Context
 
 from include import connections
 from include.connections import ConnectionMissing, Endpoint, endpoint
 from include.notice import STARTED, Notice
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 WEBHOOK = "minutemark_webhook"
 SLACK = "minutemark_slack"

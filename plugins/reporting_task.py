@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.openlineage.conf import is_disabled
 from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
+from airflow.sdk import Context
 from airflow.sdk.bases.decorator import task_decorator_factory
 
 from include import pipelines
 from plugins.lineage import Lineage
 from plugins.lineage_operator import ReportsLineage
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
 
 log = logging.getLogger(__name__)
 

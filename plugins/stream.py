@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include import pipelines
 from include.connections import KAFKA, LAKE_WRITER, SPARK, endpoint
 from plugins import lineage
 from plugins.attempt_operator import AttemptOperator
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 
 class StreamTopic(AttemptOperator):

@@ -5,18 +5,13 @@ Everything that the provider does for a connection therefore applies here: callb
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from airflow.providers.apache.kafka.hooks.consume import KafkaConsumerHook
+from confluent_kafka import Consumer
 
 from include.connections import KAFKA
 from include.kafka.clients import follower_settings, log_client_error
 from include.kafka.ingest_mode import DAG
-
-if TYPE_CHECKING:
-    from confluent_kafka import Consumer
-
-    from include.pipelines import Pipeline
+from include.pipelines import Pipeline
 
 
 class FollowerHook(KafkaConsumerHook):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include import pipelines
@@ -14,9 +15,6 @@ from include.spark.warm_driver import DriverEnded
 from plugins import lineage
 from plugins.attempt_operator import AttemptOperator
 from plugins.batch import batch_id_of
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 
 class TransformDelta(AttemptOperator):

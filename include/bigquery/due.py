@@ -11,7 +11,7 @@ from include.connections import WAREHOUSE_ETL
 from include.lakehouse import hourly, turns
 from include.lakehouse.hour_file import HourFile
 from include.pipelines import Pipeline
-from include.warehouse.session import in_transaction, reading, rows, warehouse
+from include.warehouse.session import in_transaction, read, rows, warehouse, write
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -67,8 +67,7 @@ def load_due(pipeline: Pipeline, most: int = MOST_HOURS) -> Loads:
 def _use_table(conn, pipeline: Pipeline, table) -> None:
     """Make all hours due if the warehouse records another table: this one is in another dataset, or was created again."""
     binds = {"pipeline": pipeline.name, "table_id": table.full_table_id, "created_ms": tables.created_ms(table)}
-    with reading(conn) as cursor:
-        known = rows(cursor, _TABLE, binds)
+    known = read(conn, rows, _TABLE, binds)
     if known == [{name: binds[name] for name in ("table_id", "created_ms")}]:
         return
 
@@ -81,4 +80,4 @@ def _use_table(conn, pipeline: Pipeline, table) -> None:
 
 def _record(conn, file: HourFile) -> None:
     values = {"pipeline": file.pipeline.name, "hour": file.hour, "version": file.version}
-    in_transaction(conn, lambda cursor: cursor.execute(sql("loaded"), values))
+    write(conn, sql("loaded"), values)

@@ -21,7 +21,7 @@ from include.demo.traffic import demo_id, demo_of, ticks_of, writer_of
 from include.durations import HOUR, MINUTE
 from include.lake.writer import Event
 from include.pipelines import Pipeline
-from include.warehouse.session import reading, value
+from include.warehouse.session import read, value
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -76,8 +76,7 @@ def events_of(demo: ModuleType, past_minute: PastMinute, now: datetime) -> Itera
 
 def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
     """Whether events older than an hour that this module did not send were merged: then there is nothing to fill."""
-    with reading(conn) as cursor:
-        return value(cursor, sql("other_events"), {"pipeline": pipeline.name, "before": now - _LIVE_FOR}) is not None
+    return read(conn, value, sql("other_events"), {"pipeline": pipeline.name, "before": now - _LIVE_FOR}) is not None
 
 
 def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = None, conn_id: str = LAKE_WRITER) -> int:

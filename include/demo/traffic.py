@@ -15,19 +15,19 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.demo import EVENTS_A_MINUTE
-from include.durations import MICROSECOND, MINUTE, minute_floor
+from include.durations import MICROSECOND, MINUTE, minute_floor, utc_now
 from include.kafka.ingest_mode import ingest_mode
 from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.pipelines import Dimension, Pipeline
-from include.warehouse.session import column, reading, warehouse
+from include.warehouse.session import column, read, warehouse
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -148,7 +148,7 @@ def run_traffic(
     ids = _TimeUUIDs()
     lag = timedelta(seconds=rng.uniform(*(limit.total_seconds() for limit in _LATE)))
     waiting: list[tuple[int, Event]] = []  # duplicates and the slice that sends them
-    started, now = time.monotonic(), _utc_now()
+    started, now = time.monotonic(), utc_now()
     until = until or minute_floor(now) + MINUTE
     duration = min(seconds, (until - _MARGIN - now).total_seconds())
     if duration <= 0:
@@ -206,8 +206,7 @@ def import_demo_dimensions(pipeline: Pipeline, conn_id: str = WAREHOUSE_ETL) -> 
     with warehouse(conn_id) as conn:
         for name, rows in demo_of(pipeline).dimension_rows().items():
             dimension = by_name[name]
-            with reading(conn) as cursor:
-                known = set(column(cursor, sql("keys", dimension=dimension)))
+            known = set(read(conn, column, sql("keys", dimension=dimension)))
             missing = [row for row in rows if row[dimension.key] not in known]
             if missing:
                 imported += import_dimension(conn, dimension, missing)
@@ -225,7 +224,7 @@ def _events(
     summary: Summary,
 ) -> Iterator[Event]:
     for _ in range(count):
-        now = _utc_now()
+        now = utc_now()
         if rng.random() < late:
             now -= lag
             summary.late += 1
@@ -252,7 +251,3 @@ class _TimeUUIDs:
             ticks += 1
         self._used.add(ticks)
         return demo_id(ticks, self._node, self._sequence)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

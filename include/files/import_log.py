@@ -71,16 +71,16 @@ class ImportLog:
     def __init__(
         self,
         conn,
-        *,
         pipeline: str,
-        target: str,
         source_key: str,
         source_name: str,
-        first_position: int,
+        *,
+        dimension: str = "",
+        first_position: int = 0,
         origin: str | None = None,
     ) -> None:
         self._conn = conn
-        self._key = {"target": target, "source_key": source_key}
+        self._key = {"target": f"{pipeline}.{dimension}" if dimension else pipeline, "source_key": source_key}
         self._origin = origin or source_key
         self._pipeline = pipeline
         self._source_name = source_name[-250:]

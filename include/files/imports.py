@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from include import pipelines
+from include.chunks import chunks
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.files import file_format, parallel_writer
 from include.files.compressed_file import Damage
@@ -123,14 +124,7 @@ def import_csv(
     ):
         unknown, missing = check_header(path, file.header, pipeline)
         check_table(session, pipeline)
-        imports = ImportLog(
-            conn,
-            pipeline=pipeline.name,
-            target=pipeline.name,
-            source_key=digest,
-            source_name=path.name,
-            first_position=0,
-        )
+        imports = ImportLog(conn, pipeline.name, digest, path.name)
         progress = imports.begin()
         summary = ImportSummary(str(path), pipeline.lake_table, file.recognized)
         summary.unknown_columns, summary.missing_columns = unknown, missing
@@ -171,14 +165,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
         with explained(endpoint(LAKE_READER)):
             table = flat_table(source, pipeline, name)
         check_table(session, pipeline)
-        imports = ImportLog(
-            conn,
-            pipeline=pipeline.name,
-            target=pipeline.name,
-            source_key=name,
-            source_name=name,
-            first_position=FIRST_TOKEN,
-        )
+        imports = ImportLog(conn, pipeline.name, name, name, first_position=FIRST_TOKEN)
         progress = imports.begin()
         summary = ImportSummary(name, pipeline.lake_table, unknown_columns=table.unknown, missing_columns=table.missing)
         summary.resumed_at = progress.position if progress.resumed else None
@@ -221,14 +208,7 @@ def import_dimension(
                 f"{path}: it has no column {', '.join(absent)}, which {dimension.table} needs. "
                 f"The first line of a CSV must name {', '.join(dimension.columns)}: add the column, or rename an existing one."
             )
-        imports = ImportLog(
-            conn,
-            pipeline=owner.name,
-            target=f"{owner.name}.{dimension.name}",
-            source_key=digest,
-            source_name=path.name,
-            first_position=0,
-        )
+        imports = ImportLog(conn, owner.name, digest, path.name, dimension=dimension.name)
         imports.begin(again=True)
         refused: list[Refused] = []
         unreadable: list[str] = []
@@ -269,7 +249,9 @@ def _write_all(
     on_position: Callable[[int], None],
 ) -> None:
     """Write chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
-    looked_up = _looked_up(_chunks(rows), read, Presence(lookup, pipeline), summary)
+    looked_up = _looked_up(
+        chunks(rows, _characters_of, _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK), read, Presence(lookup, pipeline), summary
+    )
     for chunk, outcome in parallel_writer.written(looked_up, read, pipeline, session):
         summary.minutes |= outcome.minutes
         summary.closed.add(outcome.refused)
@@ -295,17 +277,9 @@ def _looked_up(
         yield chunk
 
 
-def _chunks(rows: Iterable) -> Iterator[list]:
-    chunk, characters = [], 0
-    for row in rows:
-        chunk.append(row)
-        texts = row.fields if isinstance(row, Record) else row.values.values()
-        characters += sum(map(len, filter(None, texts)))
-        if len(chunk) == _ROWS_PER_CHUNK or characters >= _CHARACTERS_PER_CHUNK:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+def _characters_of(row: Record | FlatRow) -> int:
+    texts = row.fields if isinstance(row, Record) else row.values.values()
+    return sum(map(len, filter(None, texts)))
 
 
 def _finished(summary: ImportSummary, imports: ImportLog, started: float) -> ImportSummary:

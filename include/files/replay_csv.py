@@ -10,11 +10,11 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from include import pipelines
 from include.connections import WAREHOUSE_ETL
+from include.durations import utc_now
 from include.errors import MinutemarkError
 from include.files import file_format
 from include.files.compressed_file import Damage
@@ -96,26 +96,19 @@ def replay_csv(
     """
     path, started = Path(path), time.monotonic()
     _check_ingest_mode(pipeline)
-    check(options, pipeline, None, _utc_now())
+    check(options, pipeline, None, utc_now())
     stated_format = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
     file_survey = survey(path, stated_format, pipeline, damage) if options.needs_survey else None
-    check(options, pipeline, file_survey, _utc_now())
+    check(options, pipeline, file_survey, utc_now())
     with (
         csv_records(path, names_of(pipeline), stated_format, damage) as file,
         warehouse(WAREHOUSE_ETL) as conn,
         producer(pipeline) as sender,
     ):
         unknown, missing = check_header(path, file.header, pipeline)
-        replays = ImportLog(
-            conn,
-            pipeline=pipeline.name,
-            target=pipeline.name,
-            source_key=options.key(digest),
-            source_name=path.name,
-            first_position=0,
-            origin=None if options.shift else digest,  # an import of this file rejects the same rows
-        )
+        origin = None if options.shift else digest  # an import of this file rejects the same rows
+        replays = ImportLog(conn, pipeline.name, options.key(digest), path.name, origin=origin)
         progress = replays.begin(again=again)
         summary = ReplaySummary(
             str(path), pipeline.topic, file.recognized, unknown_columns=unknown, missing_columns=missing
@@ -168,10 +161,6 @@ def _announcement(file_survey: Survey, times: Timeline | None) -> str:
     if times is None or file_survey.first is None or file_survey.last is None:
         return str(file_survey)
     return f"{file_survey} In this replay that is {times.at(file_survey.first):%F %T} to {times.at(file_survey.last):%F %T}."
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 class ReplayStopped(MinutemarkError):

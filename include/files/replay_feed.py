@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from include.durations import utc_now
 from include.files.csv_records import Record
 from include.files.import_log import ImportLog
 from include.kafka import topics
@@ -32,10 +33,10 @@ class Clock:
     """Now, in UTC, by a clock that was read once."""
 
     def __init__(self, now: datetime) -> None:
-        self._difference = now - _own_clock()
+        self._difference = now - utc_now()
 
     def now(self) -> datetime:
-        return _own_clock() + self._difference
+        return utc_now() + self._difference
 
 
 class Feed:
@@ -139,7 +140,3 @@ class Feed:
                     f"{waiting:,}", self._pipeline.topic, f"{_MOST_WAITING:,}", self._pipeline.name,
                 )  # fmt: skip
             time.sleep(1)
-
-
-def _own_clock() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

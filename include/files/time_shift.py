@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include import readings
-from include.durations import MICROSECOND
+from include.durations import EPOCH, MICROSECOND
 from include.lake.keys import time_of, time_uuid
 from include.lake.writer import Event, event_id
 from include.pipelines import Pipeline
@@ -19,7 +19,6 @@ from include.readings import DATE_AND_TIME, LAST_EPOCH, OFFSET, UTC, WHITE_SPACE
 
 # The namespace of the ids of shifted events; another one would duplicate the events of a resumed replay.
 _SHIFTED = uuid.UUID("5b0d1c9e-7c0a-5a1f-8a54-0f6a1f6f7f42")
-_EPOCH = datetime(1970, 1, 1)
 _SPACE = f"[{WHITE_SPACE}]*"
 _TIME = re.compile(rf"{_SPACE}{DATE_AND_TIME}(?:{OFFSET}|{UTC}){_SPACE}")
 _PLAIN_NUMBER = re.compile(rf"(?P<before>{_SPACE})[0-9]+(?:\.(?P<fraction>[0-9]*))?(?P<after>{_SPACE})")
@@ -92,7 +91,7 @@ def _since_1970(text: str, moved: datetime) -> str:
     """Seconds or milliseconds, whichever the text is, with as many decimals; without an exponent."""
     match = _PLAIN_NUMBER.fullmatch(text)
     before, fraction, after = match.group("before", "fraction", "after") if match else ("", None, "")
-    micros = (moved - _EPOCH) // MICROSECOND
+    micros = (moved - EPOCH) // MICROSECOND
     unit = 1_000_000 if readings.amount(text) < LAST_EPOCH else 1_000  # ty: ignore[unsupported-operator]  # instant has read it
     decimals = f"{micros % unit:0{len(str(unit)) - 1}}"
     point = "" if fraction is None else "." + decimals[: len(fraction)].ljust(len(fraction), "0")

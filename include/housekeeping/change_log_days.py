@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 from include.connections import LAKE_WRITER, endpoint
-from include.durations import DAY, MICROSECOND
+from include.durations import DAY, EPOCH, MICROSECOND
 from include.lake import change_log
 from include.lake.keys import time_of
 from include.lake.session import explained
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 
-_EPOCH = datetime(1970, 1, 1)
 _JUNK_AGE = DAY  # a poll reads a row a day, and a broken clock can make thousands
 
 
@@ -41,7 +40,7 @@ def forget_days(
         if state is None or time_of(state.day_changed_at) >= oldest:
             continue
         # Every touch from now on must be newer than the deletion: one from a clock far ahead would hide those.
-        is_covered = state.written_at < (oldest - _EPOCH) // MICROSECOND and all(
+        is_covered = state.written_at < (oldest - EPOCH) // MICROSECOND and all(
             ledger.covers_day(conn, pipeline, day, state.day_changed_at, state.minutes) for pipeline in pipelines
         )
         if not is_covered:

@@ -14,11 +14,12 @@ from include.connections import LAKE_WRITER, endpoint
 from include.demo.traffic import is_demo
 from include.durations import MINUTE, minute_floor
 from include.lake import change_log
+from include.lake.counts import answers_of
 from include.lake.session import explained
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import column, execute, in_transaction, reading
+from include.warehouse.session import column, execute, in_transaction, read, reading
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -69,8 +70,7 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
     from cassandra.concurrent import execute_concurrent_with_args
 
     binds = {"pipeline": pipeline.name, "removing": _REMOVING}
-    with reading(conn) as cursor:
-        closed = column(cursor, sql("closed"), binds)
+    closed = read(conn, column, sql("closed"), binds)
     for start in range(0, len(closed), _MINUTES_PER_CHUNK):
         minutes = closed[start : start + _MINUTES_PER_CHUNK]
         demo_only = _all_demo(reader, pipeline, minutes)
@@ -96,23 +96,13 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
 
 def _all_demo(reader, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int | None]:
     """The minutes among these whose events are all the demo's, with their newest write timestamps; None without events."""
-    from cassandra.concurrent import execute_concurrent_with_args
-
     newest: dict[datetime, int | None] = dict.fromkeys(minutes)
     query = f"SELECT create_time, WRITETIME(payload) FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
     for statement in (f"{query} LIMIT 1", query):  # most minutes with other events show it in their first event
         partitions = [(minute, shard) for minute in newest for shard in range(pipeline.shards)]
-        answers = execute_concurrent_with_args(
-            reader,
-            reader.prepare(statement),
-            partitions,
-            concurrency=_PARTITIONS_IN_FLIGHT,
-            raise_on_first_error=True,
-            results_generator=True,
-        )
         others = set()
-        for (minute, _), (_, answer) in zip(partitions, answers, strict=True):
-            for event_id, written_at in answer:
+        for (minute, _), answer in answers_of(reader, reader.prepare(statement), partitions):
+            for event_id, written_at in answer():
                 if not is_demo(event_id):
                     others.add(minute)
                     break

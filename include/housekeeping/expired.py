@@ -14,7 +14,7 @@ from include.pipelines import Pipeline, Retention, all_pipelines
 from include.warehouse import batches, drifts
 from include.warehouse.drift import APPEARED
 from include.warehouse.merge import attempts_in, oldest_kept_batch, staging_tables
-from include.warehouse.session import column, execute, in_transaction, reading, value
+from include.warehouse.session import column, execute, in_transaction, read, reading, value, write
 from include.warehouse.sql import files
 from include.warehouse.statements import Statements
 
@@ -27,8 +27,7 @@ _KEPT_MERGED = 10  # newest merged batches of a pipeline, which are never remove
 
 def known_pipelines(conn) -> dict[str, Retention]:
     """The retention of every pipeline that has run here. A pipeline without a declaration gets the default."""
-    with reading(conn) as cursor:
-        names = column(cursor, "SELECT pipeline FROM etl.pipelines ORDER BY pipeline")
+    names = read(conn, column, "SELECT pipeline FROM etl.pipelines ORDER BY pipeline")
     declared = all_pipelines()
     return {name: declared[name].retention if name in declared else Retention() for name in names}
 
@@ -57,7 +56,7 @@ def remove_dead_staging(conn, *, given_up: Iterable[int] = (), dry: bool = False
                 continue
             binds = {"attempt": attempt, "chunk": CHUNK}
             if dry:
-                removed += _value(conn, sql("count_attempt", table=table), binds)
+                removed += read(conn, value, sql("count_attempt", table=table), binds)
             else:
                 removed += _until_none(conn, sql("remove_attempt", table=table), binds)
     return removed
@@ -65,22 +64,14 @@ def remove_dead_staging(conn, *, given_up: Iterable[int] = (), dry: bool = False
 
 def empty_payloads(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Empty the payloads of rejected events older than `age`; the rows stay, because the ledger's counts refer to them."""
-
-    def empty(cursor, ids: Sequence[int]) -> int:
-        query = "UPDATE etl.rejected_events SET payload = '' WHERE rejected_id IN (%(ids)s)"
-        return execute(cursor, query, {"ids": ids}).rowcount
-
-    return _walk(conn, sql("old_payloads"), {"pipeline": pipeline, **_older(age)}, empty, dry, limit=CHUNK)
+    empty = "UPDATE etl.rejected_events SET payload = '' WHERE rejected_id IN (%(ids)s)"
+    return _empty(conn, sql("old_payloads"), empty, pipeline, age, dry)
 
 
 def empty_samples(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Empty the samples of check results older than `age`: they show rows of staging. The verdicts stay with the batch."""
-
-    def empty(cursor, ids: Sequence[int]) -> int:
-        query = "UPDATE etl.check_results SET sample = NULL WHERE check_result_id IN (%(ids)s)"
-        return execute(cursor, query, {"ids": ids}).rowcount
-
-    return _walk(conn, sql("old_samples"), {"pipeline": pipeline, **_older(age)}, empty, dry, limit=CHUNK)
+    empty = "UPDATE etl.check_results SET sample = NULL WHERE check_result_id IN (%(ids)s)"
+    return _empty(conn, sql("old_samples"), empty, pipeline, age, dry)
 
 
 def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
@@ -90,8 +81,8 @@ def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
     numbers: merges compare attempts, and nothing looks up a batch by them.
     """
     binds = {"pipeline": pipeline, "kept": _KEPT_MERGED - 1, **_older(age)}
-    newest = _value(conn, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", binds)
-    binds |= {"newest": newest or 0, "kept_merged": _value(conn, sql("kept_merged"), binds) or 0}
+    newest = read(conn, value, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", binds)
+    binds |= {"newest": newest or 0, "kept_merged": read(conn, value, sql("kept_merged"), binds) or 0}
 
     def remove(cursor, ids: Sequence[int]) -> int:
         of_batches = {"ids": ids}
@@ -108,7 +99,7 @@ def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = Fals
     """Remove counts of fields that were merged longer than `age` ago; minutes that are read again get new ones."""
     binds = {"pipeline": pipeline, "chunk": CHUNK, **_older(age)}
     if dry:
-        return _value(conn, sql("count_field_counts"), binds)
+        return read(conn, value, sql("count_field_counts"), binds)
     return _until_none(conn, sql("remove_field_counts"), binds)
 
 
@@ -151,8 +142,17 @@ def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
 
 
 def _is_dead(conn, attempt: int, given_up: set[int]) -> bool:
-    open_batch = _value(conn, sql("open_batch_of"), {"attempt": attempt})
+    open_batch = read(conn, value, sql("open_batch_of"), {"attempt": attempt})
     return open_batch is None or open_batch in given_up
+
+
+def _empty(conn, find: str, update: str, pipeline: str, age: timedelta, dry: bool) -> int:
+    """Run `update` on the rows that `find` selects, in chunks; returns how many rows."""
+
+    def empty(cursor, ids: Sequence[int]) -> int:
+        return execute(cursor, update, {"ids": ids}).rowcount
+
+    return _walk(conn, find, {"pipeline": pipeline, **_older(age)}, empty, dry, limit=CHUNK)
 
 
 def _walk(
@@ -167,8 +167,7 @@ def _walk(
     """Change the rows that `find` selects, in chunks by key, each in its own transaction; returns how many rows."""
     after, changed = 0, 0
     while True:
-        with reading(conn) as cursor:
-            ids = column(cursor, find, {**binds, "after": after, "limit": limit})
+        ids = read(conn, column, find, {**binds, "after": after, "limit": limit})
         if not ids:
             return changed
         changed += len(ids) if dry else in_transaction(conn, lambda cursor, ids=ids: change(cursor, ids))
@@ -177,20 +176,10 @@ def _walk(
 
 def _until_none(conn, statement: str, binds: dict) -> int:
     """Run a DELETE with a LIMIT, a transaction each time, until it removes nothing."""
-
-    def once(cursor) -> int:
-        cursor.execute(statement, binds)
-        return cursor.rowcount
-
     removed = 0
-    while count := in_transaction(conn, once):
+    while count := write(conn, statement, binds):
         removed += count
     return removed
-
-
-def _value(conn, query: str, binds: dict):
-    with reading(conn) as cursor:
-        return value(cursor, query, binds)
 
 
 def _older(age: timedelta) -> dict[str, int]:

@@ -13,7 +13,7 @@ from include.errors import MinutemarkError
 from include.pipelines import Pipeline
 from include.warehouse.folded_hours import hour_of
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import column, execute, in_transaction, reading, value
+from include.warehouse.session import column, execute, in_transaction, read, value
 from include.warehouse.sql import files
 from include.warehouse.statements import Statements
 
@@ -72,13 +72,11 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
 
 def _foldable(conn, pipeline: Pipeline, before: datetime) -> Iterator[datetime]:
     query = "SELECT MIN(minute) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s"
-    with reading(conn) as cursor:
-        first = value(cursor, query, {"pipeline": pipeline.name})
+    first = read(conn, value, query, {"pipeline": pipeline.name})
     start = hour_of(first) if first else before
     while start < before:
         end = min(start + _WINDOW, before)
-        with reading(conn) as cursor:
-            hours = column(cursor, sql("foldable"), {"pipeline": pipeline.name, "start": start, "end": end})
+        hours = read(conn, column, sql("foldable"), {"pipeline": pipeline.name, "start": start, "end": end})
         yield from hours
         start = end
 

@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from include.kafka.clients import TIMEOUT, BrokerError, TopicMissing, explained
 from include.kafka.positions import (
@@ -17,9 +18,6 @@ from include.kafka.positions import (
     raise_unless_transient,
     starting_offsets,
 )
-
-if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError, Message
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +58,6 @@ def follow(
     offset is committed. Offsets are committed with the topic's id, by which the next follower notices a topic that was
     created again. Raises BrokerError. The caller closes the consumer.
     """
-    from confluent_kafka import KafkaException, TopicPartition
-
     at_end: set[int] = set()
     followed: set[int] = set()
     topic_id: str | None = None  # of the topic that is followed
@@ -120,10 +116,10 @@ def gather(consumer: Consumer, at_end: set[int]) -> Chunk:
                 chunk.ends[place] = message.offset() + 1  # ty: ignore[invalid-assignment, unsupported-operator]
                 size += len(message)
                 at_end.discard(message.partition())
-            elif _is_end(error):
+            elif error.code() == KafkaError._PARTITION_EOF:
                 chunk.ends[place] = message.offset()  # ty: ignore[invalid-assignment]
                 at_end.add(message.partition())  # ty: ignore[invalid-argument-type]
-            elif _is_out_of_range(error):
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                 chunk.out_of_range = True
             else:
                 raise_unless_transient(error)
@@ -140,8 +136,6 @@ def partitions_of(client, topic: str) -> set[int]:
 
 def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[int]:
     """Like partitions_of, but if the broker does not answer now, the partitions that are already followed."""
-    from confluent_kafka import KafkaException
-
     try:
         return partitions_of(consumer, topic)
     except (KafkaException, TopicMissing) as error:
@@ -154,15 +148,3 @@ def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[i
 def _first_offsets(messages: list[Message]) -> Offsets:
     """The first offset of each partition."""
     return {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}  # ty: ignore[invalid-explicit-return]
-
-
-def _is_end(error: KafkaError) -> bool:
-    from confluent_kafka import KafkaError as codes
-
-    return error.code() == codes._PARTITION_EOF
-
-
-def _is_out_of_range(error: KafkaError) -> bool:
-    from confluent_kafka import KafkaError as codes
-
-    return error.code() == codes._AUTO_OFFSET_RESET

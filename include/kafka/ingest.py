@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Message
 
 from include import pipelines
 from include.connections import LAKE_WRITER, WAREHOUSE_ETL, Endpoint
@@ -34,9 +35,6 @@ from include.progress_log import Bar
 from include.warehouse import rejected
 from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
-
-if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Message
 
 log = logging.getLogger(__name__)
 
@@ -258,8 +256,6 @@ class MessageStore:
 
 def _appended_at(message: Message) -> int | None:
     """When the broker appended it, in microseconds since 1970; None if its topic keeps its producer's time."""
-    from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
-
     kind, milliseconds = message.timestamp()
     return milliseconds * 1_000 if kind == TIMESTAMP_LOG_APPEND_TIME else None
 

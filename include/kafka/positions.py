@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from include.kafka.clients import TIMEOUT, BrokerError, watermarks
-
-if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +46,6 @@ def starting_offsets(
     messages are recorded before the starts are committed. Returns None if the broker does not have the offsets now: a
     new partition has no leader for a moment.
     """
-    from confluent_kafka import KafkaException, TopicPartition
-
     try:
         # Before everything else: an offset must never be committed with the id of a later topic.
         topic_id = read_topic_id()
@@ -100,8 +96,6 @@ def commit(consumer: Consumer, offsets: Offsets, topic_id: str | None) -> bool:
 
     Read `topic_id` before the messages: a topic that was created again since then has another id.
     """
-    from confluent_kafka import KafkaException, TopicPartition
-
     try:
         wanted = [
             TopicPartition(topic, partition, offset, metadata=topic_id or "")
@@ -119,17 +113,12 @@ def commit(consumer: Consumer, offsets: Offsets, topic_id: str | None) -> bool:
 
 def is_taken_over(error: KafkaError) -> bool:
     """Whether another follower with the same name has joined: no other error is fatal to a consumer of a group."""
-    from confluent_kafka import KafkaError as codes
-
-    return error.code() in (codes._FATAL, codes.FENCED_INSTANCE_ID)
+    return error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 
 
 def raise_unless_transient(error: KafkaError) -> None:
     """Raise an error from which the client does not recover; return for others."""
-    from confluent_kafka import KafkaError as codes
-    from confluent_kafka import KafkaException
-
-    rejoining = (codes.ILLEGAL_GENERATION, codes.UNKNOWN_MEMBER_ID, codes.REBALANCE_IN_PROGRESS)
+    rejoining = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
     if error.code() not in rejoining and not error.retriable():
         raise KafkaException(error)
     # Uncommitted messages are read again, and become the same rows.

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 
 from include.connections import KAFKA
-from include.durations import MILLISECOND
+from include.durations import EPOCH, MILLISECOND
 from include.kafka.clients import TIMEOUT, BrokerError, explained, log_client_error, settings
 from include.lake.keys import minute_of, shard_of, time_of
 from include.lake.writer import Event, Written, event_id
 from include.pipelines import Pipeline
 
-_EPOCH = datetime(1970, 1, 1)
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -45,23 +43,20 @@ class EventProducer:
         identity = event_id(self._pipeline, event)
         fields = {**event.values, "create_time": str(event.create_time)}
         value = _as_json({name: text for name, text in fields.items() if text})
-        self._send(
+        self.add_message(
             value.encode(),
             partition=shard_of(identity, self._pipeline.shards),
             key=identity.encode(),
-            timestamp=(time_of(event.create_time) - _EPOCH) // MILLISECOND,
+            timestamp=(time_of(event.create_time) - EPOCH) // MILLISECOND,
         )
 
     def send(self, value: bytes | None, partition: int) -> None:
         """Send any value, event or not, and return when the broker has it. Raises BrokerError."""
-        self._send(value, partition=partition)
+        self.add_message(value, partition=partition)
         self.flush()
 
-    def add_message(self, value: bytes, **where) -> None:
+    def add_message(self, value: bytes | None, **where) -> None:
         """Queue any value, as `add` does an event. Raises MessageTooLong, BrokerError."""
-        self._send(value, **where)
-
-    def _send(self, value: bytes | None, **where) -> None:
         from confluent_kafka import KafkaError, KafkaException
 
         with explained():

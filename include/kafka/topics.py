@@ -7,16 +7,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from include.kafka.clients import TIMEOUT, BrokerError, admin, explained, reader, watermarks
 from include.kafka.follow import gather, partitions_of
 from include.kafka.ingest_mode import dead_letters_of
 from include.pipelines import Pipeline, all_pipelines
-
-if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Message
-    from confluent_kafka.admin import AdminClient
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +62,6 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
     Each pipeline has a dead-letter topic, which gets its settings even if Connect created it. Other topics stay unchanged.
     Raises BrokerError.
     """
-    from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import NewTopic
-
     with explained():
         client = admin()
         existing = client.list_topics(timeout=TIMEOUT).topics
@@ -93,9 +88,6 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
 
 def _configure_dead_letters(client: AdminClient, letters: list[str]) -> None:
     """Give these topics the settings of dead letters; logs a warning if the account has no permission to alter them."""
-    from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
-
     entries = [
         ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         for name, value in _OF_DEAD_LETTERS.items()
@@ -138,9 +130,6 @@ def check_topic(pipeline: Pipeline) -> None:
 
 def limits_of(pipeline: Pipeline) -> Limits:
     """Which timestamps the topic accepts. No limits if the account has no permission to read them."""
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import ConfigResource
-
     client = admin()  # kept until the answer is there
     try:
         (answer,) = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, pipeline.topic)]).values()
@@ -158,8 +147,6 @@ def _limit(entry) -> timedelta | None:
 
 def topic_id(topic: str, client: AdminClient | None = None) -> str | None:
     """The id that Kafka gave the topic when it was created; None without a topic or an id. Raises BrokerError."""
-    from confluent_kafka import KafkaError, KafkaException, TopicCollection
-
     client = client or admin()  # kept until the answer is there
     with explained():
         try:
@@ -197,8 +184,6 @@ def reaches(pipeline: Pipeline, group: str) -> dict[int, Reach]:
 
 def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int, Reach]) -> set[int]:
     """The partitions that have no message after the committed offset, although offsets are in use."""
-    from confluent_kafka import TopicPartition
-
     if not reaches:
         return set()
     starts = {number: max(reach.begin, reach.committed or 0) for number, reach in reaches.items()}
@@ -214,8 +199,6 @@ def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int
 
 def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
     """Like `reaches`, with an open reader; control records count as waiting. Reads committed offsets before the ends."""
-    from confluent_kafka import TopicPartition
-
     partitions = [TopicPartition(pipeline.topic, number) for number in sorted(partitions_of(client, pipeline.topic))]
     reaches = {}
     for committed in client.committed(partitions, timeout=TIMEOUT):
@@ -226,8 +209,6 @@ def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
 
 def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], since: datetime) -> dict[int, int]:
     """For each partition the offset of its first message at that time (UTC) or later; if there is none, its given end."""
-    from confluent_kafka import TopicPartition
-
     moment = int(since.replace(tzinfo=UTC).timestamp() * 1000)
     places = [TopicPartition(pipeline.topic, partition, moment) for partition in partitions]
     with reader(group) as client:
@@ -237,8 +218,6 @@ def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], 
 
 def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
     """The messages of each partition from one offset to another (excluded), chunk by chunk; nothing is committed."""
-    from confluent_kafka import TopicPartition
-
     left = {partition: end for partition, (begin, end) in span.items() if begin < end}
     with reader(group) as client:
         client.assign([TopicPartition(pipeline.topic, partition, span[partition][0]) for partition in left])

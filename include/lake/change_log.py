@@ -14,7 +14,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from include.durations import MICROSECOND
+from include.durations import EPOCH, MICROSECOND
 from include.lake.keys import time_of
 from include.lake.shared_session import rows_of
 
@@ -46,7 +46,6 @@ _FORMER_DAYS = (
 )
 _COPY_DAY = "INSERT INTO minutemark.changed_days (lake_table, day, changed_at) VALUES (?, ?, ?) USING TIMESTAMP ?"
 _TOUCHES_PER_BATCH = 200
-EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from include.lake.errors import is_of_a_partition
 from include.pipelines import Pipeline
@@ -79,7 +79,7 @@ def read_partitions(
         except Exception as error:
             if on_unreadable is None or not is_of_a_partition(error):
                 raise
-            to_retry += _single_partitions(*request)
+            to_retry += [([minute], [shard]) for minute in request[0] for shard in request[1]]
     for ([minute], [shard]), answer in answers_of(session, query, to_retry):
         try:
             take(answer)
@@ -118,6 +118,7 @@ def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetim
 
 
 Request = tuple[list[datetime], list[int]]  # partitions: each of these minutes with each of these shards
+Binds = TypeVar("Binds", bound=tuple)  # of a query
 
 
 def requests_for(minutes: Sequence[datetime], shards: int) -> list[Request]:
@@ -129,13 +130,9 @@ def requests_for(minutes: Sequence[datetime], shards: int) -> list[Request]:
     ]
 
 
-def _single_partitions(minutes: list[datetime], shards: list[int]) -> list[Request]:
-    return [([minute], [shard]) for minute in minutes for shard in shards]
-
-
 def answers_of(
-    session: Session, query: object, requests: Sequence[Request]
-) -> Iterator[tuple[Request, Callable[[], Iterable]]]:
+    session: Session, query: object, requests: Sequence[Binds]
+) -> Iterator[tuple[Binds, Callable[[], Iterable]]]:
     """Each request with a function that returns its rows, or raises the driver's error."""
     from cassandra.concurrent import execute_concurrent_with_args
 

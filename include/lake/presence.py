@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from include.lake.counts import answers_of
 from include.lake.errors import is_of_a_partition
 from include.lake.keys import minute_of, shard_of, time_of
 from include.lake.writer import Event, event_id
@@ -14,8 +15,6 @@ from include.pipelines import Pipeline
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
-
-_REQUESTS_IN_FLIGHT = 8
 
 
 class Presence:
@@ -38,28 +37,15 @@ class Presence:
         `on_unreadable` gets the events of each partition that cannot be read, and the driver's error. Without it the error is
         raised.
         """
-        from cassandra.concurrent import execute_concurrent_with_args
-
         wanted: dict[tuple[datetime, int], list[Event]] = defaultdict(list)
         for event in events:
             shard = shard_of(event_id(self._pipeline, event), self._pipeline.shards)
             wanted[minute_of(event.create_time), shard].append(event)
-        requests = list(wanted.items())
-        binds = [(*key, *_span(of_key)) for key, of_key in requests]
-        answers = execute_concurrent_with_args(
-            self._session,
-            self._query,
-            binds,
-            concurrency=_REQUESTS_IN_FLIGHT,
-            raise_on_first_error=False,
-            results_generator=True,
-        )
+        binds = [(*key, *_span(of_key)) for key, of_key in wanted.items()]
         missing = []
-        for (_, of_key), (is_read, answer) in zip(requests, answers, strict=True):
+        for of_key, (_, answer) in zip(wanted.values(), answers_of(self._session, self._query, binds), strict=True):
             try:
-                if not is_read:
-                    raise answer
-                present = {(create_time, str(identity or "")) for create_time, identity in answer}
+                present = {(create_time, str(identity or "")) for create_time, identity in answer()}
             except Exception as error:
                 if on_unreadable is None or not is_of_a_partition(error):
                     raise

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from msgspec.json import Encoder
 
+from include.chunks import chunks
 from include.lake import change_log
 from include.lake.keys import minute_of, shard_of
 from include.pipelines import Pipeline
@@ -125,16 +126,9 @@ class EventWriter:
 
         partition = self._insert.bind((minute, shard)).values[:2]
         stamp = UNSET_VALUE if as_of is None else as_of.to_bytes(8, "big", signed=True)
-        bound, size = [], 0
-        for event in events:
-            payload = payload_of(event)
-            if bound and (len(bound) == _ROWS_PER_BATCH or size + len(payload) > _BYTES_PER_BATCH):
-                yield _one_write(bound)
-                bound, size = [], 0
-            bound.append(self._bound(partition, event, payload, stamp))
-            size += len(payload)
-        if bound:
-            yield _one_write(bound)
+        payloads = ((event, payload_of(event)) for event in events)
+        for batch in chunks(payloads, lambda pair: len(pair[1]), _ROWS_PER_BATCH, _BYTES_PER_BATCH):
+            yield _one_write([self._bound(partition, *pair, stamp) for pair in batch])
 
     def _bound(self, partition: list[bytes], event: Event, payload: bytes, stamp: object):
         """The same as bind(), which looks up each column's type again: a bulk writer's largest cost."""

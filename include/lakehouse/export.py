@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 
+from include.chunks import chunks
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake.errors import unreadable_minutes
 from include.lake.session import lake
@@ -56,7 +57,8 @@ def export(pipeline: Pipeline) -> Export:
                 pipeline.lakehouse.table,
             )
         until = time.monotonic() + SECONDS
-        for part in _parts(ledger.due(conn, pipeline, MOST_MINUTES)):
+        due_minutes = ledger.due(conn, pipeline, MOST_MINUTES)
+        for part in chunks(due_minutes, itemgetter("raw_rows"), table.MOST_MINUTES, MOST_ROWS):
             if time.monotonic() > until:
                 break
             unreadable = {}
@@ -123,15 +125,3 @@ def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Expo
         ledger.record_skipped(conn, pipeline, table_uuid, changed)
         done.changed_since += len(changed)
     return unreadable
-
-
-def _parts(due: Iterable[dict]) -> Iterator[list[dict]]:
-    part, size = [], 0
-    for row in due:
-        if part and (size + row["raw_rows"] > MOST_ROWS or len(part) == table.MOST_MINUTES):
-            yield part
-            part, size = [], 0
-        part.append(row)
-        size += row["raw_rows"]
-    if part:
-        yield part

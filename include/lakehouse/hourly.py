@@ -29,7 +29,7 @@ from include.lakehouse.hour_file import HourFile, folder_of
 from include.lakehouse.settings import location
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours
-from include.warehouse.session import column, in_transaction, reading, rows, warehouse
+from include.warehouse.session import column, in_transaction, read, reading, rows, warehouse
 from include.warehouse.sql import FOLDER
 from include.warehouse.statements import Statements
 
@@ -140,7 +140,8 @@ def compare(
         snapshot = events.current_snapshot()
         try:
             with duckdb_over(pipeline, events, hours) as connection:
-                in_table = _minutes_in(pipeline, connection)
+                # The minutes that the table has events of, each with the hour of the fact.
+                in_table = connection.execute(sql("minutes_in", fact_time=pipeline.fact_time)).fetchall()
                 of_fact, left_out, ahead, waits = _of_fact(conn, pipeline, hours, in_table, changed)
                 _leave_out(connection, ahead)
                 published = _counted(connection, pipeline)
@@ -296,16 +297,10 @@ def _of_fact(
 def _changed_in_lake(conn, pipeline: Pipeline, hours: Collection[datetime], days: Collection[date]) -> set[datetime]:
     """Minutes that have changed in the lake since their merged read, on these days and on days that contribute to the fact."""
     query = sql("contributing_days", fact=pipeline.lakehouse_fact)
-    with reading(conn) as cursor:
-        contributing = column(cursor, query, {"hours": list(hours)})
+    contributing = read(conn, column, query, {"hours": list(hours)})
     with lake(LAKE_READER) as session:
         touches = [change_log.minutes_of_day(session, pipeline.lake_table, day) for day in {*days, *contributing}]
     return set().union(*(ledger.changed_since_read(conn, pipeline, of_day) for of_day in touches if of_day))
-
-
-def _minutes_in(pipeline: Pipeline, connection) -> list[tuple[datetime, datetime]]:
-    """The minutes that the table has events of, each with the hour of the fact."""
-    return connection.execute(sql("minutes_in", fact_time=pipeline.fact_time)).fetchall()
 
 
 def _leave_out(connection, minutes: Collection[datetime]) -> None:

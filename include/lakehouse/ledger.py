@@ -15,7 +15,7 @@ from uuid import UUID
 from include.durations import DAY, SECOND
 from include.pipelines import Pipeline
 from include.readings import YEARS
-from include.warehouse.session import column, in_transaction, reading, rows, value
+from include.warehouse.session import column, in_transaction, read, reading, rows, value, write
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -26,8 +26,7 @@ PATIENCE = timedelta(minutes=15)  # how long after a merge a published hour may 
 
 def due(conn, pipeline: Pipeline, most: int) -> list[dict]:
     """The newest minutes that are due: minute, attempt, raw_rows, id_checksum."""
-    with reading(conn) as cursor:
-        return rows(cursor, sql("due"), {"pipeline": pipeline.name, "most": most})
+    return read(conn, rows, sql("due"), {"pipeline": pipeline.name, "most": most})
 
 
 def record_written(
@@ -52,12 +51,12 @@ def make_due(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
 
     They stay current, so that a count before their write still compares them.
     """
-    return _forget(conn, sql("make_due"), pipeline, start, end)
+    return write(conn, sql("make_due"), {"pipeline": pipeline.name, "start": start, "end": end})
 
 
 def record_lost(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
     """Record that the table no longer has the minutes from `start` to `end` (excluded); returns how many it had."""
-    return _forget(conn, sql("record_lost"), pipeline, start, end)
+    return write(conn, sql("record_lost"), {"pipeline": pipeline.name, "start": start, "end": end})
 
 
 def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
@@ -74,15 +73,14 @@ def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
     for day in days:
         start = datetime(day.year, day.month, day.day)
         record_lost(conn, pipeline, start, start + DAY)
-    in_transaction(conn, lambda cursor: cursor.execute(sql("use_table"), binds))
+    write(conn, sql("use_table"), binds)
     return known is not None
 
 
 def hours_between(conn, pipeline: Pipeline, start: datetime, end: datetime) -> set[datetime]:
     """The hours from `start` to `end` (excluded) that the fact has, or that were counted or are to be."""
     query = sql("hours_between", fact=pipeline.lakehouse_fact)
-    with reading(conn) as cursor:
-        return set(column(cursor, query, {"pipeline": pipeline.name, "start": start, "end": end}))
+    return set(read(conn, column, query, {"pipeline": pipeline.name, "start": start, "end": end}))
 
 
 def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> dict[datetime, str | None]:
@@ -106,17 +104,8 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
 def changed_since_read(conn, pipeline: Pipeline, touches: Mapping[datetime, UUID]) -> set[datetime]:
     """Those minutes of a day's touches that have changed since their merged read."""
     binds = {"pipeline": pipeline.name, "first": min(touches), "last": max(touches)}
-    with reading(conn) as cursor:
-        records = rows(cursor, sql("changed_since_read"), binds)
+    records = read(conn, rows, sql("changed_since_read"), binds)
     return {row["minute"] for row in records if str(touches.get(row["minute"], row["changed_at"])) != row["changed_at"]}
-
-
-def _forget(conn, update: str, pipeline: Pipeline, start: datetime, end: datetime) -> int:
-    def forget(cursor) -> int:
-        cursor.execute(update, {"pipeline": pipeline.name, "start": start, "end": end})
-        return cursor.rowcount
-
-    return in_transaction(conn, forget)
 
 
 def _record(conn, pipeline: Pipeline, hours: Iterable[datetime], table_uuid: str, minutes: Collection[Mapping]) -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from include.durations import HOUR
+from include.durations import EPOCH, HOUR
 from include.lakehouse import ledger
 from include.lakehouse import table as tables
 from include.lakehouse.settings import LakehouseError
 from include.pipelines import Pipeline
 from include.readings import YEARS
 from include.warehouse import folded_hours
-from include.warehouse.session import column, reading
+from include.warehouse.session import column, read
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -22,8 +22,6 @@ sql = Statements(__file__)
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
-
-EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,7 @@ def _make_due(conn, pipeline: Pipeline, table: Table, files: list[DataFile]) -> 
 def _unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, end: datetime) -> list[datetime]:
     span = tables.between("minute", start, end)
     minutes = table.scan(row_filter=span, selected_fields=("minute",)).to_arrow()["minute"].unique().to_pylist()
-    with reading(conn) as cursor:
-        known = column(cursor, sql("merged_minutes"), {"pipeline": pipeline.name, "start": start, "end": end})
+    known = read(conn, column, sql("merged_minutes"), {"pipeline": pipeline.name, "start": start, "end": end})
     return sorted(set(minutes) - set(known))
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.connections import WAREHOUSE_ETL
-from include.durations import HOUR
+from include.durations import HOUR, utc_now
 from include.lakehouse import repair
 from include.lakehouse import table as tables
 from include.lakehouse.hour_file import HourFile, folder_of
@@ -50,7 +50,7 @@ def upkeep(pipeline: Pipeline, *, now: datetime | None = None, kept: timedelta =
     """Compact, expire, then delete; `now` is UTC. The next call continues where this one stops."""
     from pyiceberg.exceptions import CommitFailedException, ValidationException
 
-    now = now or datetime.now(UTC).replace(tzinfo=None)
+    now = now or utc_now()
     table, compacted = tables.table(pipeline), 0
     try:
         for hour in [hour for hour in _scattered_hours(table) if hour < now - COMPACTED_AFTER][:MOST_HOURS]:

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 
 from include import pipelines, planner
+from include.chunks import chunks
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL
 from include.errors import MinutemarkError
 from include.files.readers import StoredEvents
@@ -186,9 +188,9 @@ def _write_imports(
     pipeline = reprocessing.pipeline
     check_table(session, pipeline)
     reader, writer = StoredEvents(pipeline, clock), EventWriter(session, pipeline)
-    for chunk in _chunks(imported):
+    for chunk in chunks(imported, itemgetter(1), _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK):
         events, accepted, refused = [], [], []
-        for row in rejected.stored(conn, chunk):
+        for row in rejected.stored(conn, [rejected_id for rejected_id, _ in chunk]):
             try:
                 events.append(reader.read(row["payload"], row["reason"]))
                 accepted.append(row["rejected_id"])
@@ -201,21 +203,6 @@ def _write_imports(
             reprocessing.keys.setdefault(minute_of(event.create_time), set()).add(_origin_key(pipeline, event))
         reprocessing.written += len(accepted)
         reprocessing.refused += len(refused)
-
-
-def _chunks(
-    imported: Iterable[tuple[int, int]], *, rows: int = _ROWS_PER_CHUNK, most: int = _CHARACTERS_PER_CHUNK
-) -> Iterator[list[int]]:
-    """Ids of (id, characters) in chunks of at most `rows` ids and `most` characters, but with at least one id."""
-    chunk, characters = [], 0
-    for rejected_id, length in imported:
-        if chunk and (len(chunk) == rows or characters + length > most):
-            yield chunk
-            chunk, characters = [], 0
-        chunk.append(rejected_id)
-        characters += length
-    if chunk:
-        yield chunk
 
 
 def _remember_counts(conn, reprocessing: Reprocessing, minutes: Iterable[datetime]) -> None:

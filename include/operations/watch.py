@@ -13,7 +13,7 @@ from include.operations import copies
 from include.pipelines import Pipeline, get
 from include.warehouse import alerts, status
 from include.warehouse.alerts import Problem
-from include.warehouse.session import reading, rows, server_time, warehouse
+from include.warehouse.session import read, reading, rows, server_time, warehouse
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -115,7 +115,6 @@ def _with_newest_held(conn, problem: Problem) -> Problem:
     """The problem; if minutes are held, with the newest one and its reason."""
     if problem.problem != "held":
         return problem
-    with reading(conn) as cursor:
-        records = rows(cursor, sql("newest_held"), {"pipeline": problem.pipeline})
+    records = read(conn, rows, sql("newest_held"), {"pipeline": problem.pipeline})
     newest = "".join(f" The newest is {row['minute']:%Y-%m-%d %H:%M}: {row['reason']}" for row in records)
     return Problem(problem.pipeline, problem.problem, problem.since, problem.found + newest, problem.remedy)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from include.durations import HOUR, MICROSECOND, MINUTE
+from include.durations import EPOCH, HOUR, MICROSECOND, MINUTE
 from include.pipelines import Pipeline
 from include.planner import refuse_closed
 from include.warehouse.session import rows, server_time
@@ -57,8 +57,5 @@ def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -
     }
 
 
-_EPOCH = datetime(1970, 1, 1)
-
-
 def _floor(time: datetime, step: timedelta) -> datetime:
-    return _EPOCH + (time - _EPOCH) // step * step
+    return EPOCH + (time - EPOCH) // step * step

@@ -33,7 +33,10 @@ class Rejection(fate.Rejection):
 def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
     """Adds created_at, fate, kind, reason (null unless rejected) and `event`, a struct of the row's typed values."""
     typed = raw.withColumns(_times()).withColumns(_typed())
-    return typed.withColumns({"reason": _reason(), "fate": _fate(), "kind": _kind(), "event": _event()})
+    counts = F.col("counted_kind").isNotNull()
+    return typed.withColumns(
+        {"reason": _reason(), "fate": fate.of(_reason(), counts), "kind": _kind(), "event": _event()}
+    )
 
 
 def operations(counted: DataFrame) -> DataFrame:
@@ -103,14 +106,6 @@ def _reason() -> Column:
         .when(price.isNull(), Rejection.PRICE.with_value(price_text))
         .when(price < 0, Rejection.PRICE_NEGATIVE.with_value(price_text))
         .otherwise(Rejection.PRICE_TOO_LARGE.with_value(price_text))
-    )
-
-
-def _fate() -> Column:
-    return (
-        F.when(_reason().isNotNull(), F.lit(fate.REJECTED))
-        .when(F.col("counted_kind").isNotNull(), F.lit(fate.COUNTED))
-        .otherwise(F.lit(fate.IGNORED))
     )
 
 

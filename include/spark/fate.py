@@ -29,6 +29,11 @@ class Rejection(Enum):
         return F.concat(F.lit(f"{self.value}: "), shown)
 
 
+def of(reason: Column, counts: Column) -> Column:
+    """The fate of a row: rejected if it has a reason, otherwise counted or ignored."""
+    return F.when(reason.isNotNull(), F.lit(REJECTED)).when(counts, F.lit(COUNTED)).otherwise(F.lit(IGNORED))
+
+
 def apply_common_rules(classified: DataFrame, pipeline: Pipeline, clock: datetime | None = None) -> DataFrame:
     """Rejects rows by the rules that all pipelines share.
 

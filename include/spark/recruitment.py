@@ -26,7 +26,6 @@ IMPRESSION = "impression"
 NO_JOB = "no_job"
 TRACKS = (CLICK, CONVERSION, QUALIFIED, UNQUALIFIED)  # values of custom_track that facts count; "clicks" is a click
 FACT_KEY = ("job_id", "dates", "hours", "publisher_id", "campaign_id", "group_id")
-ED_KEYS = ("jobId", "publisherId", "customEvent")
 BID_LIMIT = 10**14  # the whole part of DECIMAL(20, 6)
 
 
@@ -48,7 +47,10 @@ def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
     """
     fields = _fields_with_ed(raw) if options.get("recover", True) else _fields(raw)
     typed = fields.withColumns(_typed())
-    return typed.withColumns({"reason": _reason(), "fate": _fate(), "kind": _kind(), "event": _event()})
+    counts = F.col("counted_kind").isNotNull() & _has_job()
+    return typed.withColumns(
+        {"reason": _reason(), "fate": fate.of(_reason(), counts), "kind": _kind(), "event": _event()}
+    )
 
 
 def contributions(counted: DataFrame) -> DataFrame:
@@ -172,15 +174,6 @@ def _reason() -> Column:
         .when(bid.isNull(), Rejection.BID.with_value(F.col("bid")))
         .when(bid < 0, Rejection.BID_NEGATIVE.with_value(F.col("bid")))
         .otherwise(Rejection.BID_TOO_LARGE.with_value(F.col("bid")))
-    )
-
-
-def _fate() -> Column:
-    counts = F.col("counted_kind").isNotNull() & _has_job()
-    return (
-        F.when(_reason().isNotNull(), F.lit(fate.REJECTED))
-        .when(counts, F.lit(fate.COUNTED))
-        .otherwise(F.lit(fate.IGNORED))
     )
 
 

@@ -30,7 +30,7 @@ if __name__ == "__main__":
     os.environ["TZ"] = "UTC"
     time.tzset()
 
-from pyspark.sql import DataFrame, Row, SparkSession  # noqa: E402
+from pyspark.sql import DataFrame, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 from include import pipelines  # noqa: E402
@@ -74,19 +74,9 @@ class Job:
     def read(cls, file: Path) -> Job:
         """The job in a job.json."""
         values = json.loads(file.read_text())
-        return cls(
-            pipeline=values["pipeline"],
-            batch_id=values["batch_id"],
-            attempt=values["attempt"],
-            minutes=tuple(_utc(text) for text in values["minutes"]),
-            lake_clock=_utc(values["lake_clock"]),
-            options=values["options"],
-            one_task=values["one_task"],
-            session=values["session"],
-            lake=values["lake"],
-            warehouse_url=values["warehouse"]["url"],
-            warehouse_properties=values["warehouse"]["properties"],
-        )
+        warehouse = values.pop("warehouse")
+        times = {"minutes": tuple(map(_utc, values["minutes"])), "lake_clock": _utc(values["lake_clock"])}
+        return cls(**values | times, warehouse_url=warehouse["url"], warehouse_properties=warehouse["properties"])
 
 
 def run(spark: SparkSession, job: Job) -> None:
@@ -101,7 +91,7 @@ def run(spark: SparkSession, job: Job) -> None:
             rows = materialised(raw, transform, pipeline, job.options, job.lake_clock)
             counted = staging.count_minutes(rows, pipeline)
             unknown = contract.unknown_by_minute(rows) if any(row.with_unknown for row in counted) else {}
-            total = _totals(counted)
+            total = Totals(*(sum(row[field.name] for row in counted) for field in fields(Totals)))
             notes.append(f"{len(job.minutes)} minutes, {total}")
         for output in pipeline.staged if total.counted_rows else ():
             with step(f"stage {output.name}"):
@@ -160,10 +150,6 @@ class Totals:
 
     def __str__(self) -> str:
         return ", ".join(f"{getattr(self, field.name)} {field.name.split('_')[0]}" for field in fields(self))
-
-
-def _totals(counted: list[Row]) -> Totals:
-    return Totals(*(sum(row[field.name] for row in counted) for field in fields(Totals)))
 
 
 @contextmanager

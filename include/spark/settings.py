@@ -60,9 +60,7 @@ def session_settings(master: str) -> dict[str, str]:
 
 def _session(small: bool) -> dict[str, str]:
     """Settings that depend on the size of a job; spark-defaults.conf and the connection may change them."""
-    return {
-        "spark.sql.shuffle.partitions": "1" if small else "4",
-    }
+    return {"spark.sql.shuffle.partitions": "1" if small else "4"}
 
 
 def _tuning(master: str) -> dict[str, str]:

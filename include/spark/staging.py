@@ -170,7 +170,7 @@ def counts(
         second: contract.as_json(row, unknown.get(second, {}), pipeline, key_of(pipeline))
         for second, row in by_minute.items()
     }
-    seconds = {minute: _epoch_seconds(minute) for minute in minutes}
+    seconds = {minute: int(minute.replace(tzinfo=UTC).timestamp()) for minute in minutes}
     return [_counts_row(attempt, minute, by_minute.get(at), fields.get(at)) for minute, at in seconds.items()]
 
 
@@ -198,10 +198,6 @@ def _kinds_json(kinds: Iterable[Row], ignored_rows: int) -> str | None:
     if rest:
         by_kind[_OTHER_KINDS] = by_kind.get(_OTHER_KINDS, 0) + rest
     return json.dumps(by_kind, ensure_ascii=False) if by_kind else None
-
-
-def _epoch_seconds(minute: datetime) -> int:
-    return int(minute.replace(tzinfo=UTC).timestamp())
 
 
 def _utc_text(microseconds: int | None) -> str | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
+
+from include.chunks import chunks
 
 _BATCH_ROWS = 5_000
 _ROWS_A_PARAMETER, _CHARACTERS_A_PARAMETER = 1_000, 2_000_000  # a statement must fit the server's max_allowed_packet
@@ -58,8 +60,8 @@ class Warehouse:
         statement = connection.prepareStatement(
             f"INSERT INTO {table} ({names}) SELECT {names} FROM JSON_TABLE(?, '$[*]' COLUMNS ({paths})) AS given"
         )
-        for given in _parameters(rows):
-            statement.setString(1, given)
+        for given in chunks(map(json.dumps, rows), len, _ROWS_A_PARAMETER, _CHARACTERS_A_PARAMETER):
+            statement.setString(1, f"[{','.join(given)}]")
             statement.executeUpdate()
         connection.commit()
         statement.close()
@@ -80,17 +82,3 @@ class Warehouse:
             self._connection = driver_class().connect(self._url, properties)  # ty: ignore[not-callable]
         except Exception as error:
             self._error = error
-
-
-def _parameters(rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    """The rows as JSON lists of a bounded size."""
-    taken: list[str] = []
-    size = 0
-    for row in map(json.dumps, rows):
-        if taken and (len(taken) == _ROWS_A_PARAMETER or size + len(row) > _CHARACTERS_A_PARAMETER):
-            yield f"[{','.join(taken)}]"
-            taken, size = [], 0
-        taken.append(row)
-        size += len(row)
-    if taken:
-        yield f"[{','.join(taken)}]"

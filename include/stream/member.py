@@ -11,6 +11,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
+from confluent_kafka import Consumer, KafkaException
+
 from include.kafka import topics
 from include.kafka.clients import (
     TIMEOUT,
@@ -59,8 +61,6 @@ class Member:
         return self._joins > 0
 
     def __enter__(self) -> Member:
-        from confluent_kafka import Consumer
-
         with explained():
             self._client = Consumer({**settings(), **follower_settings(self._pipeline), "error_cb": log_client_error})
             self._admin = admin()
@@ -115,8 +115,6 @@ class Member:
 
     def poll(self, seconds: float = 0.0) -> None:
         """Stay in the group. Raises TakenOver, BrokerError."""
-        from confluent_kafka import KafkaException
-
         with explained():
             message = self._client.poll(seconds)
             if message is None or (error := message.error()) is None:
@@ -164,8 +162,6 @@ class Member:
 @contextlib.contextmanager
 def _fenced() -> Iterator[None]:
     """Raise the client's fatal error as TakenOver."""
-    from confluent_kafka import KafkaException
-
     try:
         yield
     except KafkaException as error:

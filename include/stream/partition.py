@@ -13,6 +13,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from include.chunks import chunks
 from include.connections import Endpoint
 from include.kafka.dead_letters import PlacedMessage
 from include.kafka.messages import TopicEvents
@@ -64,7 +65,8 @@ class PartitionWriter:
         with explained(self.lake):
             writer = EventWriter(_session(self.lake), self.pipeline)
             # Each chunk has a later write time: the later version wins.
-            for as_of, chunk in enumerate(_chunks(rows), self.as_of):
+            messages = chunks(map(_message, rows), _size_of, _MOST_MESSAGES, _MOST_BYTES)
+            for as_of, chunk in enumerate(messages, self.as_of):
                 self._write(chunk, as_of, reader, writer, results)
         yield from results.values()
 
@@ -91,22 +93,13 @@ class PartitionWriter:
             results[chunk[-1].partition()].minutes |= writer.write(events, as_of=as_of).minutes
 
 
-def _chunks(rows: Iterable) -> Iterator[list[PlacedMessage]]:
-    chunk: list[PlacedMessage] = []
-    size = 0
-    for row in rows:
-        chunk.append(_message(row))
-        size += len(row[3] or b"")
-        if len(chunk) == _MOST_MESSAGES or size > _MOST_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
 def _message(row) -> PlacedMessage:
     topic, partition, offset, value = row
     return PlacedMessage((topic, partition, offset), None if value is None else bytes(value))
+
+
+def _size_of(message: PlacedMessage) -> int:
+    return len(message.value() or b"")
 
 
 def _session(lake: Endpoint):

@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from include.connections import LAKE_WRITER
-from include.durations import MICROSECOND
+from include.durations import EPOCH, MICROSECOND
 from include.kafka import topics
 from include.kafka.ingest import IngestSummary, MessageStore, keep_dead_letters
 from include.kafka.ingest_mode import DAG, group_of
@@ -184,7 +184,7 @@ class Stream:
         """Write events and touch their minutes, then keep messages that are not events, then commit the offsets."""
         clock = change_log.clock(self._session)
         # A partition's chunks count upward from it, and the next batch is after all of them, whichever node's clock was read.
-        self._as_of = max((clock - change_log.EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_BATCH)
+        self._as_of = max((clock - EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_BATCH)
         # Commits nothing new. If it succeeds, no successor had joined when the clock was read: a successor reads a later one,
         # and replaces what this stream, or a task of it that hangs, still writes.
         self._commit({})

@@ -14,7 +14,7 @@ from include.bigquery import tables
 from include.durations import HOUR
 from include.pipelines import Pipeline
 from include.verify.report import Finding, trigger
-from include.warehouse.session import reading, rows
+from include.warehouse.session import read, rows
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -70,8 +70,7 @@ class BigQueryCheck:
 
     def _counted(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict]:
         binds = {"pipeline": self._pipeline.name, "start": start, "end": end}
-        with reading(self._conn) as cursor:
-            records = rows(cursor, sql("counts"), binds)
+        records = read(self._conn, rows, sql("counts"), binds)
         return {row["hour"]: row for row in records}
 
     def _shown(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from include.durations import MINUTE
+from include.durations import EPOCH, MINUTE
 from include.pipelines import Pipeline
 from include.verify.report import Finding
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 ID_TWICE = "lake_id_twice"
 PURPOSE = "One id has two create_times, so it counts twice."
-_EPOCH = datetime(1970, 1, 1)
 _BUCKETS = 256
 
 
@@ -35,7 +34,7 @@ class Identities:
     def add(self, minute: datetime, event_id: str) -> None:
         digest = _digest(event_id)
         self._ids[digest % _BUCKETS].append(digest)
-        self._minutes[digest % _BUCKETS].append((minute - _EPOCH) // MINUTE)
+        self._minutes[digest % _BUCKETS].append((minute - EPOCH) // MINUTE)
 
     def _twice(self) -> tuple[set[int], set[datetime]]:
         """The digests that occur more than once, and all their minutes."""
@@ -45,7 +44,7 @@ class Identities:
             repeated = {digest for digest in ids if digest in seen or seen.add(digest)}  # ty: ignore[redundant-condition]  # `add` returns None
             digests |= repeated
             minutes |= {minute for digest, minute in zip(ids, of_minute, strict=True) if digest in repeated}
-        return digests, {_EPOCH + minute * MINUTE for minute in minutes}
+        return digests, {EPOCH + minute * MINUTE for minute in minutes}
 
     def findings(
         self, session: Session, pipeline: Pipeline, unreadable: Collection[tuple[datetime, int]] = ()

@@ -19,7 +19,7 @@ from include.lakehouse.hour_file import HourFile
 from include.pipelines import Pipeline
 from include.verify.report import Finding, trigger
 from include.warehouse.folded_hours import hour_of
-from include.warehouse.session import reading, rows
+from include.warehouse.session import read, rows
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -208,5 +208,4 @@ class LakehouseCheck:
             yield figures.get(hour, self._none)
 
     def _rows(self, query: str, **binds) -> list[dict]:
-        with reading(self._conn) as cursor:
-            return rows(cursor, query, {"pipeline": self._pipeline.name, **binds})
+        return read(self._conn, rows, query, {"pipeline": self._pipeline.name, **binds})

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime
+from itertools import groupby
 
 from include.connections import LAKE_READER, endpoint
 from include.durations import DAY, MINUTE, minute_floor
@@ -22,7 +23,7 @@ from include.pipelines import Pipeline
 from include.progress_log import Bar
 from include.verify.comparison import Comparison, Known, MinuteState, classify, known_of
 from include.warehouse import ledger
-from include.warehouse.session import column, reading
+from include.warehouse.session import column, read
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -96,7 +97,7 @@ class Minutes:
             state = classify(
                 known,
                 counted,
-                is_open=self._is_open(minute, clock),
+                is_open=self._opened <= minute <= clock + self._pipeline.future_tolerance,
                 is_closed=self._pipeline.is_closed(minute, clock),
                 is_unreadable=minute in unreadable,
             )
@@ -163,8 +164,8 @@ class Minutes:
             return {}
         cursors = ledger.read_cursors(self._conn, self._pipeline)
         rows: dict[datetime, dict] = {}
-        for first, last in _runs_of_days(minutes):
-            rows |= ledger.ledger_of(self._conn, self._pipeline, first, last + MINUTE)
+        for of_day in (list(group) for _, group in groupby(minutes, key=datetime.date)):
+            rows |= ledger.ledger_of(self._conn, self._pipeline, of_day[0], of_day[-1] + MINUTE)
         days = change_log.changed_days(self._lake, self._pipeline.lake_table)
         due = set(ledger.days_to_drill(days, cursors, self._pipeline.settle))
         touches: dict[datetime, object] = {}
@@ -172,29 +173,14 @@ class Minutes:
             touches |= change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day)
         return {minute: known_of(rows.get(minute), touches.get(minute), minute.date() in due) for minute in minutes}
 
-    def _is_open(self, minute: datetime, clock: datetime) -> bool:
-        return self._opened <= minute <= clock + self._pipeline.future_tolerance
-
     def _column(self, query: str, **binds) -> list:
-        with reading(self._conn) as cursor:
-            return column(cursor, query, {"pipeline": self._pipeline.name, **binds})
+        return read(self._conn, column, query, {"pipeline": self._pipeline.name, **binds})
 
 
 def chunks(minutes: list[datetime]) -> Iterator[list[datetime]]:
     """The minutes in order, at most CHUNK at a time."""
     for start in range(0, len(minutes), CHUNK):
         yield minutes[start : start + CHUNK]
-
-
-def _runs_of_days(minutes: list[datetime]) -> Iterator[tuple[datetime, datetime]]:
-    """The first and last minute of each day among these: one range of the ledger for each day."""
-    first = last = minutes[0]
-    for minute in minutes[1:]:
-        if minute.date() != first.date():
-            yield first, last
-            first = minute
-        last = minute
-    yield first, last
 
 
 def _is_suspect(comparison: Comparison) -> bool:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from include.pipelines import Pipeline
 from include.verify.report import Finding, again
-from include.warehouse.session import reading, rows
+from include.warehouse.session import read, rows
 from include.warehouse.sql import SqlFile, control, files
 
 SLICE_ROWS = 50_000  # contributions, or facts, that one SELECT compares
@@ -58,7 +58,7 @@ def broken_minutes(conn, pipeline: Pipeline, start: datetime, end: datetime) -> 
     """Differences inside the warehouse in the minutes from `start` to `end` (excluded)."""
     binds = {"pipeline": pipeline.name, "start": start, "end": end}
     for rule in rules(pipeline, "minutes"):
-        for row in _fetched(conn, rule.queries[0], binds):
+        for row in read(conn, rows, rule.queries[0], binds):
             yield rule.finding(pipeline, row), rule
 
 
@@ -69,8 +69,8 @@ def broken_facts(conn, pipeline: Pipeline, on_slice: Callable[[], None]) -> Iter
         after, last = None, False
         while not last:
             binds = {"pipeline": pipeline.name, "after": after, "slice_rows": SLICE_ROWS}
-            upto = _fetched(conn, ends, binds)[0]["upto"]
-            for row in _fetched(conn, offending, binds | {"upto": upto}):
+            upto = read(conn, rows, ends, binds)[0]["upto"]
+            for row in read(conn, rows, offending, binds | {"upto": upto}):
                 yield rule.finding(pipeline, row), rule
             on_slice()
             after, last = upto, upto is None
@@ -80,15 +80,10 @@ def totals(conn, pipeline: Pipeline) -> dict[str, int]:
     """The number of each total_*.sql by its name, summed up over the facts."""
     sums = {}
     for rule in rules(pipeline, "total"):
-        (number,) = _fetched(conn, rule.queries[0], {"pipeline": pipeline.name})[0].values()
+        (number,) = read(conn, rows, rule.queries[0], {"pipeline": pipeline.name})[0].values()
         name = rule.name.removeprefix("total_")
         sums[name] = sums.get(name, 0) + int(number or 0)
     return sums
-
-
-def _fetched(conn, query: str, binds: dict) -> list[dict]:
-    with reading(conn) as cursor:
-        return rows(cursor, query, binds)
 
 
 def _differing(values: dict, names: list[str]) -> dict:

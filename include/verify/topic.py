@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+
+from confluent_kafka import Message
 
 from include.connections import LAKE_READER, endpoint
 from include.kafka import topics
@@ -26,9 +27,6 @@ from include.pipelines import Pipeline
 from include.progress_log import Bar
 from include.verify.report import Finding
 from include.warehouse import rejected
-
-if TYPE_CHECKING:
-    from confluent_kafka import Message
 
 UNSTORED, EXPIRED, WAITING, UNREADABLE = "topic_unstored", "topic_expired", "topic_waiting", "topic_unreadable"
 PURPOSES = {

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from include.durations import HOUR
 from include.notice import REMINDER, RESOLVED, STARTED, Notice
 from include.warehouse.lengths import LONGEST_REASON
-from include.warehouse.session import in_transaction, rows
+from include.warehouse.session import in_transaction, rows, write
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -69,7 +69,7 @@ def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert
 
 def mark_notified(conn, alert: Alert, now: datetime) -> None:
     """Record that a channel accepted the notice of this state of the alert."""
-    in_transaction(conn, lambda cursor: cursor.execute(sql("keep"), vars(replace(alert, told_at=now))))
+    write(conn, sql("keep"), vars(replace(alert, told_at=now)))
 
 
 def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from include.warehouse.errors import BatchRefused
 from include.warehouse.failed_batch import Decision, FailedBatch
 from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import column, in_transaction, reading, rows, value
+from include.warehouse.session import column, in_transaction, read, rows, value, write
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -129,7 +129,7 @@ def open_batch(
     }
 
     def record(cursor) -> int:
-        replaced = _locked(cursor, pipeline, lambda: _open_of_run(cursor, pipeline, run.dag_id, run.run_id))
+        replaced = _locked(cursor, pipeline, sql("open_of_run"), batch)
         cursor.execute(sql("open_batch"), batch)
         batch_id = cursor.lastrowid
         cursor.executemany(
@@ -172,14 +172,8 @@ def completed_attempt(conn, batch_id: int) -> int | None:
 
 def record_failure(conn, batch_id: int, reason: str) -> None:
     """Record why a task of this batch failed, for people and for a minute that is held because of it."""
-
-    def keep(cursor) -> None:
-        cursor.execute(
-            "UPDATE etl.batches SET reason = %(reason)s WHERE batch_id = %(batch_id)s AND state = 'open'",
-            {"batch_id": batch_id, "reason": " ".join(reason.split())[:LONGEST_REASON]},
-        )
-
-    in_transaction(conn, keep)
+    statement = "UPDATE etl.batches SET reason = %(reason)s WHERE batch_id = %(batch_id)s AND state = 'open'"
+    write(conn, statement, {"batch_id": batch_id, "reason": " ".join(reason.split())[:LONGEST_REASON]})
 
 
 def last_delta(conn, pipeline: Pipeline) -> LastDelta:
@@ -199,16 +193,12 @@ def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[
 
     Minutes of a batch that kept failing in Spark or in the merge are read in smaller batches, or held: see FailedBatch.
     """
-
-    def of_other_runs(cursor) -> list[int]:
-        return column(
-            cursor, sql("open_of_other_runs"), {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id}
-        )
+    binds = {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id}
 
     def close(cursor) -> list[int]:
-        batch_ids = _locked(cursor, pipeline, lambda: of_other_runs(cursor))
+        batch_ids = _locked(cursor, pipeline, sql("open_of_other_runs"), binds)
         _close(cursor, pipeline, batch_ids, "its run ended without a merge")
-        batch_ids_of_run = _locked(cursor, pipeline, lambda: _open_of_run(cursor, pipeline, dag_id, run_id))
+        batch_ids_of_run = _locked(cursor, pipeline, sql("open_of_run"), binds)
         _close(cursor, pipeline, batch_ids_of_run, "its run was cleared")
         return batch_ids + batch_ids_of_run
 
@@ -217,8 +207,7 @@ def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[
 
 def overdue(conn, pipeline_name: str, age: timedelta) -> list[int]:
     """Open batches that no run can be working on: they were neither opened nor tried again within `age`."""
-    with reading(conn) as cursor:
-        return column(cursor, sql("overdue"), {"pipeline": pipeline_name, "age": age // MICROSECOND})
+    return read(conn, column, sql("overdue"), {"pipeline": pipeline_name, "age": age // MICROSECOND})
 
 
 def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
@@ -250,16 +239,12 @@ def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bo
     return in_transaction(conn, close)
 
 
-def _locked(cursor, pipeline: Pipeline, find: Callable[[], list[int]]) -> list[int]:
-    """The batches that `find` returns under the pipeline's lock: before it is taken, a merge of one of them may commit."""
-    if not find():  # the lock would wait for every merge
+def _locked(cursor, pipeline: Pipeline, query: str, binds: Mapping[str, object]) -> list[int]:
+    """The batches that the query returns under the pipeline's lock: before it is taken, a merge of one of them may commit."""
+    if not column(cursor, query, binds):  # the lock would wait for every merge
         return []
     lock(cursor, pipeline)
-    return find()
-
-
-def _open_of_run(cursor, pipeline: Pipeline, dag_id: str, run_id: str) -> list[int]:
-    return column(cursor, sql("open_of_run"), {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id})
+    return column(cursor, query, binds)
 
 
 def _close(cursor, pipeline: Pipeline, batch_ids: Iterable[int], why: str) -> None:

@@ -28,7 +28,7 @@ from include.warehouse.gate_verdict import CheckOutcome
 from include.warehouse.held import RELEASED
 from include.warehouse.lengths import LONGEST_NAME, LONGEST_REASON
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import execute, in_transaction, reading, rows, server_time
+from include.warehouse.session import execute, in_transaction, read, reading, rows, server_time
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -200,10 +200,9 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
     Status: open, accepted, ended (the field is back), or reported (an undeclared field that holds no minutes).
     """
     entries = []
-    with reading(conn) as cursor:
-        for pipeline in pipelines:
-            binds = {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most}
-            entries += rows(cursor, sql("listed"), binds)
+    for pipeline in pipelines:
+        binds = {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most}
+        entries += read(conn, rows, sql("listed"), binds)
     return entries
 
 
@@ -251,8 +250,7 @@ def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
         "end": drift.ended_minute or datetime(9999, 12, 31),
         "check": f'%"{CHECKS[drift.kind][0]}"%',
     }
-    cursor.execute(sql("read_again"), binds)
-    return cursor.rowcount
+    return execute(cursor, sql("read_again"), binds).rowcount
 
 
 def _nothing_open(cursor, pipeline: Pipeline, field: str) -> str:

@@ -15,7 +15,7 @@ from include.warehouse.drift import DriftFindings
 from include.warehouse.errors import BatchRefused
 from include.warehouse.gate_verdict import CheckOutcome, Verdict, as_json, judge
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction, reading, rows, value
+from include.warehouse.session import in_transaction, read, reading, rows, value, write
 from include.warehouse.sql import Check, checks
 from include.warehouse.statements import Statements
 
@@ -113,12 +113,8 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     in_transaction(conn, store)
     if not failed:
         return GateResult(batch.batch_id, WAREHOUSE, attempt, True, outcomes)
-
-    def pend(cursor) -> int:
-        cursor.execute(sql("pend"), {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt})
-        return cursor.rowcount
-
-    minutes = in_transaction(conn, pend)
+    binds = {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt}
+    minutes = write(conn, sql("pend"), binds)
     message = (
         f"{_names(failed)}. {minutes} minutes are pending again, so the next run of {pipeline.name}_minute replaces them. "
         "If it fails the same way, look for a writer of contributions or facts that does not take the pipeline's lock."
@@ -253,8 +249,7 @@ def _names(outcomes: Iterable[CheckOutcome]) -> str:
 
 
 def _incomplete(conn, batch: Batch) -> str:
-    with reading(conn) as cursor:
-        records = rows(cursor, sql("newest_attempt"), {"batch_id": batch.batch_id})
+    records = read(conn, rows, sql("newest_attempt"), {"batch_id": batch.batch_id})
     what = (
         f"attempt {records[0]['attempt']} has counts for {records[0]['minutes']} of {len(batch.minutes)} minutes"
         if records

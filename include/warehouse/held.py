@@ -13,7 +13,7 @@ from include.pipelines import Pipeline
 from include.warehouse.gate_verdict import Pass, Release
 from include.warehouse.lengths import LONGEST_NAME, LONGEST_REASON
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import execute, in_transaction, reading, rows, server_time
+from include.warehouse.session import column, execute, in_transaction, reading, rows, server_time
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -148,11 +148,8 @@ def _of_minute(failure: dict, minute: datetime) -> dict:
 
 
 def _held(cursor, pipeline: Pipeline) -> list[datetime]:
-    cursor.execute(
-        "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' ORDER BY minute",
-        {"pipeline": pipeline.name},
-    )
-    return [row[0] for row in cursor.fetchall()]
+    query = "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' ORDER BY minute"
+    return column(cursor, query, {"pipeline": pipeline.name})
 
 
 def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) -> str:

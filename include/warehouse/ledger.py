@@ -15,7 +15,7 @@ from include.pipelines import Pipeline
 from include.warehouse import folded_hours, hours
 from include.warehouse.delta import Pending
 from include.warehouse.lengths import LONGEST_REASON
-from include.warehouse.session import column, execute, in_transaction, reading, rows, server_time, value
+from include.warehouse.session import column, execute, in_transaction, read, reading, rows, server_time, value, write
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -185,8 +185,7 @@ def typical_rows(conn, pipeline: Pipeline) -> float | None:
 
 def ledger_of(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, dict]:
     """Every ledger row of the minutes from `start` to `end` (excluded), by minute."""
-    with reading(conn) as cursor:
-        records = rows(cursor, sql("of_range"), {"pipeline": pipeline.name, "start": start, "end": end})
+    records = read(conn, rows, sql("of_range"), {"pipeline": pipeline.name, "start": start, "end": end})
     return {row["minute"]: row for row in records}
 
 
@@ -199,12 +198,7 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
         "oldest": pipeline.first_open(clock),
         "reason": f"{pipeline.keeps}; events of this minute that came later are not counted.",
     }
-
-    def close(cursor) -> int:
-        cursor.execute(sql("close_expired"), binds)
-        return cursor.rowcount
-
-    return in_transaction(conn, close)
+    return write(conn, sql("close_expired"), binds)
 
 
 def covers_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID, minutes: Mapping[datetime, UUID]) -> bool:
@@ -228,11 +222,7 @@ def _covers(row: dict | None, changed_at: str) -> bool:
 
 def forget_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID) -> None:
     """Remove the day's cursor, unless a poll has moved it meanwhile. Polls read the minutes of a day without a cursor."""
-
-    def remove(cursor) -> None:
-        cursor.execute(sql("forget_day"), {"pipeline": pipeline.name, "day": day, "seen": str(day_changed_at)})
-
-    in_transaction(conn, remove)
+    write(conn, sql("forget_day"), {"pipeline": pipeline.name, "day": day, "seen": str(day_changed_at)})
 
 
 def close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None], reason: str) -> int:
@@ -242,12 +232,15 @@ def close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None], re
     """
     closed = 0
     for minute, changed_at in sorted(minutes.items()):
-        cursor.execute(
-            sql("close_minute"),
-            {"pipeline": pipeline.name, "minute": minute, "changed_at": changed_at, "reason": reason},
-        )
-        closed += cursor.rowcount
+        binds = {"pipeline": pipeline.name, "minute": minute, "changed_at": changed_at, "reason": reason}
+        closed += execute(cursor, sql("close_minute"), binds).rowcount
     return closed
+
+
+def staged_counts(cursor, attempt: int | None) -> Sequence[tuple[datetime, int, int]]:
+    """Each minute that the attempt has counted, with its rows and how many of them are rejected."""
+    query = "SELECT minute, raw_rows, rejected_rows FROM etl.staged_counts WHERE attempt = %(attempt)s"
+    return execute(cursor, query, {"attempt": attempt}).fetchall()
 
 
 def hold(
@@ -274,11 +267,7 @@ def hold(
             is_newer = attempt is None or merged_attempt is None or merged_attempt < attempt
             if state != "closed" and is_newer:
                 held_since[minute] = since if state == "held" and since is not None else now
-    cursor.execute(
-        "SELECT minute, raw_rows, rejected_rows FROM etl.staged_counts WHERE attempt = %(attempt)s",
-        {"attempt": attempt},
-    )
-    counts = {minute: (raw, rejected) for minute, raw, rejected in cursor.fetchall()}
+    counts = {minute: (raw, rejected) for minute, raw, rejected in staged_counts(cursor, attempt)}
     to_hold = [row for row in wanted if row[0] in held_since]
     cursor.executemany(
         sql("record_hold"),

@@ -19,7 +19,7 @@ from include.pipelines import Pipeline
 from include.warehouse import folded_hours, rejected_share
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, BatchRefused, code_of
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import column, execute, in_transaction, reading, rows, value, warehouse
+from include.warehouse.session import column, execute, in_transaction, read, rows, value, warehouse, write
 from include.warehouse.sql import control, files
 from include.warehouse.statements import Statements
 
@@ -69,7 +69,7 @@ def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult
     from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_random_exponential
 
     with warehouse(conn_id) as conn:
-        in_transaction(conn, lambda cursor: _count_try(cursor, batch_id))
+        _count_try(conn, batch_id)
     retrying = Retrying(
         retry=retry_if_exception(lambda error: code_of(error) in {DEADLOCK, LOCK_WAIT, *LOST}),
         stop=stop_after_attempt(4),
@@ -80,19 +80,16 @@ def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult
     return retrying(_merge_once, batch_id, conn_id)
 
 
-def _count_try(cursor, batch_id: int) -> None:
+def _count_try(conn, batch_id: int) -> None:
     """Count this try. It is committed first: a merge that kills its process must count, or it would be tried forever."""
-    cursor.execute(
-        "UPDATE etl.batches SET merge_tries = merge_tries + 1 WHERE batch_id = %(batch_id)s AND state = 'open'",
-        {"batch_id": batch_id},
-    )
+    statement = "UPDATE etl.batches SET merge_tries = merge_tries + 1 WHERE batch_id = %(batch_id)s AND state = 'open'"
+    write(conn, statement, {"batch_id": batch_id})
 
 
 def _merge_once(batch_id: int, conn_id: str | Endpoint) -> MergeResult:
     with warehouse(conn_id, merge=True) as conn:
         query = "SELECT pipeline FROM etl.batches WHERE batch_id = %(batch_id)s"
-        with reading(conn) as cursor:
-            name = value(cursor, query, {"batch_id": batch_id})
+        name = read(conn, value, query, {"batch_id": batch_id})
         if name is None:
             raise BatchRefused(f"There is no batch {batch_id} in etl.batches: clear the run from wait_for_changes.")
         pipeline, cursor = pipelines.get(name), conn.cursor()
@@ -227,17 +224,14 @@ def _sweep(conn, pipeline: Pipeline) -> None:
 def _result(cursor, batch_id: int, *, changed: bool, inserted: Mapping[str, int] | None = None) -> MergeResult:
     batch = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})[0]
     merged_at = batch["merged_at"]
-    cursor.execute(
-        "SELECT COUNT(*) FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'superseded'",
-        {"batch_id": batch_id},
-    )
+    query = "SELECT COUNT(*) FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'superseded'"
     return MergeResult(
         batch_id=batch_id,
         pipeline=batch["pipeline"],
         state=batch["state"],
         attempt=batch["merged_attempt"],
         minutes=batch["merged_minutes"] or 0,
-        superseded=cursor.fetchone()[0],
+        superseded=value(cursor, query, {"batch_id": batch_id}),
         **{name: int(batch[name] or 0) for name in ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")},
         changed=changed,
         seconds=(merged_at - batch["opened_at"]).total_seconds() if merged_at else None,

@@ -16,7 +16,7 @@ from include.pipelines import Pipeline
 from include.warehouse import ddl
 from include.warehouse.columns import described
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction, reading, value
+from include.warehouse.session import in_transaction, read, value
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -138,8 +138,7 @@ def tables_by_day(pipeline: Pipeline) -> list[str]:
 
 def _kept_from(conn, pipeline: Pipeline) -> date | None:
     query = "SELECT DATE(rows_kept_from) FROM etl.pipelines WHERE pipeline = %(pipeline)s"
-    with reading(conn) as cursor:
-        return value(cursor, query, {"pipeline": pipeline.name})
+    return read(conn, value, query, {"pipeline": pipeline.name})
 
 
 def _keep_from(cursor, pipeline: Pipeline, day: date) -> None:
@@ -156,15 +155,14 @@ def _described(conn, table: str, columns: str) -> list[tuple]:
 
 
 def _today(conn) -> date:
-    with reading(conn) as cursor:
-        return value(cursor, "SELECT UTC_DATE()")
+    return read(conn, value, "SELECT UTC_DATE()")
 
 
 def _has_many_rows(conn, table: str, partition: Partition) -> bool:
-    with reading(conn) as cursor:  # an open transaction would keep the DDL waiting
-        row_count = value(
-            cursor, sql("rows_up_to", table=table, partition=partition.name), {"most": _MOST_ROWS_TO_COPY + 1}
-        )
+    # An open transaction would keep the DDL waiting.
+    row_count = read(
+        conn, value, sql("rows_up_to", table=table, partition=partition.name), {"most": _MOST_ROWS_TO_COPY + 1}
+    )
     return row_count > _MOST_ROWS_TO_COPY
 
 

@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from include.pipelines import Pipeline
 from include.warehouse.lengths import LONGEST_REASON
-from include.warehouse.session import column, execute, in_transaction, reading, rows
+from include.warehouse.session import column, execute, in_transaction, read, reading, rows
 from include.warehouse.statements import Statements
+
+if TYPE_CHECKING:
+    from include.lake.admission import Refused
 
 sql = Statements(__file__)
 
@@ -21,19 +24,6 @@ _KEYS_A_QUERY = 500
 _LONGEST_KEY = 190
 _TOPIC_ID = re.compile(r"@[^/]*")
 _LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet hold 16 MB
-
-
-class Refusal(Protocol):
-    """A row that never reached the lake, and why; `key` is unique within its origin."""
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def payload(self) -> str: ...
-    @property
-    def minute(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True)
@@ -82,12 +72,12 @@ def _cut(sample: dict) -> dict:
     return sample
 
 
-def keep(conn, pipeline: Pipeline, origin: str, refused: Sequence[Refusal]) -> None:
+def keep(conn, pipeline: Pipeline, origin: str, refused: Sequence[Refused]) -> None:
     """Keep rows that never reached the lake, in one transaction; a row that is already kept is not counted again."""
     in_transaction(conn, lambda cursor: keep_in(cursor, pipeline.name, origin, refused))
 
 
-def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refusal]) -> None:
+def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refused]) -> None:
     """The same inside the caller's transaction."""
     for row in refused:
         if origin == KAFKA and (former := without_topic_id(row.key)) != row.key:
@@ -123,10 +113,9 @@ def without_topic_id(key: str) -> str:
 def kept_keys(conn, pipeline: Pipeline, origin: str, keys: Sequence[str]) -> set[str]:
     """The origin keys among these that are kept."""
     kept: set[str] = set()
-    with reading(conn) as cursor:
-        for start in range(0, len(keys), _KEYS_A_QUERY):
-            part = keys[start : start + _KEYS_A_QUERY]
-            kept.update(column(cursor, sql("kept_keys"), {"pipeline": pipeline.name, "origin": origin, "keys": part}))
+    for start in range(0, len(keys), _KEYS_A_QUERY):
+        part = keys[start : start + _KEYS_A_QUERY]
+        kept.update(read(conn, column, sql("kept_keys"), {"pipeline": pipeline.name, "origin": origin, "keys": part}))
     return kept
 
 
@@ -165,8 +154,8 @@ def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[in
 
 def stored(conn, rejected_ids: Sequence[int]) -> list[dict]:
     """These rows as they are now: rejected_id, origin_key, reason, minute, payload. Rows deleted meanwhile are left out."""
-    with reading(conn) as cursor:  # the caller then writes to other stores: no transaction stays open meanwhile
-        return rows(cursor, sql("stored"), {"ids": rejected_ids})
+    # The caller then writes to other stores: no transaction stays open meanwhile.
+    return read(conn, rows, sql("stored"), {"ids": rejected_ids})
 
 
 def record_outcomes(conn, accepted: Iterable[int], refused: Iterable[tuple[int, str, datetime | None]]) -> None:

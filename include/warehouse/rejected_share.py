@@ -139,14 +139,10 @@ def changed_verdicts(hour: HourShare) -> tuple[list[Read], list[Read]]:
 
 def of_batch(cursor, pipeline: Pipeline, minutes: Collection[datetime], clock: datetime, attempt: int) -> Shares:
     """The verdict on a batch's minutes, from the counts of this attempt, and of the ledger for the rest of their hours."""
-    cursor.execute(
-        "SELECT minute, raw_rows, rejected_rows FROM etl.staged_counts WHERE attempt = %(attempt)s",
-        {"attempt": attempt},
-    )
     # All rows of a minute outside the range are rejected, whatever its producer sends (ADR 25).
     counted = {
         minute: Read(minute, raw, rejected)
-        for minute, raw, rejected in cursor.fetchall()
+        for minute, raw, rejected in ledger.staged_counts(cursor, attempt)
         if not pipeline.out_of_range(minute, clock)
     }
     in_hours: dict[datetime, list[Read]] = {}

@@ -15,7 +15,7 @@ from include.warehouse import partitions, reporting_zone, views
 from include.warehouse.columns import add_missing, declared, exists
 from include.warehouse.errors import DENIED, WarehouseError, place
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import warehouse
+from include.warehouse.session import value, warehouse
 from include.warehouse.sql import FOLDER, SqlFile, control, files
 from include.warehouse.statements import Statements
 
@@ -168,10 +168,8 @@ def _fill(conn, pipeline: Pipeline, fact: SummedFact) -> None:
     published, unfinished = pipeline.output_of(fact).published, f"{fact.contributions}_unfinished"
     log.info("Filling %s from %s. Merges of %s wait meanwhile.", fact.contributions, published, pipeline.name)
     cursor = conn.cursor()
-    cursor.execute(
-        "SELECT rows_kept_from FROM etl.pipelines WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name}
-    )
-    if (kept_from := cursor.fetchone()[0]) is not None:
+    query = "SELECT rows_kept_from FROM etl.pipelines WHERE pipeline = %(pipeline)s"
+    if (kept_from := value(cursor, query, {"pipeline": pipeline.name})) is not None:
         log.warning("%s starts at %s: earlier rows of %s were removed.", fact.table, kept_from, published)
     cursor.execute(f"DROP TABLE IF EXISTS {unfinished}")
     alone = replace(pipeline, facts=(fact,), lakehouse=None)

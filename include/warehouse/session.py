@@ -83,6 +83,17 @@ def reading(conn) -> Iterator[Any]:
         cursor.close()
 
 
+def read(conn, fetch: Callable[..., Done], query: str, binds: Mapping[str, object] | None = None) -> Done:
+    """What `fetch` (`rows`, `column` or `value`) returns for a query, in a transaction that ends with it."""
+    with reading(conn) as cursor:
+        return fetch(cursor, query, binds)
+
+
+def write(conn, statement: str, binds: Mapping[str, object] | None = None) -> int:
+    """Run one statement in a transaction of its own; returns how many rows it changed."""
+    return in_transaction(conn, lambda cursor: execute(cursor, statement, binds).rowcount)
+
+
 def execute(cursor, statement: str, binds: Mapping[str, object] | None = None):
     """Run a statement and return the cursor. A bound list stands for its values: `minute IN (%(minutes)s)`."""
     values: dict[str, object] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from include.pipelines import Pipeline, get
@@ -34,12 +35,8 @@ class SqlFile:
     @property
     def header(self) -> list[str]:
         """The lines of the comment at its start."""
-        lines = []
-        for line in self.text.lstrip().splitlines():
-            if not line.startswith("--"):
-                break
-            lines.append(line.removeprefix("--").strip())
-        return lines
+        lines = takewhile(lambda line: line.startswith("--"), self.text.lstrip().splitlines())
+        return [line.removeprefix("--").strip() for line in lines]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import takewhile
 
 from include.durations import HOUR, MICROSECOND, MINUTE
 from include.pipelines import Pipeline, all_pipelines
@@ -31,9 +32,8 @@ _SHOWN = 10
 
 
 def recent_batches(conn, limit: int = 20) -> list[dict]:
-    """The newest batches, newest first: the minutes and rows by fate of each, and `seconds` from tick to merged."""
-    records = rows(conn.cursor(), sql("recent_batches"), {"limit": limit})
-    return [batch | {"seconds": None if batch["seconds"] is None else float(batch["seconds"])} for batch in records]
+    """The newest batches, newest first: the minutes and rows by fate of each."""
+    return rows(conn.cursor(), sql("recent_batches"), {"limit": limit})
 
 
 def freshness(conn) -> list[dict]:
@@ -66,7 +66,8 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
     changes = rows(cursor, sql("changes"), binds)[0]
     published = publications.history(conn, pipeline, now - HOUR)
     hour = publications.lag_between(published, now - HOUR, now)
-    newest = published[-1][1] if published else _newest_in_ledger(cursor, binds)
+    # Without a publication: of the merged minutes, for a warehouse that is older than etl.freshness.
+    newest = published[-1][1] if published else value(cursor, sql("newest_in_ledger"), binds)
     waiting_since = _waiting_since(pipeline, now, changes, counted.pop("last_delta_at"))
     entry = {
         "pipeline": pipeline.name,
@@ -130,21 +131,13 @@ def _state(pipeline: Pipeline, entry: dict, oldest_live: datetime | None, held_n
 
 def _failures(cursor, binds: dict, pending: int) -> dict:
     """Failures, while a minute is pending: if none is, a run with `from` and `to` has processed the failed minutes."""
-    failed = []
-    for batch in rows(cursor, sql("deltas"), binds | {"failures": _FAILURES}) if pending else ():
-        if batch["state"] != "failed":
-            break
-        failed.append(batch)
+    deltas = rows(cursor, sql("deltas"), binds | {"failures": _FAILURES}) if pending else ()
+    failed = list(takewhile(lambda batch: batch["state"] == "failed", deltas))
     return {
         "failures": len(failed),
         "failing_since": failed[-1]["opened_at"] if failed else None,
         "failure": failed[0]["reason"] if failed else None,
     }
-
-
-def _newest_in_ledger(cursor, binds: dict) -> datetime | None:
-    """The newest event of merged minutes, for a warehouse that is older than etl.freshness."""
-    return value(cursor, sql("newest_in_ledger"), binds)
 
 
 def _seconds(since: datetime | None, now: datetime) -> float | None:

@@ -70,8 +70,7 @@ WHERE pipeline = %(pipeline)s AND is_delta = 1 AND state <> 'open' ORDER BY batc
 -- name: recent_batches
 -- The newest batches: one row per batch.
 SELECT batch_id, pipeline, kind, dag_id, run_id, tick, opened_at, merged_at, state, reason, minutes, merged_minutes,
-  raw_rows, counted_rows, ignored_rows, rejected_rows, merged_attempt,
-  TIMESTAMPDIFF(MICROSECOND, tick, merged_at) / 1000000 AS seconds
+  raw_rows, counted_rows, ignored_rows, rejected_rows, merged_attempt
 FROM etl.batches ORDER BY batch_id DESC LIMIT %(limit)s;
 
 -- name: open_alerts

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from include.pipelines import Pipeline
-from include.warehouse.session import in_transaction, reading, rows, value
+from include.warehouse.session import in_transaction, read, rows, value
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -42,11 +42,9 @@ def record(conn, pipeline: Pipeline, topic: str, reaches: Mapping[int, Reach], n
 
 def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime) -> list[dict]:
     """Partitions whose messages wait and have not moved for longer than `limit`: partition_number, waiting, moved_at."""
-    with reading(conn) as cursor:
-        return rows(cursor, sql("stuck"), {"pipeline": pipeline.name, "topic": topic, "before": now - limit})
+    return read(conn, rows, sql("stuck"), {"pipeline": pipeline.name, "topic": topic, "before": now - limit})
 
 
 def last_check(conn, pipeline: Pipeline) -> datetime | None:
     """When the broker last answered for each of this pipeline's topics, or None."""
-    with reading(conn) as cursor:
-        return value(cursor, sql("last_check"), {"pipeline": pipeline.name})
+    return read(conn, value, sql("last_check"), {"pipeline": pipeline.name})

@@ -203,16 +203,8 @@ class Node(Server):
             draft = path.with_name(f"{path.name}.{os.getpid()}.new")
             draft.unlink(missing_ok=True)
             command = [str(Path(java()).resolve().with_name("keytool")), "-genkeypair", "-keystore", str(draft)]
-            command += [
-                "-storetype",
-                "PKCS12",
-                "-storepass",
-                _KEYS_PASSWORD,
-                "-alias",
-                "node",
-                "-dname",
-                "CN=minutemark",
-            ]
+            command += ["-storetype", "PKCS12", "-storepass", _KEYS_PASSWORD]
+            command += ["-alias", "node", "-dname", "CN=minutemark"]
             command += ["-keyalg", "EC", "-groupname", "secp256r1", "-validity", "36500"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:

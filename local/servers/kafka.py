@@ -22,8 +22,6 @@ from local.servers.server import HOST, Server
 ACCOUNT = "minutemark"
 _MAIN = "kafka.Kafka"
 _FORMAT = "kafka.tools.StorageTool"
-# Variables of the image that are for the JVM or for logging, or that it ignores.
-_NOT_SETTINGS = ("_OPTS", "_VERSION", "_LOGLEVEL", "_LOGGERS", "_JMX_HOSTNAME")
 
 _CONFIGURATION = """\
 process.roles=broker,controller
@@ -185,19 +183,6 @@ class Broker(Server):
 def new_cluster_id() -> str:
     """A random id for a cluster, in the form that the storage tool takes."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
-
-
-def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
-    """The server properties that Kafka's image makes of its environment: KAFKA_LOG_DIRS becomes log.dirs.
-
-    Two underscores stand for one, three for a hyphen.
-    """
-    settings = {}
-    for variable, value in environment.items():
-        if variable.startswith("KAFKA_") and not variable.endswith(_NOT_SETTINGS):
-            name = variable.removeprefix("KAFKA_").lower()
-            settings[name.replace("_", ".").replace("...", "-").replace("..", "_")] = value
-    return settings
 
 
 def client_settings(port: int, password: str, *more_ports: int) -> dict[str, str]:

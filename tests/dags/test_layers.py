@@ -15,7 +15,7 @@ from tests.airflow_home import PROJECT
 
 # Parts of include/, lowest layer first. A part imports from lower layers and from itself, not from its neighbors.
 LAYERS = (
-    ("errors", "listing", "durations"),
+    ("errors", "listing", "durations", "chunks"),
     ("connections", "readings", "window", "notice", "progress_log"),
     ("pipelines", "webhook", "env_file", "parameters"),
     ("lake", "schedule", "options", "column_lineage", "commands"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def connect_jars() -> Path:
     """The worker's jars, if there is a compiler too."""
-    from local import connect
     from local.layout import CONNECT_JARS, SPARK_JARS
+    from local.servers.java import java
 
     if not shutil.which("java") or not list(CONNECT_JARS.glob("connect-runtime-*.jar")):
         pytest.skip(f"Kafka Connect needs Java 17, and its jars in {CONNECT_JARS}: `make setup` fetches them.")
     if not list(SPARK_JARS.glob("java-driver-core-*.jar")):
         pytest.skip(f"The tests' sink needs the Cassandra driver of {SPARK_JARS}: `make setup` fetches it.")
-    if not connect.has_compiler():
+    modules = subprocess.run([java(), "--list-modules"], capture_output=True, text=True).stdout
+    if "jdk.compiler" not in modules:
         pytest.skip("This Java has no compiler: install a JDK (Debian: apt-get install openjdk-17-jdk-headless).")
     return CONNECT_JARS
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from include.kafka.connect import LOGIN_SETTING, URL_SETTING
-from local.servers import kafka
 from tests.airflow_home import PROJECT
+from tests.rehearsal.compose import kafka_settings_of
 
 GIB = 1024**3
 ASTRO = {"postgres", "db-migration", "scheduler", "dag-processor", "api-server", "triggerer"}  # services of CLI 1.45
@@ -156,7 +156,7 @@ def test_connect_uses_the_containers_listener_of_the_broker_and_the_writers_pass
 
 
 def test_every_listener_of_the_broker_requires_the_login_of_the_connection():
-    settings = kafka.settings_of(SERVICES["kafka"]["environment"])
+    settings = kafka_settings_of(SERVICES["kafka"]["environment"])
     extra = next(setting["conn_extra"] for setting in SETTINGS["connections"] if setting["conn_id"] == "kafka_default")
     account, password = (json.loads(extra)[name] for name in ("sasl.username", "sasl.password"))
     protocols = dict(pair.split(":") for pair in settings["listener.security.protocol.map"].split(","))

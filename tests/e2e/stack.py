@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from local.isolation import PORTS
+from local.ports import DEFAULTS
 from tests.e2e.runs import PROJECT
 
 WITHIN = 600.0  # seconds: a run takes ten on an idle machine, and two minutes on a very busy one
@@ -28,7 +28,7 @@ class Stack:
 
         self._environment = {
             **os.environ,
-            **{name: str(free_port()) for name in PORTS},
+            **{name: str(free_port()) for name in DEFAULTS},
             "MINUTEMARK_STATE": state,
             "MINUTEMARK_INGEST": "",
             "MINUTEMARK_DEMO": "0",

@@ -74,9 +74,8 @@ def test_a_second_import_of_a_file_stops_and_a_successor_takes_over(recruitment,
     lines = [f"{event_id('2026-07-01 11:00:00')},click,7," for _ in range(3)]
     path = csv_file(*lines)
     digest, _ = checked_fingerprint(path)
-    source = {"source_key": digest, "source_name": path.name, "first_position": 0}
     with warehouse("warehouse_etl") as conn:
-        first = ImportLog(conn, pipeline="recruitment", target="recruitment", **source)
+        first = ImportLog(conn, "recruitment", digest, path.name)
         first.begin()
         first.advance(2, 1, [])
         running = r"events\.csv is being read by another import or replay \(connection \d+ .* 1 rows written, 0 rejected\).*KILL"

@@ -266,11 +266,6 @@ def test_more_rows_than_one_chunk_takes(lab: Lab, now, output) -> None:
     assert rejected(lab) == []
 
 
-def test_chunks_are_bounded_by_rows_and_by_characters() -> None:
-    rows = [(1, 4), (2, 4), (3, 4), (4, 50), (5, 1), (6, 1), (7, 1), (8, 1)]
-    assert list(reprocess._chunks(rows, rows=3, most=10)) == [[1, 2], [3], [4], [5, 6, 7], [8]]
-
-
 def test_the_key_of_a_pipeline_whose_events_have_an_id_of_their_own() -> None:
     by_id = replace(RECRUITMENT, event_id="id")
     event = Event(touched_at(datetime(2026, 3, 1, 12, 34, 5)), {"id": "order-7"})

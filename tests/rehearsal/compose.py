@@ -170,3 +170,20 @@ def _seconds(text: str) -> float:
 
 def _words(command: str | list[str]) -> list[str]:
     return shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
+
+
+# Variables of the image that are for the JVM or for logging, or that it ignores.
+_NOT_KAFKA_SETTINGS = ("_OPTS", "_VERSION", "_LOGLEVEL", "_LOGGERS", "_JMX_HOSTNAME")
+
+
+def kafka_settings_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """The server properties that Kafka's image makes of its environment: KAFKA_LOG_DIRS becomes log.dirs.
+
+    Two underscores stand for one, three for a hyphen.
+    """
+    settings = {}
+    for variable, value in environment.items():
+        if variable.startswith("KAFKA_") and not variable.endswith(_NOT_KAFKA_SETTINGS):
+            name = variable.removeprefix("KAFKA_").lower()
+            settings[name.replace("_", ".").replace("...", "-").replace("..", "_")] = value
+    return settings

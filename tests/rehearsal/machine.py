@@ -261,7 +261,7 @@ class Machine:
         broker = kafka.Broker(
             self._root(service) / service.volumes[0].lstrip("/"),
             heap_mb=int(heap),
-            settings=kafka.settings_of(service.environment),
+            settings=compose.kafka_settings_of(service.environment),
         )
         return broker.prepare()
 

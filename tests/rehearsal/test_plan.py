@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from local.layout import ROOT
-from local.servers import cassandra, kafka
+from local.servers import cassandra
 from tests.rehearsal import compose
 from tests.rehearsal.__main__ import connection_variables
 from tests.rehearsal.machine import FILES, LEFT_OUT, Machine, as_shipped, image_of, planned, without_haste
@@ -34,12 +34,12 @@ def test_the_docs_name_what_is_left_out():
 
 
 def test_kafka_gets_the_settings_that_its_image_makes_of_the_variables(services):
-    settings = kafka.settings_of(services["kafka"].environment)
+    settings = compose.kafka_settings_of(services["kafka"].environment)
     assert settings["listeners"] == "CONTAINERS://:19092,HOST://:9092,CONTROLLER://:9093"
     assert settings["log.message.timestamp.after.max.ms"] == "9223372036854775807"
     assert settings["auto.create.topics.enable"] == "false"
     assert "heap.opts" not in settings
-    assert kafka.settings_of({"KAFKA_A__B___C": "1"}) == {"a_b-c": "1"}
+    assert compose.kafka_settings_of({"KAFKA_A__B___C": "1"}) == {"a_b-c": "1"}
 
 
 def test_the_files_own_command_turns_passwords_and_permissions_on(services, tmp_path):

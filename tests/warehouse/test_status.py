@@ -16,8 +16,6 @@ def test_recent_batches_come_newest_first_with_their_rows(lab: Lab) -> None:
         result = status.recent_batches(conn, 10)
     assert [(batch["batch_id"], batch["state"]) for batch in result] == [(second, "open"), (first, "merged")]
     assert (result[1]["raw_rows"], result[1]["counted_rows"], result[1]["ignored_rows"]) == (5, 1, 4)
-    assert result[1]["seconds"] > 0
-    assert result[0]["seconds"] is None
     assert len(status.recent_batches(lab.conn, 1)) == 1
 
 

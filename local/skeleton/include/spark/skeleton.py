@@ -28,7 +28,10 @@ class Rejection(fate.Rejection):
 def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
     """Adds created_at, fate, kind, reason (null unless rejected) and `event`, a struct of the row's typed values."""
     typed = raw.withColumns(_typed())
-    return typed.withColumns({"reason": _reason(), "fate": _fate(), "kind": _kind(), "event": _event()})
+    counts = F.col("counted_kind").isNotNull()
+    return typed.withColumns(
+        {"reason": _reason(), "fate": fate.of(_reason(), counts), "kind": _kind(), "event": _event()}
+    )
 
 
 def contributions(counted: DataFrame) -> DataFrame:
@@ -79,14 +82,6 @@ def _reason() -> Column:
         .when(value.isNull(), Rejection.VALUE.with_value(F.col("value")))
         .when(value < 0, Rejection.VALUE_NEGATIVE.with_value(F.col("value")))
         .otherwise(Rejection.VALUE_TOO_LARGE.with_value(F.col("value")))
-    )
-
-
-def _fate() -> Column:
-    return (
-        F.when(_reason().isNotNull(), F.lit(fate.REJECTED))
-        .when(F.col("counted_kind").isNotNull(), F.lit(fate.COUNTED))
-        .otherwise(F.lit(fate.IGNORED))
     )
 
 

@@ -1,0 +1,12 @@
+"""Chunks of rows: their limits."""
+
+from operator import itemgetter
+
+from include.chunks import chunks
+
+
+def test_chunks_are_bounded_by_rows_and_by_size() -> None:
+    rows = [(1, 4), (2, 4), (3, 4), (4, 50), (5, 1), (6, 1), (7, 1), (8, 1)]
+    ids = [[number for number, _ in chunk] for chunk in chunks(rows, itemgetter(1), 3, 10)]
+    assert ids == [[1, 2], [3], [4], [5, 6, 7], [8]]
+    assert list(chunks([], len, 3, 10)) == []
