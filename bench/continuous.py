@@ -105,7 +105,8 @@ def end_traffic(airflow, pipeline) -> None:
             time.sleep(1)
     while time.monotonic() < deadline:
         if not any(
-            reach.waiting for reach in topics.reaches(pipeline, group_of(pipeline.name, ingest_mode())).values()
+            offsets.waiting
+            for offsets in topics.offset_ranges(pipeline, group_of(pipeline.name, ingest_mode())).values()
         ):
             break
         time.sleep(1)

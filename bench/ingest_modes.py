@@ -125,7 +125,7 @@ def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_ali
     with clients.reader(group_of(pipeline.name, mode)) as client:
         while not progress.commits or progress.commits[-1][1] < total:
             alive = is_alive()
-            committed = sum(reach.committed or 0 for reach in topics.reach_of(client, pipeline).values())
+            committed = sum(offsets.committed or 0 for offsets in topics.offset_ranges_of(client, pipeline).values())
             if committed > (progress.commits[-1][1] if progress.commits else 0):
                 progress.commits.append((time.monotonic(), committed))
             elif not alive:

@@ -1,4 +1,4 @@
-"""What a pipeline costs beside others: `python -m bench.many_pipelines --pipelines 20 --minutes 30`.
+"""What a pipeline costs alongside others: `python -m bench.many_pipelines --pipelines 20 --minutes 30`.
 
 Makes that many pipelines from the skeleton in a copy of the project, starts a throw-away stack, and writes 1,000 events a
 minute for each of them to the lake. After a warm-up it measures the seconds from the tick to the merge of each run, failed

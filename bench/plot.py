@@ -33,10 +33,10 @@ def draw(results: Path, picture: Path = PICTURE) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4))
-    for name, (label, colour) in LINES.items():
+    for name, (label, color) in LINES.items():
         if (file := results / f"{name}.csv").is_file():
             points = sorted((int(what.rpartition("_")[2]), seconds) for what, seconds in medians(file).items())
-            axes.plot(*zip(*points, strict=True), marker="o", label=label, color=colour)
+            axes.plot(*zip(*points, strict=True), marker="o", label=label, color=color)
     axes.set(xscale="log", yscale="log", xlabel="rows in the lake", ylabel="seconds for the same 5,000 events (median)")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -58,13 +58,13 @@ def draw_late_events(results: Path, picture: Path = LATE_PICTURE) -> None:
     with results.open(newline="") as opened:
         rows = [row for row in csv.DictReader(opened) if row["minutes"] == "1"]
     figure, axes = pyplot.subplots(figsize=(7, 4))
-    for column, label, colour in (("merge_seconds", "merge", "#2d5fb3"), ("gate_seconds", "gate", "#7fa6e0")):
+    for column, label, color in (("merge_seconds", "merge", "#2d5fb3"), ("gate_seconds", "gate", "#7fa6e0")):
         axes.scatter(
             [int(row["minute"]) / 60 for row in rows],
             [float(row[column]) for row in rows],
             s=9,
             label=label,
-            color=colour,
+            color=color,
         )
     axes.set(xlabel="hours since the first event", ylabel="seconds of a minute of 5,000 events", ylim=(0, None))
     axes.grid(alpha=0.3)

@@ -7,7 +7,7 @@ Starts throw-away stores and a throw-away cluster of two workers with one core e
 - kept: a driver that stays, whose application keeps its executors
 - cold: a spark-submit for each attempt, on the same cluster
 
-A job is measured from the submission to the last staged row. The first job of a driver that stays is reported by itself.
+A job is measured from the submission to the last staged row. The first job of a driver that stays is reported separately.
 """
 
 from __future__ import annotations

@@ -192,12 +192,12 @@ def split(few: Cost, few_rows: int, many: Cost, many_rows: int) -> tuple[Cost, C
 
 def table(title: str, costs: Cost, factor: float) -> str:
     """A Markdown table: steps by process, with sums."""
-    lines = [f"| {title} | {' | '.join(PROCESSES)} | all |", f"|---|{'---:|' * (len(PROCESSES) + 1)}"]
+    lines = [f"| {title} | {' | '.join(PROCESSES)} | total |", f"|---|{'---:|' * (len(PROCESSES) + 1)}"]
     for step in STEPS:
         values = [costs[step][name] * factor for name in PROCESSES]
         lines.append(_line(step, [*values, sum(values)]))
     sums = [sum(costs[step][name] for step in STEPS) * factor for name in PROCESSES]
-    lines.append(_line("all", [*sums, sum(sums)]))
+    lines.append(_line("total", [*sums, sum(sums)]))
     return "\n".join(lines) + "\n"
 
 
@@ -214,7 +214,7 @@ def cores(per_thousand: Cost, fixed: Cost, thousands: float) -> dict[str, float]
 
 def _sizes(per_thousand: Cost, fixed: Cost) -> str:
     lines = [
-        f"| busy cores, extrapolated | {' | '.join(PROCESSES)} | all |",
+        f"| busy cores, extrapolated | {' | '.join(PROCESSES)} | total |",
         f"|---|{'---:|' * (len(PROCESSES) + 1)}",
     ]
     for thousands in SIZES:

@@ -1,7 +1,7 @@
 """How far the lake is behind its topic: `python -m bench.topic_lag [--pipeline recruitment] [--seconds 180]`.
 
 Four times a second, it samples the topic's end offsets and those that its group has committed, which are safely in the lake.
-The lag of a sample is the time until everything sent before it is committed. Run it beside a running stack; it changes nothing.
+The lag of a sample is the time until everything sent before it is committed. Run it against a running stack; it changes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.minutes import percentile
 from include import pipelines
 from include.kafka.clients import BrokerError, reader
 from include.kafka.ingest_mode import group_of, ingest_mode
-from include.kafka.topics import reach_of
+from include.kafka.topics import offset_ranges_of
 from local import environment
 
 _PAUSE = 0.25
@@ -56,16 +56,16 @@ def _samples(pipeline: pipelines.Pipeline, seconds: float) -> Iterator[Sample]:
     with reader(group_of(pipeline.name, ingest_mode())) as client:
         while time.monotonic() - started < seconds + _GRACE:
             at = time.monotonic() - started
-            reaches = reach_of(client, pipeline)
-            ends = {number: reach.end for number, reach in reaches.items()} if at < seconds else {}
-            yield Sample(at, ends, {number: reach.committed or 0 for number, reach in reaches.items()})
-            if at >= seconds and _has_all(reaches.values()):
+            ranges = offset_ranges_of(client, pipeline)
+            ends = {number: offsets.end for number, offsets in ranges.items()} if at < seconds else {}
+            yield Sample(at, ends, {number: offsets.committed or 0 for number, offsets in ranges.items()})
+            if at >= seconds and _has_all(ranges.values()):
                 return
             time.sleep(_PAUSE)
 
 
-def _has_all(reaches) -> bool:
-    return all((reach.committed or 0) >= reach.end for reach in reaches)
+def _has_all(ranges) -> bool:
+    return all((offsets.committed or 0) >= offsets.end for offsets in ranges)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Sends demo events of the past once, so that boards also show data from before the first start.
+"""Sends demo past events once, so that boards also show data from before the first start.
 
 1. **send_past** sends events of the last day, and of two weeks for `recruitment`: a few minutes of each hour have events.
    Like live demo events, they go to the pipeline's topic, or to the lake without MINUTEMARK_INGEST.
@@ -22,7 +22,7 @@ from plugins.parsing import parsed_pipelines
 def past_dag(pipeline: pipelines.Pipeline) -> DAG:
     with DAG(
         f"{pipeline.name}_demo_past",
-        description=f"Sends demo events of the past for {pipeline.name}, once.",
+        description=f"Sends demo past events for {pipeline.name}, once.",
         doc_md=__doc__,
         schedule="@once",
         max_active_runs=1,
@@ -53,7 +53,7 @@ def past_dag(pipeline: pipelines.Pipeline) -> DAG:
                 if past.has_past(conn, pipeline, now):
                     raise AirflowSkipException(f"{pipeline.name} already has events that are more than an hour old.")
             import_demo_dimensions(pipeline)
-            print(f"Sent {past.send_past(pipeline, now)} events of the past.")
+            print(f"Sent {past.send_past(pipeline, now)} past events.")
 
         send_past()
     return dag

@@ -1,4 +1,4 @@
-"""Sends demo events every minute. These DAGs exist only with MINUTEMARK_DEMO=1; do not use them beside real events.
+"""Sends demo events every minute. These DAGs exist only with MINUTEMARK_DEMO=1; do not use them together with real events.
 
 1. **send_events** imports missing dimension rows of the demo. It then sends `events` events, spread over the current
    minute, to the pipeline's topic. Without MINUTEMARK_INGEST it writes them to the lake.

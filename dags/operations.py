@@ -90,11 +90,11 @@ def import_rows(params=None, dag_run=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
     from include.files.csv_records import FileRefused
-    from include.files.import_root import file_below_root
+    from include.files.import_root import file_under_root
 
     with contextlib.ExitStack() as stack:
         try:
-            file = params["file"] and stack.enter_context(file_below_root(params["file"]))
+            file = params["file"] and stack.enter_context(file_under_root(params["file"]))
         except FileRefused as refused:
             raise AirflowFailException(str(refused)) from None
         run_operation("import", params | {"file": file}, dag_run)
@@ -123,7 +123,7 @@ def check_pools(ti=None) -> None:
 
 
 def housekeeping_task(step: str, what: str):
-    """The task of that step; `what` it does is its documentation."""
+    """The task of that step; `what` describes what it does, in its documentation."""
 
     @task(task_id=step, execution_timeout=timedelta(hours=2), doc_md=what)
     def run_housekeeping(params=None) -> None:
@@ -182,7 +182,7 @@ with operation_dag(
     "- Events from a file: set `pipeline` and `file`.\n"
     "- Events from a flat Cassandra table (PRIMARY KEY create_time): set `pipeline` and `from`.\n"
     "- A dimension such as `job`: set `table` and `file`. Existing facts are updated at once.\n\n"
-    "The file is CSV or JSON lines, plain or compressed (gzip, bzip2, xz, zstd, zip). It must be below the folder "
+    "The file is CSV or JSON lines, plain or compressed (gzip, bzip2, xz, zstd, zip). It must be in the folder "
     "`MINUTEMARK_IMPORT_ROOT` of the worker, by default the project's `data/`. "
     "Importing the same file again changes nothing, and an interrupted import "
     "resumes where it stopped.",
@@ -223,9 +223,9 @@ with operation_dag(
     "verify",
     timedelta(hours=13),
     "The run fails if something differs. Its log says what differs, where, and what to do. It changes nothing, and can "
-    "run beside all other DAGs. Minutes that are pending, open or held are listed separately.\n\n"
+    "run alongside all other DAGs. Minutes that are pending, open or held are listed separately.\n\n"
     "Without `from` and `to` it verifies every minute that the lake's change log or the warehouse knows. With them it "
-    "verifies every minute of the range, including minutes missing in the change log.",
+    "verifies every minute of the range, including minutes missing from the change log.",
 ):
     verify()
 
@@ -243,7 +243,7 @@ HOUSEKEEPING = {
 with DAG(
     "minutemark_housekeeping",
     schedule=CronDataIntervalTimetable("17 3 * * *", timezone="UTC"),
-    description="Deletes data past its retention every night, in short transactions beside the running pipelines.",
+    description="Deletes data past its retention every night, in short transactions, while the pipelines run.",
     doc_md=(
         "\n".join(f"- **{step}**: {what}" for step, what in HOUSEKEEPING.items())
         + "\n\nEach pipeline declares its retention in `Retention`. The form overrides it for all pipelines. With `dry_run` "

@@ -137,7 +137,7 @@ def install(missing: list[str]) -> None:
 
 
 def install_uv() -> Path:
-    """uv in an environment of its own, so that it needs nothing of the machine's."""
+    """uv in an environment of its own, so that it needs nothing from the machine."""
     uv = TOOLS / "uv" / "bin" / "uv"
     if not uv.exists():
         with step(f"uv {UV_VERSION}"):
@@ -197,7 +197,7 @@ def install_more(lock: Path, stamp_name: str, what: str) -> None:
         stamp.write()
 
 
-def install_beside(folder: Path, lock: Path, what: str, size: str) -> None:
+def install_separately(folder: Path, lock: Path, what: str, size: str) -> None:
     """An environment of its own in `folder`/venv, exactly as its lock says; only when the lock or the Python changed."""
     python = find_python()
     venv = folder / "venv"
@@ -238,7 +238,7 @@ def install_jars(pom: Path, folder: Path, what: str) -> None:
 
 
 def install_stores() -> None:
-    """The jars of the stores, and the binaries of MariaDB and PostgreSQL out of theirs."""
+    """The jars of the stores, and the binaries of MariaDB and PostgreSQL, unpacked from theirs."""
     install_jars(ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra, MariaDB and PostgreSQL")
     install_jars(ROOT / "local" / "kafka-pom.xml", KAFKA_JARS, "jars of Kafka")
     install_jars(ROOT / "local" / "connect-pom.xml", CONNECT_JARS, "jars of Kafka Connect")

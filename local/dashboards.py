@@ -1,6 +1,6 @@
-"""`make dashboards`: Apache Superset with the boards of dashboards/superset, beside a running warehouse.
+"""`make dashboards`: Apache Superset with the boards of dashboards/superset, alongside a running warehouse.
 
-It has a Python environment of its own and joins the supervisor that runs already. Its secrets (a key, a password for
+It has a Python environment of its own and joins the supervisor that is already running. Its secrets (a key, a password for
 people, the bi account's connection) are in its processes' environment alone, which the supervisor keeps in private files.
 """
 
@@ -37,7 +37,7 @@ def start() -> None:
     _require_views()
     install()
     chosen = ports.chosen()
-    if supervisor.state_of(SERVER) not in supervisor.COMING:
+    if supervisor.state_of(SERVER) not in supervisor.UP_OR_STARTING:
         ports.require_free(chosen, ("SUPERSET_PORT",))
     ports.save(chosen)
     known = own_secrets()
@@ -57,7 +57,7 @@ def start() -> None:
             what=f"Superset on {url}",
             seconds=600,
             errors=(OSError,),
-            alive=lambda: supervisor.state_of(SERVER) in supervisor.COMING,
+            alive=lambda: supervisor.state_of(SERVER) in supervisor.UP_OR_STARTING,
             log=str(supervisor.log_of(SERVER)),
         )
     with step("query each view through Superset"):
@@ -75,7 +75,7 @@ def addresses() -> list[tuple[str, str]]:
 
 def install() -> None:
     """Superset's environment, exactly as its lock says."""
-    bootstrap.install_beside(SUPERSET, LOCK, "Superset's environment", "some 150 packages, minutes the first time")
+    bootstrap.install_separately(SUPERSET, LOCK, "Superset's environment", "some 150 packages, minutes the first time")
 
 
 def own_secrets() -> dict[str, str]:

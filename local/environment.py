@@ -175,7 +175,9 @@ def _reporting_zone(environ: Mapping[str, str]) -> str:
         return reporting_zone.reporting_zone(declared)
     except reporting_zone.UnknownZone as error:
         raise Problem(
-            "Reporting time zone", str(error), f"Correct it where it is set, or unset it: {reporting_zone.DEFAULT}."
+            "Reporting time zone",
+            str(error),
+            f"Correct it where it is set, or unset it to use {reporting_zone.DEFAULT}.",
         ) from error
 
 

@@ -28,7 +28,9 @@ def start() -> None:
     """Replace this process with JupyterLab. Raises Problem."""
     if not supervisor.running():
         raise Problem("make notebook", "the stack is not running", "Run `make run` or `make services` first.")
-    bootstrap.install_beside(JUPYTER, LOCK, "JupyterLab's environment", "about 100 packages, a minute the first time")
+    bootstrap.install_separately(
+        JUPYTER, LOCK, "JupyterLab's environment", "about 100 packages, a minute the first time"
+    )
     chosen = ports.chosen()
     ports.require_free(chosen, ("JUPYTER_PORT",))
     ports.save(chosen)

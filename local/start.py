@@ -154,7 +154,7 @@ class Stack:
         self._require_ports({POSTGRES: _PORTS[POSTGRES]})
         self._define_programs()
         server = self._server(POSTGRES)
-        if supervisor.state_of(POSTGRES) not in supervisor.COMING:
+        if supervisor.state_of(POSTGRES) not in supervisor.UP_OR_STARTING:
             with step(f"create the data folder of {server.name}", quick=1.0):
                 server.prepare()
             supervisor.start(POSTGRES)
@@ -274,7 +274,7 @@ class Stack:
         if supervisor.running():
             self._define_programs()  # stops what runs with another port, or in place of one of these
         for program, needed in names.items():
-            if not supervisor.running() or supervisor.state_of(program) not in supervisor.COMING:
+            if not supervisor.running() or supervisor.state_of(program) not in supervisor.UP_OR_STARTING:
                 ports.require_free(self.ports, needed)
         ports.save(self.ports)
 
@@ -295,7 +295,7 @@ class Stack:
 
     @staticmethod
     def _name_users_of_bi() -> None:
-        if supervisor.state_of("superset") in supervisor.COMING:
+        if supervisor.state_of("superset") in supervisor.UP_OR_STARTING:
             say(f"   Superset still has the old {_BI}: run `make dashboards` again.")
 
     def resume(self) -> None:
@@ -359,7 +359,7 @@ class _NotYet(Exception):
 
 
 def is_up_or_starting(name: str):
-    return lambda: supervisor.state_of(name) in supervisor.COMING
+    return lambda: supervisor.state_of(name) in supervisor.UP_OR_STARTING
 
 
 def log_of(name: str) -> str:

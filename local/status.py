@@ -12,7 +12,7 @@ from include.warehouse.status import freshness, named_fields, open_alerts
 from local import ports, supervisor, warehouse
 from local.problems import Problem
 
-ERRANDS = ("airflow-migrate", "spark-archive", "superset-load")
+ONE_OFFS = ("airflow-migrate", "spark-archive", "superset-load")
 
 
 def gather() -> dict:
@@ -74,7 +74,7 @@ def _process(info: dict) -> dict:
         "name": info["name"],
         "state": info["statename"],
         # A stopped program is wanted only once it has been started: `make services` starts no Airflow.
-        "wanted": info["name"] not in ERRANDS and (info["start"] > 0 or up),
+        "wanted": info["name"] not in ONE_OFFS and (info["start"] > 0 or up),
         "pid": info["pid"] or None,
         "uptime_seconds": int(time.time() - info["start"]) if up else None,
         "memory_mb": _memory_mb(info["pid"]) if up else None,

@@ -36,7 +36,7 @@ SPARK_CLUSTER = {"spark-master", "spark-worker"}
 API_SERVER = "api-server"
 TASK_RUNNERS = {"scheduler", "triggerer", "celery-worker"}
 _TASK_SECONDS = 5  # that tasks get before they are interrupted
-COMING = ("STARTING", "BACKOFF", "RUNNING")
+UP_OR_STARTING = ("STARTING", "BACKOFF", "RUNNING")
 SPARK_APPLICATION = "/include/spark/run.py"  # in this folder, or in a worker's copy of it
 
 _CONFIGURATION = """\
@@ -92,7 +92,7 @@ class Program:
     name: str
     command: list[str]
     priority: int
-    once: bool = False  # an errand: not restarted when it ends
+    once: bool = False  # a one-off: not restarted when it ends
     as_group: bool = True  # its children get the signal too
     stop_signal: str = "TERM"
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # all that it sees
@@ -211,7 +211,7 @@ def _reload(differences: Mapping[str, list[str]]) -> dict[str, list[str]]:
     call = _call().supervisor
     added, changed, removed = call.reloadConfig()[0]
     outdated = {*changed, *removed}
-    stopped = {process["name"] for process in processes() if process["statename"] in COMING} & outdated
+    stopped = {process["name"] for process in processes() if process["statename"] in UP_OR_STARTING} & outdated
     _stop_in_order(stopped, 60)
     for name in outdated:
         call.removeProcessGroup(name)
@@ -221,7 +221,7 @@ def _reload(differences: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 
 def start(*names: str) -> None:
-    """Start programs, without waiting for them; those that run already are left alone."""
+    """Start programs, without waiting for them; those that are already running are left alone."""
     for name in names:
         try:
             _call().supervisor.startProcess(name, False)
@@ -252,7 +252,7 @@ def state_of(name: str) -> str:
 def require_up_or_starting(name: str) -> None:
     """Raise Problem if a program has ended, or supervisord has given up starting it."""
     state = state_of(name)
-    if state not in COMING:
+    if state not in UP_OR_STARTING:
         raise Problem(
             name, f"its state is {state.lower()}; last log line: {last_output(name)}", f"Read {log_of(name)}."
         )
@@ -288,7 +288,7 @@ def _stop_in_order(names: set[str], seconds: float) -> list[str]:
     if not _wait_until_stopped(task_programs, _TASK_SECONDS):
         _interrupt_tasks(task_programs)
         _wait_until_stopped(task_programs, seconds)
-    # Only these run tasks; a restart of any other program leaves a Spark driver at work alone.
+    # Only these run tasks; a restart of any other program does not touch a working Spark driver.
     leftovers = _end_leftovers() if TASK_RUNNERS & set(map(kind_of, names)) else []
     for kinds in ({API_SERVER}, SPARK_CLUSTER, STORES):
         together = {name for name in names if kind_of(name) in kinds}
@@ -314,7 +314,7 @@ def _wait_until_stopped(names: set[str], seconds: float) -> bool:
 
 
 def _interrupt_tasks(names: set[str]) -> None:
-    """Interrupt what these programs run in process groups of its own: Airflow's tasks, which ignore SIGTERM."""
+    """Interrupt what these programs run in their own process groups: Airflow's tasks, which ignore SIGTERM."""
     for program in [process["pid"] for process in processes() if process["name"] in names and process["pid"]]:
         with contextlib.suppress(psutil.Error):
             for child in psutil.Process(program).children(recursive=True):
@@ -324,7 +324,7 @@ def _interrupt_tasks(names: set[str]) -> None:
 
 
 def _end_leftovers(seconds: float = 5) -> list[str]:
-    """End every process of this stack that is not below supervisord: Spark drivers, tasks in sessions of their own."""
+    """End every process of this stack that is not a descendant of supervisord: Spark drivers, tasks in sessions of their own."""
     names = []
     while leftovers := _leftovers():
         waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
@@ -343,7 +343,7 @@ def _end_leftovers(seconds: float = 5) -> list[str]:
 
 
 def _leftovers() -> list:
-    """Marked processes that are not below supervisord."""
+    """Marked processes that are not descendants of supervisord."""
     supervised: set[int] = set()
     with contextlib.suppress(OSError, xmlrpc.client.Error, psutil.Error):
         supervisord = psutil.Process(_call().supervisor.getPID())
@@ -372,7 +372,7 @@ def spark_drivers() -> list:
 
 
 def wait_for_exit(name: str, seconds: float) -> None:
-    """Wait for an errand to end. Raises Problem when it failed or takes too long."""
+    """Wait for a one-off program to end. Raises Problem when it failed or takes too long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         info = next((process for process in processes() if process["name"] == name), None)

@@ -75,7 +75,7 @@ class TransformDelta(AttemptOperator):
         try:
             super().execute(context)
         except (AirflowException, DriverEnded) as error:
-            hook = self.hook  # None if it could not be made
+            hook = self.hook  # None if it could not be created
             reason = (hook and hook.reason) or str(error)
             is_final = hook.is_final if hook else isinstance(error, AirflowFailException)
             with warehouse(target) as conn:

@@ -311,7 +311,7 @@ def warehouse_schema(warehouse_server: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def schemas(lake_schema: None, warehouse_schema: None) -> None:
-    """Both schemas, empty, also when the module begins again with the other server."""
+    """Both schemas, empty, even when the module begins again with the other server."""
     from tests import emptying
 
     emptying.empty_lake()

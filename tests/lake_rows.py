@@ -1,4 +1,4 @@
-"""Rows of a lake table with the fields of their payload beside the key; a field that is absent is None."""
+"""Rows of a lake table with the fields of their payload in addition to the key; a field that is absent is None."""
 
 from __future__ import annotations
 

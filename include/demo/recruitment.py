@@ -16,7 +16,7 @@ _FIRST_JOB, _JOBS = 900_001, 40
 _FIRST_COMPANY, _COMPANIES = 9_001, 12
 _TITLES = ("Baker", "Bus Driver", "Data Engineer", "Electrician", "Gardener", "Nurse", "Teacher", "Welder")
 _BIDS = (0, 0, 0, 0, 1, 1, 2, 1.4, 1.5, 0.75)
-PAST = timedelta(days=14, hours=1)  # two weeks of full hours for the board Decide
+PAST = timedelta(days=14, hours=1)  # two weeks of full hours for the Decide board
 _PUBLISHERS, _SHARES_OF_PUBLISHERS = (1, 2, 3), (54, 28, 18)
 # Factors for bids: two weeks ago, and now.
 _BIDS_OF_CAMPAIGN = {

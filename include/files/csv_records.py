@@ -30,7 +30,7 @@ LONGEST_RECORD = 5_000_000  # characters, quotes included: the lake refuses an e
 _LINE_COSTS = 64  # bytes in addition to its characters: a record of many short lines takes memory, too
 _KEPT_OF_TOO_LONG = 10_000  # characters
 _CHUNK = 1024 * 1024
-_PIECE = 64 * 1024  # characters that are read at a time of a longer line
+_PIECE = 64 * 1024  # characters read at a time from a longer line
 _BATCH = 100  # lines
 _BLANK_LINES = re.compile(r"(?:[ \t]*[\r\n])*")
 _MARK = re.compile("[\udc00-\udcff]")
@@ -50,7 +50,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class CsvFile:
-    """An open file; `position()` is how many bytes of the (compressed) file are read."""
+    """An open file; `position()` is how many bytes of the (compressed) file have been read."""
 
     header: list[str]  # of JSON lines: the fields of the first ones, if these could be read
     format: FileFormat
@@ -80,7 +80,7 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position: None) -> Fingerprint:
-    """SHA-256 of the content, decompressed. Raises FileRefused if it is absent, of another kind, or damaged at its start."""
+    """SHA-256 of the decompressed content. Raises FileRefused if it is absent, unsupported, or damaged at its start."""
     digest, damage = hashlib.sha256(), None
     try:
         with decompressed(path) as (content, _, position):
@@ -112,13 +112,13 @@ def csv_records(
         sample = _sample(head[mark:], form.encoding)  # ty: ignore[invalid-argument-type]  # with_encoding gives one
         if damage and not re.search(r"[\r\n]", sample):
             raise FileDamaged(path, damage)
-        blank = _BLANK_LINES.match(sample)[0]  # ty: ignore[not-subscriptable]  # matches nothing, too
+        blank = _BLANK_LINES.match(sample)[0]  # ty: ignore[not-subscriptable]  # always matches, if only the empty string
         sample = sample[len(blank) :]
         _check_text(path, sample)
         form = file_format.recognized(form, sample, names, _count_broken)
         errors = (
             "surrogateescape" if form.encoding == "utf-8" else file_format.MARKS
-        )  # the same effect as MARKS, without calls of Python code
+        )  # the same effect as MARKS, without calls into Python code
         lines = _Lines(
             io.TextIOWrapper(content, encoding=form.encoding, errors=errors, newline=""),
             form,
@@ -150,7 +150,7 @@ def _check_text(path: Path, sample: str) -> None:
     if "\0" in first:
         raise FileRefused(
             f"{path}: its first line holds NUL characters. It is binary, or UTF-16 without a byte order mark: "
-            "then give `encoding` as utf-16-le or utf-16-be."
+            "then set `encoding` to utf-16-le or utf-16-be."
         )
     if first.lstrip().startswith("["):
         raise FileRefused(
@@ -160,7 +160,7 @@ def _check_text(path: Path, sample: str) -> None:
 
 def _names_in(path: Path, sample: str) -> list[str]:
     """The fields that the first JSON lines have."""
-    lines = [line for line in re.split(r"[\r\n]", sample) if line.strip()]  # others are characters of a value
+    lines = [line for line in re.split(r"[\r\n]", sample) if line.strip()]  # other line separators belong to a value
     if lines[0].strip() == "{":
         raise FileRefused(f"{path}: it is JSON with objects over several lines. Write one object per line (jq -c .).")
     names: dict[str, None] = {}
@@ -226,12 +226,12 @@ def _records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Rec
             line = lines.give_back_all_but_first()
             problem = lines.undecodable(line) or str(error)
             if '\\"' in line and not form.backslash:
-                problem += '. Where \\" stands for a quote, give `format` as backslash'
+                problem += '. If \\" stands for a quote, set `format` to backslash'
             yield Record(first, first, [_shown(line)], problem)
 
 
 def _plain_records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Record]:
-    """The next records as long as each is one line without oddities, which takes half the time."""
+    """The next records while each is one plain line; reading them this way takes half the time."""
     while batch := lines.plain_batch():
         try:
             rows = list(csv.reader(batch, **form.dialect))
@@ -297,7 +297,7 @@ def _header(path: Path, lines: _Lines, form: FileFormat, names: Collection[str])
     if twice:
         # An unknown name may be data, and is not quoted.
         known = ", ".join(name for name in twice if name in names) or "a column"
-        raise FileRefused(f"{path}: the header names {known} more than once. Rename or remove the others.")
+        raise FileRefused(f"{path}: the header names {known} more than once. Rename or remove the duplicates.")
     return columns
 
 
@@ -349,7 +349,7 @@ class _Lines:
         mark = _MARK.search(line)
         return mark and (
             f"it has the byte {ord(mark[0]) - 0xDC00:02x}, which is not {self._form.encoding.upper()}. "
-            "If the file has another encoding, give it (`encoding`, such as cp1252)"
+            "If the file has a different encoding, set `encoding` (such as cp1252)"
         )
 
     def plain_batch(self) -> list[str]:

@@ -35,7 +35,7 @@ def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline,
     known = ", ".join(f"{dimension.name} (pipeline {owner.name})" for owner, dimension in declared) or "none"
     if candidates:
         raise UnknownDimension(
-            f"More than one pipeline has a table {name!r}: give `pipeline`, too. Declared tables: {known}."
+            f"More than one pipeline has a table {name!r}: set `pipeline`, too. Declared tables: {known}."
         )
     raise UnknownDimension(f"Unknown table {name!r}. Declared tables: {known}.")
 

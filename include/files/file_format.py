@@ -1,4 +1,4 @@
-"""How the text of a file is written: its encoding, and CSV of a dialect or JSON lines. Recognized, or given by the user."""
+"""How the text of a file is written: its encoding, and a CSV dialect or JSON lines. Recognized, or given by the user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from include import readings
 from include.files.compressed_file import FileRefused
 
 MARKS = "lake.marks"  # error handler: turns a byte that is not in the encoding into a lone surrogate, which no text has
-_LONGEST_HEADER = 100_000  # characters that decide on the delimiter; csv accepts 131,072 in a cell
+_LONGEST_HEADER = 100_000  # characters that determine the delimiter; csv accepts 131,072 in a cell
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _KINDS = {"csv": False, "jsonl": True}
 _QUOTES = {"doubled": False, "backslash": True}
@@ -73,7 +73,7 @@ def given(encoding: str = "", words: str = "") -> FileFormat:
                 break
         else:
             known = ", ".join([*_KINDS, *DELIMITERS, *_QUOTES])
-            raise FileRefused(f"`format` is {words!r}: use words of {known}, such as csv,semicolon,backslash.")
+            raise FileRefused(f"`format` is {words!r}: use words from {known}, such as csv,semicolon,backslash.")
     if file_format.is_json is None and (file_format.delimiter or file_format.backslash is not None):
         file_format = replace(file_format, is_json=False)
     return file_format
@@ -99,7 +99,7 @@ def with_encoding(path: Path, known: FileFormat, sample: bytes) -> tuple[FileFor
     if known.encoding in ("utf-16", "utf-32"):
         raise FileRefused(
             f"{path}: it has no byte order mark, which {known.encoding.upper()} needs. "
-            f"Give `encoding` as {known.encoding}-le or {known.encoding}-be."
+            f"Set `encoding` to {known.encoding}-le or {known.encoding}-be."
         )
     return replace(known, encoding=known.encoding or "utf-8"), 0
 

@@ -51,7 +51,7 @@ def import_root() -> Path:
 
 
 @contextlib.contextmanager
-def file_below_root(file: str) -> Iterator[OpenedFile]:
+def file_under_root(file: str) -> Iterator[OpenedFile]:
     """Open the regular file of that path, which is absolute or relative to the root.
 
     `..` and symbolic links are resolved first. Raises FileRefused, which does not reveal other files.
@@ -63,7 +63,7 @@ def file_below_root(file: str) -> Iterator[OpenedFile]:
         path = None
     if path is None or not path.is_relative_to(root):
         raise FileRefused(
-            f"{file!r} is not below {root}, the only folder that this DAG reads. Put the file there, or set {SETTING} "
+            f"{file!r} is not in {root}, the only folder that this DAG reads. Put the file there, or set {SETTING} "
             "for the workers to the folder that has it. `./minutemark import` reads any file that its user can read."
         )
     with contextlib.ExitStack() as stack:
@@ -85,7 +85,7 @@ _REMEDY = "Put the file there, on each worker that can run the import."
 
 
 def _opened(root: Path, parts: tuple[str, ...], stack: contextlib.ExitStack) -> int:
-    """Open the file below the root, folder by folder; returns its descriptor.
+    """Open the file under the root, folder by folder; returns its descriptor.
 
     Raises OSError if a part is a symbolic link: the path was resolved, so the link is newer.
     """

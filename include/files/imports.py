@@ -310,7 +310,7 @@ def run_import(
         summary = import_table(owner, source)
     else:
         raise FileRefused(
-            "It is unclear what to import. Give `pipeline` and `file` for events, `table` and `file` for a dimension, or "
+            "It is unclear what to import. Set `pipeline` and `file` for events, `table` and `file` for a dimension, or "
             "`pipeline` and `from` for a flat Cassandra table."
         )
     summary.max_rejected = max_rejected

@@ -1,6 +1,6 @@
 """Reads a file of events once before it is used: whether it is whole, its times, and its kinds of event.
 
-A sample is chosen by the result: a share of every kind, the same rows every time, in memory that does not grow with the file.
+The result determines a sample: a share of every kind, the same rows every time, in memory that does not grow with the file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Survey:
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{rows:,} {_name(kind)}" for kind, rows in self.kinds.most_common(10))
-        others = f" and {len(self.kinds) - 10} kinds more" if len(self.kinds) > 10 else ""
+        others = f" and {len(self.kinds) - 10} more kinds" if len(self.kinds) > 10 else ""
         return f"{self.kinds.total():,} rows from {self.first} to {self.last} UTC: {kinds}{others}."
 
 

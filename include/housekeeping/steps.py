@@ -88,7 +88,7 @@ def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResu
             age = max(kept_for(pipeline.retention, days).change_log for pipeline in of_table)
             forgotten, kept = forget_days(reader, writer, conn, lake_table, of_table, age, dry=dry)
             yield StepResult(lake_table, "days of its change log deleted", forgotten)
-            yield StepResult(lake_table, "old days kept, because minutes of them are pending or held", kept)
+            yield StepResult(lake_table, "old days kept, because some of their minutes are pending or held", kept)
 
 
 def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
@@ -114,7 +114,7 @@ def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[StepRes
 
 
 def make_partitions(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Creates partitions of the next days before there are rows for them, so that no merge waits for DDL."""
+    """Creates partitions of the next few days before there are rows for them, so that no merge waits for DDL."""
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
             if partitions.tables_by_day(pipeline):

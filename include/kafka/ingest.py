@@ -167,7 +167,9 @@ def ingest_again(pipeline: Pipeline) -> IngestSummary:
     with lake(LAKE_WRITER) as session:
         store, as_of = MessageStore(pipeline, session, summary), change_log.write_clock(session)
         # After the clock: a later version that a follower writes meanwhile lies after these ends, and is not overwritten.
-        span = {number: (reach.begin, reach.end) for number, reach in topics.reaches(pipeline, group).items()}
+        span = {
+            number: (offsets.begin, offsets.end) for number, offsets in topics.offset_ranges(pipeline, group).items()
+        }
         total = sum(end - begin for begin, end in span.values())
         with Bar(f"{pipeline.topic} again", total, unit="message") as bar:
             for messages in topics.messages(pipeline, group, span):

@@ -51,7 +51,7 @@ def starting_offsets(
         topic_id = read_topic_id()
         places = [TopicPartition(topic, number) for number in sorted(partitions)]
         committed = consumer.committed(places, timeout=TIMEOUT)
-        reach = {place.partition: watermarks(consumer, place) for place in places}
+        offsets = {place.partition: watermarks(consumer, place) for place in places}
     except BrokerError as error:
         if not isinstance(error.__cause__, KafkaException):
             raise
@@ -67,7 +67,7 @@ def starting_offsets(
     starts: Offsets = {}
     gaps: list[Gap] = []
     for place in committed:
-        begin, end = reach[place.partition]
+        begin, end = offsets[place.partition]
         is_of_another = bool(place.metadata) and place.metadata != topic_id
         if is_of_another:
             log.warning("%s was created again: partition %s is read from its start.", topic, place.partition)

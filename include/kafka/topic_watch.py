@@ -32,25 +32,25 @@ class _Consumer:
 
 
 def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Problem]:
-    """Problems of topics at that time of the warehouse: missing, unconsumed, or not checked for longer than the limit.
+    """Problems of topics at `now`, by the warehouse's clock: missing, unconsumed, or not checked for longer than the limit.
 
     An error of one topic does not stop the check of the other pipelines; the log names it, with its pipeline, at the end.
     Failed parts of a connector are restarted first; the log has the cause.
     """
     errors: dict[str, MinutemarkError] = {}
-    broker_is_away = False
+    broker_is_down = False
     for pipeline in pipelines:
         if ingest_mode() == CONNECT and (state := restart_failed(pipeline)):
             log.warning("Connector %s: %s", name_of(pipeline), state)
-        if broker_is_away:  # every further request would time out, too
+        if broker_is_down:  # every further request would time out, too
             yield from _unchecked(conn, pipeline, now)
             continue
         try:
             missing = _record(conn, pipeline, now)
         except (BrokerError, ConnectionMissing) as error:
             errors[pipeline.name] = error
-            broker_is_away = not _broker_answers()
-            yield from _unchecked(conn, pipeline, now, None if broker_is_away else error)
+            broker_is_down = not _broker_answers()
+            yield from _unchecked(conn, pipeline, now, None if broker_is_down else error)
             continue
         if missing:
             yield Problem(
@@ -64,12 +64,12 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
         else:
             yield from _stuck(conn, pipeline, now)
     for name, error in errors.items():
-        others = " The pipelines after it were not checked either." if broker_is_away and name == [*errors][-1] else ""
+        others = " The pipelines after it were not checked either." if broker_is_down and name == [*errors][-1] else ""
         log.warning("The topics of pipeline %s were not checked.%s %s", name, others, error)
 
 
 def _broker_answers() -> bool:
-    """False if the broker is away; true if only a topic or a group could not be queried."""
+    """False if the broker is down; true if only a topic or a group could not be queried."""
     try:
         check_broker()
     except (BrokerError, ConnectionMissing):
@@ -83,14 +83,14 @@ def _record(conn, pipeline: Pipeline, now: datetime) -> list[str]:
     for consumer in _consumers(pipeline):
         topic = consumer.pipeline.topic
         try:
-            reaches = topics.reaches(consumer.pipeline, consumer.group)
+            ranges = topics.offset_ranges(consumer.pipeline, consumer.group)
         except TopicMissing as error:
             log.warning("This topic cannot be watched now. %s", error)
             if topic == pipeline.topic or ingest_mode() == CONNECT:
                 missing.append(topic)
                 continue
-            reaches = {}  # an earlier version's set-up created no dead-letter topic, and ingest works without it
-        topic_progress.record(conn, pipeline, topic, reaches, now)  # ty: ignore[invalid-argument-type]
+            ranges = {}  # an earlier version's set-up created no dead-letter topic, and ingest works without it
+        topic_progress.record(conn, pipeline, topic, ranges, now)  # ty: ignore[invalid-argument-type]
     return missing
 
 
@@ -124,7 +124,7 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
 
 
 def _unchecked(conn, pipeline: Pipeline, now: datetime, error: MinutemarkError | None = None) -> Iterator[Problem]:
-    """A problem once the pipeline's topics were not checked for its limit: for that error, or because the broker is away."""
+    """A problem if the topics have not been checked for longer than the limit: because of that error, or the broker is down."""
     checked_at = topic_progress.last_check(conn, pipeline)
     if not checked_at or now - checked_at <= pipeline.delay_limit:
         return

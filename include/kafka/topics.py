@@ -29,7 +29,7 @@ class TopicMismatch(BrokerError):
 
 
 @dataclass(frozen=True)
-class Reach:
+class OffsetRange:
     """Offsets of a partition: its first message, where its group resumes (None: nothing committed yet), and its end."""
 
     begin: int
@@ -169,42 +169,42 @@ def has_members(group: str) -> bool:
 def waiting(pipeline: Pipeline, group: str) -> int:
     """Offsets that the group has not read. Raises BrokerError."""
     with reader(group) as client:
-        return sum(reach.waiting for reach in reach_of(client, pipeline).values())
+        return sum(offsets.waiting for offsets in offset_ranges_of(client, pipeline).values())
 
 
-def reaches(pipeline: Pipeline, group: str) -> dict[int, Reach]:
+def offset_ranges(pipeline: Pipeline, group: str) -> dict[int, OffsetRange]:
     """Each partition of the topic, with what that group has committed. Raises BrokerError."""
     with reader(group) as client:
-        reach_by_partition = reach_of(client, pipeline)
+        range_by_partition = offset_ranges_of(client, pipeline)
         empty = _without_messages(
-            client, pipeline, {number: reach for number, reach in reach_by_partition.items() if reach.waiting}
+            client, pipeline, {number: offsets for number, offsets in range_by_partition.items() if offsets.waiting}
         )
-    return {number: replace(reach, is_empty=number in empty) for number, reach in reach_by_partition.items()}
+    return {number: replace(offsets, is_empty=number in empty) for number, offsets in range_by_partition.items()}
 
 
-def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int, Reach]) -> set[int]:
+def _without_messages(client: Consumer, pipeline: Pipeline, ranges: Mapping[int, OffsetRange]) -> set[int]:
     """The partitions that have no message after the committed offset, although offsets are in use."""
-    if not reaches:
+    if not ranges:
         return set()
-    starts = {number: max(reach.begin, reach.committed or 0) for number, reach in reaches.items()}
+    starts = {number: max(offsets.begin, offsets.committed or 0) for number, offsets in ranges.items()}
     client.assign([TopicPartition(pipeline.topic, number, offset) for number, offset in starts.items()])
     at_end: set[int] = set()
     with_messages: set[int] = set()
     deadline = time.monotonic() + TIMEOUT
-    while at_end | with_messages < set(reaches) and time.monotonic() < deadline:
+    while at_end | with_messages < set(ranges) and time.monotonic() < deadline:
         with_messages |= {message.partition() for message in gather(client, at_end).messages}  # ty: ignore[unsupported-operator]
     client.unassign()
     return at_end - with_messages
 
 
-def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
-    """Like `reaches`, with an open reader; control records count as waiting. Reads committed offsets before the ends."""
+def offset_ranges_of(client: Consumer, pipeline: Pipeline) -> dict[int, OffsetRange]:
+    """Like `offset_ranges`, with an open reader; control records count as waiting. Reads committed offsets before the ends."""
     partitions = [TopicPartition(pipeline.topic, number) for number in sorted(partitions_of(client, pipeline.topic))]
-    reaches = {}
+    ranges = {}
     for committed in client.committed(partitions, timeout=TIMEOUT):
         begin, end = watermarks(client, TopicPartition(committed.topic, committed.partition))
-        reaches[committed.partition] = Reach(begin, committed.offset if committed.offset >= 0 else None, end)
-    return reaches
+        ranges[committed.partition] = OffsetRange(begin, committed.offset if committed.offset >= 0 else None, end)
+    return ranges
 
 
 def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], since: datetime) -> dict[int, int]:

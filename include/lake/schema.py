@@ -196,7 +196,7 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
     ]
     if differences:
         raise LakeTableMismatch(
-            f"Pipeline {pipeline.name}: {pipeline.lake_table} has another layout: {'; '.join(differences)}. It must be "
+            f"Pipeline {pipeline.name}: {pipeline.lake_table} has a different layout: {'; '.join(differences)}. It must be "
             f"PRIMARY KEY ((minute, shard), {', '.join(list(_key_of(pipeline))[2:])}) with the event in payload text. "
             f"Declare another `table` in include/pipelines/{pipeline.name}.py, {SET_UP}, and copy the old table: "
             f"./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"

@@ -158,7 +158,7 @@ def compare(
     if losses:
         raise HoursNotCounted(
             f"{name}: data files were missing in {len(losses)} of {TRIES} tries to count its hours, such as {losses[-1]}. "
-            f"The next runs write their minutes again. If this happens again, find out what deletes files below {location()}."
+            f"The next runs write their minutes again. If this happens again, find out what deletes files under {location()}."
         )
     raise HoursNotCounted(
         f"{name} was written in each of {TRIES} tries to count its hours. The next run counts them again."

@@ -123,7 +123,7 @@ def existing(pipeline: Pipeline) -> Table | None:
 def table(pipeline: Pipeline) -> Table:
     """The pipeline's table, created if it does not exist; fields that were declared since become columns.
 
-    Raises LakehouseError as `existing` does, and for a column that the declaration gives another type.
+    Raises LakehouseError as `existing` does, and for a column that the declaration gives a different type.
     """
     known = existing(pipeline) or _create(pipeline)
     columns = {field.name: field.field_type for field in known.schema().fields}

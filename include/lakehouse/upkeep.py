@@ -102,7 +102,7 @@ def _compact(table: Table, hour: datetime) -> None:
 
 
 def _deleted(table: Table, before: datetime) -> Iterator[str]:
-    """Delete files below the table's location that no snapshot names and that are older; yields their paths."""
+    """Delete files under the table's location that no snapshot names and that are older; yields their paths."""
     import fsspec
 
     named = {tables.path_of(name) for name in _named(table)}

@@ -43,7 +43,7 @@ class ReprocessingStalled(MinutemarkError):
 
 @dataclass
 class Reprocessing:
-    """A started reprocessing: its rows by minute, and the ledger's counts of these minutes from before."""
+    """A started reprocessing: its rows by minute, and the ledger's counts of these minutes from before it started."""
 
     pipeline: Pipeline
     keys: dict[datetime, set[str]] = field(default_factory=dict)  # origin keys, as the lake's rejected events have them

@@ -1,4 +1,4 @@
-"""Recruitment: clicks, conversions and applications of a job site, to hourly facts per job and publisher."""
+"""Recruitment: clicks, conversions and applications of a job site, summed to hourly facts per job and publisher."""
 
 from types import MappingProxyType
 
@@ -8,7 +8,7 @@ from include.pipelines.summed_fact import MAX, Derived, Key, Measure, SummedFact
 PIPELINE = Pipeline(
     name="recruitment",
     owner="recruitment",
-    description="Raw recruitment events to hourly facts per job, publisher, campaign and group.",
+    description="Turns raw recruitment events into hourly facts per job, publisher, campaign and group.",
     keyspace="bedan",
     table="tracking",
     fields=(

@@ -82,8 +82,8 @@ def _table(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
         ) from error
     if missing := [name for name in (*key_of(pipeline), "payload") if name not in table.columns]:
         raise JobRefused(
-            f"The lake table {pipeline.lake_table} has another layout: it lacks {', '.join(missing)}. Declare another `table` "
-            f"in include/pipelines/{pipeline.name}.py, run the DAG minutemark_setup, and copy the old table: "
+            f"The lake table {pipeline.lake_table} has a different layout: it lacks {', '.join(missing)}. Declare another "
+            f"`table` in include/pipelines/{pipeline.name}.py, run the DAG minutemark_setup, and copy the old table: "
             f"./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )
     return table

@@ -88,7 +88,7 @@ def run(spark: SparkSession, job: Job) -> None:
             raw = lake.read_minutes(spark, pipeline, job.minutes)
             if job.one_task:
                 raw = raw.coalesce(1)
-            rows = materialised(raw, transform, pipeline, job.options, job.lake_clock)
+            rows = materialized(raw, transform, pipeline, job.options, job.lake_clock)
             counted = staging.count_minutes(rows, pipeline)
             unknown = contract.unknown_by_minute(rows) if any(row.with_unknown for row in counted) else {}
             total = Totals(*(sum(row[field.name] for row in counted) for field in fields(Totals)))
@@ -125,7 +125,7 @@ def transform_of(pipeline: pipelines.Pipeline):
     return importlib.import_module(f"include.spark.{pipeline.name}")
 
 
-def materialised(
+def materialized(
     raw: DataFrame,
     transform,
     pipeline: pipelines.Pipeline,

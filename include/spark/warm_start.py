@@ -104,7 +104,7 @@ def load(jars: Sequence[str]) -> None:
     spark = SparkSession.builder.getOrCreate()
     for pipeline in pipelines.all_pipelines().values():
         transform = run.transform_of(pipeline)
-        rows = run.materialised(_few_rows(spark, pipeline), transform, pipeline, {})
+        rows = run.materialized(_few_rows(spark, pipeline), transform, pipeline, {})
         staging.count_minutes(rows, pipeline)
         contract.unknown_by_minute(rows)
         for contributions in transform.OUTPUTS.values():

@@ -77,10 +77,10 @@ class Member:
         """The committed offsets, read without joining the group: they may advance meanwhile. Raises BrokerError."""
         group, topic_id = group_of(self._pipeline.name, DAG), self.topic_id()
         with reader(group) as client:
-            reaches = topics.reach_of(client, self._pipeline)
+            ranges = topics.offset_ranges_of(client, self._pipeline)
         offsets = {
-            (self._pipeline.topic, number): min(max(reach.begin, reach.committed or 0), reach.end)
-            for number, reach in reaches.items()
+            (self._pipeline.topic, number): min(max(known.begin, known.committed or 0), known.end)
+            for number, known in ranges.items()
         }
         return Start(offsets, topic_id)
 

@@ -1,4 +1,4 @@
-"""A stream's life: it starts beside its predecessor, takes over the group, and writes micro-batch by micro-batch.
+"""A stream's life: it starts while its predecessor still runs, takes over the group, and writes micro-batch by micro-batch.
 
 The group's offsets are the only record of what is done. A checkpoint serves one query, and is removed with it.
 """

@@ -67,12 +67,12 @@ class TopicCheck:
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
         """Differences, and waiting messages. A range selects events by their minute, and other messages by their timestamp."""
-        reaches = topics.reaches(self._pipeline, self._group)
+        ranges = topics.offset_ranges(self._pipeline, self._group)
         consumer = "the connector" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
-        yield from self._reach_findings(self._pipeline, reaches, f"check that {consumer} runs")
+        yield from self._offset_findings(self._pipeline, ranges, f"check that {consumer} runs")
         # After the offsets of the topic were read: a message before them has its dead letter by now.
         yield from self._dead_letter_findings()
-        span = {number: (reach.begin, reach.committed or reach.begin) for number, reach in reaches.items()}
+        span = {number: (offsets.begin, offsets.committed or offsets.begin) for number, offsets in ranges.items()}
         if start:
             known = {number: until for number, (_, until) in span.items()}
             since = topics.offsets_from(self._pipeline, self._group, known, start)
@@ -95,31 +95,33 @@ class TopicCheck:
             f"{tally.waiting:,} after them wait."
         )
 
-    def _reach_findings(self, pipeline: Pipeline, reaches: Mapping[int, topics.Reach], check: str) -> Iterator[Finding]:
-        for partition, reach in reaches.items():
+    def _offset_findings(
+        self, pipeline: Pipeline, ranges: Mapping[int, topics.OffsetRange], check: str
+    ) -> Iterator[Finding]:
+        for partition, offsets in ranges.items():
             where = f"{pipeline.topic}/{partition}"
-            if reach.expired:
-                self.tally.missing += reach.expired
+            if offsets.expired:
+                self.tally.missing += offsets.expired
                 remedy = "send them again, or import them; give the topic a longer retention"
-                yield Finding(EXPIRED, None, where, {"offset": reach.committed}, {"offset": reach.begin}, remedy)
-            if reach.waiting:
-                committed = reach.begin if reach.committed is None else reach.committed
+                yield Finding(EXPIRED, None, where, {"offset": offsets.committed}, {"offset": offsets.begin}, remedy)
+            if offsets.waiting:
+                committed = offsets.begin if offsets.committed is None else offsets.committed
                 remedy = f"{check}, and verify again"
-                yield Finding(WAITING, None, where, {"offset": reach.end}, {"offset": committed}, remedy)
+                yield Finding(WAITING, None, where, {"offset": offsets.end}, {"offset": committed}, remedy)
             if pipeline is self._pipeline:
-                self.tally.waiting += reach.waiting
+                self.tally.waiting += offsets.waiting
 
     def _dead_letter_findings(self) -> Iterator[Finding]:
         letters, group = with_dead_letters(self._pipeline), group_of(self._pipeline.name, DEAD_LETTERS)
         try:
-            reaches = topics.reaches(letters, group)
+            ranges = topics.offset_ranges(letters, group)
         except TopicMissing:
             if ingest_mode() == CONNECT:
                 raise
             return  # an earlier version's set-up created no such topic
         consumer = "minutemark_dead_letters" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
-        yield from self._reach_findings(letters, reaches, f"check that {consumer} runs and the warehouse answers")
-        span = {number: (max(reach.begin, reach.committed or 0), reach.end) for number, reach in reaches.items()}
+        yield from self._offset_findings(letters, ranges, f"check that {consumer} runs and the warehouse answers")
+        span = {number: (max(offsets.begin, offsets.committed or 0), offsets.end) for number, offsets in ranges.items()}
         for chunk in topics.messages(letters, group, span):
             self._dead_letters.update(
                 rejection.key if (rejection := parse_rejection(letter)) else key_of(original(letter))  # ty: ignore[invalid-argument-type]

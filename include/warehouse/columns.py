@@ -142,7 +142,7 @@ def _promote(conn, table: str, primary: list[str]) -> list[str]:
         return []
     log.info("Rebuilding %s with another primary key. It can be read and written meanwhile.", table)
     what = f"DROP PRIMARY KEY, DROP KEY {former}, ADD PRIMARY KEY ({', '.join(primary)})"
-    _alter(conn, table, what, "its new primary key could not be made", ddl.REBUILD_PATIENCE)
+    _alter(conn, table, what, "its new primary key could not be created", ddl.REBUILD_PATIENCE)
     return ["PRIMARY KEY"]
 
 

@@ -113,7 +113,7 @@ def outcomes(pipeline: Pipeline, findings: DriftFindings, on_record: Sequence[Dr
 def record(
     cursor, pipeline: Pipeline, findings: DriftFindings, held: Iterable[datetime], on_record: Sequence[Drift]
 ) -> None:
-    """Record drift that holds minutes, new fields, and returns. Does not commit; take the pipeline's lock first."""
+    """Record drift that holds minutes, new fields, and fields that came back. Does not commit; take the pipeline's lock first."""
     held = set(held)
     records = Records(on_record)
     texts: dict[tuple[str, str, datetime], DriftFinding] = {}
@@ -225,7 +225,7 @@ def _outcome(
 def _reason(pipeline: Pipeline, findings: Sequence[DriftFinding]) -> str:
     """The drift in a minute, and what to do."""
     others = len(findings) - _NAMED
-    more = f" Other fields that drift: {others}." if others > 0 else ""
+    more = f" Number of other fields that drift: {others}." if others > 0 else ""
     texts = " ".join(finding.text for finding in findings[:_NAMED])
     commands = " or ".join(f"./minutemark accept {pipeline.name} {finding.field}" for finding in findings[:_NAMED])
     return f"{texts}{more} Fix the producer, or: {commands}"

@@ -21,7 +21,9 @@ class CheckOutcome:
     outcome: str  # pass, warn or fail; with severity fail, warn means that only released minutes break the rule
     offending_rows: int
     sample: list[dict]
-    minutes: frozenset[Any] | None  # the minutes that it names, or other values of a wrong check; None: it names none
+    minutes: (
+        frozenset[Any] | None
+    )  # the minutes that it names, or whatever a faulty check returned; None: it names none
     purpose: str
     reasons: Mapping[datetime, str] = MappingProxyType({})  # by minute, if the purpose does not say enough
 

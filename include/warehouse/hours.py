@@ -35,7 +35,7 @@ UNCHECKED = timedelta(minutes=5)  # a merge without its gate for this long: its 
 class Hour:
     """A complete hour with its rows by fate: the content of an asset event."""
 
-    start: datetime  # UTC, as everything in the warehouse
+    start: datetime  # UTC, like everything in the warehouse
     version: int
     correction: bool  # it was announced before
     raw_rows: int

@@ -13,7 +13,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 
-class Reach(Protocol):
+class OffsetRange(Protocol):
     """How far the consumers of a partition have come."""
 
     begin: int
@@ -21,17 +21,17 @@ class Reach(Protocol):
     waiting: int
 
 
-def record(conn, pipeline: Pipeline, topic: str, reaches: Mapping[int, Reach], now: datetime) -> None:
+def record(conn, pipeline: Pipeline, topic: str, ranges: Mapping[int, OffsetRange], now: datetime) -> None:
     """Record the broker's offsets of the topic's partitions at that time, and remove partitions that no longer exist."""
 
     def change(cursor) -> None:
-        for partition, reach in reaches.items():
+        for partition, offsets in ranges.items():
             binds = {
                 "pipeline": pipeline.name,
                 "topic": topic,
                 "partition": partition,
-                "committed": reach.begin if reach.committed is None else reach.committed,
-                "waiting": reach.waiting,
+                "committed": offsets.begin if offsets.committed is None else offsets.committed,
+                "waiting": offsets.waiting,
                 "now": now,
             }
             cursor.execute(sql("record"), binds)

@@ -139,7 +139,7 @@ def _worker_program(name: str, env: dict[str, str]) -> Program:
 
 
 def _home(worker: str) -> Path:
-    """A short path, because sockets are below it."""
+    """A short path, because sockets are under it."""
     return STATE / worker.replace("celery-worker", "worker")
 
 

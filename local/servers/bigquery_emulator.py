@@ -61,13 +61,13 @@ class Emulator:
 
 
 def is_local(environ: Mapping[str, str]) -> bool:
-    """Whether the emulator is wanted, also by a shell that has sourced `.local/env`."""
+    """Whether the emulator is wanted, even by a shell that has sourced `.local/env`."""
     return environ.get(settings.SETTING) in (LOCAL, DATASET)
 
 
 def install() -> None:
     """Its environment, exactly as its lock says."""
-    bootstrap.install_beside(
+    bootstrap.install_separately(
         BIGQUERY, _FOLDER / "requirements.lock", "emulator of BigQuery", "some 75 packages, 500 MB"
     )
 

@@ -127,7 +127,7 @@ class Server(WarehouseServer):
             )
             cursor.execute("START SLAVE")
 
-    def initialiser(self, base: Path, data: Path) -> list[str]:
+    def initializer(self, base: Path, data: Path) -> list[str]:
         return [
             str(base / "scripts" / "mariadb-install-db"),
             "--no-defaults",

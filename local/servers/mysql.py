@@ -76,7 +76,7 @@ class Server(WarehouseServer):
         )
         return "\n".join([settings, *self.options, _THROW_AWAY if self.throw_away else ""])
 
-    def initialiser(self, base: Path, data: Path) -> list[str]:
+    def initializer(self, base: Path, data: Path) -> list[str]:
         command = [*mysqld(base), "--no-defaults", "--initialize-insecure", f"--basedir={base}/usr"]
         return [*command, f"--datadir={data}", *(["--user=root"] if os.getuid() == 0 else [])]
 

@@ -22,7 +22,7 @@ from local.servers.server import ADMIN, HOST, BinaryJar
 AIRFLOW = "airflow"
 LAKEHOUSE = "lakehouse"  # account and database of the lakehouse's catalog
 DATABASE = "airflow"
-# For `astro dev start --standalone`, whose Airflow may be of another version and keeps its task logs elsewhere.
+# For `astro dev start --standalone`, whose Airflow may be of a different version and keeps its task logs elsewhere.
 STANDALONE = "airflow_standalone"
 SETTING = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
@@ -82,7 +82,7 @@ class Server(server.Server):
         configuration = _CONFIGURATION.format(home=_quoted(self.home), host=HOST, port=self.port, fsync=fsync)
         (self.home / "postgresql.conf").write_text(configuration)
         if not (self.home / "data").is_dir():
-            self._initialise(base)
+            self._initialize(base)
         self._clear_stale_pid()
         return self.command()
 
@@ -90,7 +90,7 @@ class Server(server.Server):
         postgres = BINARIES.folder() / "bin" / "postgres"
         return [*_not_as_root(), str(postgres), f"--config-file={self.home / 'postgresql.conf'}"]
 
-    def _initialise(self, base: Path) -> None:
+    def _initialize(self, base: Path) -> None:
         password_file = self.home / "password"
         write_private(password_file, self.passwords[self.superuser] + "\n")
         options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]

@@ -1,6 +1,6 @@
-"""A real Redis server of Debian's redis-tools: the broker of Airflow's Celery workers.
+"""A real Redis server from Debian's redis-tools: the broker of Airflow's Celery workers.
 
-Debian's redis-server would start a service of the machine; redis-tools has the same binary under another name, and no
+Debian's redis-server would start a system service; redis-tools has the same binary under another name, and no
 service. It keeps nothing: tasks that were queued when it ends are queued again by the scheduler.
 """
 

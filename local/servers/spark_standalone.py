@@ -60,7 +60,7 @@ class SparkServer(Server):
         }
 
     def environment(self) -> dict[str, str]:
-        """Without Spark's variables of the caller, which would override these properties, and without its connections.
+        """Without the caller's Spark variables, which would override these properties, and without its connections.
 
         Executors inherit it.
         """
@@ -128,7 +128,7 @@ class Master(SparkServer):
         return [worker["id"] for worker in self.state()["workers"] if worker["state"] == "ALIVE"]
 
     def applications(self) -> list[str]:
-        """Ids of the applications that are connected now, also those that wait for executors."""
+        """Ids of the applications that are connected now, including those that wait for executors."""
         return [application["id"] for application in self.state()["activeapps"]]
 
 

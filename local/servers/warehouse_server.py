@@ -39,7 +39,7 @@ class WarehouseServer(Server):
     def prepare(self) -> list[str]:
         self.configure(base := self.unpacked())
         if not (self.home / "data" / "mysql").is_dir():
-            self.fill_data_folder(lambda draft: self.initialiser(base, draft))
+            self.fill_data_folder(lambda draft: self.initializer(base, draft))
         return self.command()
 
     def configure(self, base: Path) -> None:
@@ -82,7 +82,7 @@ class WarehouseServer(Server):
         """The text of its option file."""
 
     @abc.abstractmethod
-    def initialiser(self, base: Path, data: Path) -> list[str]:
+    def initializer(self, base: Path, data: Path) -> list[str]:
         """What makes an empty data folder."""
 
 

@@ -45,7 +45,7 @@ def columns_of(page: str, rows: str) -> list[list[float]]:
 
 
 def test_the_sizes_of_the_page_follow_from_its_tables() -> None:
-    per_thousand, fixed = columns_of(PAGE, "all")
+    per_thousand, fixed = columns_of(PAGE, "total")
     sizes = columns_of(PAGE, "|".join(f"{thousands:,},000" for thousands in step_costs.SIZES))
     assert len(sizes) == len(step_costs.SIZES)
     for thousands, size in zip(step_costs.SIZES, sizes, strict=True):
@@ -55,7 +55,7 @@ def test_the_sizes_of_the_page_follow_from_its_tables() -> None:
 
 def test_the_sums_of_the_page_are_those_of_its_steps() -> None:
     steps = columns_of(PAGE, "|".join(STEPS))
-    for first, sums in zip((0, len(STEPS)), columns_of(PAGE, "all"), strict=True):
+    for first, sums in zip((0, len(STEPS)), columns_of(PAGE, "total"), strict=True):
         added = [sum(column) for column in zip(*steps[first : first + len(STEPS)], strict=True)]
         assert sums == pytest.approx(added, abs=0.6)
 

@@ -131,7 +131,7 @@ def send(pipeline: Pipeline, messages) -> None:
 
 
 def waiting(pipeline: Pipeline) -> int:
-    return sum(reach.waiting for reach in topics.reaches(pipeline, group_of(pipeline.name, CONNECT)).values())
+    return sum(offsets.waiting for offsets in topics.offset_ranges(pipeline, group_of(pipeline.name, CONNECT)).values())
 
 
 def drained(pipeline: Pipeline, seconds: float = 90) -> None:
@@ -237,7 +237,7 @@ def test_aborted_messages_are_nowhere_and_nothing_waits_for_them(pipeline):
 
 
 @some_pipelines
-def test_nothing_is_lost_or_stuck_while_the_lake_is_away(pipeline, worker):
+def test_nothing_is_lost_or_stuck_while_the_lake_is_down(pipeline, worker):
     messages = with_poison(values(pipeline, EVENTS), each=2)
     with frozen(endpoint(LAKE_WRITER).port):
         started = worker.log.stat().st_size
@@ -252,7 +252,7 @@ def test_nothing_is_lost_or_stuck_while_the_lake_is_away(pipeline, worker):
 
 
 def test_a_task_that_failed_is_restarted_by_the_watch(worker, template, monkeypatch):
-    """Its table comes late here; a lake that is away when the worker starts fails a task in the same way."""
+    """Its table comes late here; a lake that is down when the worker starts fails a task in the same way."""
     monkeypatch.setenv(SETTING, CONNECT)
     monkeypatch.setenv(URL_SETTING, worker.url)
     monkeypatch.setenv(LOGIN_SETTING, worker.login)

@@ -1,4 +1,4 @@
-"""Connect's transform beside include/kafka/messages.py, on the same messages: what it writes is what Python would write.
+"""Connect's transform compared with include/kafka/messages.py, on the same messages: what it writes is what Python would write.
 
 The other way round it may be stricter: what it refuses becomes a dead letter, and Python decides (dags/dead_letters.py).
 """

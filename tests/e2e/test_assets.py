@@ -207,7 +207,7 @@ def slow_offers_of(hour: datetime) -> Iterator[None]:
 
 
 def must_be_announced_once(stack: Stack, before: Counter, hour: int) -> None:
-    """One event and one run, also after one more announcement, which follows the query of Airflow's events."""
+    """One event and one run, even after one more announcement, which follows the query of Airflow's events."""
     merged(hour)
 
     def once() -> None:

@@ -1,4 +1,4 @@
-"""A pipeline that declares `batch_events`: one asset event for each merged batch, also when its last task is run again."""
+"""A pipeline that declares `batch_events`: one asset event for each merged batch, even when its last task is run again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Continuous runs on a real scheduler: one after the other, with a backfill beside them, and exact."""
+"""Continuous runs on a real scheduler: one after the other, with a backfill alongside them, and exact."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_runs_follow_one_another(stack):
     assert all(opened >= merged for (*_, merged), (_, opened, _) in zip(runs, runs[1:], strict=False))
 
 
-def test_a_backfill_beside_them_reads_each_of_its_minutes(stack):
+def test_a_backfill_alongside_them_reads_each_of_its_minutes(stack):
     change("DELETE FROM recruitment.events")
     before = count(f"{OWN_BATCHES} 'minute'")
     stack.backfill("recruitment_minute", NOON.replace(second=0), NOON.replace(second=0) + 2 * MINUTE)

@@ -37,7 +37,7 @@ def test_without_recover_the_imported_log_becomes_the_facts_of_the_classic_pipel
     assert totals == (64, 920, 952, Decimal("787.2"))
 
 
-def test_imported_again_and_recovered_it_becomes_the_facts_of_the_reference(airflow, real_data, log):
+def test_a_repeated_and_recovered_import_becomes_the_facts_of_the_reference(airflow, real_data, log):
     """The second import makes every minute pending, so that one catch-up shows both: nothing doubled, all recovered."""
     import_csv(RECRUITMENT, real_data / "tracking.csv")
     airflow.catch_up()

@@ -231,7 +231,7 @@ class World:
     # Runs
 
     def trigger(self, dag_id: str = DAG, **conf: object) -> str:
-        """Trigger a run now; scheduled ones continue beside it."""
+        """Trigger a run now; scheduled ones continue alongside it."""
         run_id = self.airflow.trigger(dag_id, "Fault matrix", conf)
         self._dag_of[run_id] = dag_id
         return run_id
@@ -307,14 +307,14 @@ class World:
     @staticmethod
     def topic_is_consumed(pipeline: Pipeline = RECRUITMENT) -> bool:
         """Whether nothing waits in the topic."""
-        reaches = topics.reaches(pipeline, group_of(pipeline.name, ingest_mode()))
-        return not any(reach.waiting for reach in reaches.values())
+        ranges = topics.offset_ranges(pipeline, group_of(pipeline.name, ingest_mode()))
+        return not any(offsets.waiting for offsets in ranges.values())
 
     @staticmethod
     def dead_letters_are_consumed() -> bool:
         """Whether nothing waits in the topic of dead letters."""
-        reaches = topics.reaches(with_dead_letters(RECRUITMENT), group_of(RECRUITMENT.name, DEAD_LETTERS))
-        return not any(reach.waiting for reach in reaches.values())
+        ranges = topics.offset_ranges(with_dead_letters(RECRUITMENT), group_of(RECRUITMENT.name, DEAD_LETTERS))
+        return not any(offsets.waiting for offsets in ranges.values())
 
     # Processes
 
@@ -548,7 +548,7 @@ def kill_with_children(parent: psutil.Process) -> None:
 
 
 def _works_below(driver: psutil.Process, folder: str) -> bool:
-    """Whether the driver keeps its files below that folder."""
+    """Whether the driver keeps its files under that folder."""
     return Path(driver.environ().get("SPARK_LOCAL_DIRS", "/")).is_relative_to(folder)
 
 

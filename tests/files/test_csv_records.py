@@ -109,7 +109,7 @@ def test_a_byte_that_is_not_in_the_encoding_rejects_its_line(csv_file):
     assert (first.fields, last.fields) == (["a", "1", "ok"], ["c", "1", "café"])
     assert (bad.line, bad.fields) == (3, ["b,1,caf\\xe9\n"])
     assert bad.problem.startswith("it has the byte e9, which is not UTF-8.")
-    assert "`encoding`, such as cp1252" in bad.problem
+    assert "set `encoding` (such as cp1252)" in bad.problem
 
 
 def test_such_a_byte_in_a_value_of_several_lines_rejects_the_whole_record(csv_file):

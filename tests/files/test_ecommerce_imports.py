@@ -56,7 +56,7 @@ def test_events_lie_in_the_minute_of_their_own_time_and_touch_it(csv_file):
     assert {datetime(2019, 11, 1, 0, 0), datetime(2019, 11, 1, 0, 1)} <= set(touched)
 
 
-def test_the_same_file_twice_is_once_and_equal_rows_are_two_events(csv_file):
+def test_a_file_imported_twice_counts_once_and_equal_rows_are_two_events(csv_file):
     line = VIEW.format(time="2019-11-02 10:00:00 UTC")
     path = csv_file(line, line, CART.format(time="2019-11-02 10:00:00 UTC"))
     imports.import_csv(SHOP, path)

@@ -74,7 +74,7 @@ def test_a_backslash_in_a_file_of_doubled_quotes_is_a_character(read, written, m
 
 def test_a_later_line_of_the_other_dialect_says_what_to_give(read):
     content = b"create_time,ed\n" + b"a,x\n" * 70_000 + b'a,"{\\"k\\":1}"\n'
-    assert "`format` as backslash" in read(content)[1][-1]
+    assert "`format` to backslash" in read(content)[1][-1]
     assert read(content, form="backslash")[1][-1] == ["a", '{"k":1}']
 
 
@@ -102,7 +102,7 @@ def test_a_byte_that_is_missing_in_utf_16_is_a_problem_of_its_line(read):
 
 def test_utf_16_without_a_mark_is_refused_with_what_to_give(read):
     content = "create_time,ed\na,x\n".encode("utf-16-le")
-    with pytest.raises(FileRefused, match="`encoding` as utf-16-le"):
+    with pytest.raises(FileRefused, match="`encoding` to utf-16-le"):
         read(content)
     assert read(content, "utf-16-le")[1] == [["a", "x"]]
 
@@ -132,7 +132,7 @@ def test_an_encoding_that_needs_a_byte_order_mark_is_refused_without_one(tmp_pat
     path = tmp_path / "x"
     path.write_bytes("create_time,ev\na,1\n".encode(f"{encoding}-le"))
     with (
-        pytest.raises(FileRefused, match=f"Give `encoding` as {encoding}-le"),
+        pytest.raises(FileRefused, match=f"Set `encoding` to {encoding}-le"),
         csv_records(path, NAMES, given(encoding)),
     ):
         pass

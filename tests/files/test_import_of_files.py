@@ -15,7 +15,7 @@ import pytest
 
 from include import pipelines
 from include.files import import_root, imports
-from include.files.import_root import file_below_root
+from include.files.import_root import file_under_root
 from include.lake.session import lake
 from include.warehouse.session import rows as fetch
 from include.warehouse.session import warehouse
@@ -194,7 +194,7 @@ def test_the_dags_task_fails_in_the_same_case(file, monkeypatch):
 def test_a_file_replaced_after_the_check_is_read_as_it_was_checked(file, tmp_path, monkeypatch, compress):
     monkeypatch.setenv("MINUTEMARK_IMPORT_ROOT", str(tmp_path))
     path = file(compress("\n".join([HEADER, *lines(21)])))
-    with tempfile.NamedTemporaryFile("w") as secret, file_below_root(path.name) as opened:
+    with tempfile.NamedTemporaryFile("w") as secret, file_under_root(path.name) as opened:
         secret.write("\n".join([HEADER, "a secret,view,1,1,s"]))
         secret.flush()
         path.unlink()
@@ -288,7 +288,7 @@ def test_a_dimension_uses_the_null_words_of_its_pipeline(file):
     assert [row["title"] for row in records] == [None, "NULL"]
 
 
-def test_what_is_whole_of_a_damaged_file_is_written_and_the_import_fails(file, command, capsys):
+def test_the_whole_rows_of_a_damaged_file_are_written_and_the_import_fails(file, command, capsys):
     first = gzip.compress("\n".join([HEADER, *lines(14), ""]).encode())
     path = file(first + b"\x1e" + gzip.compress("\n".join(lines(15)).encode())[1:])
     assert command(path) == 1

@@ -229,7 +229,7 @@ def test_a_file_without_the_needed_columns_is_refused_before_anything_is_written
 
 
 def test_a_lake_table_of_another_layout_is_refused_before_anything_is_written(recruitment, csv_file):
-    with pytest.raises(LakeTableMismatch, match=r"bedan\.tracking has another layout: mood is missing"):
+    with pytest.raises(LakeTableMismatch, match=r"bedan\.tracking has a different layout: mood is missing"):
         imports.import_csv(
             replace(recruitment, event_id="mood"), csv_file(f"{event_id('2026-07-09 10:00:00')},click,7,")
         )

@@ -46,7 +46,7 @@ def make(pipeline) -> None:
 
     def has_leaders() -> bool:
         try:
-            return bool(topics.reaches(pipeline, group_of(pipeline.name, DAG)))
+            return bool(topics.offset_ranges(pipeline, group_of(pipeline.name, DAG)))
         except BrokerError:
             return False
 
@@ -88,7 +88,7 @@ def sent(pipeline, since: dict[int, int] | None = None) -> list[dict]:
     group = group_of(pipeline.name, DAG)
     span = {
         number: ((since or {}).get(number, one.begin), one.end)
-        for number, one in topics.reaches(pipeline, group).items()
+        for number, one in topics.offset_ranges(pipeline, group).items()
     }
     return [json.loads(one.value()) for chunk in topics.messages(pipeline, group, span) for one in chunk]
 
@@ -340,7 +340,7 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
     path = shop_file(rows, 1, "2019-11-10 10:00:00")
     make(SHOP)
     group = group_of(SHOP.name, DAG)
-    since = {number: one.end for number, one in topics.reaches(SHOP, group).items()}
+    since = {number: one.end for number, one in topics.offset_ranges(SHOP, group).items()}
     command = [sys.executable, "-m", "include.cli", "replay-csv", "ecommerce", str(path), *words]
     with subprocess.Popen(command, cwd=ROOT) as process:
         try:

@@ -134,8 +134,8 @@ def test_an_event_whose_id_is_its_create_time_moves_with_its_fact_time():
     assert moved.values == {"ts": "2026-03-01 12:01:00.375", "custom_track": "click"}
     twice = [Shift(RECRUITMENT, Timeline(START, FIRST)).moved(event).create_time for event in (one, one)]
     assert twice[0] == twice[1] == moved.create_time
-    neighbour = one._replace(create_time=event_id("2019-11-01 00:02:00"))  # of the same instant
-    assert Shift(RECRUITMENT, Timeline(START, FIRST)).moved(neighbour).create_time != moved.create_time
+    neighbor = one._replace(create_time=event_id("2019-11-01 00:02:00"))  # of the same instant
+    assert Shift(RECRUITMENT, Timeline(START, FIRST)).moved(neighbor).create_time != moved.create_time
 
 
 def test_an_event_of_an_impossible_year_keeps_it():

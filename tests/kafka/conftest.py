@@ -85,8 +85,8 @@ def consume(pipeline: Pipeline, **options) -> IngestSummary:
 
 def committed(pipeline: Pipeline) -> int:
     """Offsets that the group of the topic has committed, over all partitions."""
-    reaches = topics.reaches(pipeline, group_of(pipeline.name, DAG))
-    return sum(reach.committed or 0 for reach in reaches.values())
+    ranges = topics.offset_ranges(pipeline, group_of(pipeline.name, DAG))
+    return sum(offsets.committed or 0 for offsets in ranges.values())
 
 
 def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
@@ -99,7 +99,7 @@ def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
 def commit_as_connect(pipeline, *, behind: int = 0) -> None:
     """Commit the topic's end for Connect's group, or an offset that far behind it."""
     group = group_of(pipeline.name, CONNECT)
-    ends = {number: max(0, one.end + behind) for number, one in topics.reaches(pipeline, group).items()}
+    ends = {number: max(0, one.end + behind) for number, one in topics.offset_ranges(pipeline, group).items()}
     client = Consumer({**clients.settings(), "group.id": group})
     client.commit(offsets=[TopicPartition(pipeline.topic, *one) for one in ends.items()], asynchronous=False)
     client.close()

@@ -136,7 +136,7 @@ def test_the_offsets_of_dead_letters_are_those_of_no_other_topic(pipeline, send,
     assert consume(pipeline).refused == 1
 
 
-def test_dead_letters_wait_while_the_warehouse_is_away(pipeline, monkeypatch):
+def test_dead_letters_wait_while_the_warehouse_is_down(pipeline, monkeypatch):
     refuse(pipeline, b"[]", offset=3)
     monkeypatch.setenv(
         "AIRFLOW_CONN_WAREHOUSE_ETL", '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1, "login": "x"}'

@@ -1,4 +1,4 @@
-"""What could leave a hole between a topic and the lake: retention, new partitions, transactions, topics that are made again,
+"""What could leave a hole between a topic and the lake: retention, new partitions, transactions, recreated topics,
 and poison while the warehouse is stopped. On a real broker and real stores."""
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def test_retention_that_overtakes_a_running_follower_is_recorded_as_lost(schemas
     topics.make_topics([recruitment])
     consume(recruitment)
     before = committed(recruitment)
-    end = topics.reaches(recruitment, group_of("recruitment", DAG))[1].end
+    end = topics.offset_ranges(recruitment, group_of("recruitment", DAG))[1].end
     command = [sys.executable, "-m", "include.cli", "ingest", "recruitment", "--seconds", "300"]
     follower = subprocess.Popen(command, cwd=ROOT)
     try:
@@ -210,9 +210,9 @@ def test_an_aborted_transaction_does_not_wait_before_a_reader_has_passed_it(pipe
     consume(pipeline)
     transaction(pipeline, 5, commit=False)
     group = group_of(pipeline.name, DAG)
-    assert sum(reach.waiting for reach in topics.reaches(pipeline, group).values()) == 0
+    assert sum(offsets.waiting for offsets in topics.offset_ranges(pipeline, group).values()) == 0
     transaction(pipeline, 1)
-    assert sum(reach.waiting for reach in topics.reaches(pipeline, group).values()) > 0
+    assert sum(offsets.waiting for offsets in topics.offset_ranges(pipeline, group).values()) > 0
 
 
 def test_connects_offset_before_a_control_record_leaves_nothing_waiting(pipeline, monkeypatch):
@@ -232,7 +232,7 @@ def test_verify_ends_at_control_records(pipeline, monkeypatch):
     assert (differs, waits) == ({}, {}) and "0 messages" in line
 
 
-# Topics that are made again
+# Recreated topics
 
 
 def make_again(pipeline) -> None:
@@ -242,7 +242,7 @@ def make_again(pipeline) -> None:
     until(lambda: topics.make_topics([pipeline]) is None)
 
 
-def test_poison_of_a_topic_that_is_made_again_overwrites_nothing(pipeline, send):
+def test_poison_of_a_recreated_topic_overwrites_nothing(pipeline, send):
     send.send(b"{first", partition=0)
     consume(pipeline)
     make_again(pipeline)
@@ -255,7 +255,7 @@ def test_poison_of_a_topic_that_is_made_again_overwrites_nothing(pipeline, send)
     assert of_topic(pipeline)[:2] == ({}, {})
 
 
-def test_a_topic_that_is_made_again_and_longer_than_before_is_read_from_its_start(pipeline, send):
+def test_a_recreated_topic_that_is_longer_than_before_is_read_from_its_start(pipeline, send):
     send_to(send, 0, "2026-10-04 10:00", 3)
     consume(pipeline)
     make_again(pipeline)
@@ -378,6 +378,6 @@ def test_dead_letters_wait_while_the_warehouse_is_stopped(own_warehouse, pipelin
     assert consume(pipeline).refused == 0
     group = group_of(pipeline.name, DEAD_LETTERS)
     letters = replace(pipeline, topic=f"{pipeline.topic}.dead")
-    assert sum(reach.waiting for reach in topics.reaches(letters, group).values()) == 1
+    assert sum(offsets.waiting for offsets in topics.offset_ranges(letters, group).values()) == 1
     own_warehouse.start()
     assert consume(pipeline).refused == 1

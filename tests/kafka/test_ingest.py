@@ -127,7 +127,7 @@ def test_nothing_is_committed_that_the_change_log_has_not_acknowledged(pipeline,
     assert committed(pipeline) == 1
 
 
-def test_events_do_not_wait_for_a_warehouse_that_is_away(pipeline, send, monkeypatch):
+def test_events_do_not_wait_for_a_warehouse_that_is_down(pipeline, send, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1}')
     send.write([event("2026-08-04 11:00:00")])
     assert consume(pipeline).written == 1

@@ -41,7 +41,7 @@ def mode(request, pipeline, monkeypatch):
 def answers(pipeline) -> bool:
     """A new topic has no leader for a moment."""
     try:
-        return bool(topics.reaches(pipeline, "any"))
+        return bool(topics.offset_ranges(pipeline, "any"))
     except BrokerError:
         return False
 
@@ -147,19 +147,19 @@ def test_an_error_of_one_topic_does_not_stop_the_check_of_the_next_pipeline(mode
     first = replace(pipeline, name=f"{pipeline.name}_first", topic=f"{pipeline.name}_first.events")
     topics.make_topics([first])
     until(lambda: answers(first) and answers(with_dead_letters(first)))
-    reaches = topics.reaches
+    ranges = topics.offset_ranges
     denied = BrokerError(f"Topic {first.topic}: not authorized. Allow the account to read it.")
 
-    def reaches_without_first(one, group):
+    def ranges_without_first(one, group):
         if one.topic == first.topic:
             raise denied
-        return reaches(one, group)
+        return ranges(one, group)
 
     send_one(pipeline, send, 2)
     send.flush()
     with warehouse() as conn:
         assert list(problems(conn, [first, pipeline], NOON)) == []
-        monkeypatch.setattr(topics, "reaches", reaches_without_first)
+        monkeypatch.setattr(topics, "offset_ranges", ranges_without_first)
         found = list(problems(conn, [first, pipeline], NOON + 181 * SECOND))
     assert [(problem.pipeline, problem.problem, problem.since) for problem in found] == [
         (first.name, "stuck", NOON),
@@ -170,7 +170,7 @@ def test_an_error_of_one_topic_does_not_stop_the_check_of_the_next_pipeline(mode
     assert caplog.messages[-1] == f"The topics of pipeline {first.name} were not checked. {denied}"
 
 
-def test_a_broker_that_is_away_is_queried_for_the_first_pipeline_only(pipeline, monkeypatch, caplog):
+def test_a_broker_that_is_down_is_queried_for_the_first_pipeline_only(pipeline, monkeypatch, caplog):
     monkeypatch.setenv(SETTING, DAG)
     fields = json.loads(os.environ[BROKER])
     away = {**fields, "extra": {**fields["extra"], "bootstrap.servers": f"127.0.0.1:{free_port()}"}}

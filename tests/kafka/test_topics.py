@@ -11,7 +11,7 @@ from include import pipelines
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
 from include.kafka.ingest_mode import CONNECT, DAG, SETTING, UnknownIngestMode, dead_letters_of, group_of, ingest_mode
-from include.kafka.topics import Reach
+from include.kafka.topics import OffsetRange
 from include.operations import preflight, setup
 from tests.kafka.conftest import committed, consume, until
 from tests.lake.conftest import event
@@ -33,9 +33,9 @@ def test_set_up_makes_a_topic_for_each_pipeline_and_changes_nothing_the_second_t
     assert {pipeline.topic: partitions(pipeline.topic) for pipeline in pipelines.all_pipelines().values()} == {
         pipeline.topic: pipeline.shards for pipeline in pipelines.all_pipelines().values()
     }
-    before = topics.reaches(RECRUITMENT, group_of("recruitment", DAG))
+    before = topics.offset_ranges(RECRUITMENT, group_of("recruitment", DAG))
     setup.set_up()
-    assert topics.reaches(RECRUITMENT, group_of("recruitment", DAG)) == before
+    assert topics.offset_ranges(RECRUITMENT, group_of("recruitment", DAG)) == before
 
 
 def test_without_an_ingest_mode_set_up_contacts_no_broker(schemas, monkeypatch):
@@ -77,20 +77,20 @@ def test_a_topic_of_dead_letters_that_connect_has_made_gets_its_settings(kafka_b
 
 def test_the_position_of_a_group_is_known(pipeline, send):
     group = group_of(pipeline.name, DAG)
-    assert set(topics.reaches(pipeline, group).values()) == {Reach(0, None, 0)}
+    assert set(topics.offset_ranges(pipeline, group).values()) == {OffsetRange(0, None, 0)}
     send.write([event("2026-08-20 10:00:00") for _ in range(10)])
-    reaches = topics.reaches(pipeline, group)
-    assert sorted(reaches) == [0, 1, 2, 3]
-    assert sum(reach.waiting for reach in reaches.values()) == 10
+    ranges = topics.offset_ranges(pipeline, group)
+    assert sorted(ranges) == [0, 1, 2, 3]
+    assert sum(offsets.waiting for offsets in ranges.values()) == 10
     consume(pipeline)
-    assert sum(reach.waiting for reach in topics.reaches(pipeline, group).values()) == 0
+    assert sum(offsets.waiting for offsets in topics.offset_ranges(pipeline, group).values()) == 0
     assert committed(pipeline) == 10
 
 
 def test_what_left_the_topic_before_its_group_came_is_expired():
-    assert Reach(begin=7, committed=5, end=9).expired == 2
-    assert Reach(begin=7, committed=5, end=9).waiting == 2
-    assert Reach(begin=7, committed=None, end=9).expired == 0
+    assert OffsetRange(begin=7, committed=5, end=9).expired == 2
+    assert OffsetRange(begin=7, committed=5, end=9).waiting == 2
+    assert OffsetRange(begin=7, committed=None, end=9).expired == 0
 
 
 @pytest.mark.parametrize(("setting", "meant"), [("", None), (" DAG ", DAG), ("connect", CONNECT)])

@@ -32,7 +32,7 @@ def function(bigquery, bigquery_emulator, bucket: Path, source: Path) -> Iterato
     from local.process import Child, free_port
 
     environment = LOCAL / "cloud_function_test"
-    bootstrap.install_beside(
+    bootstrap.install_separately(
         environment, source / "requirements.txt", "environment of the Cloud Function", "50 packages"
     )
     framework = environment / "venv" / "bin" / "functions-framework"

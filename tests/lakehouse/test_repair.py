@@ -144,7 +144,7 @@ def test_a_table_that_is_elsewhere_is_refused(shop: Shop, two_hours, tmp_path, m
         export(SHOP)
 
 
-def test_a_field_that_becomes_a_number_is_refused_until_the_table_is_made_again(shop: Shop, two_hours) -> None:
+def test_a_field_that_becomes_a_number_is_refused_until_the_table_is_recreated(shop: Shop, two_hours) -> None:
     other = replace(SHOP, numbers=(*SHOP.numbers, "brand"))
     with pytest.raises(LakehouseError, match=r"Column brand of table ecommerce.events is of type string"):
         export(other)

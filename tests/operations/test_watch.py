@@ -164,7 +164,7 @@ def test_a_silent_source_and_a_working_pipeline_are_not_notified(lab: Lab, chann
     assert channel.received == []
 
 
-def test_a_warehouse_that_is_away_fails_the_watch(monkeypatch, channel: Channel) -> None:
+def test_a_warehouse_that_is_down_fails_the_watch(monkeypatch, channel: Channel) -> None:
     monkeypatch.setenv(
         "AIRFLOW_CONN_WAREHOUSE_ETL",
         '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1, "login": "a", "password": "b"}',

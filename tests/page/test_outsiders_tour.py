@@ -1,4 +1,4 @@
-"""A tour of every endpoint of Airflow's API server, without a login and as each role, beside runs that have something to show:
+"""A tour of every endpoint of Airflow's API server, without a login and as each role, with runs that have something to show:
 no password, no row but for roles that may read the connection whose account reads them, and no change without permission."""
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def dags() -> Iterator[list[str]]:
 
 
 def store() -> None:
-    """What Airflow's database keeps beside DAGs and runs."""
+    """What Airflow's database keeps besides DAGs and runs."""
     from airflow.models import Connection, Pool, Variable
     from airflow.utils.session import create_session
 

@@ -25,7 +25,7 @@ def machine_modules() -> dict[str, str]:
     return {name: text for name, text in named.items() if not ITS_OWN.fullmatch(name)}
 
 
-def test_no_machine_module_knows_the_second_pipeline() -> None:
+def test_no_shared_module_knows_the_second_pipeline() -> None:
     knowing = {
         name: match[0]
         for name, text in machine_modules().items()

@@ -1,4 +1,4 @@
-"""Continuous runs: when they begin, and what a backfill beside them takes."""
+"""Continuous runs: when they begin, and what a backfill alongside them takes."""
 
 from __future__ import annotations
 

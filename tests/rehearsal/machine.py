@@ -310,7 +310,7 @@ class Machine:
         return service.command
 
     def _airflow_variables(self) -> dict[str, str]:
-        """What Astro's image and the CLI set beside the compose file: `.env`, folders, keys."""
+        """What Astro's image and the CLI set in addition to the compose file: `.env`, folders, keys."""
         from include.spark import installation
 
         project = HOME / "airflow"

@@ -17,7 +17,7 @@ from tests.spark.rows import MINUTE, PIPELINE, click, raw, stored
 
 def counts_of(spark: SparkSession, *rows, pipeline: Pipeline = PIPELINE) -> dict[str, dict[str, int]]:
     """What the ledger keeps of a minute with these rows."""
-    judged = run.materialised(raw(spark, *rows), recruitment, pipeline, {})
+    judged = run.materialized(raw(spark, *rows), recruitment, pipeline, {})
     return counts_of_frame(judged, pipeline)
 
 
@@ -26,7 +26,7 @@ def counts_of_each(spark: SparkSession, *rows) -> list[dict[str, dict[str, int]]
     minutes = [MINUTE + timedelta(minutes=number) for number in range(len(rows))]
     result = [row.asDict() for row in raw(spark, *rows).collect()]
     each = [{**row, "minute": f"{minute}Z"} for row, minute in zip(result, minutes, strict=True)]
-    judged = run.materialised(stored(spark, *each), recruitment, PIPELINE, {})
+    judged = run.materialized(stored(spark, *each), recruitment, PIPELINE, {})
     counted = staging.counts(1, minutes, staging.count_minutes(judged, PIPELINE), PIPELINE, {})
     return [json.loads(row[-1]) for row in counted]
 
@@ -94,7 +94,7 @@ def test_of_equal_keys_the_last_one_counts(spark: SparkSession) -> None:
     row = raw(spark, click()).first().asDict()
     payload = row["payload"].replace('"job_id": "258"', '"job_id": "9", "jobId": 1, "job_id": "258", "jobId": 2')
     rows = stored(spark, {**row, "minute": f"{MINUTE}Z", "payload": payload})
-    judged = run.materialised(rows, recruitment, PIPELINE, {})
+    judged = run.materialized(rows, recruitment, PIPELINE, {})
     assert judged.first().event.job_id == 258
     assert counts_of_frame(judged, PIPELINE)["unknown"] == {"jobId": 1}
 
@@ -112,7 +112,7 @@ def test_presence_is_that_of_the_text_that_a_transform_gets(spark: SparkSession)
 
 def test_a_payload_that_is_not_an_object_has_no_fields(spark: SparkSession) -> None:
     rows = stored(spark, {**raw(spark, click()).first().asDict(), "minute": f"{MINUTE}Z", "payload": "[1]"})
-    result = counts_of_frame(run.materialised(rows, recruitment, PIPELINE, {}), PIPELINE)
+    result = counts_of_frame(run.materialized(rows, recruitment, PIPELINE, {}), PIPELINE)
     assert result == {"present": {}, "unreadable": {}, "unknown": {}}
 
 
@@ -125,13 +125,13 @@ def test_more_fields_than_a_number_has_bits(spark: SparkSession) -> None:
 def test_a_counted_event_without_a_required_field_is_rejected_by_its_name(spark: SparkSession) -> None:
     strict = dataclasses.replace(PIPELINE, required=("uid", "ua"))
     rows = raw(spark, click(uid="u", ua="a"), click(uid="u"), click(custom_track="alive"), click(job_id="x"))
-    judged = run.materialised(rows, recruitment, strict, {}).select("fate", "reason").collect()
+    judged = run.materialized(rows, recruitment, strict, {}).select("fate", "reason").collect()
     assert [row.fate for row in judged] == ["counted", "rejected", "ignored", "rejected"]
     assert judged[1].reason == f"ua{IS_MISSING}"
     assert judged[3].reason.startswith("job_id is not a whole number"), "The pipeline's own rules come first."
 
 
-def test_a_declaration_refuses_the_name_of_every_column_beside_the_fields(spark: SparkSession) -> None:
+def test_a_declaration_refuses_the_name_of_every_column_besides_the_fields(spark: SparkSession) -> None:
     judged = recruitment.classify(lake.with_fields(raw(spark, click()), PIPELINE), {})
     own = {name for name in (*judged.columns, "_all", "_parsed", "_names") if not name.startswith(("raw_", "typed_"))}
     own -= {*PIPELINE.fields, "create_time", "ed_fields", "counted_kind"}  # the rest belongs to this transform

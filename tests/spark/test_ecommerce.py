@@ -23,7 +23,7 @@ SHOP = pipelines.get("ecommerce")
 WHEN = datetime(2026, 3, 1, 12, 34, 56)
 LONG = "x" * 65
 
-# (what the row says beside a purchase that counts, fate, kind, how its reason starts)
+# (what the row says besides a purchase that counts, fate, kind, how its reason starts)
 TABLE = [
     pytest.param({}, "counted", "purchase", None, id="purchase"),
     pytest.param({"event_type": "view"}, "counted", "view", None, id="view"),
@@ -96,8 +96,8 @@ def test_the_reference_agrees(fates: dict[str, object]) -> None:
 
 def staged(spark: SparkSession, *rows) -> list:
     """The rows as they are staged, in their order."""
-    materialised = run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})
-    return ecommerce.operations(materialised.where(F.col("fate") == COUNTED)).orderBy("event_number").collect()
+    materialized = run.materialized(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})
+    return ecommerce.operations(materialized.where(F.col("fate") == COUNTED)).orderBy("event_number").collect()
 
 
 def test_an_event_becomes_one_row_without_its_visitor(spark: SparkSession) -> None:
@@ -155,7 +155,7 @@ def test_a_category_of_a_megabyte_is_read_in_time(spark: SparkSession) -> None:
 def test_a_rejected_event_is_kept_under_its_id(spark: SparkSession) -> None:
     ids = ["order-7", "7 ", "größe", "x" * 5_000]
     rows = [purchase(WHEN, number, id=event_id, price="-3") for number, event_id in enumerate(ids)]
-    kept = staging.rejects(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})).collect()
+    kept = staging.rejects(run.materialized(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})).collect()
     result = {json.loads(row.payload)["id"]: row.origin_key for row in kept}
     place = f"{MINUTE:%Y-%m-%dT%H:%MZ}/0"
     assert result == {row["id"]: f"{place}/{row['create_time']}/{short_id(row['id'])}" for row in rows}
@@ -166,7 +166,7 @@ def test_an_id_under_several_create_times_is_named_with_them(spark: SparkSession
     names = ["order-7", "order-8", "order-7", "order-9", "order-7", "x" * 300, "x" * 300]
     rows = [purchase(WHEN, number, id=name) for number, name in enumerate(names)]
     rows.append(event("wishlist", WHEN, 7, id="order-9"))  # whatever their fate
-    result = staging.repeats(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}))
+    result = staging.repeats(run.materialized(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}))
     time = [row["create_time"] for row in rows]
     assert result == [
         [str(MINUTE), "order-7", time[2], time[0]],
@@ -174,13 +174,13 @@ def test_an_id_under_several_create_times_is_named_with_them(spark: SparkSession
         [str(MINUTE), "order-9", time[7], time[3]],
         [str(MINUTE), "x" * 100, time[6], time[5]],
     ]
-    once = run.materialised(raw(spark, *rows[:2], pipeline=SHOP), ecommerce, SHOP, {})
+    once = run.materialized(raw(spark, *rows[:2], pipeline=SHOP), ecommerce, SHOP, {})
     assert staging.repeats(once) == []
 
 
 def test_the_checksum_of_a_minute_is_that_of_its_ids(spark: SparkSession) -> None:
     rows = [event(kind, WHEN, number) for number, kind in enumerate(("view", "wishlist", "purchase"))]
-    [counted] = staging.count_minutes(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}), SHOP)
+    [counted] = staging.count_minutes(run.materialized(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}), SHOP)
     assert (counted.raw_rows, counted.counted_rows, counted.ignored_rows) == (3, 2, 1)
     assert counted.id_checksum == sum(zlib.crc32(row["id"].encode()) for row in rows)
     assert counted.newest_us // 1_000_000 == EVENT_TIME_US // 1_000_000

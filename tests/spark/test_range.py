@@ -18,7 +18,7 @@ def fates(spark: SparkSession, clock: datetime, earliest: datetime = PIPELINE.ea
     """Fate and reason of a click, of an event that is not counted, and of a bid that is negative; all in MINUTE."""
     pipeline = replace(PIPELINE, earliest=earliest)
     rows = raw(spark, click(), click(custom_track="alive"), click(bid="-3"))
-    judged = run.materialised(rows, recruitment, pipeline, {}, clock)
+    judged = run.materialized(rows, recruitment, pipeline, {}, clock)
     return [(row.fate, row.reason) for row in judged.select("fate", "reason").collect()]
 
 

@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 
 from tests.spark.rows import classified, click
 
-# (what the row says beside a click that counts, fate, kind, how its reason starts)
+# (what the row says besides a click that counts, fate, kind, how its reason starts)
 TABLE = [
     pytest.param({}, "counted", "click", None, id="click"),
     pytest.param({"custom_track": "clicks"}, "counted", "click", None, id="clicks is a click"),

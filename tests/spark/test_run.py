@@ -84,7 +84,7 @@ def test_the_lake_is_read_by_partition_key_and_once(lake_session, minutes) -> No
     raw = lake.read_minutes(lake_session, PIPELINE, minutes)
     plan = raw._jdf.queryExecution().executedPlan().toString()
     assert BY_KEY in plan and SCAN not in plan and "Filter " not in plan, plan
-    rows = run.materialised(raw, recruitment, PIPELINE, {})
+    rows = run.materialized(raw, recruitment, PIPELINE, {})
     after = rows._jdf.queryExecution().executedPlan().toString()
     assert "Cassandra" not in after and "ExistingRDD" in after, after
 

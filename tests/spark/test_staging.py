@@ -18,7 +18,7 @@ _OTHER_ID = EVENT_ID[:-1] + "0"  # the same time, another event
 
 
 def rows_of(spark: SparkSession, *rows):
-    return run.materialised(raw(spark, *rows), recruitment, PIPELINE, {})
+    return run.materialized(raw(spark, *rows), recruitment, PIPELINE, {})
 
 
 def test_contributions_add_up_per_fact_key(spark: SparkSession) -> None:
@@ -101,7 +101,7 @@ def test_a_payload_that_is_not_a_json_object_rejects_its_row_and_is_kept(spark: 
     ]
     key = {"minute": f"{MINUTE:%Y-%m-%dT%H:%M:%S}Z", "shard": 0, "create_time": EVENT_ID}
     rows = stored(spark, *({**key, "payload": payload} for payload in payloads))
-    result = run.materialised(rows, recruitment, PIPELINE, {})
+    result = run.materialized(rows, recruitment, PIPELINE, {})
     assert [row.fate for row in result.collect()] == ["rejected"] * 5 + ["counted"]
     rejected = staging.rejects(result).collect()
     assert [row.payload for row in rejected] == ["[1]", "{cut off", "", "", "7"]

@@ -274,7 +274,7 @@ def test_what_killed_drivers_left_is_swept_by_the_next_one(run_job) -> None:
     assert not left.exists()
 
 
-def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_made_again(run_job, monkeypatch) -> None:
+def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_recreated(run_job, monkeypatch) -> None:
     """Between the two steps of one start another one may sweep, because the folder has no lock yet."""
     make_private, sweeps = warm_driver._make_private, []
 
@@ -288,7 +288,7 @@ def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_made_again(r
     assert sweeps and (warm_driver.folder_of(KEY) / "socket").exists()
 
 
-def test_a_folder_that_is_swept_while_its_start_waits_for_the_lock_is_made_again(run_job) -> None:
+def test_a_folder_that_is_swept_while_its_start_waits_for_the_lock_is_recreated(run_job) -> None:
     """A sweep removes the file that the waiting start has opened: its lock would be one that nobody else sees."""
     folder = warm_driver.folder_of(KEY)
     folder.mkdir(parents=True, mode=0o700)

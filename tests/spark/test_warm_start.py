@@ -1,4 +1,4 @@
-"""The class archive is made again if the JVM would refuse the existing one."""
+"""The class archive is created again if the JVM would refuse the existing one."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def test_it_is_outdated_once_java_or_a_jar_changes(made: dict[str, Path], change
     assert not warm_start.are_current()
 
 
-def test_it_is_made_again_if_one_of_the_two_is_missing(made: dict[str, Path]) -> None:
+def test_it_is_recreated_if_one_of_the_two_is_missing(made: dict[str, Path]) -> None:
     installation.launcher_archive().unlink()
     assert not warm_start.are_current()

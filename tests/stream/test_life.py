@@ -157,7 +157,7 @@ def batch(*ends: int, fails: BaseException | None = None) -> Callable[[Query], N
 @pytest.fixture
 def group(pipeline, monkeypatch) -> Iterator[Group]:
     """Of a topic with messages in each partition."""
-    until(lambda: len(topics.reaches(pipeline, "any")) == pipeline.shards)
+    until(lambda: len(topics.offset_ranges(pipeline, "any")) == pipeline.shards)
     with producer(pipeline) as messages:
         for partition in range(pipeline.shards):
             for _ in range(MESSAGES):
@@ -238,7 +238,7 @@ def test_a_topic_that_gains_a_partition_before_the_stream_joins_gets_another_que
     def grows() -> None:
         client = clients.admin()  # kept until the answer is there
         client.create_partitions([NewPartitions(group.pipeline.topic, 5)])[group.pipeline.topic].result(30)
-        until(lambda: len(topics.reaches(group.pipeline, "any")) == 5)
+        until(lambda: len(topics.offset_ranges(group.pipeline, "any")) == 5)
 
     group.after_peek = grows
     made = stream([batch(1, 1)], [batch(1, 1, 1, 1, 1)])

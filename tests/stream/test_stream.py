@@ -162,7 +162,7 @@ def test_the_topic_may_change_while_the_stream_runs(pipeline, send, start):
 
     admin = clients.admin()  # kept until the answer is there
     admin.create_partitions([NewPartitions(pipeline.topic, 5)])[pipeline.topic].result(30)
-    until(lambda: len(topics.reaches(pipeline, f"minutemark-{pipeline.name}")) == 5)
+    until(lambda: len(topics.offset_ranges(pipeline, f"minutemark-{pipeline.name}")) == 5)
     with producer(pipeline) as wider:
         new = Sender(wider, "2026-09-01 14:10", partition=4)
         new(3)

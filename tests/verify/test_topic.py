@@ -128,7 +128,7 @@ def test_without_an_ingest_mode_topics_are_not_verified(pipeline, events, monkey
     assert not [note for note in report.notes if pipeline.topic in note]
 
 
-def test_a_broker_that_is_away_gives_no_verdict(pipeline, minutemark, monkeypatch, capsys):
+def test_a_broker_that_is_down_gives_no_verdict(pipeline, minutemark, monkeypatch, capsys):
     away = {"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps(away))
     monkeypatch.setattr("include.kafka.topics.TIMEOUT", 1.0)

@@ -244,7 +244,7 @@ def test_chance_alone_raises_or_stops_one_of_twenty_at_most() -> None:
 
 
 def test_a_fact_without_a_campaign_counts_for_the_campaign_of_its_job(lab: Lab, decide) -> None:
-    """On the boards Decide and Recruitment alike."""
+    """On the Decide and Recruitment boards alike."""
     lab.query(
         "INSERT INTO recruitment.job (id, title, campaign_id) VALUES (7, 'Baker', %s), (8, 'Nurse', NULL), (9, 'Welder', 0)",
         A,

@@ -295,7 +295,7 @@ def test_minutes_that_are_processed_again_bring_the_metric_hour_by_hour(old_shop
     assert uncounted_minutes(old_shop) == {}
 
 
-def test_contributions_that_come_to_tables_with_rows_begin_with_what_was_published(lab: Lab) -> None:
+def test_contributions_added_to_existing_tables_start_with_what_was_published(lab: Lab) -> None:
     """A late event of an hour from before them adds to that hour; it does not replace it."""
     shop = Shop(lab.conn)
     shop.publish(staged(ROWS))

@@ -114,7 +114,7 @@ def test_an_absence_on_record_does_not_make_absences_usual() -> None:
     assert rows_of(findings_of([fields(0, group_id=0)], bursts(60, 60, 0, 0, 60, 60), accepted))
 
 
-def test_a_burst_of_ignored_rows_beside_the_usual_ones_is_not_drift() -> None:
+def test_a_burst_of_ignored_rows_besides_the_usual_ones_is_not_drift() -> None:
     assert not rows_of(findings_of([fields(0, rows=2000, ignored=1850)])), "150 rows a minute are not ignored, as ever."
     assert rows_of(findings_of([fields(0, rows=2000, ignored=1970)])), "30 are less than a quarter of them."
 

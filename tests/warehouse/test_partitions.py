@@ -24,7 +24,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def shop(lab: Lab) -> Iterator[Shop]:
-    """The partitions of set-up, also after a test that has changed them."""
+    """The partitions of set-up, even after a test that has changed them."""
     yield Shop(lab.conn)
     lab.query(f"DELETE FROM {TABLE}")
     lab.query("UPDATE etl.pipelines SET rows_kept_from = NULL")
@@ -176,7 +176,7 @@ def test_housekeeping_gives_up_behind_a_reader_and_succeeds_after_it(shop: Shop)
 
 @pytest.mark.one_server
 def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: Shop, lab: Lab) -> None:
-    """They are rejected, whole minutes of them, also beside good minutes of the same hour and batch."""
+    """They are rejected, whole minutes of them, even next to good minutes of the same hour and batch."""
     before = of_table(shop)
     limit = CLOCK.replace(second=0) + shop.pipeline.most_ahead
     junk = [limit + number * DAY for number in range(1, 9_000)] + [limit + timedelta(minutes=1)]

@@ -253,10 +253,10 @@ def test_a_producer_that_breaks_is_noticed_before_the_hour_is_over(lab: Lab) -> 
     lab.see(*better, at=at_noon(55), clock=at_noon(60))
     read(lab, better, better, clock=at_noon(60))
     finish(lab, lake | better, at_noon(60))
-    assert {lab.ledger(at)["state"] for at in lake} == {"merged"}, "A better rest of the hour acquits."
+    assert {lab.ledger(at)["state"] for at in lake} == {"merged"}, "A better rest of the hour lets them pass."
 
 
-def test_a_minute_of_an_hour_that_was_bad_so_far_is_acquitted_by_its_end_without_a_further_read(lab: Lab) -> None:
+def test_a_minute_of_an_hour_that_was_bad_so_far_passes_at_its_end_without_another_read(lab: Lab) -> None:
     lake = {at_noon(0): Rows(40, 60), **{at_noon(number): Rows(100) for number in range(1, 21)}}
     for at in lake:
         lab.see(at, at=at + 50 * SECOND, clock=at + 100 * SECOND)

@@ -89,7 +89,7 @@ def definition() -> str:
     return run("warehouse_admin", f"SHOW CREATE VIEW {VIEW}")[0][1]
 
 
-def test_a_view_that_was_changed_or_dropped_is_made_again(warehouse_schema: None) -> None:
+def test_a_view_that_was_changed_or_dropped_is_recreated(warehouse_schema: None) -> None:
     before = definition()
     for change in (f"ALTER VIEW {VIEW} AS SELECT 1 AS pipeline", f"DROP VIEW {VIEW}"):
         run("warehouse_admin", change)
