@@ -14,10 +14,13 @@ def chunks(items: Iterable[Item], size_of: Callable[[Item], int], most: int, lar
     size = 0
     for item in items:
         own_size = size_of(item)
-        if chunk and (len(chunk) == most or size + own_size > largest):
+        if chunk and size + own_size > largest:
             yield chunk
             chunk, size = [], 0
         chunk.append(item)
         size += own_size
+        if len(chunk) == most:  # now, not with the next item, which may be late or unreadable
+            yield chunk
+            chunk, size = [], 0
     if chunk:
         yield chunk

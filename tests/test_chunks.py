@@ -2,6 +2,8 @@
 
 from operator import itemgetter
 
+import pytest
+
 from include.chunks import chunks
 
 
@@ -10,3 +12,14 @@ def test_chunks_are_bounded_by_rows_and_by_size() -> None:
     ids = [[number for number, _ in chunk] for chunk in chunks(rows, itemgetter(1), 3, 10)]
     assert ids == [[1, 2], [3], [4], [5, 6, 7], [8]]
     assert list(chunks([], len, 3, 10)) == []
+
+
+def test_a_full_chunk_does_not_wait_for_the_next_row_which_may_be_unreadable() -> None:
+    def rows():
+        yield from "abc"
+        raise OSError("the fourth row")
+
+    found = chunks(rows(), len, 3, 10)
+    assert next(found) == ["a", "b", "c"]
+    with pytest.raises(OSError, match="fourth"):
+        next(found)

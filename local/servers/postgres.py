@@ -40,8 +40,8 @@ port = {port}
 unix_socket_directories = ''
 password_encryption = 'scram-sha-256'
 
-# The API server may use 80 (see .env); the other processes use a few each.
-max_connections = 150
+# The API server may use 50 (see .env); the other processes use a few each.
+max_connections = 100
 shared_buffers = 64MB
 # The queries are small: parallel workers would cost more than they save, and need room in /dev/shm.
 max_parallel_workers_per_gather = 0

@@ -6,32 +6,45 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from local.layout import ROOT
 
 
-def _modules_after(start: str) -> dict:
-    """What a new process has imported, and its threads, after the plugin's listener was called."""
+def _after(start: str) -> dict:
+    """The modules of a new process after its listener was called with the component, and the number of its threads."""
     program = (
-        "import json, sys, threading\n"
+        "import json, os, sys\n"
         "from airflow.jobs.job import Job\n"
         "from airflow.sdk.execution_time.task_runner import TaskRunnerMarker\n"
         "from plugins.minutemark import MinutemarkPlugin\n"
         f"MinutemarkPlugin.listeners[0].on_starting(component={start})\n"
-        "from plugins.preload import MODULES\n"
-        "print(json.dumps([[name for name in MODULES if name in sys.modules], list(MODULES), threading.active_count()]))"
+        "print(json.dumps({'modules': sorted(sys.modules), 'threads': len(os.listdir('/proc/self/task'))}))"
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    imported, wanted, threads = json.loads(result.stdout.splitlines()[-1])
-    return {"imported": imported, "wanted": wanted, "threads": threads}
+    return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_a_program_that_starts_tasks_imports_once_what_they_need_and_starts_no_thread_that_a_fork_would_lose():
-    after = _modules_after("Job()")
-    assert after["imported"] == after["wanted"]
-    assert after["threads"] == 1
+@pytest.fixture(scope="module")
+def program() -> dict:
+    return _after("Job()")
+
+
+def test_a_program_that_forks_tasks_imports_what_they_need(program):
+    from plugins.preload import LIBRARIES
+
+    assert set(LIBRARIES) <= set(program["modules"])
+
+
+def test_it_starts_no_thread_that_a_forked_task_would_lack(program):
+    assert program["threads"] == 1
+
+
+def test_it_imports_no_dag_and_nothing_that_dags_import_so_that_an_edit_takes_effect_with_the_next_task(program):
+    assert not [name for name in program["modules"] if name.startswith(("include", "dags", "plugins.minute_dag"))]
 
 
 def test_a_task_imports_only_what_it_uses():
-    after = _modules_after("TaskRunnerMarker()")
-    assert "cassandra.cluster" not in after["imported"]
-    assert "include.planner" not in after["imported"]
+    modules = _after("TaskRunnerMarker()")["modules"]
+    assert "cassandra.cluster" not in modules
+    assert "airflow.providers.apache.spark.operators.spark_submit" not in modules
