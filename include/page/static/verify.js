@@ -92,7 +92,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
         conf: { pipeline: pipeline.pipeline, ...span },
       });
       status.replaceChildren(
-        h("p", { class: "done" }, "Verification has started. It changes nothing, and can run alongside all other DAGs."),
+        h("p", { class: "done" }, "Verification has started. It changes nothing, and other DAGs can run meanwhile."),
       );
       show();
     } catch (error) {
