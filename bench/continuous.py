@@ -33,7 +33,7 @@ _WARM_UP = 60.0  # seconds: until the driver has compiled what it runs
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.continuous", description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=10.0, help="time to measure, after a warm-up")
+    parser.add_argument("--minutes", type=float, default=10.0, help="minutes to measure, after a warm-up")
     parser.add_argument("--schedule", choices=("minute", "continuous"), default="continuous")
     parser.add_argument("--pipeline", default="recruitment")
     parser.add_argument("--events", type=int, default=5_000, help="a minute")

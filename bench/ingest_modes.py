@@ -135,7 +135,7 @@ def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_ali
 
 @contextlib.contextmanager
 def _ready(mode: str, pipeline: Pipeline, args) -> Iterator[Callable[[], object]]:
-    """A function that starts the mode. A worker of Connect runs before, as in any deployment."""
+    """A function that starts the mode. Kafka Connect's worker is already running, as in any deployment."""
     if mode == DAG:
         yield lambda: ingest(pipeline, lambda: clients.follower(pipeline), seconds=float("inf"), to_the_end=True)
     elif mode == SPARK:

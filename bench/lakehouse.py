@@ -49,7 +49,7 @@ UPKEEP = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.lakehouse", description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60.0, help="time of traffic with kills")
+    parser.add_argument("--minutes", type=float, default=60.0, help="minutes of traffic with kills")
     parser.add_argument("--kills", type=int, metavar="SEED", default=17, help="seed of the random order of the kills")
     parser.add_argument("--backfill-hours", type=int, default=24, help="hours to backfill meanwhile")
     parser.add_argument("--traffic", type=int, default=5_000, help="events a minute of each pipeline")
@@ -216,7 +216,7 @@ def _kill_task(airflow, task_id: str, after: float) -> str:
 
 
 def _kill_upkeep(rng: random.Random) -> str:
-    """Kill the upkeep, but leave every third one time to end by itself."""
+    """Kill the upkeep process, but let every third one end by itself."""
     process = subprocess.Popen([sys.executable, "-c", UPKEEP])
     try:
         process.wait(60 if rng.random() < 1 / 3 else rng.uniform(2, 6))

@@ -131,9 +131,9 @@ def _figures(airflow, names: list[str], begin: datetime, end: datetime) -> dict:
 
 
 def _sessions() -> dict[str, dict[str, int]]:
-    """Of each store: the open sessions, but for those of the producers in this process, and the logins of the last minute.
+    """For each store: the open sessions, without those of this process, and the sessions that were closed in the last minute.
 
-    The kernel lists a connection that was closed on its client's side for a minute.
+    The kernel lists a connection for a minute after its client has closed it, without the client's process.
     """
     from local import ports
 
@@ -147,7 +147,7 @@ def _sessions() -> dict[str, dict[str, int]]:
     return {
         store: {
             "open": states[chosen[port], psutil.CONN_ESTABLISHED],
-            "closed_in_a_minute": states[chosen[port], psutil.CONN_TIME_WAIT],
+            "closed_in_the_last_minute": states[chosen[port], psutil.CONN_TIME_WAIT],
         }
         for store, port in stores.items()
     }

@@ -2,8 +2,8 @@
 multi category store" (https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose
 months are too large to keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
 
-The file is sorted by time, and the same for the same seed. The memory needed does not grow with it, because rows are composed
-of prepared texts.
+The file is sorted by time, and the same for the same seed. It needs constant memory, because rows are composed of
+prepared texts.
 """
 
 from __future__ import annotations

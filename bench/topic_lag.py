@@ -36,7 +36,7 @@ class Sample:
 
 
 def lags(samples: Sequence[Sample]) -> list[float]:
-    """For each sample, the seconds until everything sent before it was committed; omits samples that never were."""
+    """For each sample, the seconds until everything sent before it was committed; leaves out the others."""
     seconds_behind = []
     for number, sample in enumerate(samples):
         if not sample.ends:  # taken after the measurement, to see the last samples committed
@@ -98,7 +98,7 @@ def main() -> int:
     print(
         json.dumps(
             {
-                "looks": len(measured),
+                "samples": len(measured),
                 "messages": moved,
                 "median_seconds": round(statistics.median(seconds), 2),
                 "p95_seconds": round(percentile(seconds, 0.95), 2),

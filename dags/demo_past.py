@@ -1,4 +1,4 @@
-"""Sends demo past events once, so that boards also show data from before the first start.
+"""Sends past demo events once, so that boards also show data from before the first start.
 
 1. **send_past** sends events of the last day, and of two weeks for `recruitment`: a few minutes of each hour have events.
    Like live demo events, they go to the pipeline's topic, or to the lake without MINUTEMARK_INGEST.
@@ -22,7 +22,7 @@ from plugins.parsing import parsed_pipelines
 def past_dag(pipeline: pipelines.Pipeline) -> DAG:
     with DAG(
         f"{pipeline.name}_demo_past",
-        description=f"Sends demo past events for {pipeline.name}, once.",
+        description=f"Sends past demo events for {pipeline.name}, once.",
         doc_md=__doc__,
         schedule="@once",
         max_active_runs=1,

@@ -102,7 +102,7 @@ def _from_airflow(conn_id: str) -> Endpoint:
 
 
 async def endpoint_in_trigger(conn_id: str) -> Endpoint:
-    """The same inside a trigger, whose event loop must not wait for Airflow's answer."""
+    """Like endpoint, inside a trigger, whose event loop must not wait for Airflow's answer."""
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 

@@ -17,7 +17,7 @@ class WindowRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Window:
-    """The minutes of a batch: `changes` since the last poll, all of a `range`, or those of it that differ (`differs`).
+    """The minutes of a batch: `changes` since the last poll, all of a `range`, or only its differing ones (`differs`).
 
     Times are naive UTC minutes.
     """

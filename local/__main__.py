@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not merged:
             say("   The first run has not finished yet. `make status` shows its progress.")
         stack.start_other_dags()
-        # The class archive is made in the background: runs are slower until it is there, nothing else.
+        # The class archive is created in the background; until it exists, runs are only slower.
         supervisor.start(start.SPARK_ARCHIVE, start.CLEANING)
         if arguments.detach:
             say("Running in the background. See `make status` and `make logs`; stop it with `make stop`.")

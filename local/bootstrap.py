@@ -37,7 +37,7 @@ MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-depend
 
 
 def find_python() -> Path:
-    """A Python 3.12, else a 3.11: on the PATH, under pyenv, or among uv's own. Raises Problem when there is none."""
+    """A Python 3.12, else a 3.11: on the PATH, under pyenv, or among uv's own. Raises Problem if neither is installed."""
     for version in PYTHONS:
         for candidate in _candidates(version):
             if _runs(candidate, version):
@@ -66,7 +66,7 @@ def _runs(python: Path, version: str) -> bool:
 
 
 def find_java_home() -> str | None:
-    """The JAVA_HOME of a Java 17: as set, else the one on the PATH, else among the system's. None when there is none."""
+    """The JAVA_HOME of a Java 17: as set, else the one on the PATH, else among the system's. None if Java 17 is not installed."""
     homes = [os.environ.get("JAVA_HOME")]
     if on_path := shutil.which("java"):
         homes.append(str(Path(on_path).resolve().parents[1]))

@@ -60,7 +60,7 @@ class Worker:
         ]
 
     def _configure(self, plugins: Path) -> Path:
-        """The image's worker.properties, except for the three settings that name paths."""
+        """The image's worker.properties, except for the broker's address, the listener and the plugin path."""
         places = {"bootstrap.servers": self.broker, "listeners": self.url, "plugin.path": str(plugins)}
         lines = (IMAGE / "worker.properties").read_text().splitlines()
         kept = [line for line in lines if line.partition("=")[0] not in places]
@@ -81,7 +81,7 @@ def compile_java(source: Path, into: Path, jars: Path = CONNECT_JARS, also: Iter
 
     `also` names folders of classes that it needs besides the jars.
 
-    Raises Problem if there is no compiler: a JRE has none.
+    Raises Problem if no Java compiler is installed: a JRE does not include it.
     """
     compiler = [java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
     shutil.rmtree(into, ignore_errors=True)

@@ -30,17 +30,17 @@ def new_passwords() -> dict[str, str]:
 
 
 def lake_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
-    """The same passwords by the lake's account names."""
+    """The passwords by the lake's account names."""
     return {login: passwords[conn_id] for conn_id, login in LAKE_LOGINS.items()}
 
 
 def warehouse_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
-    """The same passwords by the warehouse's account names."""
+    """The passwords by the warehouse's account names."""
     return {login: passwords[conn_id] for conn_id, login in WAREHOUSE_LOGINS.items()}
 
 
 def metadata_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
-    """The same passwords by the account names of PostgreSQL."""
+    """The passwords by the account names of PostgreSQL."""
     return {login: passwords[name] for name, login in METADATA_LOGINS.items()}
 
 

@@ -37,7 +37,7 @@ def start() -> None:
     _require_views()
     install()
     chosen = ports.chosen()
-    if supervisor.state_of(SERVER) not in supervisor.UP_OR_STARTING:
+    if not supervisor.is_up_or_starting(SERVER):
         ports.require_free(chosen, ("SUPERSET_PORT",))
     ports.save(chosen)
     known = own_secrets()
@@ -57,7 +57,7 @@ def start() -> None:
             what=f"Superset on {url}",
             seconds=600,
             errors=(OSError,),
-            alive=lambda: supervisor.state_of(SERVER) in supervisor.UP_OR_STARTING,
+            alive=lambda: supervisor.is_up_or_starting(SERVER),
             log=str(supervisor.log_of(SERVER)),
         )
     with step("query each view through Superset"):

@@ -45,7 +45,7 @@ _OF_THE_TERMINAL = re.compile(
     r"|(_|COLUMNS|DETACH|DISPLAY|EDITOR|EVENTS|LINES|LS_COLORS|MAIL|MFLAGS|OLDPWD|PAGER|PROMPT_COMMAND|PS1|PWD|SHLVL|STY"
     r"|VISUAL|WINDOWID)$"
 )
-# Only changes of these restart a program. Terminals differ in too many other variables to list.
+# Only changes to these variables restart a program. Terminals differ in too many others to list.
 _COMPARED = re.compile(
     r"(AIRFLOW|AWS_|AZURE_|BIGQUERY_|FLASK|GOOGLE_|JAVA_|LC_|MINUTEMARK_|OPENLINEAGE|OTEL_|PYSPARK|REQUESTS_CA|SPARK|SSL_|SUPERSET)"
     r"|(HOME|LANG|TMPDIR|TZ|.*_PROXY|.*_proxy)$"

@@ -59,7 +59,7 @@ def _freshness(entry: dict) -> Text:
 
 
 def seconds_to_merged(batch: dict) -> str:
-    """Seconds from the tick of a run, or from when it opened its batch if it has none, to its merge."""
+    """Seconds from a run's tick, or from the opening of its batch if it has no tick, to the merge."""
     if not batch["merged_at"]:
         return "…" if batch["state"] == "open" else "–"
     return f"{(batch['merged_at'] - (batch['tick'] or batch['opened_at'])).total_seconds():.1f}"

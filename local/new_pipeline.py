@@ -44,7 +44,7 @@ _OCCUPIED = {
 
 
 def make(name: str, root: Path = ROOT) -> list[Path]:
-    """Write the new pipeline's files under `root`; returns them, relative to it. Raises Problem, and nothing is written."""
+    """Write the new pipeline's files under `root`; returns them, relative to it. Raises Problem before it writes."""
     _check(name)
     files = _files(name)
     existing = [path for path in (Path("include/sql", name), *files) if (root / path).exists()]

@@ -14,6 +14,7 @@ import tempfile
 import time
 import urllib.error
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ _MIGRATED = DATA / POSTGRES / "database-of"
 
 
 def _with_settings(program: Program, configuration: str) -> Program:
-    """The same program; it is restarted if it runs with another configuration."""
+    """The program, which is restarted if its configuration has changed."""
     digest = hashlib.sha256(configuration.encode()).hexdigest()
     return dataclasses.replace(program, env={**program.env, "MINUTEMARK_STORE_SETTINGS": digest})
 
@@ -108,7 +109,9 @@ class Stack:
         for name in sorted(self._stores(), key=lambda name: name == CASSANDRA):  # the slowest one last
             server, seconds = self._server(name), 600 if name == CASSANDRA else 180
             with step(f"start {server.name}"):
-                server.wait_until_ready(seconds=seconds, alive=is_up_or_starting(name), log=log_of(name))
+                server.wait_until_ready(
+                    seconds=seconds, alive=partial(supervisor.is_up_or_starting, name), log=log_of(name)
+                )
 
     def apply_schema(self) -> None:
         """What the set-up DAG does elsewhere."""
@@ -145,7 +148,7 @@ class Stack:
                 what=f"Airflow on {self.airflow.url}",
                 seconds=600,
                 errors=(OSError, ValueError, _NotYet),
-                alive=lambda: all(is_up_or_starting(name)() for name in self.airflow_programs),
+                alive=lambda: all(map(supervisor.is_up_or_starting, self.airflow_programs)),
                 log=str(LOGS),
             )
 
@@ -154,12 +157,12 @@ class Stack:
         self._require_ports({POSTGRES: _PORTS[POSTGRES]})
         self._define_programs()
         server = self._server(POSTGRES)
-        if supervisor.state_of(POSTGRES) not in supervisor.UP_OR_STARTING:
+        if not supervisor.is_up_or_starting(POSTGRES):
             with step(f"create the data folder of {server.name}", quick=1.0):
                 server.prepare()
             supervisor.start(POSTGRES)
         with step(f"start {server.name}"):
-            server.wait_until_ready(alive=is_up_or_starting(POSTGRES), log=log_of(POSTGRES))
+            server.wait_until_ready(alive=partial(supervisor.is_up_or_starting, POSTGRES), log=log_of(POSTGRES))
 
     def _migrate(self) -> None:
         """Create Airflow's database, or upgrade it if another version made it."""
@@ -274,7 +277,7 @@ class Stack:
         if supervisor.running():
             self._define_programs()  # stops what runs with another port, or in place of one of these
         for program, needed in names.items():
-            if not supervisor.running() or supervisor.state_of(program) not in supervisor.UP_OR_STARTING:
+            if not supervisor.running() or not supervisor.is_up_or_starting(program):
                 ports.require_free(self.ports, needed)
         ports.save(self.ports)
 
@@ -295,7 +298,7 @@ class Stack:
 
     @staticmethod
     def _name_users_of_bi() -> None:
-        if supervisor.state_of("superset") in supervisor.UP_OR_STARTING:
+        if supervisor.is_up_or_starting("superset"):
             say(f"   Superset still has the old {_BI}: run `make dashboards` again.")
 
     def resume(self) -> None:
@@ -356,10 +359,6 @@ class Stack:
 
 class _NotYet(Exception):
     """Something is not ready yet."""
-
-
-def is_up_or_starting(name: str):
-    return lambda: supervisor.state_of(name) in supervisor.UP_OR_STARTING
 
 
 def log_of(name: str) -> str:

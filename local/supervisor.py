@@ -249,6 +249,11 @@ def state_of(name: str) -> str:
     return next((process["statename"] for process in processes() if process["name"] == name), "UNKNOWN")
 
 
+def is_up_or_starting(name: str) -> bool:
+    """Whether a program runs or supervisord still tries to start it."""
+    return state_of(name) in UP_OR_STARTING
+
+
 def require_up_or_starting(name: str) -> None:
     """Raise Problem if a program has ended, or supervisord has given up starting it."""
     state = state_of(name)
@@ -324,7 +329,7 @@ def _interrupt_tasks(names: set[str]) -> None:
 
 
 def _end_leftovers(seconds: float = 5) -> list[str]:
-    """End every process of this stack that is not a descendant of supervisord: Spark drivers, tasks in sessions of their own."""
+    """End all processes of this stack outside supervisord: Spark drivers, and tasks in their own sessions."""
     names = []
     while leftovers := _leftovers():
         waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}

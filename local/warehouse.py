@@ -12,7 +12,10 @@ from local.problems import Problem
 
 @contextlib.contextmanager
 def reader() -> Iterator:
-    """A connection of the bi account, in UTC, that cannot write. Raises Problem when the warehouse does not answer."""
+    """A read-only connection of the bi account, in UTC.
+
+    Raises Problem if the warehouse does not answer, or if a query in the block fails.
+    """
     import MySQLdb
 
     known = environment.read()

@@ -135,7 +135,7 @@ def _replayed(body: bytes, receive):
 
 
 async def _user(request) -> Any:
-    """The user that Airflow will see. None if there is none: Airflow itself then refuses the request."""
+    """The user that Airflow will see. None without a user: Airflow then refuses the request."""
     from airflow.api_fastapi.core_api import security
     from fastapi import HTTPException
 

@@ -1,7 +1,7 @@
-"""Imports libraries that tasks need once in each program of Airflow that forks tasks.
+"""Imports the libraries of tasks once, when one of Airflow's programs starts, and not again in each process that it forks.
 
-A task of the minute DAG runs for a fraction of a second, and imports were half of its CPU time. The LocalExecutor and the
-DAG processor fork their programs' processes. Celery's workers do not load this, and import for each task.
+A task of the minute DAG runs for a fraction of a second, and imports were half of its CPU time. The LocalExecutor forks a
+process for each task, and the DAG processor one for each file. Celery's workers do not call this listener.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Preload:
 
     @hookimpl
     def on_starting(self, component: object) -> None:
-        """Scheduler, DAG processor and triggerer start with a `Job`; a task starts with another component."""
+        """Import them in the scheduler, the DAG processor and the triggerer, whose component is a `Job`; a task's is not."""
         if type(component).__name__ != "Job":  # by its name: a task must not import its class
             return
-        # The Cassandra driver imports NumPy, whose BLAS would start a thread for each core; a forked process has none of them.
+        # The Cassandra driver imports NumPy, whose BLAS would start a thread for each core. A fork does not copy threads.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         for name in LIBRARIES:
             with contextlib.suppress(ImportError):  # an optional library; the task that needs it reports the error

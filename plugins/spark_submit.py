@@ -6,13 +6,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.sdk.exceptions import AirflowException
 
 from include.connections import SPARK, Endpoint
+from include.spark.installation import own_spark_submit
 from include.spark.listener import end_with_parent
 from include.spark.problems import FAILED, FAILED_FOR_GOOD
 from include.spark.warm_driver import WarmDriver
@@ -89,9 +89,3 @@ class AttemptHook(SparkSubmitHook):
             if marker in line:
                 self.reason, self.is_final = line.partition(marker)[2].strip(), marker == FAILED_FOR_GOOD
         return line
-
-
-def own_spark_submit() -> str | None:
-    """The spark-submit beside the running interpreter, whatever PATH says; None to leave it to PATH."""
-    beside = Path(sys.executable).parent / "spark-submit"
-    return str(beside) if beside.exists() else None

@@ -16,7 +16,7 @@ from plugins.attempt_operator import AttemptOperator
 
 
 class StreamTopic(AttemptOperator):
-    """One life of include/stream/run.py: until the next run's stream takes over, or its time is over.
+    """One run of include/stream/run.py: until the next run's stream takes over, or its time is over.
 
     Passwords travel in a file of mode 0600, never in arguments, environment or rendered templates.
     """

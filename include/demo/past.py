@@ -1,4 +1,4 @@
-"""The demo's past: events from before the first start, so that boards show a day at once, and the Decide board two weeks.
+"""Past demo events, from before the first start, so that boards show a day at once, and the Decide board two weeks.
 
 A few minutes of each hour have the events of all its minutes, ingested the same way as live ones. A minute always gets the
 same ids: sending it twice adds nothing. A pipeline has a past if its demo module has `PAST` and `past_event`.
@@ -31,9 +31,8 @@ log = logging.getLogger(__name__)
 # Events of each UTC hour, in percent of the busiest one.
 _DAY = (22, 17, 14, 13, 15, 21, 34, 52, 70, 83, 91, 95, 97, 94, 92, 93, 96, 100, 98, 92, 80, 62, 44, 31)
 _STEP = timedelta(minutes=5)  # between two minutes that have events; each stands for all five
-_DAY_OF_STEPS = timedelta(
-    hours=25
-)  # full hours; further back, three minutes of each hour have events, each of them only its own
+# Full hours. Before them, three minutes of each hour have events, each only its own.
+_DAY_OF_STEPS = timedelta(hours=25)
 _SPARSE = 20
 _GAP = timedelta(milliseconds=150)  # between two events: a minute has room for 400
 _BROKEN = 0.005
@@ -75,7 +74,7 @@ def events_of(demo: ModuleType, past_minute: PastMinute, now: datetime) -> Itera
 
 
 def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
-    """Whether a merge has published events from another sender that are older than an hour: then there is nothing to fill."""
+    """Whether events of another sender that are older than an hour were merged: then there is no gap to fill."""
     return read(conn, value, sql("other_events"), {"pipeline": pipeline.name, "before": now - _LIVE_FOR}) is not None
 
 

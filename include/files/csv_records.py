@@ -116,9 +116,8 @@ def csv_records(
         sample = sample[len(blank) :]
         _check_text(path, sample)
         form = file_format.recognized(form, sample, names, _count_broken)
-        errors = (
-            "surrogateescape" if form.encoding == "utf-8" else file_format.MARKS
-        )  # the same effect as MARKS, without calls into Python code
+        # Python's own handler has the same effect as MARKS, and is faster.
+        errors = "surrogateescape" if form.encoding == "utf-8" else file_format.MARKS
         lines = _Lines(
             io.TextIOWrapper(content, encoding=form.encoding, errors=errors, newline=""),
             form,

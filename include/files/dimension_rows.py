@@ -152,7 +152,7 @@ def _whole(text: str, bits: int) -> int:
 
 
 def _time(text: str) -> datetime:
-    """A date without a time means midnight, as for exporters and servers."""
+    """Read a date without a time as midnight, as exporters and servers do."""
     day = f"{text} 00:00:00" if _DAY.fullmatch(text) else text
     return _require(readings.instant(day), "is not a time (2026-11-22 14:05:00)")
 

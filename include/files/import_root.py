@@ -54,7 +54,8 @@ def import_root() -> Path:
 def file_under_root(file: str) -> Iterator[OpenedFile]:
     """Open the regular file of that path, which is absolute or relative to the root.
 
-    `..` and symbolic links are resolved first. Raises FileRefused, which does not reveal other files.
+    `..` and symbolic links are resolved first. Raises FileRefused, whose message does not reveal
+    whether a file outside the root exists.
     """
     root = import_root()
     try:

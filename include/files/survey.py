@@ -1,6 +1,7 @@
 """Reads a file of events once before it is used: whether it is whole, its times, and its kinds of event.
 
-The result determines a sample: a share of every kind, the same rows every time, in memory that does not grow with the file.
+A sample is chosen from this result: a share of every kind, the same rows every time, in memory that does not grow with the
+file.
 """
 
 from __future__ import annotations

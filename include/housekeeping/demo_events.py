@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
+from include.chunks import slices
 from include.connections import LAKE_WRITER, endpoint
 from include.demo.traffic import is_demo
 from include.durations import MINUTE, minute_floor
@@ -27,7 +28,7 @@ sql = Statements(__file__)
 # Older minutes were checked when they were younger. The limit spares a lake with real events a daily read of all minutes.
 LOOK_BACK = timedelta(days=30)
 _MINUTES_PER_CHUNK = 60
-_PARTITIONS_IN_FLIGHT = 16
+_DELETIONS_IN_FLIGHT = 16
 _REMOVING = f"{ledger.DEMO_EVENTS_ONLY}; they are being removed from the lake."
 _REMOVED = f"{ledger.DEMO_EVENTS_ONLY}, removed from the lake; a new event opens the minute again."
 
@@ -71,8 +72,7 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
 
     binds = {"pipeline": pipeline.name, "removing": _REMOVING}
     closed = read(conn, column, sql("closed"), binds)
-    for start in range(0, len(closed), _MINUTES_PER_CHUNK):
-        minutes = closed[start : start + _MINUTES_PER_CHUNK]
+    for minutes in slices(closed, _MINUTES_PER_CHUNK):
         demo_only = _all_demo(reader, pipeline, minutes)
         statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
         # As of their newest write: rows that are written after the read carry a later time, or the start of their import.
@@ -82,7 +82,7 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
         with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
             delete = writer.prepare(statement)
             execute_concurrent_with_args(
-                writer, delete, partitions, concurrency=_PARTITIONS_IN_FLIGHT, raise_on_first_error=True
+                writer, delete, partitions, concurrency=_DELETIONS_IN_FLIGHT, raise_on_first_error=True
             )
 
         def mark(cursor, minutes=minutes) -> None:

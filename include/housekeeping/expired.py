@@ -64,14 +64,14 @@ def remove_dead_staging(conn, *, given_up: Iterable[int] = (), dry: bool = False
 
 def empty_payloads(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Empty the payloads of rejected events older than `age`; the rows stay, because the ledger's counts refer to them."""
-    empty = "UPDATE etl.rejected_events SET payload = '' WHERE rejected_id IN (%(ids)s)"
-    return _empty(conn, sql("old_payloads"), empty, pipeline, age, dry)
+    statement = "UPDATE etl.rejected_events SET payload = '' WHERE rejected_id IN (%(ids)s)"
+    return _empty(conn, sql("old_payloads"), statement, pipeline, age, dry)
 
 
 def empty_samples(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Empty the samples of check results older than `age`: they show rows of staging. The verdicts stay with the batch."""
-    empty = "UPDATE etl.check_results SET sample = NULL WHERE check_result_id IN (%(ids)s)"
-    return _empty(conn, sql("old_samples"), empty, pipeline, age, dry)
+    statement = "UPDATE etl.check_results SET sample = NULL WHERE check_result_id IN (%(ids)s)"
+    return _empty(conn, sql("old_samples"), statement, pipeline, age, dry)
 
 
 def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:

@@ -23,8 +23,8 @@ WHERE batch_id > %(after)s AND batch_id < %(newest)s AND pipeline = %(pipeline)s
 ORDER BY batch_id LIMIT %(limit)s;
 
 -- name: over_drifts
--- Drift that ended longer than `age` ago, and undeclared fields: one row per drift. Drift that still holds minutes
--- stays: they are compared with it when they are read again.
+-- Drift that ended more than `age` ago, and undeclared fields: one row per drift. A drift that still holds minutes stays,
+-- because those minutes are compared with it when they are read again.
 SELECT d.drift_id, d.kind, d.field FROM etl.drifts AS d
 WHERE d.pipeline = %(pipeline)s AND d.accepted_by IS NULL AND (d.ended_minute IS NOT NULL OR d.kind = %(appeared)s)
   AND GREATEST(d.found_at, COALESCE(d.ended_minute, d.last_minute, d.first_minute))

@@ -77,7 +77,7 @@ def follower_settings(pipeline: Pipeline, consumer: str = DAG) -> dict:
     return {
         "group.id": name,
         # A static member: a successor with this name gets all partitions at once, without a rebalance,
-        # and its predecessor is fenced out. So each minute's task takes over from the previous one, even if that still runs.
+        # and its predecessor is fenced. So each minute's task takes over from the previous one, even if that still runs.
         "group.instance.id": name,
         "heartbeat.interval.ms": 1_000,  # within this time the predecessor is fenced out
         "enable.auto.commit": False,
@@ -159,7 +159,10 @@ def _explanation(error: KafkaError) -> str:
     if error.code() in (codes.UNKNOWN_TOPIC_OR_PART, codes._UNKNOWN_TOPIC, codes._UNKNOWN_PARTITION):
         return f"{problem} Create the topics: `./minutemark schema`, or the DAG minutemark_setup."
     if error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
-        return f"{problem} Grant its account Read on topics and on groups minutemark-*, and Write on topics to which it sends."
+        return (
+            f"{problem} Grant the connection's account Read on topics and on groups minutemark-*, "
+            "and Write on the topics that it writes."
+        )
     if _is_login_refusal(error):
         return f"{problem} Correct sasl.username and sasl.password in the extra of connection {KAFKA}."
     return (

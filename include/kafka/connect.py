@@ -25,7 +25,7 @@ from include.pipelines import Pipeline, all_pipelines
 
 # Columns that the transform computes under other names; all others have the same name in the row and in the table.
 _COMPUTED = {"minute": "_minute", "shard": "_shard"}
-_PATIENCE = 1_800.0  # seconds: after a first start, the set-up DAG creates the tables only minutes later
+_PATIENCE = 1_800.0  # seconds: on a first start, the set-up DAG needs minutes to create the tables
 _PAUSE = 5.0
 _REPORT_EVERY = 15.0
 _WATCH_TIMEOUT = 5.0  # seconds: the watch has other pipelines to check

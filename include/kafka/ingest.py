@@ -107,7 +107,7 @@ def keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint = LAKE_WRI
         if topics.waiting(letters, group_of(pipeline.name, DEAD_LETTERS)):
             return ingest_dead_letters(pipeline, seconds=_SECONDS_OF_DEAD_LETTERS, lake_writer=lake_writer).refused
     except TopicMissing:
-        pass  # an earlier version's set-up did not create it: it holds nothing
+        pass  # an earlier version's set-up created no such topic, so there are no dead letters
     except (BrokerError, WarehouseError) as error:
         log.warning("Messages may be waiting in %s. %s", letters.topic, error)
     return 0
@@ -125,7 +125,7 @@ def _ingest(
     summary, started = IngestSummary(pipeline.topic), time.monotonic()
     with lake(lake_writer) as session:
         store = MessageStore(pipeline, session, summary, of_dead_letters=of_dead_letters)
-        consumer = open_consumer()  # only now, because this fences out its predecessor
+        consumer = open_consumer()  # only now, because joining fences the predecessor
         try:
             summary.taken_over = follow(
                 consumer,

@@ -85,7 +85,7 @@ class EventProducer:
             reason = refused[0] if refused else f"no answer within {TIMEOUT:.0f} s"
             raise BrokerError(
                 f"{waiting + len(refused)} messages were not sent to topic {self._pipeline.topic}: {reason}. "
-                "Check that the brokers answer, then send them again: an event that is sent twice counts once."
+                "Check that the brokers answer, then send the messages again: an event counts once, even if it is sent twice."
             )
 
 

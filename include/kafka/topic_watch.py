@@ -124,14 +124,14 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
 
 
 def _unchecked(conn, pipeline: Pipeline, now: datetime, error: MinutemarkError | None = None) -> Iterator[Problem]:
-    """A problem if the topics have not been checked for longer than the limit: because of that error, or the broker is down."""
+    """A problem if the topics were not checked for longer than the limit, because of `error` or a broker that is down."""
     checked_at = topic_progress.last_check(conn, pipeline)
     if not checked_at or now - checked_at <= pipeline.delay_limit:
         return
     since = f"since {checked_at:%Y-%m-%d %H:%M:%S} UTC"
     if error:
         finding = f"The topics of {pipeline.name} have not been checked {since}: {error}"
-        remedy = "Fix what this error names. The log of check_pipelines in minutemark_watch has its full text."
+        remedy = "Fix the cause of this error. The log of check_pipelines in minutemark_watch has its full text."
     else:
         finding = f"The broker has not answered {since}: {pipeline.topic} is not checked."
         remedy = "Start the broker, or correct connection kafka_default."

@@ -14,6 +14,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from include.chunks import slices
 from include.durations import EPOCH, MICROSECOND
 from include.lake.keys import time_of
 from include.lake.shared_session import rows_of
@@ -64,7 +65,7 @@ def clock(session: Session) -> datetime:
 
 
 def write_clock(session: Session) -> int:
-    """The same as a write timestamp: microseconds since 1970."""
+    """The lake's clock as a write timestamp: microseconds since 1970."""
     return (clock(session) - EPOCH) // MICROSECOND
 
 
@@ -74,7 +75,7 @@ def changed_days(session: Session, lake_table: str) -> dict[date, UUID]:
 
 
 async def changed_days_in_trigger(session: Session, lake_table: str) -> dict[date, UUID]:
-    """The same inside a trigger, whose event loop must not wait for the lake's answer."""
+    """Like changed_days, inside a trigger, whose event loop must not wait for the lake's answer."""
     return _by_day(await rows_of(session, _DAYS, (lake_table,)))
 
 
@@ -151,9 +152,9 @@ def _in_one_partition(session: Session, statement: object, rows: list[tuple]) ->
     """Unlogged batches of rows of one partition: each is a single write, all or nothing."""
     from cassandra.query import BatchStatement, BatchType
 
-    for start in range(0, len(rows), _TOUCHES_PER_BATCH):
+    for part in slices(rows, _TOUCHES_PER_BATCH):
         batch = BatchStatement(BatchType.UNLOGGED)
-        for row in rows[start : start + _TOUCHES_PER_BATCH]:
+        for row in part:
             batch.add(statement, row)
         session.execute(batch)
 

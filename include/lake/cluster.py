@@ -86,7 +86,7 @@ def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str 
             "`nodetool repair --full` on every node."
         )
     return (
-        f"The lake has {nodes} nodes: with one replica, the loss of one disk would lose events. "
+        f"The lake has {nodes} nodes: with one replica, a failed disk loses events. "
         f"{' '.join(parts)} {SETTING}=1 accepts one replica."
     )
 

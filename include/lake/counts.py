@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from include.chunks import slices
 from include.lake.errors import is_of_a_partition
 from include.pipelines import Pipeline
 
@@ -30,7 +31,7 @@ def minute_counts(
     on_row: Callable[[datetime, str], object] | None = None,
     on_unreadable: Callable[[datetime, int, Exception], object] | None = None,
 ) -> dict[datetime, tuple[int, int]]:
-    """Maps every given minute to (rows, sum of the CRC-32 of its ids' texts); (0, 0) for an empty one.
+    """Map every given minute to (rows, sum of the CRC-32 of its ids' texts); (0, 0) for an empty one.
 
     `on_row` gets the minute and the id of every row. `on_unreadable` gets the minute, the shard and the driver's error of each
     partition that cannot be read, and its minute is left out. Without `on_unreadable` the error is raised.
@@ -67,7 +68,7 @@ def read_partitions(
     take: Callable[[Callable[[], Iterable]], object],
     on_unreadable: Callable[[datetime, int, Exception], object] | None = None,
 ) -> None:
-    """Pass `take` the answers of all partitions of these minutes, each a function that returns the rows.
+    """Pass the answers of all partitions of these minutes to `take`, each as a function that returns the rows.
 
     `take` must keep nothing of an answer that raises. With `on_unreadable`, the partitions of such an answer are read one by
     one, and `on_unreadable` gets minute, shard and error of those that still cannot be read. Without it the error is raised.
@@ -96,13 +97,13 @@ def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetim
     """
     minutes = sorted(set(minutes))
     size = max(1, -(-len(minutes) // _SAMPLES))
-    groups = {group[len(group) // 2]: group for group in _parts(minutes, size)}
+    groups = {group[len(group) // 2]: group for group in slices(minutes, size)}
     query = session.prepare(
         f"SELECT shard FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ? LIMIT {_MOST_SAMPLED}"
     )
     rows: dict[datetime, int] = dict.fromkeys(groups, 0)
     requests = [
-        ([minute], shards) for minute in groups for shards in _parts(range(pipeline.shards), PARTITIONS_PER_REQUEST)
+        ([minute], shards) for minute in groups for shards in slices(range(pipeline.shards), PARTITIONS_PER_REQUEST)
     ]
     for ([minute], _), answer in answers_of(session, query, requests):
         try:
@@ -125,15 +126,18 @@ def requests_for(minutes: Sequence[datetime], shards: int) -> list[Request]:
     size = max(1, PARTITIONS_PER_REQUEST // shards)
     return [
         (of_minutes, of_shards)
-        for of_minutes in _parts(minutes, size)
-        for of_shards in _parts(range(shards), PARTITIONS_PER_REQUEST)
+        for of_minutes in slices(minutes, size)
+        for of_shards in slices(range(shards), PARTITIONS_PER_REQUEST)
     ]
 
 
 def answers_of(
     session: Session, query: object, requests: Sequence[Binds]
 ) -> Iterator[tuple[Binds, Callable[[], Iterable]]]:
-    """Each request with a function that returns its rows, or raises the driver's error."""
+    """Each request with a function that returns its rows, or raises the driver's error.
+
+    At most _REQUESTS_IN_FLIGHT run at a time, and the next _REQUESTS_AT_ONCE start when these are read.
+    """
     from cassandra.concurrent import execute_concurrent_with_args
 
     def rows_of(is_read: bool, answer: Any) -> Iterable:
@@ -141,7 +145,7 @@ def answers_of(
             raise answer
         return answer
 
-    for chunk in _parts(requests, _REQUESTS_AT_ONCE):
+    for chunk in slices(requests, _REQUESTS_AT_ONCE):
         answers = execute_concurrent_with_args(
             session,
             query,
@@ -174,8 +178,3 @@ def _add(
     if on_row:
         for minute, text in ids:
             on_row(minute, text)
-
-
-def _parts(items: Sequence, size: int) -> Iterator[list]:
-    for start in range(0, len(items), size):
-        yield list(items[start : start + size])

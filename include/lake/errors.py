@@ -73,7 +73,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
     if kind == "AuthenticationFailed" or "bad credentials" in lower or "requires authentication" in lower:
         return f"refused the login ({text}). Correct login and password of connection {endpoint.conn_id}."
     if kind == "Unauthorized":
-        return f"denied a permission ({text}). As an administrator: {_grant(text, endpoint)}"
+        return f"denied permission ({text}). As an administrator: {_grant(text, endpoint)}"
     if kind == "InvalidRequest":
         if "exist" in lower or "unconfigured table" in lower:
             return f"has no such table or keyspace ({text}). Create it: {SET_UP}."

@@ -32,7 +32,7 @@ class Presence:
     def absent(
         self, events: Iterable[Event], on_unreadable: Callable[[list[Event], Exception], object] | None = None
     ) -> list[Event]:
-        """Those of the events that have no row.
+        """The events that have no row.
 
         `on_unreadable` gets the events of each partition that cannot be read, and the driver's error. Without it the error is
         raised.

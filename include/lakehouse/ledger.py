@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from include.chunks import slices
 from include.durations import DAY, SECOND
 from include.pipelines import Pipeline
 from include.readings import YEARS
@@ -90,10 +91,10 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
     Minutes that are too far ahead are included as `ahead`, even if the table has them: they count nowhere.
     """
     wanted, stale = sorted(minutes), {}
-    for start in range(0, len(wanted), _MINUTES_A_QUERY):
+    for part in slices(wanted, _MINUTES_A_QUERY):
         binds = {
             "pipeline": pipeline.name,
-            "minutes": wanted[start : start + _MINUTES_A_QUERY],
+            "minutes": part,
             "patience": PATIENCE // SECOND,
             "most_ahead": pipeline.most_ahead // SECOND,
         }
@@ -102,7 +103,7 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
 
 
 def changed_since_read(conn, pipeline: Pipeline, touches: Mapping[datetime, UUID]) -> set[datetime]:
-    """Those minutes of a day's touches that have changed since their merged read."""
+    """The minutes among a day's touches that have changed since their merged read."""
     binds = {"pipeline": pipeline.name, "first": min(touches), "last": max(touches)}
     records = read(conn, rows, sql("changed_since_read"), binds)
     return {row["minute"] for row in records if str(touches.get(row["minute"], row["changed_at"])) != row["changed_at"]}

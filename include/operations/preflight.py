@@ -72,7 +72,7 @@ def jars_problem() -> str | None:
 
 
 def connection_problems(conn_id: str) -> list[str]:
-    """Problems of a connection: not defined, or its store does not answer this account or lacks a required setting."""
+    """Problems of a connection: it is not defined, its store does not answer this account, or a required setting is missing."""
     try:
         target = endpoint(conn_id)
         if conn_id == SPARK:

@@ -12,7 +12,7 @@ _READ_ONLY = 1792  # error code of a write in a read-only transaction
 
 
 class StatementRejected(MinutemarkError):
-    """A server rejected the statement; the message includes the server's own."""
+    """A server rejected a statement; the error includes the server's message."""
 
 
 def query(statement: str) -> Rows:

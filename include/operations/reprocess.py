@@ -83,7 +83,7 @@ def begin(pipeline: Pipeline, choice: Choice, report: Callable[[str], object] = 
         _remember_counts(conn, reprocessing, to_read)
         for minute, keys_of_minute in to_read.items():
             reprocessing.keys.setdefault(minute, set()).update(keys_of_minute)
-        # In the change log, not in the ledger: an earlier run, with the old rule, would overwrite the ledger.
+        # In the change log, not in the ledger: a run that started earlier, with the old rule, would overwrite it.
         change_log.touch(session, pipeline.lake_table, to_read)
         reprocessing.started_at = change_log.clock(session)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
@@ -251,7 +251,10 @@ def _plan(pipeline: Pipeline, to_read: dict[datetime, set[str]], imported: int) 
 
 def _left_alone(pipeline: Pipeline, closed: int, dimension_rows: int) -> Iterator[str]:
     if closed:
-        yield f"{closed} rows stay rejected: their minutes are closed, because retention may have removed part of them."
+        yield (
+            f"{closed} rows stay rejected: their minutes are closed, because the lake's retention may have removed part of "
+            "them."
+        )
     if dimension_rows:
         names = ", ".join(dimension.name for dimension in pipeline.dimensions)
         yield (
@@ -262,11 +265,11 @@ def _left_alone(pipeline: Pipeline, closed: int, dimension_rows: int) -> Iterato
 
 def _reasons(conn, pipeline: Pipeline, choice: Choice) -> str:
     groups = rejected.by_reason(conn, [pipeline], Choice(), payloads=False)
-    present = "; ".join(f"{group['rows']} x {group['origin']}: {group['reason']}" for group in groups[:10])
+    listed = "; ".join(f"{group['rows']} x {group['origin']}: {group['reason']}" for group in groups[:10])
     condition = f" with a reason that begins with {choice.reason!r}" if choice.reason else ""
     return (
         f"No rejected events{condition} in these minutes can be reprocessed. "
-        f"Rejected in {pipeline.name}: {present or 'nothing'}."
+        f"Rejected in {pipeline.name}: {listed or 'nothing'}."
     )
 
 

@@ -1,4 +1,4 @@
-"""The watch: checks every pipeline, and notifies when a problem starts, persists and ends."""
+"""The watch: checks every pipeline, and notifies when a problem starts, persists or ends."""
 
 from __future__ import annotations
 

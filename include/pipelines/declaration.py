@@ -110,7 +110,7 @@ class Pipeline:
     batch_events: bool = False  # an asset event for each merged batch, besides those for complete hours
     topic: str = ""  # of its events in Kafka, with a partition for each shard; empty: <name>.events
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
-    event_time: str | None = None  # column from which create_time is made if an import has none
+    event_time: str | None = None  # column from which create_time is made if an import has no create_time
     fact_time: str | None = None  # column with the time of facts; None: event_time
     kind_column: str | None = None  # column with the event's kind
     null_words: tuple[str, ...] = NULL_WORDS  # texts that stand for an empty value

@@ -1,4 +1,4 @@
-"""Recruitment: clicks, conversions and applications of a job site, summed to hourly facts per job and publisher."""
+"""Recruitment: clicks, conversions and applications of a job site, summed into hourly facts per job and publisher."""
 
 from types import MappingProxyType
 

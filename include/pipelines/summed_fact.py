@@ -68,7 +68,7 @@ class SummedFact:
     key: tuple[Key, ...]
     measures: tuple[Measure, ...]
     output: str = ""  # name of the declared output whose staged rows are summed; empty: staged as contributions
-    events: str = ""  # column of the fact for the number of its events; empty: it has none
+    events: str = ""  # column of the fact for the number of its events; empty: no such column
     derived: tuple[Derived, ...] = ()
     joins: str = ""  # SQL after the sums `d`, for derived columns
     definitions: tuple[str, ...] = ()  # further columns and keys of the table, as CREATE TABLE has them

@@ -116,7 +116,7 @@ def _request_executors(spark: SparkSession) -> bool:
 def address_towards(master: str) -> str | None:
     """The IPv4 address of the interface by which this host reaches a standalone master; None if that is not known.
 
-    Spark uses the first of several interfaces, which executors may be unable to offsets.
+    Spark uses the first of several interfaces, which executors may be unable to reach.
     """
     host, _, port = master.removeprefix(STANDALONE).partition(",")[0].rpartition(":")
     if not master.startswith(STANDALONE) or not port.isdecimal():

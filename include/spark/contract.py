@@ -43,8 +43,9 @@ def words_of_bits(pipeline: Pipeline, key: Collection[str]) -> list[str]:
 
 
 def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> DataFrame:
-    """Adds to rows, whose declared fields are texts, bits for the fields of optional_of and of typed_of, and
-    `_unknown`: the undeclared names in `_names`, or null.
+    """Add bits for the fields of optional_of and typed_of, and `_unknown`: the undeclared names in `_names`, or null.
+
+    The declared fields of `rows` are texts.
     """
     known = ", ".join(literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
     patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_of(pipeline, key)}
@@ -64,7 +65,7 @@ def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
 
 
 def sums_of_sums(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
-    """The same for groups that sums_of_bits has summed."""
+    """Like sums_of_bits, for groups that it has already summed."""
     return {
         kind: F.expr(_array(f"sum({kind}[{at}])" for at in range(len(fields))))
         for kind, fields in _counted(pipeline, key).items()

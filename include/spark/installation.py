@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,12 @@ def spark_home() -> Path:
     if spec is None or spec.origin is None:
         raise SubmissionImpossible("Spark was not found. Install pyspark 3.5, or set SPARK_HOME.")
     return Path(spec.origin).parent
+
+
+def own_spark_submit() -> str | None:
+    """The spark-submit of the running interpreter's environment, whatever PATH says; None if it is not installed there."""
+    installed = Path(sys.executable).parent / "spark-submit"
+    return str(installed) if installed.exists() else None
 
 
 def archive() -> Path:

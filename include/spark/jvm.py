@@ -11,9 +11,8 @@ from include.spark.installation import ROOT, archive, launcher_archive, spark_ho
 _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 # A stale archive needs no warning: the JVM runs without it.
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
-_HUGE_METHODS = (
-    "-XX:-DontCompileHugeMethods"  # Spark generates huge methods; interpreting them costs more than anything else
-)
+# Spark generates huge methods; interpreting them costs more than anything else.
+_HUGE_METHODS = "-XX:-DontCompileHugeMethods"
 # The connector repeats a refused request at the same node. The driver's own policy asks the next one: a node that is cut
 # off from the others refuses every quorum for as long as that lasts. The connector has no setting for it; a property of
 # the JVM takes precedence over what it sets.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Statuses of failed jobs after which the driver can run another job. 0: complete; 1: any other failure.
 EXECUTOR_LOST, LAKE_FAILED = 2, 4  # 3: the driver's own, when its client has left
-# In the driver's log, between an attempt's number and its error; a driver on a cluster reports nothing but its log.
+# Between an attempt's number and its error in the driver's log, which is the only report of a driver on a cluster.
 FAILED, FAILED_FOR_GOOD = " failed: ", " failed for good: "
 
 
@@ -83,7 +83,7 @@ def summary_of(error: BaseException) -> str:
     return causes[-1].removeprefix("Caused by: ") if causes else lines[0]
 
 
-def explained(error: BaseException, *, lake: str, warehouse: str) -> str | None:
+def explanation_of(error: BaseException, *, lake: str, warehouse: str) -> str | None:
     """What to do about an error of the JVM, or None if the error is not a known one."""
     sentence = _sentence_of(error)
     return sentence and sentence.format(lake=lake, warehouse=warehouse)

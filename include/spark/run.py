@@ -42,7 +42,7 @@ from include.spark.problems import (  # noqa: E402
     FAILED_FOR_GOOD,
     JobFailed,
     JobRefused,
-    explained,
+    explanation_of,
     status_of,
     summary_of,
 )
@@ -201,8 +201,8 @@ def release_memory(spark: SparkSession) -> None:
     """Free now what a job has kept in memory, and not in the middle of the next job.
 
     Executors that hold rows are never idle for dynamic allocation, and Spark removes rows only after a collection that
-    finds no reference to them. The JVM keeps every object that Python had until py4j releases it, which a thread of py4j does up
-    to a second later: too late for the collection here.
+    finds no reference to them. The JVM keeps every object that Python had until py4j releases it, which a thread of
+    py4j does up to a second later: too late for the collection here.
     """
     gc.collect()
     for rows in list(spark.sparkContext._jsc.getPersistentRDDs().values()):
@@ -226,7 +226,7 @@ def attempt(spark: SparkSession, job: Job) -> int:
             run(spark, job)
     except Exception as error:
         where = _where(job)
-        remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explained(error, **where)
+        remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explanation_of(error, **where)
         failed = FAILED_FOR_GOOD if isinstance(error, JobRefused) else FAILED
         if remedy is None:
             log.exception(

@@ -25,7 +25,7 @@ def driver_properties(
 ) -> dict[str, str]:
     """All properties of a driver. `conf` (extra of spark_default) and spark-defaults.conf win over defaults."""
     runtime_properties = runtime(jars, short_lived=short_lived)
-    # Of two such options, the JVM takes the last one.
+    # If an option occurs twice, the JVM uses the last one.
     options = {key: value for key, value in runtime_properties.items() if key in _CONCATENATED}
     class_paths = {key: value for key, value in runtime_properties.items() if key in _CLASS_PATHS}
     chosen = _chosen(conf)
@@ -102,7 +102,7 @@ def _tuning(master: str) -> dict[str, str]:
 
 
 def _sharing(master: str, chosen: Mapping[str, str]) -> dict[str, str]:
-    """Lets several applications share a standalone cluster, unless the user has configured how they do.
+    """Settings with which several applications share a standalone cluster, unless the user has configured this.
 
     By default an application takes all cores and keeps them until it ends: a driver on another Airflow worker would
     wait for them. Executors of one core fit into any worker of the cluster.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 APPLICATION = ROOT / "include" / "spark" / "run.py"
 _CODE = ROOT / "include"  # of a driver: its modules, and its configuration of logs
-# That spark-submit reads.
+# Environment variables that spark-submit reads.
 _VARIABLES = ("SPARK_HOME", "SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "KUBECONFIG")
 # Up to this many rows the C1 compiler alone is faster; with more rows, C2 is worth its cost.
 SMALL_DELTA_ROWS = 60_000

@@ -117,5 +117,7 @@ def time_of_uuid(uuid: Column) -> Column:
 
 
 def in_range(time: Column) -> Column:
-    """The time, null outside 1970 to 2100, which every column can hold. For columns only: it occurs three times."""
+    """The time, null outside 1970 to 2100, which every column can hold. For a plain column only: the
+    expression evaluates its argument three times.
+    """
     return F.when(time.between(F.lit(_FIRST).cast("timestamp"), F.lit(_LAST).cast("timestamp")), time)

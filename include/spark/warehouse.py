@@ -1,4 +1,4 @@
-"""The job's writes to the warehouse: Spark appends results that may be large; the driver inserts the few last rows."""
+"""The job's writes to the warehouse: Spark appends results that may be large; the driver inserts the final few rows."""
 
 from __future__ import annotations
 

@@ -6,10 +6,8 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from include import pipelines
 from include.connections import SPARK, endpoint
@@ -19,6 +17,7 @@ from include.kafka.ingest_mode import DAG, group_of, ingest_mode
 from include.kafka.ingest_mode import SPARK as BY_SPARK
 from include.kafka.topics import has_members
 from include.pipelines import Pipeline
+from include.spark.installation import own_spark_submit
 from include.spark.listener import end_with_parent
 from include.spark.problems import FAILED
 from include.stream import submission
@@ -87,15 +86,14 @@ def run_stream(
         result = json.loads((prepared.dir / "summary.json").read_text())
         return StreamSummary(**result, lines=tuple(line for line in lines if " minutemark " in line))
     finally:
-        shutil.rmtree(prepared.dir, ignore_errors=True)  # it holds the passwords
+        shutil.rmtree(prepared.dir, ignore_errors=True)  # it holds the passarguments
 
 
 def command(prepared: submission.Submission, spark) -> list[str]:
     """The command line. Every user of the machine can see it, so it contains no credentials."""
-    installed = Path(sys.executable).parent / "spark-submit"
     master = f"{spark.host}:{spark.port}" if spark.port else spark.host
-    words = [str(installed) if installed.exists() else "spark-submit", "--master", master]
-    words += ["--properties-file", prepared.properties_file, "--jars", prepared.jars or ""]
+    arguments = [own_spark_submit() or "spark-submit", "--master", master]
+    arguments += ["--properties-file", prepared.properties_file, "--jars", prepared.jars or ""]
     if prepared.py_files:
-        words += ["--py-files", prepared.py_files]
-    return [*words, prepared.application, *prepared.application_args]
+        arguments += ["--py-files", prepared.py_files]
+    return [*arguments, prepared.application, *prepared.application_args]

@@ -17,12 +17,12 @@ STORES = (LAKE_WRITER, WAREHOUSE_ETL, KAFKA)
 
 @dataclass(frozen=True)
 class Job:
-    """A stream: for `seconds` or, with `to_the_end`, to the offsets at which the topic ends when it starts."""
+    """A stream that runs for `seconds` or, with `to_the_end`, up to the topic's end offsets at its start."""
 
     pipeline: Pipeline
     seconds: float
     to_the_end: bool
-    checkpoints: str  # a location that Spark can write; each query has a folder in it
+    checkpoints: str  # a location that Spark can write to; each query has a folder in it
     result: Path  # the summary, once the stream has ended
     stores: tuple[Endpoint, ...] = field(repr=False)
     kafka: dict[str, str] = field(repr=False)  # settings of Spark's clients, including the login

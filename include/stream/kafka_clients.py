@@ -51,8 +51,8 @@ def _login(given: Mapping[str, str]) -> dict[str, str]:
         return {}
     if mechanism != "PLAIN" and not mechanism.startswith("SCRAM-"):
         raise NotTranslatable(
-            f"Connection kafka_default has sasl.mechanism {mechanism}, whose settings differ in Java. Add the settings of "
-            'Java clients, including sasl.jaas.config, to the extra of connection spark_default: {"kafka": {…}}.'
+            f"Connection kafka_default has sasl.mechanism {mechanism}, whose settings differ in Java. Put those of Java's "
+            'clients, including sasl.jaas.config, under `kafka` in the extra of connection spark_default: {"kafka": {…}}.'
         )
     module = _PLAIN if mechanism == "PLAIN" else _SCRAM
     name, password = (_quoted(given.get(f"sasl.{what}", "")) for what in ("username", "password"))

@@ -1,4 +1,4 @@
-"""A stream's membership of the pipeline's consumer group, under the follower's name: each fences the other.
+"""A stream's membership in the pipeline's consumer group, under the follower's name: each fences the other.
 
 Spark's consumers belong to no group and commit nothing. This client reads nothing, and joins as the static member
 whose name followers use, too (include/kafka/clients.py). A stream that joins fences the follower or stream before
@@ -50,7 +50,7 @@ class Rejoined(Exception):
 
 
 class Member:
-    """The stream's membership of the group, once it has joined; a context manager."""
+    """The stream's membership in the group, once it has joined; a context manager."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -78,11 +78,11 @@ class Member:
         group, topic_id = group_of(self._pipeline.name, DAG), self.topic_id()
         with reader(group) as client:
             ranges = topics.offset_ranges_of(client, self._pipeline)
-        offsets = {
-            (self._pipeline.topic, number): min(max(known.begin, known.committed or 0), known.end)
-            for number, known in ranges.items()
+        starts = {
+            (self._pipeline.topic, number): min(max(offsets.begin, offsets.committed or 0), offsets.end)
+            for number, offsets in ranges.items()
         }
-        return Start(offsets, topic_id)
+        return Start(starts, topic_id)
 
     def join(self) -> None:
         """Return when this stream is the group's member, and its predecessor is fenced. Raises BrokerError."""

@@ -1,6 +1,6 @@
 """Writes a topic partition's part of a micro-batch in an executor: the follower's code, in a Python worker.
 
-Events go to the lake, then their minutes to the change log. Of a message that is not an event, the driver gets
+Events go to the lake, then their minutes to the change log. For a message that is not an event, the driver gets
 only the offset. It reads the message again, and keeps it as the follower does. So executors need only the account of
 lake_writer, and no message is too large for the driver.
 """

@@ -19,7 +19,7 @@ _TRIGGER = "500 milliseconds"  # as long as a follower waits for a chunk
 def start(
     spark: SparkSession, job: Job, starts: Offsets, checkpoint: str, write: Callable[[DataFrame, int], None]
 ) -> StreamingQuery:
-    """Start a query of topic, partition, offset and value from these offsets: a Spark partition for each of the topic."""
+    """Start a query of topic, partition, offset and value from these offsets; a topic partition is a partition in Spark."""
     options = {
         **{f"kafka.{name}": value for name, value in job.kafka.items()},
         "kafka.isolation.level": "read_committed",  # what a transaction has aborted was never sent
@@ -39,14 +39,14 @@ def start(
 
 
 def ends_of(query: StreamingQuery) -> Offsets:
-    """The end offsets of its newest completed micro-batch; control records may lie between them and its messages."""
+    """The end offsets of the query's newest complete micro-batch; control records may lie before them."""
     progress = query.lastProgress
     ends = progress["sources"][0]["endOffset"] if progress and progress["sources"] else None
     return {(topic, int(number)): end for topic, of_topic in (ends or {}).items() for number, end in of_topic.items()}
 
 
 def remove(spark: SparkSession, location: str) -> None:
-    """Remove a folder from the file system in which Spark has it."""
+    """Remove a folder, on whichever file system Spark uses for it."""
     jvm, context = spark._jvm, spark._jsc
     path = jvm.org.apache.hadoop.fs.Path(location)
     path.getFileSystem(context.hadoopConfiguration()).delete(path, True)

@@ -1,4 +1,4 @@
-"""The application that spark-submit runs for `<pipeline>_ingest` with MINUTEMARK_INGEST=spark: one life of a stream.
+"""The application that spark-submit runs for `<pipeline>_ingest` with MINUTEMARK_INGEST=spark: one stream.
 
 1. start Spark and its Python workers, and plan a query, while the predecessor still writes
 2. join the consumer group, which fences the predecessor; messages that retention has removed are recorded as lost
@@ -38,13 +38,13 @@ log = logging.getLogger("minutemark")
 
 
 def main() -> int:
-    """Run the job of the command line; 0 when its life is over, or a successor took over."""
-    parser = argparse.ArgumentParser(description="One life of a stream, from a topic into the lake.")
+    """Run the job of the command line; returns 0 if its time is over or a successor took over."""
+    parser = argparse.ArgumentParser(description="Streams a topic into the lake.")
     parser.add_argument("--job", type=Path, required=True, help="written by include/stream/submission.py")
     arguments = parser.parse_args()
     logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_TIME, level=logging.WARNING)
     log.setLevel(logging.INFO)
-    end_with_parent()  # the JVM
+    end_with_parent()  # the JVM, which this process needs
     job = Job.read(arguments.job)
     job.use_connections()
     with step("start"):

@@ -1,4 +1,4 @@
-"""A stream's life: it starts while its predecessor still runs, takes over the group, and writes micro-batch by micro-batch.
+"""A stream: it starts while its predecessor still runs, takes over the group, and writes one micro-batch after another.
 
 The group's offsets are the only record of what is done. A checkpoint serves one query, and is removed with it.
 """
@@ -41,12 +41,12 @@ class TopicChanged(Exception):
     """A query was planned for another topic of this name, or for other offsets than the group has now."""
 
 
-class _LifeOver(Exception):
+class _TimeOver(Exception):
     """The stream's time was over before it joined: it leaves the group to the member that is in it."""
 
 
 class Stream:
-    """One life: from the topic of the job's pipeline into the lake."""
+    """One stream, from the topic of the job's pipeline into the lake."""
 
     def __init__(self, spark: SparkSession, job: Job) -> None:
         self._spark, self._job, self._pipeline = spark, job, job.pipeline
@@ -63,7 +63,7 @@ class Stream:
         self._over_at = math.inf
 
     def run(self) -> IngestSummary:
-        """Follow the topic until the life is over or a successor takes over. Raises MinutemarkError, and Spark's errors."""
+        """Follow the topic until its time is over or a successor takes over. Raises MinutemarkError, and Spark's errors."""
         kept = keep_dead_letters(self._pipeline)
         with lake(LAKE_WRITER) as session, Member(self._pipeline) as self._member:
             self._session = session
@@ -91,21 +91,21 @@ class Stream:
         else:
             is_of_topic = self._positions or isinstance(self._error, TopicChanged)
             if self._is_over() and not is_of_topic:
-                raise self._error  # it ended before it could check whether the topic has changed
+                raise self._error  # the time was over before the stream could check whether the topic has changed
             self._planned, self._ready = self._take_over(), True
             if self._is_over():
-                return False  # the topic has changed: the next life continues with it
+                return False  # the topic has changed: the next stream continues there
         checkpoint = f"{self._checkpoints}/{uuid.uuid4()}"
         running = query.start(self._spark, self._job, self._planned.offsets, checkpoint, self._write)
         is_final = False
         try:
             self._watch(running)
         except Exception as error:
-            is_final = not isinstance(error, (PySparkException, TopicChanged, _LifeOver))
+            is_final = not isinstance(error, (PySparkException, TopicChanged, _TimeOver))
             if self._error is None or (is_final and not isinstance(self._error, TakenOver)):
                 self._error = error
         failure = self._error
-        if failure is not None and not isinstance(failure, (TakenOver, _LifeOver)):
+        if failure is not None and not isinstance(failure, (TakenOver, _TimeOver)):
             log.warning("The query ended: %s", reason_of(failure))
         try:
             running.stop()
@@ -115,14 +115,14 @@ class Stream:
                 raise  # a micro-batch may still run: no other query can start
             log.warning("The query did not stop: %s", reason_of(error))
         self._error = failure  # a micro-batch that stop() has interrupted is not a failure
-        if failure is None or isinstance(failure, _LifeOver):
+        if failure is None or isinstance(failure, _TimeOver):
             return False
         if is_final or isinstance(failure, TakenOver):
             raise failure
         return True
 
     def _watch(self, running: StreamingQuery) -> None:
-        """Return when the query has read to the end or has failed, or the life is over. Raises what Spark raised."""
+        """Return when the query has read to the end or has failed, or the stream's time is over. Raises what Spark raised."""
         while running.isActive and not self._is_over():
             if self._ready:
                 self._member.poll()
@@ -149,7 +149,7 @@ class Stream:
             if self._ready:
                 return
             if self._is_over():
-                raise _LifeOver
+                raise _TimeOver
             start, planned = self._take_over(), self._planned
             is_same = start.offsets.keys() == planned.offsets.keys() and start.topic_id == planned.topic_id
             if not is_same or any(start.offsets[place] < at for place, at in planned.offsets.items()):

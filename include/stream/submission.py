@@ -1,4 +1,4 @@
-"""What spark-submit needs for one life of a stream: the job with the accounts, properties, jars, and the project's code."""
+"""Prepares what spark-submit needs for a stream: the job with its accounts, properties, jars, and the project's code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Compares the lakehouse with the ledger and the fact: events of every minute, counts of every hour, and the files of both.
 
 A minute is read from the ledger, then from the table, and, if they differ, from the ledger again, so that an export or a
-merge in between is not reported. This module needs the lakehouse's packages; it is imported only if that is on.
+merge in between is not reported. This module needs the lakehouse's packages; it is imported only if the lakehouse is on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+from include.chunks import slices
 from include.durations import DAY, HOUR, MINUTE
 from include.lakehouse import hourly, ledger, repair
 from include.lakehouse import table as tables
@@ -168,14 +169,13 @@ class LakehouseCheck:
         known = {row["hour"]: row for row in self._rows(sql("counts"), **binds)}
         of_fact = self._rows(sql("hours", fact=self._pipeline.lakehouse_fact), **binds)
         hours = sorted({*known, *(row["hour"] for row in of_fact)})
-        for first in range(0, len(hours), hourly.MOST_HOURS):
-            some = hours[first : first + hourly.MOST_HOURS]
-            comparison = hourly.compare(self._conn, self._pipeline, some, only_read=True)
+        for part in slices(hours, hourly.MOST_HOURS):
+            comparison = hourly.compare(self._conn, self._pipeline, part, only_read=True)
             counted = {
-                hour: known[hour]["counted_change"] for hour in some if hour in known and not known[hour]["to_count"]
+                hour: known[hour]["counted_change"] for hour in part if hour in known and not known[hour]["to_count"]
             }
             files = hourly.read_files(self._pipeline, counted)
-            for hour in some:
+            for hour in part:
                 self.hours += 1
                 of_fact, of_table, published = self._figures(comparison, hour)
                 row = known.get(hour)

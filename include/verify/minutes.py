@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from itertools import groupby
 
+from include.chunks import slices
 from include.connections import LAKE_READER, endpoint
 from include.durations import DAY, MINUTE, minute_floor
 from include.lake import change_log, counts
@@ -142,7 +143,7 @@ class Minutes:
     def _compare_again(
         self, left: dict[datetime, Comparison], due: list[datetime], is_last: bool
     ) -> Iterator[Comparison]:
-        for chunk in chunks(due):
+        for chunk in slices(due, CHUNK):
             for minute, comparison in self.compare(chunk, {minute: left[minute] for minute in chunk}).items():
                 earlier = left[minute]
                 confirmed = (
@@ -164,8 +165,8 @@ class Minutes:
             return {}
         cursors = ledger.read_cursors(self._conn, self._pipeline)
         rows: dict[datetime, dict] = {}
-        for of_day in (list(group) for _, group in groupby(minutes, key=datetime.date)):
-            rows |= ledger.ledger_of(self._conn, self._pipeline, of_day[0], of_day[-1] + MINUTE)
+        for day_minutes in (list(group) for _, group in groupby(minutes, key=datetime.date)):
+            rows |= ledger.ledger_of(self._conn, self._pipeline, day_minutes[0], day_minutes[-1] + MINUTE)
         days = change_log.changed_days(self._lake, self._pipeline.lake_table)
         due = set(ledger.days_to_drill(days, cursors, self._pipeline.settle))
         touches: dict[datetime, object] = {}
@@ -175,12 +176,6 @@ class Minutes:
 
     def _column(self, query: str, **binds) -> list:
         return read(self._conn, column, query, {"pipeline": self._pipeline.name, **binds})
-
-
-def chunks(minutes: list[datetime]) -> Iterator[list[datetime]]:
-    """The minutes in order, at most CHUNK at a time."""
-    for start in range(0, len(minutes), CHUNK):
-        yield minutes[start : start + CHUNK]
 
 
 def _is_suspect(comparison: Comparison) -> bool:

@@ -85,7 +85,7 @@ class Findings:
 
 @dataclass
 class PipelineReport:
-    """The report of one pipeline. `apart` are not differences: they cannot be decided yet, or no longer can be."""
+    """The report of one pipeline. `apart` are not differences: they cannot be decided yet, or can no longer be decided."""
 
     pipeline: str
     span: str
@@ -153,7 +153,7 @@ class Report:
 
 
 def again(pipeline: str, minute: datetime | None, last: datetime | None = None, *, shrink: bool = False) -> str:
-    """The remedy that reads a minute again, or all minutes from `minute` to `last`."""
+    """The remedy to read a minute again, or all minutes from `minute` to `last`."""
     if minute is None:
         return f"trigger {pipeline}_minute with `from` and `to`"
     end = (last or minute) + MINUTE

@@ -92,7 +92,7 @@ class TopicCheck:
         return (
             f"{self._pipeline.topic}, up to the committed offsets of {self._group}: {tally.messages:,} messages, "
             f"{tally.in_lake:,} in the lake, {tally.kept:,} rejected, {tally.missing:,} missing{unreadable}{closed}{dead}; "
-            f"{tally.waiting:,} after them wait."
+            f"{tally.waiting:,} more are waiting."
         )
 
     def _offset_findings(
@@ -102,7 +102,7 @@ class TopicCheck:
             where = f"{pipeline.topic}/{partition}"
             if offsets.expired:
                 self.tally.missing += offsets.expired
-                remedy = "send them again, or import them; give the topic a longer retention"
+                remedy = "send the messages again, or import them; give the topic a longer retention"
                 yield Finding(EXPIRED, None, where, {"offset": offsets.committed}, {"offset": offsets.begin}, remedy)
             if offsets.waiting:
                 committed = offsets.begin if offsets.committed is None else offsets.committed
@@ -151,7 +151,7 @@ class TopicCheck:
         others += [(message, minute_of(event.create_time)) for message, event in events if id(event) in absent]
         keys = {id(record): {key_of(record), with_topic_id(key_of(record), self._topic_id)} for record, _ in others}
         kept = rejected.kept_keys(
-            self._conn, self._pipeline, rejected.KAFKA, [key for both in keys.values() for key in both]
+            self._conn, self._pipeline, rejected.KAFKA, [key for variants in keys.values() for key in variants]
         )
         for message, minute in others:
             if keys[id(message)] & kept:

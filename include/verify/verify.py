@@ -10,6 +10,7 @@ from types import ModuleType
 
 from include import pipelines
 from include.bigquery import settings as bigquery
+from include.chunks import slices
 from include.connections import LAKE_READER, WAREHOUSE_ETL
 from include.durations import DAY, MICROSECOND, MINUTE
 from include.errors import MinutemarkError
@@ -22,7 +23,7 @@ from include.progress_log import Bar
 from include.verify import identities, rules, unread
 from include.verify.comparison import PURPOSES, Comparison, MinuteState, finding_of
 from include.verify.identities import Identities
-from include.verify.minutes import POLL, Minutes, chunks
+from include.verify.minutes import CHUNK, POLL, Minutes
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from include.warehouse.session import warehouse
 from include.window import whole_range
@@ -76,7 +77,7 @@ class _PipelineCheck:
                 first = datetime(day.year, day.month, day.day)
                 begin, until = max(start or first, first), min(end or first + DAY, first + DAY)
                 minutes = list(minutes_between(begin, until)) if start and end else self._minutes.of_day(day)
-                for chunk in chunks(minutes):
+                for chunk in slices(minutes, CHUNK):
                     self._compare(chunk)
                     bar.at(number * DAY // MINUTE + (chunk[-1] - first) // MINUTE)
                 self._rules(begin, until)

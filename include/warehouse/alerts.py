@@ -18,7 +18,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 REMIND_AFTER = HOUR
-# Without the problem, before it counts as resolved: a problem that comes and goes is one problem.
+# How long a problem must be absent before it is resolved. A problem that returns sooner is the same problem.
 CALM = timedelta(minutes=2)
 _SLACK = timedelta(seconds=30)  # the watch runs once a minute, but not always at the same second
 

@@ -54,11 +54,11 @@ class Batch:
 
 
 def get(conn, batch_id: int) -> Batch:
-    """The batch with this id. Raises BatchRefused."""
+    """The batch with this id. Raises BatchRefused if it does not exist."""
     cursor = conn.cursor()
     records = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
     if not records:
-        raise BatchRefused(f"There is no batch {batch_id} in etl.batches: clear the run from wait_for_changes.")
+        raise BatchRefused(f"Batch {batch_id} is not in etl.batches. Clear the run from wait_for_changes.")
     planned = rows(cursor, sql("minutes"), {"batch_id": batch_id})
     values = {**records[0], "options": json.loads(records[0]["options"])}
     values |= {name: bool(values[name]) for name in ("allow_shrink", "is_delta")}

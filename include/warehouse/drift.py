@@ -26,8 +26,8 @@ USUAL = 0.05  # share of rows above which a field is a regular one
 # of which ten rows should have it.
 EXPECTED_ROWS = 10
 EXPECTED_KEPT = 20  # rows that are not ignored
-# Many fields come in bursts. A field drifts if it is absent from this many times as many consecutive rows as ever over
-# the day before.
+# Many fields come in bursts. A field drifts if the run of rows without it is longer than LONGER times the longest such run
+# of the day before.
 LONGER = 2
 MANY_UNREADABLE = 0.20
 LEAST_VALUES = 20

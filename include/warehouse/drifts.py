@@ -28,7 +28,7 @@ from include.warehouse.gate_verdict import CheckOutcome
 from include.warehouse.held import RELEASED
 from include.warehouse.lengths import LONGEST_NAME, LONGEST_REASON
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import execute, in_transaction, read, reading, rows, server_time
+from include.warehouse.session import execute, in_transaction, reading, rows, server_time
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -113,7 +113,7 @@ def outcomes(pipeline: Pipeline, findings: DriftFindings, on_record: Sequence[Dr
 def record(
     cursor, pipeline: Pipeline, findings: DriftFindings, held: Iterable[datetime], on_record: Sequence[Drift]
 ) -> None:
-    """Record drift that holds minutes, new fields, and fields that came back. Does not commit; take the pipeline's lock first."""
+    """Record drift that holds minutes, new fields and returned fields. Take the pipeline's lock first; it does not commit."""
     held = set(held)
     records = Records(on_record)
     texts: dict[tuple[str, str, datetime], DriftFinding] = {}
@@ -200,9 +200,10 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
     Status: open, accepted, ended (the field is back), or reported (an undeclared field that holds no minutes).
     """
     entries = []
-    for pipeline in pipelines:
-        binds = {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most}
-        entries += read(conn, rows, sql("listed"), binds)
+    with reading(conn) as cursor:
+        for pipeline in pipelines:
+            binds = {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most}
+            entries += rows(cursor, sql("listed"), binds)
     return entries
 
 
@@ -225,7 +226,7 @@ def _outcome(
 def _reason(pipeline: Pipeline, findings: Sequence[DriftFinding]) -> str:
     """The drift in a minute, and what to do."""
     others = len(findings) - _NAMED
-    more = f" Number of other fields that drift: {others}." if others > 0 else ""
+    more = f" {others} other fields drift, too." if others > 0 else ""
     texts = " ".join(finding.text for finding in findings[:_NAMED])
     commands = " or ".join(f"./minutemark accept {pipeline.name} {finding.field}" for finding in findings[:_NAMED])
     return f"{texts}{more} Fix the producer, or: {commands}"

@@ -60,7 +60,7 @@ def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
     if code in _REFUSED_LOGIN:
         return "refused the login", f"Correct login and password of connection {target.conn_id}."
     if code in DENIED:
-        return "denied a permission", f"As an administrator, {SET_UP}, which grants what each account needs."
+        return "denied permission", f"As an administrator, {SET_UP}, which grants what each account needs."
     if code in _MISSING:
         return "lacks a table, column, key or database", f"To create it, {SET_UP}."
     if code in LOST:

@@ -21,9 +21,8 @@ class CheckOutcome:
     outcome: str  # pass, warn or fail; with severity fail, warn means that only released minutes break the rule
     offending_rows: int
     sample: list[dict]
-    minutes: (
-        frozenset[Any] | None
-    )  # the minutes that it names, or whatever a faulty check returned; None: it names none
+    # The minutes that the check names, or any other values of a faulty check; None if it names no minutes.
+    minutes: frozenset[Any] | None
     purpose: str
     reasons: Mapping[datetime, str] = MappingProxyType({})  # by minute, if the purpose does not say enough
 
@@ -54,7 +53,7 @@ class Verdict:
 
     outcomes: tuple[CheckOutcome, ...]
     batch_wide: tuple[CheckOutcome, ...]  # failures that no minute of the batch can be held for
-    failed_checks: Mapping[datetime, tuple[str, ...]]  # by minute: names, without those that a release lets pass
+    failing_checks: Mapping[datetime, tuple[str, ...]]  # by minute: names, except those that a release lets pass
     held: Mapping[datetime, str]
     still_open: Mapping[datetime, str]  # left out of this batch, but not held
     waiting: Mapping[datetime, str]  # not published before all rows of their hour are read
@@ -113,7 +112,7 @@ def judge(
     return Verdict(
         outcomes=tuple(outcomes),
         batch_wide=(),
-        failed_checks={minute: tuple(parts) for minute, parts in names.items()},
+        failing_checks={minute: tuple(parts) for minute, parts in names.items()},
         held={minute: reason for minute, reason in reason_by_minute.items() if minute not in still_open},
         still_open={minute: reason for minute, reason in left_out.items() if minute in still_open},
         waiting={minute: reason for minute, reason in waiting.items() if minute not in still_open},

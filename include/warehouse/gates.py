@@ -62,7 +62,7 @@ def run_gate(conn, batch_id: int, gate: str) -> GateResult:
         return _staging(conn, pipeline, batch)
     if gate == WAREHOUSE:
         return _warehouse(conn, pipeline, batch)
-    raise ValueError(f"There is no gate {gate!r}. Use {STAGING!r} or {WAREHOUSE!r}.")
+    raise ValueError(f"Unknown gate {gate!r}. Choose one of {STAGING!r}, {WAREHOUSE!r}.")
 
 
 def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
@@ -177,7 +177,7 @@ def _settle(
         [(minute, changed_at[minute], reason) for minute, reason in {**verdict.held, **verdict.waiting}.items()],
         attempt,
         batch_id=batch.batch_id,
-        failing_checks=verdict.failed_checks,
+        failing_checks=verdict.failing_checks,
         waiting=verdict.waiting,
     )
     rejected_share.recheck_hours(cursor, pipeline, [*verdict.held, *verdict.waiting], batch.lake_clock)

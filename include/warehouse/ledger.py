@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID
 
+from include.chunks import slices
 from include.durations import DAY, SECOND
 from include.lake.keys import time_of
 from include.pipelines import Pipeline
@@ -101,14 +102,14 @@ def _last_clock(cursor, pipeline: Pipeline) -> datetime | None:
 
 def _reread_minutes_now_in_range(cursor, pipeline: Pipeline, before: datetime, clock: datetime) -> None:
     """Make minutes pending whose events were rejected as too far ahead and no longer are. See Pipeline.out_of_range."""
-    binds = {
+    range_binds = {
         "pipeline": pipeline.name,
         "start": min(before, clock),
         "until": clock + pipeline.most_ahead,
         "ahead_seconds": pipeline.most_ahead // SECOND,
     }
-    for chunk in _by_minutes(pipeline.name, column(cursor, sql("came_into_range"), binds)):
-        execute(cursor, sql("read_again"), chunk)
+    for binds in _by_minutes(pipeline.name, column(cursor, sql("came_into_range"), range_binds)):
+        execute(cursor, sql("read_again"), binds)
 
 
 def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datetime]) -> None:
@@ -320,7 +321,7 @@ def read_again(cursor, pipeline_name: str, minutes: Sequence[datetime]) -> None:
 
 
 def rows_of(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, dict]:
-    """The ledger rows of exactly these minutes, by minute; a minute that was never seen has none."""
+    """The ledger rows of exactly these minutes, by minute; a minute that was never seen is missing."""
     with reading(conn) as cursor:
         return {
             row["minute"]: row
@@ -331,8 +332,8 @@ def rows_of(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datet
 
 def _by_minutes(pipeline: str, minutes: Sequence[datetime]) -> Iterator[dict]:
     """Binds of a statement about these minutes, a few hundred at a time."""
-    for start in range(0, len(minutes), _MINUTES_A_QUERY):
-        yield {"pipeline": pipeline, "minutes": minutes[start : start + _MINUTES_A_QUERY]}
+    for part in slices(minutes, _MINUTES_A_QUERY):
+        yield {"pipeline": pipeline, "minutes": part}
 
 
 def _text(value: str | bytes | None) -> str | None:

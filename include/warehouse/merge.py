@@ -91,7 +91,7 @@ def _merge_once(batch_id: int, conn_id: str | Endpoint) -> MergeResult:
         query = "SELECT pipeline FROM etl.batches WHERE batch_id = %(batch_id)s"
         name = read(conn, value, query, {"batch_id": batch_id})
         if name is None:
-            raise BatchRefused(f"There is no batch {batch_id} in etl.batches: clear the run from wait_for_changes.")
+            raise BatchRefused(f"Batch {batch_id} is not in etl.batches. Clear the run from wait_for_changes.")
         pipeline, cursor = pipelines.get(name), conn.cursor()
         lock(cursor, pipeline)
         result = _publish(cursor, pipeline, batch_id)

@@ -54,7 +54,7 @@ def boundaries(today: date) -> list[date]:
 
 
 def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
-    """Split partitions with few rows at today's boundaries, by the server's clock; returns how many were created.
+    """Split partitions at today's boundaries, by the server's clock, if they have few rows; returns the number of new ones.
 
     If the table is in use, it gives up after at most a second and logs it: the next call tries again. DDL commits.
     """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from include.chunks import slices
 from include.pipelines import Pipeline
 from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import column, execute, in_transaction, read, reading, rows
@@ -78,7 +79,7 @@ def keep(conn, pipeline: Pipeline, origin: str, refused: Sequence[Refused]) -> N
 
 
 def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refused]) -> None:
-    """The same inside the caller's transaction."""
+    """Like keep, inside the caller's transaction."""
     for row in refused:
         if origin == KAFKA and (former := without_topic_id(row.key)) != row.key:
             # The same message, kept by a version whose keys had no topic id. Old payloads are emptied.
@@ -113,9 +114,10 @@ def without_topic_id(key: str) -> str:
 def kept_keys(conn, pipeline: Pipeline, origin: str, keys: Sequence[str]) -> set[str]:
     """The origin keys among these that are kept."""
     kept: set[str] = set()
-    for start in range(0, len(keys), _KEYS_A_QUERY):
-        part = keys[start : start + _KEYS_A_QUERY]
-        kept.update(read(conn, column, sql("kept_keys"), {"pipeline": pipeline.name, "origin": origin, "keys": part}))
+    with reading(conn) as cursor:
+        for part in slices(keys, _KEYS_A_QUERY):
+            binds = {"pipeline": pipeline.name, "origin": origin, "keys": part}
+            kept.update(column(cursor, sql("kept_keys"), binds))
     return kept
 
 
@@ -132,8 +134,8 @@ def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> 
     """How many of these origin keys belong to events of the lake that are rejected now."""
     still, minutes = 0, sorted(keys)
     with reading(conn) as cursor:
-        for start in range(0, len(minutes), _KEYS_A_QUERY):
-            binds = {"pipeline": pipeline.name, "minutes": minutes[start : start + _KEYS_A_QUERY]}
+        for part in slices(minutes, _KEYS_A_QUERY):
+            binds = {"pipeline": pipeline.name, "minutes": part}
             records = execute(cursor, sql("lake_keys_of"), binds).fetchall()
             still += sum(key in keys[minute] for minute, key in records)
     return still

@@ -24,7 +24,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 CHECK, WARNING = "staging_rejected_share", "staging_rejected_share_warn"
-PERCENT = 20  # of the rows of an hour: if an hour exceeds it, its minutes that exceed it are held
+PERCENT = 20  # of rows: in an hour above this share, the minutes above it are held
 WARN_PERCENT = 5
 LEAST_ROWS = 100  # of an hour that holds minutes
 _SAMPLE = 10
@@ -148,7 +148,7 @@ def of_batch(cursor, pipeline: Pipeline, minutes: Collection[datetime], clock: d
     in_hours: dict[datetime, list[Read]] = {}
     for minute, read in counted.items():
         in_hours.setdefault(hour_of(minute), []).append(read)
-    # The ledger is read for these hours only: a batch of a long history without many rejected rows has none.
+    # The ledger is read for these hours only: a long history without many rejected rows has no such hours.
     notable = {hour for hour, reads in in_hours.items() if _is_notable(reads)}
     batch = {minute: read for minute, read in counted.items() if hour_of(minute) in notable}
     return check_batch(_hours(cursor, pipeline, notable, clock, batch), frozenset(minutes))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from include.chunks import slices
 from include.durations import DAY
 from include.errors import MinutemarkError
 from include.readings import YEARS
@@ -80,7 +81,7 @@ def write(cursor) -> None:
     wanted = list(days_away_from_utc(name))
     if list(execute(cursor, sql("days")).fetchall()) != wanted:
         cursor.execute("DELETE FROM etl.reporting_days")
-        for start in range(0, len(wanted), _ROWS_AT_ONCE):
-            cursor.executemany(sql("add_day"), wanted[start : start + _ROWS_AT_ONCE])
+        for part in slices(wanted, _ROWS_AT_ONCE):
+            cursor.executemany(sql("add_day"), part)
     cursor.execute("DELETE FROM etl.reporting_zone WHERE zone <> %(zone)s", {"zone": name})
     cursor.execute(sql("set_zone"), {"zone": name})

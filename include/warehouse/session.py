@@ -84,7 +84,7 @@ def reading(conn) -> Iterator[Any]:
 
 
 def read(conn, fetch: Callable[..., Done], query: str, binds: Mapping[str, object] | None = None) -> Done:
-    """What `fetch` (`rows`, `column` or `value`) returns for a query, in a transaction that ends with it."""
+    """Run a query in a transaction of its own; returns the result of `fetch`, which is `rows`, `column` or `value`."""
     with reading(conn) as cursor:
         return fetch(cursor, query, binds)
 

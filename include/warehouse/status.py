@@ -52,7 +52,7 @@ def freshness(conn) -> list[dict]:
 
 
 def freshness_of(conn, pipeline: Pipeline) -> dict:
-    """The same of one pipeline."""
+    """The freshness entry of one pipeline."""
     cursor = conn.cursor()
     counted = rows(cursor, sql("counts"), {"pipeline": pipeline.name})[0]
     now = counted.pop("queried_at")
@@ -66,7 +66,7 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
     changes = rows(cursor, sql("changes"), binds)[0]
     published = publications.history(conn, pipeline, now - HOUR)
     hour = publications.lag_between(published, now - HOUR, now)
-    # Without a publication: of the merged minutes, for a warehouse that is older than etl.freshness.
+    # A warehouse older than etl.freshness may have no publications: take the newest event of its merged minutes.
     newest = published[-1][1] if published else value(cursor, sql("newest_in_ledger"), binds)
     waiting_since = _waiting_since(pipeline, now, changes, counted.pop("last_delta_at"))
     entry = {

@@ -13,15 +13,15 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 
-class OffsetRange(Protocol):
-    """How far the consumers of a partition have come."""
+class Progress(Protocol):
+    """A partition's offsets, as this module needs them (include/kafka/topics.py)."""
 
     begin: int
     committed: int | None
     waiting: int
 
 
-def record(conn, pipeline: Pipeline, topic: str, ranges: Mapping[int, OffsetRange], now: datetime) -> None:
+def record(conn, pipeline: Pipeline, topic: str, ranges: Mapping[int, Progress], now: datetime) -> None:
     """Record the broker's offsets of the topic's partitions at that time, and remove partitions that no longer exist."""
 
     def change(cursor) -> None:

@@ -7,6 +7,7 @@ To Airflow these are stores of the user's own: connections name all nodes, and a
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from include.lake import cluster
@@ -18,7 +19,7 @@ from local.layout import DATA, LOGS, STATE, VENV
 from local.progress import step
 from local.servers import postgres
 from local.servers.server import Server
-from local.start import Stack, is_up_or_starting, log_of
+from local.start import Stack, log_of
 from local.supervisor import Program
 
 SCHEDULERS, CELERY_WORKERS = ("scheduler-1", "scheduler-2"), ("celery-worker-1", "celery-worker-2")
@@ -56,7 +57,9 @@ class Cluster(Stack):
             if name in self._joining:
                 supervisor.start(name)
             with step(f"start {name}"):
-                self.programs[name].wait_until_ready(seconds=300, alive=is_up_or_starting(name), log=log_of(name))
+                self.programs[name].wait_until_ready(
+                    seconds=300, alive=partial(supervisor.is_up_or_starting, name), log=log_of(name)
+                )
         self.servers.replica.replicate_from(self.servers.primary)
 
     def start_scheduling(self) -> None:
@@ -67,7 +70,7 @@ class Cluster(Stack):
                 what="Celery's workers",
                 seconds=180,
                 errors=(_NoWorker,),
-                alive=lambda: all(is_up_or_starting(name)() for name in CELERY_WORKERS),
+                alive=lambda: all(map(supervisor.is_up_or_starting, CELERY_WORKERS)),
                 log=str(LOGS),
             )
 

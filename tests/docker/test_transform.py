@@ -1,6 +1,6 @@
-"""Connect's transform compared with include/kafka/messages.py, on the same messages: what it writes is what Python would write.
+"""Connect's transform writes the same rows as include/kafka/messages.py does for the same messages.
 
-The other way round it may be stricter: what it refuses becomes a dead letter, and Python decides (dags/dead_letters.py).
+It may refuse more messages. These become dead letters, and Python decides whether they are events (dags/dead_letters.py).
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def merged(*hours: int, minutes: int = 1) -> None:
 
 @contextlib.contextmanager
 def locked(statement: str) -> Iterator[None]:
-    """Keep the rows locked that a statement locks."""
+    """Run a statement, and hold its row locks until exit."""
     with warehouse(WAREHOUSE_ADMIN) as admin:
         admin.cursor().execute(statement)
         yield

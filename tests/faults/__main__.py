@@ -50,7 +50,7 @@ def main() -> int:
         scenarios = _scenarios(args.cluster)
         unknown = [name for name in args.names if name not in scenarios]
         if unknown:
-            print(f"There is no scenario {', '.join(unknown)}. Choose from {', '.join(scenarios)}.", file=sys.stderr)
+            print(f"Unknown scenario {', '.join(unknown)}. Choose one of {', '.join(scenarios)}.", file=sys.stderr)
             return 2
         if args.list:
             print("\n".join(scenarios))

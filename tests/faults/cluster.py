@@ -284,7 +284,7 @@ def _published(account: str) -> int:
 
 def _problem_of_partition(world: World, name: str) -> str | None:
     """Why this machine cannot partition that node; None if it can."""
-    return partition.problem() if group_of(world.stack.programs[name]) else "it takes root"
+    return partition.problem() if group_of(world.stack.programs[name]) else "it requires root"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Rules of the packet filter are marked, and none is left behind; a fake stands for iptables."""
+"""Rules of the packet filter are marked, and none is left behind; a fake replaces iptables."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ class World:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Start no run meanwhile."""
+        """Pause the minute DAG until exit."""
         self.airflow.pause(DAG)
         try:
             yield

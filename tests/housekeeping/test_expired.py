@@ -174,7 +174,7 @@ def test_minutes_whose_batch_is_gone_are_processed_like_any_other(lab: Lab) -> N
         lab.publish({minute(number): []}, run_id=f"run-{number}")
     age(lab, 100)
     tidy()
-    with pytest.raises(BatchRefused, match=f"There is no batch {first}"):
+    with pytest.raises(BatchRefused, match=f"Batch {first} is not in etl.batches"):
         merge.merge(first)
     lab.see(minute(0), at=CLOCK - 300 * SECOND)
     assert lab.pending() == [minute(0)]

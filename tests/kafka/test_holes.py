@@ -202,7 +202,7 @@ def test_nothing_waits_for_finished_transactions(pipeline):
     assert len(lake_rows("2026-10-03 10:00")) == before + 5
     differs, waits, line = of_topic(pipeline)
     assert (differs, waits) == ({}, {})
-    assert "5 messages, 5 in the lake, 0 rejected, 0 missing; 0 after them wait" in line
+    assert "5 messages, 5 in the lake, 0 rejected, 0 missing; 0 more are waiting" in line
 
 
 def test_an_aborted_transaction_does_not_wait_before_a_reader_has_passed_it(pipeline):

@@ -51,7 +51,7 @@ def test_the_documented_rights_are_enough(limited):
 @pytest.mark.parametrize("right", [grant for grant in GRANTS if "ALL KEYSPACES" in grant or "minutemark" in grant])
 def test_each_documented_right_is_needed(limited, right):
     limited.grant(grant for grant in GRANTS if grant != right)
-    with pytest.raises(LakePermissionMissing, match="connection lake_admin .*denied a permission") as raised:
+    with pytest.raises(LakePermissionMissing, match="connection lake_admin .*denied permission") as raised:
         schema.apply_schema()
     assert all(grant.replace("limited", limited.role) in str(raised.value) for grant in GRANTS)
 
@@ -67,7 +67,7 @@ def test_in_an_empty_lake_the_right_to_create_is_enough(limited):
 
 def test_without_an_administrator_the_message_names_its_connection_and_its_rights(lake_schema, monkeypatch):
     monkeypatch.delenv("AIRFLOW_CONN_LAKE_ADMIN")
-    with pytest.raises(LakePermissionMissing, match="connection lake_writer .*denied a permission") as raised:
+    with pytest.raises(LakePermissionMissing, match="connection lake_writer .*denied permission") as raised:
         schema.apply_schema()
     assert "define connection lake_admin (AIRFLOW_CONN_LAKE_ADMIN" in str(raised.value)
     assert "GRANT CREATE ON ALL KEYSPACES TO minutemark_admin;" in str(raised.value)

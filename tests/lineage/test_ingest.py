@@ -1,4 +1,4 @@
-"""The derived lineage of a message is what its fields change in the lake, tried field by field."""
+"""The derived lineage of a message matches the lake columns that each of its fields changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The derived lineage of the lakehouse is what the fields of an event change in its table, tried field by field."""
+"""The derived lineage of the lakehouse matches the table columns that each field of an event changes."""
 
 from __future__ import annotations
 

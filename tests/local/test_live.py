@@ -63,3 +63,8 @@ def test_the_table_ends_with_the_stack(tmp_path):
         check=True,
         timeout=60,
     )
+
+
+def test_a_run_without_a_tick_counts_from_the_opening_of_its_batch():
+    opened = {**MERGED, "tick": None, "opened_at": TICK + dt.timedelta(seconds=3)}
+    assert live.seconds_to_merged(opened) == "4.2"

@@ -82,7 +82,7 @@ def test_the_read_only_account_sees_reasons_but_no_payload(lab: Lab) -> None:
     with warehouse("warehouse_bi") as conn:
         [group] = rejected.by_reason(conn, [RECRUITMENT], Choice(), payloads=False)
         assert group["samples"] == [{"origin_key": "a", "minute": minute(0), "reason": "bid is negative: -3"}]
-        with pytest.raises(WarehouseError, match="denied a permission"), warehouse("warehouse_bi") as other:
+        with pytest.raises(WarehouseError, match="denied permission"), warehouse("warehouse_bi") as other:
             rejected.by_reason(other, [RECRUITMENT], Choice(), payloads=True)
 
 

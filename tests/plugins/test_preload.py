@@ -11,14 +11,14 @@ import pytest
 from local.layout import ROOT
 
 
-def _after(start: str) -> dict:
-    """The modules of a new process after its listener was called with the component, and the number of its threads."""
+def _state_after_start(component: str) -> dict:
+    """The modules and the number of threads of a new process after the plugin's listener was called with `component`."""
     program = (
         "import json, os, sys\n"
         "from airflow.jobs.job import Job\n"
         "from airflow.sdk.execution_time.task_runner import TaskRunnerMarker\n"
         "from plugins.minutemark import MinutemarkPlugin\n"
-        f"MinutemarkPlugin.listeners[0].on_starting(component={start})\n"
+        f"MinutemarkPlugin.listeners[0].on_starting(component={component})\n"
         "print(json.dumps({'modules': sorted(sys.modules), 'threads': len(os.listdir('/proc/self/task'))}))"
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -27,7 +27,7 @@ def _after(start: str) -> dict:
 
 @pytest.fixture(scope="module")
 def program() -> dict:
-    return _after("Job()")
+    return _state_after_start("Job()")
 
 
 def test_a_program_that_forks_tasks_imports_what_they_need(program):
@@ -45,6 +45,6 @@ def test_it_imports_no_dag_and_nothing_that_dags_import_so_that_an_edit_takes_ef
 
 
 def test_a_task_imports_only_what_it_uses():
-    modules = _after("TaskRunnerMarker()")["modules"]
+    modules = _state_after_start("TaskRunnerMarker()")["modules"]
     assert "cassandra.cluster" not in modules
     assert "airflow.providers.apache.spark.operators.spark_submit" not in modules

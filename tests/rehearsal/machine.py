@@ -333,7 +333,7 @@ def image_of(service: Service) -> str:
 
 
 def as_shipped(text: str) -> str:
-    """The settings of cassandra.yaml in the image: no login, no permissions, and roles are cached for 2 s."""
+    """The settings of cassandra.yaml in the image: no login, no permission checks, and roles are cached for 2 s."""
     text = text.replace("PasswordAuthenticator", "AllowAllAuthenticator").replace(
         "CassandraAuthorizer", "AllowAllAuthorizer"
     )

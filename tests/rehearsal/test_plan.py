@@ -1,4 +1,4 @@
-"""What `make rehearse` starts is what the compose files declare: nothing is forgotten, and nothing runs with other settings."""
+"""`make rehearse` starts exactly the services that the compose files declare, with their settings."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tests.warm_drivers import end_warm_drivers
 def spark() -> Iterator:
     """A local session; the machine's time zone is not UTC, so that a conversion through it shows."""
     if not shutil.which("java"):
-        pytest.skip("Spark needs Java, and there is none on the PATH: install Java 17.")
+        pytest.skip("Spark needs Java 17, which is not on the PATH: install it.")
     pytest.importorskip("pyspark")
     from pyspark.sql import SparkSession
 

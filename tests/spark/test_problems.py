@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.spark.problems import EXECUTOR_LOST, LAKE_FAILED, JobFailed, explained, status_of, summary_of
+from include.spark.problems import EXECUTOR_LOST, LAKE_FAILED, JobFailed, explanation_of, status_of, summary_of
 
 STACK = """An error occurred while calling o1.collectToPython.
 : org.apache.spark.SparkException: Job aborted
@@ -29,7 +29,7 @@ Caused by: {}
     ],
 )
 def test_a_known_error_comes_with_what_to_do(error: str, what_to_do: str) -> None:
-    assert what_to_do in explained(Exception(STACK.format(error)), lake="lake:9042", warehouse="db:3306")
+    assert what_to_do in explanation_of(Exception(STACK.format(error)), lake="lake:9042", warehouse="db:3306")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_local_driver_has_no_other_executors(error: str) -> None:
 
 def test_an_unknown_error_is_reported_by_its_last_cause_in_one_line() -> None:
     unknown = Exception(STACK.format("java.lang.IllegalStateException: out of order"))
-    assert explained(unknown, lake="lake:9042", warehouse="db:3306") is None
+    assert explanation_of(unknown, lake="lake:9042", warehouse="db:3306") is None
     assert summary_of(unknown) == "java.lang.IllegalStateException: out of order"
     assert summary_of(ValueError("one line")) == "one line"
     assert summary_of(ValueError()) == "ValueError"

@@ -25,7 +25,7 @@ _START_SECONDS = 120
 @pytest.fixture(scope="session", autouse=True)
 def stream_jars() -> None:
     if not shutil.which("java"):
-        pytest.skip("Spark needs Java, and there is none on the PATH: install Java 17.")
+        pytest.skip("Spark needs Java 17, which is not on the PATH: install it.")
     pytest.importorskip("pyspark")
     try:
         submission.stream_jars()

@@ -55,7 +55,7 @@ def test_certificates_are_pem_files_for_librdkafka_and_pem_texts_for_java(tmp_pa
 
 def test_a_login_that_differs_in_java_is_refused_with_the_remedy():
     oauth = LOGIN | {"sasl.mechanism": "OAUTHBEARER"}
-    with pytest.raises(NotTranslatable, match="to the extra of connection spark_default"):
+    with pytest.raises(NotTranslatable, match="under `kafka` in the extra of connection spark_default"):
         java_settings(oauth)
     own = {"sasl.mechanism": "OAUTHBEARER", "sasl.jaas.config": "… required;"}
     assert java_settings(oauth, own)["sasl.jaas.config"] == "… required;"

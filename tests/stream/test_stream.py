@@ -89,7 +89,7 @@ def test_what_the_change_log_has_not_acknowledged_is_not_committed_and_written_a
     """As after a kill between the events and their touch."""
     events = Sender(send, "2026-09-01 11:00", partition=1)
     events(20)
-    with pytest.raises(StreamFailed, match="denied a permission"):
+    with pytest.raises(StreamFailed, match="denied permission"):
         run_stream(pipeline)
     assert not events.missing()
     assert committed(pipeline) == 0

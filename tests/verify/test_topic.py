@@ -50,7 +50,7 @@ def test_nothing_differs_where_all_is_stored(pipeline, events):
     assert (of_topic(report.differences), of_topic(report.apart)) == ({}, {})
     assert report.notes[0] == (
         f"{pipeline.topic}, up to the committed offsets of minutemark-{pipeline.name}: 33 messages, 31 in the lake, 2 rejected, "
-        "0 missing; 0 after them wait."
+        "0 missing; 0 more are waiting."
     )
 
 
@@ -92,7 +92,7 @@ def test_uncommitted_messages_wait_and_are_not_differences(pipeline, events, sen
     report = report_of(pipeline)
     assert of_topic(report.differences) == {}
     assert of_topic(report.apart).keys() == {"topic_waiting"}
-    assert "33 messages" in report.notes[0] and "5 after them wait" in report.notes[0]
+    assert "33 messages" in report.notes[0] and "5 more are waiting" in report.notes[0]
 
 
 def test_messages_that_retention_removed_unread_are_a_difference(pipeline, events, send):

@@ -1,4 +1,4 @@
-"""The views for BI tools: they are what their descriptions say, as the read-only account, and a day of them reads a day."""
+"""The views for BI tools match their descriptions for the read-only account, and a query of one day reads one day."""
 
 from __future__ import annotations
 

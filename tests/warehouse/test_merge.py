@@ -255,7 +255,7 @@ def test_a_replaced_batch_is_refused_and_says_why(lab: Lab) -> None:
     new = lab.open(minute(0))  # the same run, cleared from its sensor
     with pytest.raises(BatchRefused, match=f"replaced by batch {new}.*wait_for_changes"):
         merge.merge(old)
-    with pytest.raises(BatchRefused, match="There is no batch 999999999"):
+    with pytest.raises(BatchRefused, match="Batch 999999999 is not in etl.batches"):
         merge.merge(999999999)
 
 

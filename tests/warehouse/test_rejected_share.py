@@ -253,7 +253,7 @@ def test_a_producer_that_breaks_is_noticed_before_the_hour_is_over(lab: Lab) -> 
     lab.see(*better, at=at_noon(55), clock=at_noon(60))
     read(lab, better, better, clock=at_noon(60))
     finish(lab, lake | better, at_noon(60))
-    assert {lab.ledger(at)["state"] for at in lake} == {"merged"}, "A better rest of the hour lets them pass."
+    assert {lab.ledger(at)["state"] for at in lake} == {"merged"}, "They pass, because the rest of the hour is better."
 
 
 def test_a_minute_of_an_hour_that_was_bad_so_far_passes_at_its_end_without_another_read(lab: Lab) -> None:

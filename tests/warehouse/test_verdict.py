@@ -24,7 +24,7 @@ def test_minutes_of_every_failing_check_are_held_and_those_of_warnings_are_not()
     result = [failing("a", minute(0)), failing("b", minute(0), minute(1)), failing("c", minute(2), severity="warn")]
     verdict = judge(result, BATCH, (), {})
     assert verdict.held == {minute(0): "a: a is right. b: b is right.", minute(1): "b: b is right."}
-    assert verdict.failed_checks == {minute(0): ("a", "b"), minute(1): ("b",)}
+    assert verdict.failing_checks == {minute(0): ("a", "b"), minute(1): ("b",)}
     assert (verdict.passed, verdict.publishable) == (True, 1)
 
 

@@ -10,7 +10,7 @@
   {{ measure.name }} {{ measure.type }} {{ measure.null }}{{ comment(measure) }},
 {% endfor %}
 {% endmacro %}
-{% macro comment(column) %}{% if column.comment %} COMMENT '{{ column.comment }}'{% endif %}{% endmacro %}
+{% macro comment(declared) %}{% if declared.comment %} COMMENT '{{ declared.comment }}'{% endif %}{% endmacro %}
 {% if not fact.output %}
 
 CREATE TABLE IF NOT EXISTS {{ fact.staging }} (
