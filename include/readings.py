@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
+from include.durations import EPOCH
+
 # All of Unicode's white space, and two invisible characters: the byte order mark and the zero-width space.
 WHITE_SPACE = (
     "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -32,7 +34,6 @@ _EXACT, _PLACES = Context(prec=200, rounding=ROUND_HALF_UP), Decimal(1).scaleb(-
 _MOST_DIGITS = 38
 _LIMIT = Decimal(10) ** 20  # the whole part of DECIMAL(38, 18)
 _BIGINT = 2**63
-_EPOCH = datetime(1970, 1, 1)
 
 
 def text(value: str | None, null_words: Collection[str] = ()) -> str | None:
@@ -92,4 +93,4 @@ def _since_1970(value: str) -> datetime | None:
     if number is None or not FIRST_EPOCH <= number < LAST_EPOCH * 1000:
         return None
     micros = number * (1_000_000 if number < LAST_EPOCH else 1_000)
-    return _EPOCH + timedelta(microseconds=int(micros))
+    return EPOCH + timedelta(microseconds=int(micros))

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from include.durations import EPOCH
 from include.pipelines import Pipeline
 from include.spark import contract
 from include.spark.fate import COUNTED, IGNORED, REJECTED
@@ -42,7 +43,6 @@ REPEATS_COLUMNS = {
     "create_time": "CHAR(36)",
     "first_create_time": "CHAR(36)",
 }
-_EPOCH = datetime(1970, 1, 1)
 _MOST_REPEATS = 100  # ids with several create_times that are staged
 _ID_LENGTH = 100
 _KIND_LENGTH = 40
@@ -103,7 +103,7 @@ def repeats(rows: DataFrame) -> list[list]:
     for own_id, of_id in sorted(places.items()):
         (_, first, _), *others = sorted(of_id)
         for _, create_time, minute_s in others:
-            result.append([str(_EPOCH + timedelta(seconds=minute_s)), own_id[:_ID_LENGTH], create_time, first])
+            result.append([str(EPOCH + timedelta(seconds=minute_s)), own_id[:_ID_LENGTH], create_time, first])
     return result
 
 
@@ -202,4 +202,4 @@ def _kinds_json(kinds: Iterable[Row], ignored_rows: int) -> str | None:
 
 def _utc_text(microseconds: int | None) -> str | None:
     # A number until here: Spark converts datetimes through the machine's time zone.
-    return None if microseconds is None else str(_EPOCH + timedelta(microseconds=microseconds))
+    return None if microseconds is None else str(EPOCH + timedelta(microseconds=microseconds))

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.connections import LAKE_READER, endpoint
+from include.durations import EPOCH
 from include.lake.errors import explain, is_of_a_partition
 from include.pipelines import Pipeline
 from include.readings import YEARS
@@ -82,7 +83,7 @@ def _partitions(
 def _time(milliseconds: int) -> datetime | None:
     """The time; None outside the years that a minute can have."""
     try:
-        time = datetime(1970, 1, 1) + timedelta(milliseconds=milliseconds)
+        time = EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
         return None
     return time if time.year in YEARS else None
