@@ -17,6 +17,7 @@ from include.kafka import topics
 from include.kafka.clients import (
     TIMEOUT,
     BrokerError,
+    TopicMissing,
     admin,
     explained,
     follower_settings,
@@ -132,11 +133,15 @@ class Member:
         deadline = time.monotonic() + TIMEOUT
         while True:
             self._joins_at_start = self._joins
-            with explained(), _fenced():
-                partitions = partitions_of(self._client, self._pipeline.topic)
-                start = starting_offsets(self._client, self._pipeline.topic, partitions, self.topic_id, record_gaps)
-            if start is not None:
-                return start
+            try:
+                with explained(), _fenced():
+                    partitions = partitions_of(self._client, self._pipeline.topic)
+                    start = starting_offsets(self._client, self._pipeline.topic, partitions, self.topic_id, record_gaps)
+                if start is not None:
+                    return start
+            except TopicMissing:  # a topic that is created again does not exist for a moment
+                if time.monotonic() > deadline:
+                    raise
             self._wait(deadline)
 
     def commit(self, offsets: Offsets, topic_id: str | None) -> None:

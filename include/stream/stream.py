@@ -191,7 +191,7 @@ class Stream:
         results = batch.rdd.mapPartitions(self._writer(clock)).collect()
         # Spark notices a recreated topic only if it has fewer offsets now.
         if self._member.topic_id() != self._topic_id:
-            raise TopicChanged(f"{self._pipeline.topic} was created again.")
+            raise TopicChanged(f"{self._pipeline.topic} was deleted or created again.")
         self._keep_refused(results, clock)
         for result in results:
             self._summary.written += result.written

@@ -235,10 +235,14 @@ def test_verify_ends_at_control_records(pipeline, monkeypatch):
 # Recreated topics
 
 
-def make_again(pipeline) -> None:
+def remove_topic(pipeline) -> None:
     client = clients.admin()
     client.delete_topics([pipeline.topic])[pipeline.topic].result(30)
     until(lambda: pipeline.topic not in client.list_topics(timeout=10).topics)
+
+
+def make_again(pipeline) -> None:
+    remove_topic(pipeline)
     until(lambda: topics.make_topics([pipeline]) is None)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from include.kafka.clients import TopicMissing
 from include.kafka.ingest_mode import DAG, group_of
-from include.kafka.topics import has_members
+from include.kafka.topics import has_members, make_topics
+from include.stream import member as module
 from include.stream.member import Member, Rejoined, TakenOver
+from tests.kafka.conftest import until
+from tests.kafka.test_holes import remove_topic
 
 
 def test_a_member_that_leaves_is_not_in_the_group_and_one_that_is_closed_is(pipeline):
@@ -49,3 +53,21 @@ def test_a_member_that_was_out_of_the_group_commits_nothing_before_it_has_read_w
             member.commit(start.offsets, start.topic_id)
         start = member.starts(lambda _: None)
         member.commit(start.offsets, start.topic_id)
+
+
+def test_a_topic_that_is_being_created_again_is_awaited(pipeline, monkeypatch):
+    with Member(pipeline) as member:
+        member.join()
+        before = member.starts(lambda _: None)
+        remove_topic(pipeline)
+        monkeypatch.setattr(member, "_wait", lambda _: until(lambda: make_topics([pipeline]) is None))
+        assert member.starts(lambda _: None).topic_id not in (None, before.topic_id)
+
+
+def test_a_topic_that_stays_deleted_is_missing(pipeline, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", 1.0)
+    with Member(pipeline) as member:
+        member.join()
+        remove_topic(pipeline)
+        with pytest.raises(TopicMissing, match="Create it"):
+            member.starts(lambda _: None)

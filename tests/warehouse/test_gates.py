@@ -219,7 +219,7 @@ def test_an_unfinished_transform_is_refused_with_what_is_there(lab: Lab) -> None
 def test_the_warehouse_gate_wants_a_merged_batch(lab: Lab) -> None:
     with pytest.raises(BatchRefused, match="is open, not merged"):
         lab.check(lab.open(minute(0)), "warehouse")
-    with pytest.raises(ValueError, match="no gate 'warehose'"):
+    with pytest.raises(ValueError, match="Unknown gate 'warehose'"):
         lab.check(lab.open(minute(0)), "warehose")
 
 
