@@ -26,7 +26,11 @@ from tests.faults.world import BACK_WITHIN, DAG, RECRUITMENT, Broken, NotHere, W
 AWAY = 120  # seconds
 NOTICED_WITHIN = 60  # seconds, in which the failure detector notices that a node is away
 # Backups copy the data folder of the only node.
-_ONLY_OF_ONE_NODE = ("the_warehouse_is_restored_from_a_dump", "the_lake_is_restored_from_a_copy")
+_ONLY_OF_ONE_NODE = (
+    "the_warehouse_is_restored_from_a_dump",
+    "the_lake_is_restored_from_a_copy",
+    "both_stores_are_restored_from_backups_an_hour_old",
+)
 SCENARIOS = {name: one for name, one in OF_ONE_NODE.items() if name not in _ONLY_OF_ONE_NODE}
 
 

@@ -125,6 +125,33 @@ def the_lake_is_restored_from_a_copy(world: World) -> None:
                 consume(pipeline.name, again=True)
 
 
+@scenario("60 minutes of events and a message that is not an event come back, because both topics are read again")
+def both_stores_are_restored_from_backups_an_hour_old(world: World) -> None:
+    world.send(world.events(200, at=now() - timedelta(hours=3)))
+    world.must_be_right()
+    with backups.folder() as folder, world.quiet:
+        backups.dump_warehouse(world, folder / "warehouse.sql")
+        backups.copy_lake(world, folder / "lake")
+        poison = runs.count("etl.rejected_events WHERE origin = 'kafka'")
+        with world.followed_topic(), world.followed_topic(SHOP):
+            events_of_an_hour(world)
+            world.send_poison()
+        world.must_be_right()
+        with _idle(world):
+            backups.restore_warehouse(world, folder / "warehouse.sql")
+            backups.restore_lake(world, folder / "lake")
+            for pipeline in (RECRUITMENT, SHOP):
+                consume(pipeline.name, again=True)
+    if runs.count("etl.rejected_events WHERE origin = 'kafka'") != poison + 1:
+        raise Broken("the message that is not an event is not among the rejected events")
+
+
+def events_of_an_hour(world: World) -> None:
+    """Send events of each of the last 60 minutes by topic."""
+    for pipeline in (RECRUITMENT, SHOP):
+        world.send(world.events(3_000, spread=3600, pipeline=pipeline), pipeline=pipeline, by_topic=True)
+
+
 @contextlib.contextmanager
 def _idle(world: World) -> Iterator[None]:
     """Every DAG is paused, and no task is active; a task that waits in the triggerer may stay."""
