@@ -24,6 +24,7 @@ def main() -> int:
 
         signals.exit_on_signals()
         try:
+            installation.check_warehouse()
             installation.install()
             start.run(Cluster)
             say("Ctrl-C stops the cluster and deletes its data.")

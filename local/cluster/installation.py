@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 from local import bootstrap
+from local.isolation import WAREHOUSE
 from local.layout import ROOT
+from local.problems import Problem
 
 LOCK = ROOT / "local" / "cluster" / "requirements.lock"
+
+
+def check_warehouse() -> None:
+    """Raise Problem if the environment asks for another warehouse than the cluster's."""
+    if (warehouse := os.environ.get(WAREHOUSE, "mariadb")) != "mariadb":
+        found = f"its warehouse is MariaDB with a replica, and {WAREHOUSE} is {warehouse}"
+        raise Problem("The cluster", found, "leave out WAREHOUSE=.")
 
 
 def install() -> None:

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from local import signals
+from local.cluster import installation
 from local.isolation import WAREHOUSE, isolate, work_in_copy
+from local.problems import Problem
 from tests.faults.disk import small_disk
 
 MARIADB = "mariadb"
@@ -40,9 +42,12 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
     parser.add_argument("--strict", action="store_true", help="STRICT=1 fail if a fault cannot be injected")
     args = parser.parse_args()
-    if problem := _problem(args.cluster, os.environ.get(WAREHOUSE, MARIADB)):
-        print(problem, file=sys.stderr)
-        return 2
+    if args.cluster:
+        try:
+            installation.check_warehouse()
+        except Problem as problem:
+            print(problem, file=sys.stderr)
+            return 2
     signals.exit_on_signals()  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-faults-") as folder:
         _copy_with_strict_shop(Path(folder) / "project")
@@ -60,16 +65,6 @@ def main() -> int:
             return _run(_in_random_orders(chosen, args.soak * 60, args.seed) if args.soak else iter(chosen), args)
 
 
-def _problem(on_cluster: bool, warehouse: str) -> str | None:
-    """Why these options cannot be combined; None if they can."""
-    if on_cluster and warehouse != MARIADB:
-        return (
-            f"The warehouse of the cluster is MariaDB with a replica, and {WAREHOUSE} is {warehouse}. "
-            "Leave out either WAREHOUSE= or CLUSTER=1."
-        )
-    return None
-
-
 def _scenarios(on_cluster: bool) -> dict:
     if on_cluster:
         from tests.faults.cluster import SCENARIOS
@@ -80,7 +75,7 @@ def _scenarios(on_cluster: bool) -> dict:
 
 def _stack(on_cluster: bool) -> type:
     if on_cluster:
-        from local.cluster import installation
+        from local.cluster import installation  # of the copy
         from local.cluster.stack import Cluster
         from tests.faults import partition
 

@@ -13,10 +13,10 @@ from local.layout import ROOT
 from tests.faults.__main__ import FAILED, PASSED, SKIPPED, exit_status
 
 
-def test_the_cluster_refuses_a_warehouse_that_it_does_not_have() -> None:
+@pytest.mark.parametrize("command", [["tests.faults", "--cluster", "--list"], ["local.cluster"]])
+def test_the_cluster_refuses_a_warehouse_that_it_does_not_have(command: list[str]) -> None:
     env = {**os.environ, "MINUTEMARK_WAREHOUSE": "mysql"}
-    command = [sys.executable, "-m", "tests.faults", "--cluster", "--list"]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2
     assert "MariaDB with a replica, and MINUTEMARK_WAREHOUSE is mysql" in done.stderr
 
