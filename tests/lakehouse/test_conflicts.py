@@ -136,7 +136,7 @@ def test_a_minute_that_is_merged_and_written_during_a_repair_stays(six_minutes: 
 @pytest.fixture
 def one_try(monkeypatch) -> None:
     """A count is not repeated, however often the table changes meanwhile."""
-    monkeypatch.setattr(hourly, "TRIES", 1)
+    monkeypatch.setattr(hourly, "ATTEMPTS", 1)
 
 
 def test_a_count_that_meets_a_commit_in_each_try_reports_a_busy_table_and_no_difference(
@@ -149,7 +149,7 @@ def test_a_count_that_meets_a_commit_in_each_try_reports_a_busy_table_and_no_dif
         write_unrecorded(TEN)
         conn.cursor().execute("UNLOCK TABLES")
         with pytest.raises(
-            hourly.HoursNotCounted, match=r"was written in each of 1 tries to count its hours\. The next run"
+            hourly.HoursNotCounted, match=r"was written in each of 1 attempts to count its hours\. The next run"
         ):
             done.result()
     assert six_minutes.query("SELECT to_count, differs_since FROM etl.lakehouse_hours") == [(1, None)]

@@ -194,7 +194,7 @@ def test_without_an_administrator_etl_applies_or_says_what_it_lacks(warehouse_sc
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"password": "wrong"}, "refused the login.*Correct login and password of connection warehouse_etl"),
+        ({"password": "wrong"}, "refused the login.*Correct the login and password of connection warehouse_etl"),
         ({"port": 1}, "127.0.0.1:1.*cannot be reached.*make services"),
         ({"host": ""}, "has no host"),
     ],
