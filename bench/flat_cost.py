@@ -110,7 +110,7 @@ class Bench:
         """A lake of that many rows besides the delta's."""
         with _logged(f"lake of {rows:,} rows"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows)
-            lakes.fill(self.spark, pipeline, DELTA, DELTA_ROWS, a_minute=DELTA_ROWS)
+            lakes.fill(self.spark, pipeline, DELTA, DELTA_ROWS, rows_per_minute=DELTA_ROWS)
         return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
 
     def backlog(self, rows: int, pipeline: Pipeline) -> Lake:
@@ -194,7 +194,7 @@ class Bench:
                 self.world(f"{keys}_{rows}", lake.pipeline) as fresh,
                 _logged(f"catch-up of {rows:,} rows, {keys} keys"),
             ):
-                seconds[f"{rows}"] = [fresh.catch_up(self.spark, lake.minutes[: rows // lakes.ROWS_A_MINUTE])]
+                seconds[f"{rows}"] = [fresh.catch_up(self.spark, lake.minutes[: rows // lakes.ROWS_PER_MINUTE])]
         _report(f"catch-up-{keys}", f"catch-up by rows in the backlog, {keys} keys", seconds)
         (fewer, less), (more, longer) = ((rows, seconds[f"{rows}"][0]) for rows in sorted(backlogs))
         print(f"  marginal: {(more - fewer) / (longer - less):,.0f} rows/s", flush=True)

@@ -18,7 +18,8 @@ SESSION_COOKIE_SAMESITE = "Lax"
 CACHE_CONFIG = DATA_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
 FEATURE_FLAGS = {"ALERT_REPORTS": False, "ENABLE_TEMPLATE_PROCESSING": False}
 
-# As Superset's own, but for other hosts: nothing, such as the pixel that counts installations, is loaded from elsewhere.
+# Superset's default policy, without other hosts: nothing is loaded from elsewhere, not even the pixel that counts
+# installations.
 TALISMAN_CONFIG = {
     "content_security_policy": {
         "base-uri": ["'self'"],
