@@ -342,7 +342,7 @@ def test_it_leaves_the_group_when_its_time_is_over_or_the_topic_ends(group, stre
     assert not group.has_members
 
 
-def test_a_stream_that_is_in_the_group_again_reads_where_it_stands(group, stream):
+def test_a_stream_that_is_in_the_group_again_continues_at_the_committed_offsets(group, stream):
     def rejoins(query: Query) -> None:
         group.joins_again()
         query.run(Batch(2, 2))
