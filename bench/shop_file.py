@@ -211,7 +211,7 @@ class _Portion:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def open_for_writing(path: Path) -> Iterator[BinaryIO]:
     """The file to write, compressed as its name says. If writing is interrupted, the file is removed."""
     draft = path.with_name(f".{path.name}.part")
     try:
@@ -232,7 +232,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 def write(path: Path, request: Request, products: int = PRODUCTS) -> None:
     """The whole file, with progress."""
-    with opened(path) as file, Bar(path.name, request.rows, unit="row") as bar:
+    with open_for_writing(path) as file, Bar(path.name, request.rows, unit="row") as bar:
         file.write(HEADER.encode())
         written = 0
         for rows, text in lines(request, products):

@@ -45,7 +45,7 @@ def FLASK_APP_MUTATOR(app) -> None:  # noqa: N802, Superset's name for it
 
 
 def _open_tab():
-    """/superset/dashboard/minutemark-<folder>/ was a board of its own, and opens that tab now."""
+    """/superset/dashboard/minutemark-<folder>/ was a separate board, and opens that tab now."""
     from flask import redirect, request
 
     parent, _, name = request.path.rstrip("/").rpartition("/")

@@ -41,7 +41,7 @@ class Run:
 
 
 class Airflow:
-    """A worker with an Airflow home of its own; its connections are those of the environment, its DAGs the project's."""
+    """A worker with a separate Airflow home; its connections are those of the environment, its DAGs the project's."""
 
     def __init__(self, home: Path, project: Path = PROJECT, settings: Mapping[str, str] | None = None) -> None:
         self._home = home

@@ -86,7 +86,7 @@ def test_an_open_batch_without_attempts_is_abandoned_with_its_staging(lab: Lab) 
         batches.new_attempt(lab.conn, batch_id)
 
 
-# The list of overdue batches is out of date when the batch's turn comes: a user has cleared the run meanwhile.
+# The list of overdue batches is out of date when the batch's turn comes: a user has cleared the run since.
 def test_a_batch_that_resumes_after_the_check_is_not_abandoned(lab: Lab) -> None:
     batch_id = staged_batch(lab)
     age(lab, 3)

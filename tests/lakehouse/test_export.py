@@ -135,7 +135,7 @@ def test_an_hour_that_lost_its_events_is_counted_also_after_a_kill(shop: Shop) -
 
 
 def test_of_two_exports_of_one_minute_at_once_the_later_commit_is_refused(shop: Shop) -> None:
-    """As after a task that seemed dead and resumed: it has an older read."""
+    """A task that seemed dead and resumed has an older read."""
     from pyiceberg.exceptions import ValidationException
 
     in_lake(sent(TEN, 1))

@@ -111,7 +111,7 @@ def test_suspects_take_turns() -> None:
 
 
 def folded(*minutes: datetime, rows: int = 1) -> dict[datetime, list[PlannedMinute]]:
-    """The folded hours that these minutes lie in."""
+    """The folded hours that contain these minutes."""
     return {
         minute: [PlannedMinute(minute.replace(minute=number), None, rows) for number in range(60)] for minute in minutes
     }
