@@ -108,14 +108,14 @@ class Bench:
 
     def lake(self, rows: int, pipeline: Pipeline) -> Lake:
         """A lake of that many rows besides the delta's."""
-        with _logged(f"lake of {rows:,} rows"):
+        with _log_progress(f"lake of {rows:,} rows"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows)
-            lakes.fill(self.spark, pipeline, DELTA, DELTA_ROWS, a_minute=DELTA_ROWS)
+            lakes.fill(self.spark, pipeline, DELTA, DELTA_ROWS, rows_per_minute=DELTA_ROWS)
         return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
 
     def backlog(self, rows: int, pipeline: Pipeline) -> Lake:
         """A lake of that many rows, no two of which belong to one fact."""
-        with _logged(f"lake of {rows:,} rows with unique keys"):
+        with _log_progress(f"lake of {rows:,} rows with unique keys"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows, unique=True)
         return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
 
@@ -123,7 +123,7 @@ class Bench:
     def merged(self, lake: Lake) -> Iterator[World]:
         """A world that has merged the whole lake."""
         with self.world(lake.name, lake.pipeline) as made:
-            with _logged(f"{len(lake.minutes) + 1:,} minutes of {lake.name} merged"):
+            with _log_progress(f"{len(lake.minutes) + 1:,} minutes of {lake.name} merged"):
                 made.catch_up(self.spark, [DELTA, *lake.minutes])
             yield made
 
@@ -142,11 +142,11 @@ class Bench:
         _report("minute-run", f"whole run of {DELTA_ROWS:,} events, by rows in the lake", whole)
 
     def classics(self, worlds: Sequence[World]) -> None:
-        """The classic job on the same lakes; it appends to a table of its own."""
+        """The classic job on the same lakes; it appends to its own table."""
         seconds: Seconds = {side.name: [] for side in worlds}
         for counted in (False, *[True] * self.rounds):
             for side in worlds:
-                with side.entered():
+                with side.activate():
                     target = endpoint(WAREHOUSE_ETL)
                     properties = stores.jdbc_properties(target)
                     with warehouse("warehouse_admin") as conn:
@@ -171,17 +171,17 @@ class Bench:
         with self.world("polled", pipeline) as polled:
             days = 0
             for years in YEARS:
-                with _logged(f"{years} years of minutes in change log and ledger"):
+                with _log_progress(f"{years} years of minutes in change log and ledger"):
                     for day in range(days, days := 365 * years):
                         polled.touch(minutes_before(datetime(2026, 5, 31, 23, 59) - timedelta(days=day), 1_440))
-                    with polled.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+                    with polled.activate(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
                         planner.poll(pipeline, session, conn)
-                        _pretend_merged(conn)
+                        _mark_merged(conn)
                     polled.settle()
                     lakes.await_compaction()
-                with polled.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+                with polled.activate(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
                     polls = {f"{years} years": lambda s=session, c=conn: planner.poll(pipeline, s, c)}
-                    seconds |= _timed(polls, 5 * self.rounds)
+                    seconds |= _measure_seconds(polls, 5 * self.rounds)
         _report("poll", "the sensor's poll, by years of minutes", seconds)
 
     def catch_ups(self, keys: str, lake: Lake, backlogs: Sequence[int]) -> None:
@@ -192,15 +192,15 @@ class Bench:
         for rows in sorted(backlogs):
             with (
                 self.world(f"{keys}_{rows}", lake.pipeline) as fresh,
-                _logged(f"catch-up of {rows:,} rows, {keys} keys"),
+                _log_progress(f"catch-up of {rows:,} rows, {keys} keys"),
             ):
-                seconds[f"{rows}"] = [fresh.catch_up(self.spark, lake.minutes[: rows // lakes.ROWS_A_MINUTE])]
+                seconds[f"{rows}"] = [fresh.catch_up(self.spark, lake.minutes[: rows // lakes.ROWS_PER_MINUTE])]
         _report(f"catch-up-{keys}", f"catch-up by rows in the backlog, {keys} keys", seconds)
         (fewer, less), (more, longer) = ((rows, seconds[f"{rows}"][0]) for rows in sorted(backlogs))
         print(f"  marginal: {(more - fewer) / (longer - less):,.0f} rows/s", flush=True)
 
 
-def _pretend_merged(conn) -> None:
+def _mark_merged(conn) -> None:
     """Mark all that was seen as read, as in the ledger of a pipeline that is up to date."""
     conn.cursor().execute(
         "UPDATE etl.minute_ledger SET read_changed_at = seen_changed_at, read_at = seen_changed_time, "
@@ -209,7 +209,7 @@ def _pretend_merged(conn) -> None:
     conn.commit()
 
 
-def _timed(functions: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
+def _measure_seconds(functions: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
     """Call each function twice to warm up, then all of them in turn, `rounds` times."""
     seconds: Seconds = {name: [] for name in functions}
     for counted in (False, False, *[True] * rounds):
@@ -222,7 +222,7 @@ def _timed(functions: Mapping[str, Callable[[], object]], rounds: int) -> Second
 
 
 @contextlib.contextmanager
-def _logged(what: str) -> Iterator[None]:
+def _log_progress(what: str) -> Iterator[None]:
     print(f"   … {what}", file=sys.stderr, flush=True)
     started = time.monotonic()
     yield

@@ -52,7 +52,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """From the start of the mode to its last commit."""
+        """The seconds from the start of the mode to its last commit."""
         return self.commits[-1][0] - self.started
 
     @property

@@ -51,7 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.lakehouse", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0, help="minutes of traffic with kills")
     parser.add_argument("--kills", type=int, metavar="SEED", default=17, help="seed of the random order of the kills")
-    parser.add_argument("--backfill-hours", type=int, default=24, help="hours to backfill meanwhile")
+    parser.add_argument("--backfill-hours", type=int, default=24, help="hours to backfill during the measurement")
     parser.add_argument("--traffic", type=int, default=5_000, help="events a minute of each pipeline")
     parser.add_argument("--bigquery", action="store_true", help="with the emulator of BigQuery")
     parser.add_argument("--events", type=int, help="measure a table of that size instead")
@@ -84,9 +84,9 @@ def _hour(args: argparse.Namespace) -> int:
 
     pipeline = pipelines.get(PIPELINE)
     try:
-        airflow = _started().airflow
+        airflow = _start_stack().airflow
         for name in ("lakehouse", "reconcile", "demo_past"):
-            _answered(airflow.unpause, f"{PIPELINE}_{name}")
+            _retry(airflow.unpause, f"{PIPELINE}_{name}")
         time.sleep(WARM_UP)
         with warehouse() as conn:
             begin = continuous.now(conn)
@@ -98,7 +98,7 @@ def _hour(args: argparse.Namespace) -> int:
                 if backfill_id is None and spent >= BACKFILL_AT * length:
                     last = _hour_of(continuous.now(conn))
                     first = last - (args.backfill_hours - 1) * HOUR
-                    backfill_id = _answered(_backfill, airflow, first, last)
+                    backfill_id = _retry(_backfill, airflow, first, last)
                 if not deleted and spent >= DELETE_AT * length:
                     _delete_an_hour(airflow, pipeline, conn)
                     deleted = True
@@ -111,7 +111,7 @@ def _hour(args: argparse.Namespace) -> int:
             chain = continuous.figures_of(conn, pipeline, begin, end)
         _await(lambda: airflow.backfill_is_over(backfill_id))
         for part in pipelines.all_pipelines().values():
-            _answered(continuous.end_traffic, airflow, part)
+            _retry(continuous.end_traffic, airflow, part)
         with warehouse() as conn:
             _await_copies(conn, pipeline, bigquery=args.bigquery)
         engines = _engines(pipeline, bigquery=args.bigquery)
@@ -140,7 +140,7 @@ def _hour(args: argparse.Namespace) -> int:
         supervisor.shut_down()
 
 
-def _started():
+def _start_stack():
     """A busy machine may let the first start run out of time; the next one continues."""
     from local import start
     from local.problems import Problem
@@ -190,8 +190,8 @@ def _delete_an_hour(airflow, pipeline, conn) -> None:
     if not any(kind.startswith("lakehouse_") for kind in counts):
         raise SystemExit(f"verify missed what was deleted: {counts}")
     range_ = {"from": f"{hour:%Y-%m-%dT%H:%M}Z", "to": f"{hour + HOUR:%Y-%m-%dT%H:%M}Z"}
-    _answered(airflow.trigger, f"{PIPELINE}_minute", "The hour of the fact that was deleted", range_)
-    _answered(airflow.trigger, DAG, "The hour of the lakehouse that was deleted", range_)
+    _retry(airflow.trigger, f"{PIPELINE}_minute", "The hour of the fact that was deleted", range_)
+    _retry(airflow.trigger, DAG, "The hour of the lakehouse that was deleted", range_)
 
 
 def _kills(seed: int, airflow, bigquery: bool) -> Iterator[str]:
@@ -206,7 +206,7 @@ def _kills(seed: int, airflow, bigquery: bool) -> Iterator[str]:
 def _kill_task(airflow, task_id: str, after: float) -> str:
     deadline = time.monotonic() + 75
     while time.monotonic() < deadline:
-        with _suppressed():
+        with _ignore_api_errors():
             if continuous.tasks_of(airflow, DAG, task_id):
                 time.sleep(after)
                 if continuous.kill(continuous.tasks_of(airflow, DAG, task_id)):
@@ -238,17 +238,17 @@ def _lag(conn, pipeline) -> float:
     return float(seconds or 0)
 
 
-def _suppressed():
+def _ignore_api_errors():
     """Ignores the errors of a busy Airflow's API. `local` must not be imported before the copy of the project is in place."""
     from local.problems import Problem
 
     return contextlib.suppress(OSError, Problem)
 
 
-def _answered(call: Callable, *args):
+def _retry(call: Callable, *args):
     """The API's answer, after five attempts at most."""
     for _ in range(4):
-        with _suppressed():
+        with _ignore_api_errors():
             return call(*args)
     return call(*args)
 
@@ -262,7 +262,7 @@ def _backfill(airflow, first, last) -> int:
 def _await(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        with _suppressed():
+        with _ignore_api_errors():
             if condition():
                 return
         time.sleep(2)

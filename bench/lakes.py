@@ -15,7 +15,7 @@ from include.lake.session import lake
 from include.pipelines import Pipeline
 from local import connections
 
-ROWS_A_MINUTE = 2_000
+ROWS_PER_MINUTE = 2_000
 _MICROSECONDS = 60_000_000
 _SETTLED_SECONDS = 5
 
@@ -37,16 +37,22 @@ def make_table(name: str) -> Pipeline:
 
 
 def fill(
-    spark, pipeline: Pipeline, newest: datetime, rows: int, *, a_minute: int = ROWS_A_MINUTE, unique: bool = False
+    spark,
+    pipeline: Pipeline,
+    newest: datetime,
+    rows: int,
+    *,
+    rows_per_minute: int = ROWS_PER_MINUTE,
+    unique: bool = False,
 ) -> int:
     """Write the `events` of that many rows into the pipeline's table, touching nothing; returns how many minutes."""
-    minutes = rows // a_minute
-    _write(events(spark, pipeline, newest, minutes, a_minute=a_minute, unique=unique), pipeline)
+    minutes = rows // rows_per_minute
+    _write(events(spark, pipeline, newest, minutes, rows_per_minute=rows_per_minute, unique=unique), pipeline)
     return minutes
 
 
-def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, a_minute: int, unique: bool = False):
-    """A frame of `a_minute` events in `newest` (UTC) and in each of the minutes before it.
+def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, rows_per_minute: int, unique: bool = False):
+    """A frame of `rows_per_minute` events in `newest` (UTC) and in each of the minutes before it.
 
     Every minute has the same visits, moved in time. With `unique` no two events are of one job, so that each that counts
     is a fact of its own.
@@ -60,11 +66,11 @@ def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, a_minut
     begin = start + F.col("number") * _MICROSECONDS  # of its minute, in µs since 1970
     gregorian = (datetime(1970, 1, 1) - GREGORIAN_EPOCH) // timedelta(microseconds=1)
     ticks = (begin + F.col("us") + gregorian) * 10
-    job = F.col("number") * a_minute + F.col("visit") + 10_000_000
+    job = F.col("number") * rows_per_minute + F.col("visit") + 10_000_000
     written = (
         spark.range(0, minutes, 1, min(minutes, 64))
         .withColumnRenamed("id", "number")
-        .crossJoin(F.broadcast(_visits(spark, a_minute)))
+        .crossJoin(F.broadcast(_visits(spark, rows_per_minute)))
         .withColumns(
             {
                 "minute": F.timestamp_micros(begin),
@@ -101,7 +107,7 @@ def await_compaction() -> None:
 
 
 def _visits(spark, count: int):
-    """The visits of one minute: raw columns, `us` into the minute, and the visit's number, which is also its shard's."""
+    """The visits of one minute: raw columns, `us` into the minute, the visit's number, and its shard."""
     from pyspark.sql import functions as F
 
     columns = pipelines.get("recruitment").fields

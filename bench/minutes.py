@@ -81,7 +81,7 @@ def _shown(ticks: list[datetime]) -> str | None:
 
 
 def measure(dag_id: str, wanted: int) -> Figures:
-    """The newest `wanted` scheduled runs that have ended. Raises Problem when the stack does not answer."""
+    """The figures of the newest `wanted` finished scheduled runs. Raises Problem when the stack does not answer."""
     airflow = Airflow(ports.chosen()["AIRFLOW_PORT"])
     try:
         newest = airflow.runs(dag_id, min(100, 2 * wanted + 10))  # the API gives no more
@@ -98,17 +98,17 @@ def measure(dag_id: str, wanted: int) -> Figures:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--runs", type=int, default=30)
-    arguments.add_argument("--dag", default="recruitment_minute")
-    arguments.add_argument("--json", action="store_true")
-    given = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--dag", default="recruitment_minute")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
     try:
-        measures = asdict(measure(given.dag, given.runs))
+        measures = asdict(measure(args.dag, args.runs))
     except Problem as problem:
         print(problem, file=sys.stderr)
         return problem.exit_status
-    if given.json:
+    if args.json:
         print(json.dumps(measures, indent=1))
     else:
         print(

@@ -107,7 +107,7 @@ def main() -> int:
         values = _fill()
         with site(Path(name), connections, {USER: "admin"}) as served:
             print(f"| view | median of {rounds} | slowest |\n|---|---:|---:|")
-            medians = [_measured(served, view, path.format(**values), rounds) for view, path in _VIEWS.items()]
+            medians = [_measure_median(served, view, path.format(**values), rounds) for view, path in _VIEWS.items()]
     return 0 if max(medians) <= LIMIT else 1
 
 
@@ -138,7 +138,7 @@ def _fill() -> Mapping[str, str]:
     return {name: f"{time.isoformat()}Z" for name, time in times.items()}
 
 
-def _measured(served: Site, view: str, path: str, rounds: int) -> float:
+def _measure_median(served: Site, view: str, path: str, rounds: int) -> float:
     """The median in milliseconds of complete HTTP responses, after two rounds to warm up."""
     token, taken = served.token(USER), []
     for _ in range(rounds + 2):

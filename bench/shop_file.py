@@ -1,9 +1,9 @@
-"""Writes a file of invented shop events that are spread as those of the public data set "eCommerce behavior data from
+"""Writes a file of invented shop events, distributed like those of the public data set "eCommerce behavior data from
 multi category store" (https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose
 months are too large to keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
 
 The file is sorted by time, and the same for the same seed. It needs constant memory, because rows are composed of
-prepared texts.
+prepared strings.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import BinaryIO
 
 from include.progress_log import Bar
 
+DESCRIPTION = "Writes a file of invented shop events, distributed like those of a public data set."
 HEADER = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
 PRODUCTS = 190_000
 CARTS, PURCHASES = 0.045, 0.014  # of all rows; the others are views
@@ -92,23 +93,23 @@ def lines(request: Request, products: int = PRODUCTS) -> Iterator[tuple[int, str
         sessions.renew(count)
         stamp = f"{minute:%Y-%m-%d %H:%M}"
         times = [f"{stamp}:{second} UTC,view," for second in sorted(rng.choices(_SECONDS, k=count))]
-        bought = rng.choices(catalogue, cum_weights=weights, k=count)
+        products_of_rows = rng.choices(catalogue, cum_weights=weights, k=count)
         tails = rng.choices(sessions.tails, k=count)
         cart_rows, purchase_rows = carts.of(count), purchases.of(count)
         others = sorted(rng.sample(range(count), min(count, cart_rows + purchase_rows)))
         are_purchases = set(rng.sample(others, min(len(others), purchase_rows)))
         for row in others:  # a product is viewed before it is put into a cart, and is in a cart before it is bought
             if carted and row in are_purchases:
-                kind, (bought[row], tails[row]) = "purchase,", carted
+                kind, (products_of_rows[row], tails[row]) = "purchase,", carted
             else:
                 if row:
                     before = int(rng.random() * row)
-                    looked_at = bought[before], tails[before]
-                kind, (bought[row], tails[row]) = "cart,", looked_at
+                    looked_at = products_of_rows[before], tails[before]
+                kind, (products_of_rows[row], tails[row]) = "cart,", looked_at
                 carted = looked_at
             times[row] = times[row].replace("view,", kind)
-        looked_at = bought[-1], tails[-1]
-        yield count, "".join(chain.from_iterable(zip(times, bought, tails, strict=True)))
+        looked_at = products_of_rows[-1], tails[-1]
+        yield count, "".join(chain.from_iterable(zip(times, products_of_rows, tails, strict=True)))
 
 
 def _minutes(rng: random.Random, request: Request) -> Iterator[tuple[datetime, int]]:
@@ -156,11 +157,11 @@ class _Sessions:
         renewed = 1 / (_EVENTS_PER_SESSION - 1)
         self._rng, self._due = rng, _Due(renewed)
         self._users = max(1, request.rows // _EVENTS_PER_USER)
-        a_minute = request.rows / (request.days * 1440) * renewed
-        self.tails = [self._new() for _ in range(max(1, round(a_minute * _SESSION_MINUTES)))]
+        new_per_minute = request.rows / (request.days * 1440) * renewed
+        self.tails = [self._new() for _ in range(max(1, round(new_per_minute * _SESSION_MINUTES)))]
 
     def renew(self, rows: int) -> None:
-        """Replace some sessions by new ones, before that many rows."""
+        """Replace some sessions with new ones, before that many rows."""
         for place in self._rng.choices(range(len(self.tails)), k=self._due.of(rows)):
             self.tails[place] = self._new()
 
@@ -195,7 +196,7 @@ def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], lis
 
 
 class _Portion:
-    """Chooses products that have that portion of the rows together, although a few products have most rows."""
+    """Chooses products that together account for that portion of the rows, although a few account for most of them."""
 
     def __init__(self, portion: float) -> None:
         self._portion, self._all, self._dealt = portion, 0.0, 0.0
@@ -210,7 +211,7 @@ class _Portion:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def open_for_writing(path: Path) -> Iterator[BinaryIO]:
     """The file to write, compressed as its name says. If writing is interrupted, the file is removed."""
     draft = path.with_name(f".{path.name}.part")
     try:
@@ -231,7 +232,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 def write(path: Path, request: Request, products: int = PRODUCTS) -> None:
     """The whole file, with progress."""
-    with opened(path) as file, Bar(path.name, request.rows, unit="row") as bar:
+    with open_for_writing(path) as file, Bar(path.name, request.rows, unit="row") as bar:
         file.write(HEADER.encode())
         written = 0
         for rows, text in lines(request, products):
@@ -245,32 +246,35 @@ class RequestRefused(ValueError):
 
 
 def _request(rows: str, start: str, days: str, seed: str) -> Request:
-    for name, text in (("ROWS", rows), ("DAYS", days), ("SEED", seed)):
+    for name, text, example in (("ROWS", rows, 10_000_000), ("DAYS", days, 30), ("SEED", seed, 1)):
         if not (text.isascii() and text.isdigit()) or (name != "SEED" and int(text) < 1):
-            raise RequestRefused(f"{name}={text} is not a number. Use for example ROWS=10000000 DAYS=30 SEED=1.")
+            least = "" if name == "SEED" else " of at least 1"
+            raise RequestRefused(f"{name}={text} is not a whole number{least}. Use, for example, {name}={example}.")
     try:
         return Request(int(rows), date.fromisoformat(start), int(days), int(seed))
     except ValueError:
-        raise RequestRefused(f"START={start} is not a date. Use for example START=2019-11-01.") from None
+        raise RequestRefused(f"START={start} is not a date. Use, for example, START=2019-11-01.") from None
 
 
 def main(arguments: list[str] | None = None, products: int = PRODUCTS) -> int:
     """`make shop-file`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="make shop-file", description=__doc__.split(":")[0])
-    parser.add_argument("--file", required=True, help="FILE= to write: .csv, .csv.gz or .zip")
-    parser.add_argument("--rows", required=True, help="ROWS= how many")
-    parser.add_argument("--start", default="2019-11-01", help="START= the first day (default 2019-11-01)")
-    parser.add_argument("--days", default="30", help="DAYS= to spread the rows over (default 30)")
-    parser.add_argument("--seed", default="1", help="SEED= of the file: another seed gives another file (default 1)")
+    parser = argparse.ArgumentParser(prog="make shop-file", description=DESCRIPTION)
+    parser.add_argument("--file", required=True, help="file to write: .csv, .csv.gz or .zip (make: FILE=)")
+    parser.add_argument("--rows", required=True, help="number of rows (make: ROWS=)")
+    parser.add_argument("--start", default="2019-11-01", help="first day (make: START=, default 2019-11-01)")
+    parser.add_argument("--days", default="30", help="number of days to spread the rows over (make: DAYS=, default 30)")
+    parser.add_argument(
+        "--seed", default="1", help="seed of the file: a different seed gives a different file (make: SEED=, default 1)"
+    )
     given = parser.parse_args(arguments)
     path = Path(given.file)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         request = _request(given.rows, given.start, given.days, given.seed)
-        if not given.file or path.exists():
-            raise RequestRefused(
-                f"FILE={given.file} already exists, or is empty. Name a new file: .csv, .csv.gz or .zip."
-            )
+        if not given.file:
+            raise RequestRefused("FILE is not set. Name a new file: .csv, .csv.gz or .zip.")
+        if path.exists():
+            raise RequestRefused(f"FILE={given.file} already exists. Name a new file: .csv, .csv.gz or .zip.")
         write(path, request, products)
     except RequestRefused as error:
         print(f"No file written. {error}", file=sys.stderr)

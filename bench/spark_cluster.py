@@ -76,7 +76,7 @@ def fill(rows: int) -> list[datetime]:
     pipeline = pipelines.get("recruitment")
     own = settings.session_settings(LOCAL) | stores.lake_settings(endpoint(LAKE_WRITER))
     spark = SparkSession.builder.master(LOCAL).config(map=own).getOrCreate()
-    lakes.fill(spark, pipeline, DELTA, DELTA_ROWS, a_minute=DELTA_ROWS)
+    lakes.fill(spark, pipeline, DELTA, DELTA_ROWS, rows_per_minute=DELTA_ROWS)
     minutes = lakes.fill(spark, pipeline, NEWEST, rows)
     spark.stop()
     return minutes_before(NEWEST, minutes)
@@ -108,10 +108,10 @@ def measure(kind: str, master: str, rounds: int, backlog: Sequence[datetime]) ->
         job([DELTA], DELTA_ROWS)
     seconds = sorted(job([DELTA], DELTA_ROWS) for _ in range(rounds))
     most = pipelines.get("recruitment").max_rows
-    size = most // lakes.ROWS_A_MINUTE
+    size = most // lakes.ROWS_PER_MINUTE
     batches = [backlog[at : at + size] for at in range(0, len(backlog), size)]
-    whole = sum(job(batch, len(batch) * lakes.ROWS_A_MINUTE) for batch in batches)
-    rows = len(backlog) * lakes.ROWS_A_MINUTE
+    whole = sum(job(batch, len(batch) * lakes.ROWS_PER_MINUTE) for batch in batches)
+    rows = len(backlog) * lakes.ROWS_PER_MINUTE
     print(
         f"{kind}: first job {first:.1f} s; {rounds} further ones {statistics.median(seconds):.1f} s "
         f"({seconds[0]:.1f} to {seconds[-1]:.1f}); backlog of {rows:,} rows in {len(batches)} jobs {whole:.1f} s, "

@@ -98,7 +98,7 @@ def _print(timing: Timing, name: str, cpu_before: float) -> None:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and all that it started: the stores and Spark's JVM."""
+    """The CPU seconds of this process and all that it started: the stores and Spark's JVM."""
     own = psutil.Process()
     return sum(sum(process.cpu_times()[:2]) for process in [own, *own.children(recursive=True)])
 

@@ -1,4 +1,4 @@
-"""A lake of some size with a warehouse of its own, and a run of the pipeline in it: what the DAG's tasks do, without Airflow.
+"""A lake of some size with its own warehouse, and a run of the pipeline in it: what the DAG's tasks do, without Airflow.
 
 Airflow's share of a run, some seconds, does not depend on the size of the lake: it would only hide the cost that does.
 """
@@ -49,7 +49,7 @@ class World:
     variables: Mapping[str, str]
 
     @contextlib.contextmanager
-    def entered(self) -> Iterator[Pipeline]:
+    def activate(self) -> Iterator[Pipeline]:
         """Set the pipeline and the connections of this process to this world's; the next world replaces them."""
         os.environ.update(self.variables)
         pipelines.all_pipelines()[self.pipeline.name] = self.pipeline
@@ -57,12 +57,12 @@ class World:
 
     def touch(self, minutes: Sequence[datetime]) -> None:
         """Mark these minutes as changed in the change log."""
-        with self.entered() as pipeline, lake(LAKE_WRITER) as session:
+        with self.activate() as pipeline, lake(LAKE_WRITER) as session:
             change_log.touch(session, pipeline.lake_table, minutes)
 
     def settle(self) -> None:
         """Mark all minutes that were read as settled, so that they are not read once more."""
-        with self.entered(), warehouse(WAREHOUSE_ETL) as conn:
+        with self.activate(), warehouse(WAREHOUSE_ETL) as conn:
             cursor = conn.cursor()
             cursor.execute(
                 "UPDATE etl.minute_ledger SET settled_before = seen_changed_time WHERE settled_before < seen_changed_time"
@@ -74,7 +74,7 @@ class World:
         """One run of what is pending; None when nothing is. A step that fails raises RuntimeError."""
         from include.spark import run
 
-        with self.entered() as pipeline:
+        with self.activate() as pipeline:
             started = time.perf_counter()
             with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
                 polled = planner.poll(pipeline, session, conn)
@@ -144,7 +144,7 @@ def world(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, s
     home.mkdir()
     with throwaway.warehouse_server(home, passwords) as variables:
         made = World(name, pipeline, variables)
-        with made.entered():
+        with made.activate():
             schema.apply_schema()
         yield made
 

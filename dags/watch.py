@@ -2,7 +2,7 @@
 
 1. **check_pipelines** queries the warehouse for the state of each pipeline. A pipeline is
    - *stale* if a change that was seen in the lake is not merged within `delay_limit`,
-   - *blind* if its lake was not polled within `look_limit`,
+   - *blind* if its lake has not been polled within `look_limit`,
    - *failing* if two batches in a row were not merged,
    - *held* if some of its minutes are held,
    - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`,

@@ -22,7 +22,7 @@ try:
 except ModuleNotFoundError:
     print(
         f"The commands need the project's packages, which {sys.executable} does not have. On Linux run: make setup. "
-        "In Airflow, run them in the environment that has requirements.txt.",
+        "In an Airflow deployment, run the commands in the environment where requirements.txt is installed.",
         file=sys.stderr,
     )
     sys.exit(2)

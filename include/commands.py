@@ -36,15 +36,17 @@ FILE_OPTIONS = (
         "encoding", "Character encoding of the file, such as cp1252. Empty: UTF-8, or as its byte order mark says."
     ),
     Parameter(
-        "format", "Words such as csv,semicolon,backslash or jsonl. Empty: recognized from the file.", keyword="form"
+        "format",
+        "Format of the file, as comma-separated words, such as csv,semicolon,backslash or jsonl. Empty: recognized from it.",
+        keyword="form",
     ),
     Parameter(
-        "max_rejected", "Fail if more than this percentage of the rows is rejected.", PERCENTAGE, 20, least=0, most=100
+        "max_rejected", "Fail if more than this percentage of the rows are rejected.", PERCENTAGE, 20, least=0, most=100
     ),
 )
 STOPPED = "Stopped. Run the same command again to resume."
 RETENTIONS = {
-    "staging": "Days until an open batch without new attempts is given up and its staged rows are deleted.",
+    "staging": "Days until an open batch without new attempts is abandoned and its staged rows are deleted.",
     "change_log": "Days to keep a day of the change log after its last change.",
     "rejected_payloads": "Days to keep the payloads of rejected events.",
     "check_samples": "Days to keep the sample rows of check results.",
@@ -175,7 +177,7 @@ COMMANDS = (
     Command(
         "release",
         "include.operations.held:release_minutes",
-        "Publishes held minutes once although they fail a check, and records who released them and why.",
+        "Publishes held minutes once, even though they fail a check, and records who released them and why.",
         CHECK,
         (
             PIPELINE,

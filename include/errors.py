@@ -24,4 +24,4 @@ def storage_problem(error: OSError, place: object) -> str | None:
     if error.errno not in _STORAGE:
         return None
     where = error.filename or place
-    return f"{where}: {os.strerror(error.errno)}\n  What to do: free disk space, or make it writable."
+    return f"{where}: {os.strerror(error.errno)}\n  What to do: free disk space, or make the file or folder writable."

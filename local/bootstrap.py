@@ -137,7 +137,7 @@ def install(missing: list[str]) -> None:
 
 
 def install_uv() -> Path:
-    """uv in an environment of its own, so that it needs nothing from the machine."""
+    """uv in a separate environment, so that it needs nothing from the machine."""
     uv = TOOLS / "uv" / "bin" / "uv"
     if not uv.exists():
         with step(f"uv {UV_VERSION}"):
@@ -145,7 +145,7 @@ def install_uv() -> Path:
             python = str(find_python())
             pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
             folder = TOOLS / "uv"
-            # A Python of the distribution may have no pip of its own; an environment has one.
+            # A Python of the distribution may have no pip; an environment has one.
             if subprocess.run([*pip, "--version"], capture_output=True).returncode == 0:
                 _run([*pip, "install", "-q", "--no-deps", "--target", str(folder), f"uv=={UV_VERSION}"], "pip")
             else:
@@ -198,7 +198,7 @@ def install_more(lock: Path, stamp_name: str, what: str) -> None:
 
 
 def install_separately(folder: Path, lock: Path, what: str, size: str) -> None:
-    """An environment of its own in `folder`/venv, exactly as its lock says; only when the lock or the Python changed."""
+    """A separate environment in `folder`/venv, exactly as its lock says; only when the lock or the Python changed."""
     python = find_python()
     venv = folder / "venv"
     stamp = Stamp(folder / ".made-of", lock, str(python))

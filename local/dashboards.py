@@ -1,6 +1,6 @@
 """`make dashboards`: Apache Superset with the boards of dashboards/superset, alongside a running warehouse.
 
-It has a Python environment of its own and joins the supervisor that is already running. Its secrets (a key, a password for
+It has a separate Python environment and joins the supervisor that is already running. Its secrets (a key, a password for
 people, the bi account's connection) are in its processes' environment alone, which the supervisor keeps in private files.
 """
 
@@ -16,7 +16,7 @@ from dashboards.superset import tabs
 from local import bootstrap, environment, ports, supervisor, waiting, warehouse
 from local.files import write_private
 from local.layout import DATA, ROOT, STATE, SUPERSET
-from local.loopback import answer, json_request, opened
+from local.loopback import answer, fetch, json_request
 from local.problems import Problem
 from local.progress import say, step
 from local.supervisor import Program
@@ -41,7 +41,7 @@ def start() -> None:
         ports.require_free(chosen, ("SUPERSET_PORT",))
     ports.save(chosen)
     known = own_secrets()
-    env = environment_of_superset()
+    env = superset_environment()
     supervisor.join(
         Program(LOAD, load_command(), 80, once=True, env=env, directory=HOME),
         Program(SERVER, serve_command(chosen["SUPERSET_PORT"]), 80, env=env, directory=HOME),
@@ -53,7 +53,7 @@ def start() -> None:
     with step("start Superset"):
         supervisor.start(SERVER)
         waiting.until(
-            lambda: opened(f"{url}/health", 5),
+            lambda: fetch(f"{url}/health", 5),
             what=f"Superset on {url}",
             seconds=600,
             errors=(OSError,),
@@ -87,11 +87,11 @@ def own_secrets() -> dict[str, str]:
     return json.loads(SECRETS.read_text())
 
 
-def environment_of_superset(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def superset_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What its processes see: of connections only the read-only account's."""
     known, own = environment.read(), own_secrets()
     bi = "AIRFLOW_CONN_WAREHOUSE_BI"
-    inherited = environment.inherited(environ)
+    inherited = environment.user_variables(environ)
     kept = {name: value for name, value in inherited.items() if not name.startswith(NOT_INHERITED)}
     return {
         **kept,

@@ -1,6 +1,6 @@
 """`make docs`: the documentation as a site in .local/docs/site. A broken link, or a page outside the navigation, fails.
 
-MkDocs has a Python environment of its own.
+MkDocs has a separate Python environment.
 """
 
 from __future__ import annotations

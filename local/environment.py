@@ -169,7 +169,7 @@ def _metadata(ports: Mapping[str, int], passwords: Mapping[str, str], environ: M
 
 
 def _reporting_zone(environ: Mapping[str, str]) -> str:
-    """As declared in the user's environment, else in the project's `.env`."""
+    """The zone declared in the user's environment, or else in the project's `.env`."""
     declared = dict(environ) if _is_set_by_user(environ, reporting_zone.SETTING) else read(ROOT / ".env")
     try:
         return reporting_zone.reporting_zone(declared)
@@ -214,7 +214,7 @@ def _is_set_by_user(environ: Mapping[str, str], name: str) -> bool:
     return bool(environ.get(name)) and not (environ.get(_SOURCED) and environ[name] == read().get(name))
 
 
-def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+def user_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The user's variables, without those that describe the terminal, the calling make, or a choice of ports."""
     return {
         name: value
@@ -223,7 +223,7 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def compared(environ: Mapping[str, str]) -> dict[str, str]:
+def variables_that_restart(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of a program whose change restarts it."""
     return {name: value for name, value in environ.items() if _COMPARED.match(name) or name in all_ports.DEFAULTS}
 
@@ -234,12 +234,12 @@ def bare() -> dict[str, str]:
     return {**kept, "LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-def of_store(ports: Mapping[str, int], names: Iterable[str]) -> dict[str, str]:
+def store_environment(ports: Mapping[str, int], names: Iterable[str]) -> dict[str, str]:
     """What a store sees: no connection, and the ports that it listens on, so that another port restarts it."""
     return {**bare(), **{name: str(ports[name]) for name in names}, MARK: str(STATE)}
 
 
-def of_airflow(
+def airflow_environment(
     environment: Environment, ports: Mapping[str, int], environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """Everything that the stack's processes see: the project's `.env`, the user's environment, `.local/env`, our folders."""
@@ -247,7 +247,7 @@ def of_airflow(
     tuning = {name: value for name, value in read(ROOT / ".env").items() if not name.startswith("AIRFLOW_CONN_")}
     # Our connections come from `environment` alone: one that the user sourced earlier may be out of date.
     own_variables = set(map(connections.variable, IDS))
-    kept = {name: value for name, value in inherited(environ).items() if name not in own_variables}
+    kept = {name: value for name, value in user_variables(environ).items() if name not in own_variables}
     return {
         **tuning,
         **kept,

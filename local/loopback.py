@@ -19,10 +19,10 @@ def json_request(
 
 def answer(request: urllib.request.Request, seconds: float) -> dict:
     """The JSON of its answer. Raises OSError, such as HTTPError, and ValueError if it is not JSON."""
-    return json.loads(opened(request, seconds))
+    return json.loads(fetch(request, seconds))
 
 
-def opened(request: urllib.request.Request | str, seconds: float) -> bytes:
+def fetch(request: urllib.request.Request | str, seconds: float) -> bytes:
     """The bytes of its answer. Raises OSError."""
     # No proxy stands between us and the loopback interface.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -92,7 +92,7 @@ def _check(name: str) -> None:
         raise _refused(name, why, "Choose another NAME.")
     if keyword.iskeyword(name) or name in sql_words():
         language = "Python" if keyword.iskeyword(name) else "SQL"
-        raise _refused(name, f"it is a reserved word of {language}", f"Choose another NAME, such as {name}_log.")
+        raise _refused(name, f"it is a reserved word in {language}", f"Choose another NAME, such as {name}_log.")
     for other in pipelines.all_pipelines().values():
         wanted = {"name": name, "database": name, "keyspace": f"{name}_lake", "topic": f"{name}.events"}
         for what, called in wanted.items():

@@ -1,6 +1,6 @@
 """`make notebook`: JupyterLab with the notebooks of notebooks/, on the stores of a running stack, until Ctrl-C.
 
-It has a Python environment of its own. Its environment contains only the two read-only connections. Opening it
+It has a separate Python environment. Its environment contains only the two read-only connections. Opening it
 requires the token that it creates and prints.
 """
 
@@ -38,7 +38,7 @@ def start() -> None:
     say("   Open the URL with the token. Ctrl-C stops JupyterLab and its Spark.")
     line = command(chosen["JUPYTER_PORT"])
     os.chdir(FOLDER)
-    os.execve(line[0], line, environment_of_jupyter(environment.read()))
+    os.execve(line[0], line, jupyter_environment(environment.read()))
 
 
 def runtime() -> Path:
@@ -52,7 +52,7 @@ def command(port: int) -> list[str]:
     return [str(JUPYTER / "venv" / "bin" / "jupyter-lab"), *options]
 
 
-def environment_of_jupyter(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def jupyter_environment(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What it and its kernels see: the project, Java, and the read-only ones of the connections in `known`."""
     kept = {name: value for name, value in environ.items() if not name.startswith(NOT_INHERITED)}
     readers = {connections.variable(conn_id): known[connections.variable(conn_id)] for conn_id in READERS}

@@ -63,15 +63,15 @@ def _number(name: str, value: str | int) -> int:
 def require_free(ports: Mapping[str, int], names: Iterable[str]) -> None:
     """Raise Problem for the first of these ports that something listens on."""
     for name in names:
-        if _taken(ports[name]):
+        if _is_taken(ports[name]):
             raise Problem(
                 f"Port {ports[name]} ({name})",
-                f"taken{_by_whom(ports[name])}",
+                f"taken{_owner(ports[name])}",
                 f"Stop that program, or choose another port: make run {name}={free_port()}",
             )
 
 
-def _taken(port: int) -> bool:
+def _is_taken(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -81,7 +81,7 @@ def _taken(port: int) -> bool:
     return False
 
 
-def _by_whom(port: int) -> str:
+def _owner(port: int) -> str:
     import psutil
 
     try:

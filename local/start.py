@@ -74,7 +74,7 @@ class Stack:
         self.warehouse = self.environment.warehouse
         if self.warehouse == MYSQL and not self.environment.external_warehouse:
             mysql.fetch()
-        self.env = environment.of_airflow(self.environment, self.ports)
+        self.env = environment.airflow_environment(self.environment, self.ports)
         self.airflow = airflow_api.Airflow(self.ports["AIRFLOW_PORT"])
         self.stopped: dict[str, list[str]] = {}
 
@@ -329,7 +329,7 @@ class Stack:
         return Program(name, command, priority, env=self.env, **settings)
 
     def _store(self, name: str, command: list[str], priority: int, **settings) -> Program:
-        return Program(name, command, priority, env=environment.of_store(self.ports, _PORTS[name]), **settings)
+        return Program(name, command, priority, env=environment.store_environment(self.ports, _PORTS[name]), **settings)
 
     def _program_of_store(self, name: str) -> Program:
         server = self._server(name)
@@ -420,7 +420,7 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
     say("   … complete the first run, from the lake to the warehouse")
     while time.monotonic() < deadline:
         # Before the newest merge is read: a run that succeeds in between has merged all changes.
-        over = all(_succeeded(stack, f"{name}_minute") for name in all_pipelines())
+        over = all(_has_succeeded(stack, f"{name}_minute") for name in all_pipelines())
         with warehouse.reader() as connection:
             merged_at = value(connection.cursor(), "SELECT MAX(merged_at) FROM etl.batches")
         if merged_at and merged_at >= since:
@@ -435,7 +435,7 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
     return False
 
 
-def _succeeded(stack: Stack, dag_id: str) -> bool:
+def _has_succeeded(stack: Stack, dag_id: str) -> bool:
     """Whether the newest run is over; raises Problem when it has failed."""
     for run in stack.airflow.runs(dag_id, 1):
         if run["state"] == "failed":

@@ -1,7 +1,7 @@
 """supervisord: it starts the stack's processes, restarts what dies, rotates their logs, and ends them all.
 
 Nothing starts by itself: `local.start` starts the programs in the order in which they need each other. Each program has
-an environment of its own in a private file; a running program whose command or environment has changed is stopped, so
+a separate environment in a private file; a running program whose command or environment has changed is stopped, so
 that the next start uses the new ones.
 """
 
@@ -182,13 +182,13 @@ def _write_definition(program: Program) -> list[str]:
     except (OSError, ValueError):
         before: dict = {"command": program.command, "environment": {}}
     write_private(path, json.dumps(program.definition))
-    old, new = (environment.compared(seen) for seen in (before["environment"], program.env))
+    old, new = (environment.variables_that_restart(seen) for seen in (before["environment"], program.env))
     changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     return changed + (["command"] if before["command"] != program.command else [])
 
 
 def _section(program: Program) -> str:
-    definition = {"command": program.command, "environment": environment.compared(program.env)}
+    definition = {"command": program.command, "environment": environment.variables_that_restart(program.env)}
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
     launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
     return _PROGRAM.format(

@@ -23,7 +23,7 @@ def extract(arguments: list[str]) -> None:
     """Replace this process with the command that writes the file. Raises Problem."""
     install()
     line = command(arguments)
-    os.execve(line[0], line, environment_of_extract(environment.read()))
+    os.execve(line[0], line, extract_environment(environment.read()))
 
 
 def install() -> None:
@@ -43,7 +43,7 @@ def command(arguments: list[str]) -> list[str]:
     return [str(TABLEAU / "venv" / "bin" / "python"), "-m", "include.bi.tableau_extract", *arguments]
 
 
-def environment_of_extract(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def extract_environment(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What it sees: the project, and the read-only account's connection out of `known`."""
     kept = {name: value for name, value in environ.items() if not name.startswith(NOT_INHERITED)}
     bi = connections.variable(WAREHOUSE_BI)

@@ -21,7 +21,7 @@ from include.window import WindowRefused, as_minute, parse_range
 
 MASTER = "local[*]"
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-MOST_MINUTES = 1_440
+MAX_MINUTES = 1_440
 
 
 class NothingToRead(LookupError):
@@ -59,15 +59,15 @@ def minutes(first: str | None, last: str | None) -> list[datetime]:
         end = as_minute(datetime.now(UTC))
         start = end - HOUR
     count = (end - start) // MINUTE
-    if count > MOST_MINUTES:
-        raise WindowRefused(f"From {first} to {last} there are {count} minutes: choose {MOST_MINUTES} at most.")
+    if count > MAX_MINUTES:
+        raise WindowRefused(f"From {first} to {last} there are {count} minutes: choose {MAX_MINUTES} at most.")
     return [start + number * MINUTE for number in range(count)]
 
 
 def finished(spark: SparkSession, pipeline: Pipeline, chosen: Sequence[datetime]) -> DataFrame:
     """The ledger's rows of those of the chosen minutes that are merged, with nothing new in the lake since."""
     ledger = warehouse(spark, "etl.board_minutes").where(F.col("pipeline") == pipeline.name)
-    return of_minutes(ledger, chosen).where("state = 'merged' AND pending = 0")
+    return only_minutes(ledger, chosen).where("state = 'merged' AND pending = 0")
 
 
 def minutes_of(ledger: DataFrame) -> list[datetime]:
@@ -88,6 +88,6 @@ def times(frame: DataFrame, column: str) -> list[datetime]:
     return [datetime.fromtimestamp(second, UTC).replace(tzinfo=None) for second in seconds]
 
 
-def of_minutes(table: DataFrame, wanted: Sequence[datetime]) -> DataFrame:
+def only_minutes(table: DataFrame, wanted: Sequence[datetime]) -> DataFrame:
     """The rows of a view that has minute_utc, of these minutes (naive, UTC)."""
     return table.where(f"minute_utc IN ({instants(wanted)})")

@@ -3,7 +3,7 @@
 - A request for another host is refused, so that a foreign page whose name resolves to this server reaches nothing.
 - No page of another site can frame one of Airflow.
 - Users who trigger or clear a run of an operations DAG need the permission that the Pipelines page requires: to edit
-  `<pipeline>_minute`, or to see its runs for minutemark_verify. Without a pipeline: that permission on every pipeline.
+  `<pipeline>_minute`, or, for minutemark_verify, to see its runs. Without a pipeline: that permission on every pipeline.
   minutemark_import with `from` also needs it on each pipeline whose keyspace the table is in.
 
 Every Airflow process imports this module, but only the API server runs it. Heavy imports are therefore inside functions.
@@ -69,19 +69,21 @@ class KnownHosts:
         headers = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         is_known = len(headers) == 1 and any(fnmatch.fnmatchcase(host_of(headers[0]), known) for known in self._hosts)
 
-        async def send_framed(message) -> None:
+        async def send_with_frame_headers(message) -> None:
             if message["type"] == "http.response.start":
                 names = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(header for header in _FRAMES if header[0] not in names)]
             await send(message)
 
         if is_known or scope["path"] in (HEALTH, scope.get("root_path", "") + HEALTH):
-            return await self._app(scope, receive, send_framed)
+            return await self._app(scope, receive, send_with_frame_headers)
         from starlette.responses import JSONResponse
 
         problem = f"This server does not accept requests for host {', '.join(headers) or 'none'}. "
         remedy = f"Open Airflow at {self._hosts[0]} or {self._hosts[-1]}, or add the host to {HOSTS} of the API server."
-        return await JSONResponse({"detail": problem + remedy}, status_code=421)(scope, receive, send_framed)
+        return await JSONResponse({"detail": problem + remedy}, status_code=421)(
+            scope, receive, send_with_frame_headers
+        )
 
 
 class OperationsPermissions:

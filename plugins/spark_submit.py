@@ -50,7 +50,7 @@ class AttemptHook(SparkSubmitHook):
 
     def submit(self, application: str = "", **kwargs: Any) -> None:
         """Run the attempt. Raises AirflowException or DriverEnded."""
-        # As env_vars of the operator they would become --conf on YARN and Kubernetes.
+        # Passed as the operator's env_vars, these variables would become --conf on YARN and Kubernetes.
         environment = {**os.environ, **self._submission.env_vars}
         if self._submission.driver_key is None:
             if sys.platform == "linux":

@@ -30,7 +30,7 @@ def bundle() -> dict[str, str]:
 
 
 def remove_single_boards() -> None:
-    """Earlier versions loaded each board as a dashboard of its own."""
+    """Earlier versions loaded each board as a separate dashboard."""
     from superset.extensions import db
     from superset.models.dashboard import Dashboard
 

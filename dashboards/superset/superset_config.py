@@ -18,7 +18,8 @@ SESSION_COOKIE_SAMESITE = "Lax"
 CACHE_CONFIG = DATA_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
 FEATURE_FLAGS = {"ALERT_REPORTS": False, "ENABLE_TEMPLATE_PROCESSING": False}
 
-# As Superset's own, but for other hosts: nothing, such as the pixel that counts installations, is loaded from elsewhere.
+# Superset's default policy, without other hosts: nothing is loaded from elsewhere, not even the pixel that counts
+# installations.
 TALISMAN_CONFIG = {
     "content_security_policy": {
         "base-uri": ["'self'"],
@@ -44,7 +45,7 @@ def FLASK_APP_MUTATOR(app) -> None:  # noqa: N802, Superset's name for it
 
 
 def _open_tab():
-    """/superset/dashboard/minutemark-<folder>/ was a board of its own, and opens that tab now."""
+    """/superset/dashboard/minutemark-<folder>/ was a separate board, and opens that tab now."""
     from flask import redirect, request
 
     parent, _, name = request.path.rstrip("/").rpartition("/")

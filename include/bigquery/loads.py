@@ -57,7 +57,7 @@ def _load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
         else:
             return cast("LoadJob", job)  # only load jobs have such an id
     raise BigQueryError(
-        f"{MOST_JOBS} load jobs of {file.url} have failed, the last one is {name}. Fix the cause, then count the hour "
+        f"{MOST_JOBS} load jobs of {file.url} have failed. The last one is {name}. Fix the cause, then count the hour "
         f"again: trigger {file.pipeline.name}_lakehouse with `from` and `to`."
     )
 

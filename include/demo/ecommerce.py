@@ -7,7 +7,7 @@ import random
 import uuid
 from datetime import datetime, timedelta
 
-# category_code, brand and price of each product; a product without the first two is usual in real logs.
+# category_code, brand and price of each product; products without the first two are common in real logs.
 _CATEGORIES = (
     ("electronics.smartphone", ("nordlys", "pika", "oval"), 129, 1_199),
     ("electronics.audio.headphone", ("pika", "hush"), 19, 349),
@@ -27,7 +27,7 @@ _KINDS = {"view": 940, "cart": 36, "remove_from_cart": 8, "purchase": 15, "wishl
 
 
 def dimension_rows() -> dict[str, list[dict]]:
-    """None: a shop's events carry everything that its facts need."""
+    """No dimensions: a shop's events carry everything that its facts need."""
     return {}
 
 

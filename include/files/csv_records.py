@@ -198,7 +198,7 @@ class _Columns:
         """The cells, in the order of `names`. Raises ValueError if their number differs, unless the additional ones are empty."""
         if len(fields) != self._width:
             if len(fields) < self._width or any(map(str.strip, fields[self._width :])):
-                raise ValueError(f"it has {len(fields)} fields, the header has {self._width}")
+                raise ValueError(f"it has {len(fields)} fields, but the header has {self._width}")
             fields = fields[: self._width]
         return fields if self._all_named else [fields[position] for position in self._named]
 

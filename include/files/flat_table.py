@@ -26,7 +26,7 @@ _FLAT, _BY_MINUTE = ["create_time"], ["minute", "shard"]  # partition keys that 
 
 
 class FlatRow(NamedTuple):
-    """One row of a flat table: its token, the text of its create_time, and its other values as texts."""
+    """One row of a flat table: its token, the text of its create_time, and its other values as strings."""
 
     token: int
     create_time: str
@@ -78,13 +78,13 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
     is_by_minute = key == _BY_MINUTE and "create_time" in clustering
     if not is_by_minute and (key != _FLAT or clustering):
         raise LakeTableMismatch(
-            f"{name} has the primary key ({', '.join([*key, *sorted(clustering)])}), and only PRIMARY KEY (create_time) can "
-            f"be copied: export it as CSV (cqlsh: COPY {name} TO 'x.csv' WITH HEADER = true) and import that."
+            f"{name} has the primary key ({', '.join([*key, *sorted(clustering)])}), but only tables with PRIMARY KEY "
+            f"(create_time) can be copied: export it as CSV (cqlsh: COPY {name} TO 'x.csv' WITH HEADER = true) and import that."
         )
     partitioner = session.execute("SELECT partitioner FROM system.local").one().partitioner
     if not partitioner.endswith("Murmur3Partitioner"):
         raise LakeTableMismatch(
-            f"The lake of {name} uses {partitioner}, and only Murmur3Partitioner can be read in token order: export it as "
+            f"The lake of {name} uses {partitioner}, but only Murmur3Partitioner can be read in token order: export it as "
             f"CSV (cqlsh: COPY {name} TO 'x.csv' WITH HEADER = true) and import that."
         )
     columns = tuple(column for column in declared if column not in ("create_time", *key))

@@ -131,7 +131,7 @@ def import_csv(
         summary.resumed_at = progress.position if progress.resumed else None
         reader = events_of(file, pipeline, change_log.clock(session))
         with (
-            Occurrences(reader.unnamed, pipeline) as occurrences,
+            Occurrences(reader.fields_without_id, pipeline) as occurrences,
             Bar(f"{path.name} into {pipeline.lake_table}", path.stat().st_size) as bar,
         ):
             # From the beginning, even when it is resumed: equal rows before the position are counted.

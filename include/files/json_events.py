@@ -1,4 +1,4 @@
-"""Reads events from a file of JSON lines, or from a file of either kind, by its format."""
+"""Reads events from a file of JSON lines or CSV, whichever it is."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from include.pipelines.declaration import OCCURRENCE
 class JsonLineEvents:
     """Turns records of a file of JSON lines into events, as CsvEvents does those of a CSV.
 
-    With `as_texts` all fields of an event are texts, which callers can change; without it the event is the object as sent.
+    With `as_strings`, all fields of an event are strings, which callers can change; without it, the event is the object as sent.
     """
 
-    def __init__(self, pipeline: Pipeline, clock: datetime, *, as_texts: bool = False) -> None:
-        self._pipeline, self._as_texts = pipeline, as_texts
+    def __init__(self, pipeline: Pipeline, clock: datetime, *, as_strings: bool = False) -> None:
+        self._pipeline, self._as_strings = pipeline, as_strings
         self._objects = JsonObjects(pipeline, clock, "line")
 
     def read(self, record: Record) -> Event | Refused:
@@ -32,7 +32,7 @@ class JsonLineEvents:
         try:
             values, text = self._objects.identified(record.fields[0])
             event = self._objects.event(text, values, record.content)
-            if self._as_texts:
+            if self._as_strings:
                 return Event(event.create_time, {**self._objects.fields(text), **event.values})
             return event
         except NotAdmitted as error:
@@ -43,7 +43,7 @@ class JsonLineEvents:
         text = None if record.problem else self._objects.identified(record.fields[0])[1]
         return self._refused(record, text, reason)
 
-    def unnamed(self, record: Record) -> dict[str, str | None] | None:
+    def fields_without_id(self, record: Record) -> dict[str, str | None] | None:
         """The fields of a record without an id, from which its id is computed; None for a record that has one."""
         if record.problem:
             return None
@@ -54,7 +54,7 @@ class JsonLineEvents:
             return None
 
     def _refused(self, record: Record, text: str | None, reason: str, minute: datetime | None = None) -> Refused:
-        """The payload has the line's number among equal lines, for StoredEvents."""
+        """The payload includes which of several equal lines this is, for StoredEvents."""
         if text is None:
             text = line_payload(record.fields[0])
         elif record.occurrence:
@@ -63,11 +63,11 @@ class JsonLineEvents:
 
 
 def events_of(
-    file: CsvFile, pipeline: Pipeline, clock: datetime, *, as_texts: bool = False
+    file: CsvFile, pipeline: Pipeline, clock: datetime, *, as_strings: bool = False
 ) -> CsvEvents | JsonLineEvents:
     """Reads the records of the file as events."""
     return (
-        JsonLineEvents(pipeline, clock, as_texts=as_texts)
+        JsonLineEvents(pipeline, clock, as_strings=as_strings)
         if file.format.is_json
         else CsvEvents(file.header, pipeline, clock)
     )

@@ -37,7 +37,7 @@ class CsvEvents:
             return self.refused(record, str(error), error.minute)
 
     def refused(self, record: Record, reason: str, minute: datetime | None = None) -> Refused:
-        """The record as a rejected row; its payload has its number among equal records, for StoredEvents."""
+        """The record as a rejected row; its payload includes which of several equal records it is, for StoredEvents."""
         if record.problem:
             return Refused(str(record.line), reason, line_payload(record.fields[0]), minute)
         row = dict(zip(self._header, record.fields, strict=True))
@@ -45,7 +45,7 @@ class CsvEvents:
             row[OCCURRENCE] = str(record.occurrence)
         return Refused(str(record.line), reason, payload_of(row), minute)
 
-    def unnamed(self, record: Record) -> dict[str, str] | None:
+    def fields_without_id(self, record: Record) -> dict[str, str] | None:
         """The fields of a record without an id, from which its id is computed; None for a record that has one."""
         if record.problem:
             return None
@@ -56,12 +56,14 @@ class CsvEvents:
 class Occurrences:
     """Gives each record without an id its content_id, which counts the equal records before it. Use as a context manager.
 
-    `unnamed` is the method of that name of the class that reads the records. Beyond 64 MB, the counts are kept in a
+    `fields_without_id` is the method of that name of the class that reads the records. Beyond 64 MB, the counts are kept in a
     temporary file: a history may have more rows than fit in memory.
     """
 
-    def __init__(self, unnamed: Callable[[Record], Mapping[str, str | None] | None], pipeline: Pipeline) -> None:
-        self._unnamed, self._pipeline = unnamed, pipeline
+    def __init__(
+        self, fields_without_id: Callable[[Record], Mapping[str, str | None] | None], pipeline: Pipeline
+    ) -> None:
+        self._fields_without_id, self._pipeline = fields_without_id, pipeline
         # An empty name makes a temporary database on disk, which is deleted with the connection.
         self._counts = sqlite3.connect("", isolation_level=None)
         for setting in ("journal_mode = OFF", "cache_size = -65536"):
@@ -77,7 +79,7 @@ class Occurrences:
 
     def numbered(self, records: Iterable[Record]) -> Iterator[Record]:
         for record in records:
-            values = self._unnamed(record)
+            values = self._fields_without_id(record)
             if values is None:
                 yield record
                 continue

@@ -120,12 +120,12 @@ def replay_csv(
         clock = Clock(replays.clock())
         # A shifted event does not have the time in the file: ingest decides whether its minute is closed.
         admitting = replace(pipeline, lake_retention=None) if options.shift else pipeline
-        events = events_of(file, admitting, clock.now(), as_texts=True)
+        events = events_of(file, admitting, clock.now(), as_strings=True)
         schedule = EventSchedule(pipeline, options, events, preview_of(file, pipeline), times)
         sample = Sample(file_survey.kinds, options.sample, digest) if options.sample else None
         total, unit = (file_survey.lines, "line") if file_survey else (path.stat().st_size, "B")
         with (
-            Occurrences(events.unnamed, pipeline) as occurrences,
+            Occurrences(events.fields_without_id, pipeline) as occurrences,
             Bar(f"{path.name} into {pipeline.topic}", total, unit) as bar,
         ):
             records = occurrences.numbered(file.records())

@@ -63,13 +63,13 @@ def check(options: ReplayOptions, pipeline: Pipeline, file_survey: Survey | None
     """Raises ReplayRefused if the file, as surveyed, cannot be replayed with these options."""
     if options.sample and not pipeline.kind_column:
         raise ReplayRefused(
-            f"`sample` takes a share of every kind of event, and pipeline {pipeline.name} does not declare which column has the "
+            f"`sample` takes a share of every kind of event, but pipeline {pipeline.name} does not declare which column has the "
             f"kind: declare kind_column in include/pipelines/{pipeline.name}.py, or omit `sample`."
         )
     if options.sample and file_survey and options.sample < len(file_survey.kinds):
         raise ReplayRefused(
             f"`sample` is {options.sample}, but there are {len(file_survey.kinds)} kinds of row, and a sample has at least one "
-            f"of each. Write {len(file_survey.kinds)} or more."
+            f"of each. Set it to {len(file_survey.kinds)} or more."
         )
     if file_survey and file_survey.last and (line := timeline(options, file_survey, now)):
         try:

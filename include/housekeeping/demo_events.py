@@ -34,7 +34,7 @@ _REMOVED = f"{ledger.DEMO_EVENTS_ONLY}, removed from the lake; a new event opens
 
 
 def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) -> int:
-    """Close and remove the minutes older than `age` whose events are all the demo's; returns how many.
+    """Close and remove the minutes older than `age` that contain only demo events; returns how many.
 
     The next call also removes the minutes that a killed call has closed.
     """
@@ -55,7 +55,7 @@ def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta,
 
 
 def _candidates(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, str | None]:
-    """The next minutes that may have rows in the lake, with their newest change that a poll saw."""
+    """The next minutes that may have rows in the lake, each with the newest change that a poll saw."""
     binds = {"pipeline": pipeline.name, "start": start, "end": end, "limit": _MINUTES_PER_CHUNK}
     with reading(conn) as cursor:
         return dict(execute(cursor, sql("candidates"), binds).fetchall())
@@ -75,7 +75,7 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
     for minutes in slices(closed, _MINUTES_PER_CHUNK):
         demo_only = _all_demo(reader, pipeline, minutes)
         statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
-        # As of their newest write: rows that are written after the read carry a later time, or the start of their import.
+        # As of their newest write: rows written after the read have a later write timestamp, or that of their import's start.
         partitions = [
             (stamp, minute, shard) for minute, stamp in demo_only.items() if stamp for shard in range(pipeline.shards)
         ]
@@ -95,7 +95,7 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
 
 
 def _all_demo(reader, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int | None]:
-    """The minutes among these whose events are all the demo's, with their newest write timestamps; None without events."""
+    """The minutes among these that contain only demo events, with their newest write timestamps; None without events."""
     newest: dict[datetime, int | None] = dict.fromkeys(minutes)
     query = f"SELECT create_time, WRITETIME(payload) FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
     for statement in (f"{query} LIMIT 1", query):  # most minutes with other events show it in their first event

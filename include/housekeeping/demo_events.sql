@@ -1,5 +1,5 @@
 -- name: candidates
--- The next minutes that may have rows in the lake, with their newest change that a poll saw: one row per minute.
+-- The next minutes that may have rows in the lake, each with the newest change that a poll saw: one row per minute.
 SELECT minute, seen_changed_at FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s AND state <> 'closed'
   AND (raw_rows > 0 OR pending = 1)

@@ -106,8 +106,8 @@ def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = Fals
 def remove_drifts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Remove drift that ended longer than `age` ago, and undeclared fields that no kept count of fields has.
 
-    The others hold minutes, or would be reported again. Accepted drift stays: it decides about its minutes whenever they are
-    read again. Takes the pipeline's lock, as gates do.
+    The others hold minutes, or would be reported again. Accepted drift stays: it determines the verdict on its minutes
+    whenever they are read again. Takes the pipeline's lock, as gates do.
     """
 
     def remove(cursor) -> int:

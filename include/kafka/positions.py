@@ -68,11 +68,11 @@ def starting_offsets(
     gaps: list[Gap] = []
     for place in committed:
         begin, end = offsets[place.partition]
-        is_of_another = bool(place.metadata) and place.metadata != topic_id
-        if is_of_another:
+        is_from_deleted_topic = bool(place.metadata) and place.metadata != topic_id
+        if is_from_deleted_topic:
             log.warning("%s was created again: partition %s is read from its start.", topic, place.partition)
         # If others have a committed offset, a partition without one is new: its first message had offset 0.
-        is_new = is_of_another or (place.offset < 0 and not is_first)
+        is_new = is_from_deleted_topic or (place.offset < 0 and not is_first)
         expected = 0 if is_new else begin if is_first else place.offset
         if expected < begin:
             gaps.append(Gap(topic, place.partition, expected, begin))

@@ -100,7 +100,9 @@ def _configure_dead_letters(client: AdminClient, letters: list[str]) -> None:
             if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise
             settings = ", ".join(f"{name}={value}" for name, value in _OF_DEAD_LETTERS.items())
-            log.warning("This account has no permission to alter topic %s. Set there: %s.", resource.name, settings)
+            log.warning(
+                "This account has no permission to alter topic %s. Set this on the topic: %s.", resource.name, settings
+            )
 
 
 def _check(pipeline: Pipeline, partitions: int) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SETTING = "MINUTEMARK_REPLICATION_FACTOR"
 SINGLE = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
-NODES = 3  # with this many or more, a single replica must be declared
+MIN_NODES_FOR_REPLICATION = 3  # with this many or more, a single replica must be declared
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
 _KEYSPACE = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"
 
@@ -68,7 +68,7 @@ def replicas_of(options: Mapping[str, str], local: str) -> int:
 
 def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str | None:
     """The reason why set-up stops: a keyspace has, or would get, one replica on a cluster of three nodes or more."""
-    if nodes < NODES or factor == "1":
+    if nodes < MIN_NODES_FOR_REPLICATION or factor == "1":
         return None
     missing = [keyspace for keyspace, count in replicas.items() if count is None and not factor]
     single = [keyspace for keyspace, count in replicas.items() if count is not None and count < 2]
@@ -115,7 +115,7 @@ def clocks(session: Session) -> dict[str, timedelta]:
     from cassandra.query import SimpleStatement
 
     query, clock_of = SimpleStatement("SELECT now() AS now FROM system.local"), {}
-    # A session of its own: others begin as soon as they can reach one node.
+    # A separate session: others begin as soon as they can reach one node.
     every_node = session.cluster.connect(wait_for_all_pools=True)
     try:
         for host in session.cluster.metadata.all_hosts():
@@ -132,7 +132,10 @@ def clocks(session: Session) -> dict[str, timedelta]:
 
 
 def clock_problem(differences: Mapping[str, timedelta]) -> str | None:
-    """The problem if two coordinators' clocks differ too much: the settle time covers 30 s, which a drifting clock exceeds."""
+    """The problem if two coordinators' clocks differ too much.
+
+    The settle time tolerates 30 s, and a drifting clock eventually exceeds that.
+    """
     if not differences:
         return None
     slowest, fastest = min(differences, key=differences.get), max(differences, key=differences.get)  # ty: ignore[no-matching-overload]  # each key has a value
@@ -140,7 +143,7 @@ def clock_problem(differences: Mapping[str, timedelta]) -> str | None:
     if apart <= MAX_CLOCK_DIFFERENCE:
         return None
     return (
-        f"the clocks of its nodes {slowest} and {fastest} are {apart.total_seconds():.1f} s apart, and at most "
-        f"{MAX_CLOCK_DIFFERENCE.total_seconds():g} s are safe: beyond the settle time a touch can be "
-        "lost. Run NTP (chrony) on both."
+        f"the clocks of its nodes {slowest} and {fastest} are {apart.total_seconds():.1f} s apart; the limit is "
+        f"{MAX_CLOCK_DIFFERENCE.total_seconds():g} s. If the difference exceeds the settle time, a touch can be lost. "
+        "Run NTP (chrony) on both."
     )

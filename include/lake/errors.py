@@ -71,7 +71,7 @@ def unreadable_minutes(
 def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
     lower = text.lower()
     if kind == "AuthenticationFailed" or "bad credentials" in lower or "requires authentication" in lower:
-        return f"refused the login ({text}). Correct login and password of connection {endpoint.conn_id}."
+        return f"refused the login ({text}). Correct the login and password of connection {endpoint.conn_id}."
     if kind == "Unauthorized":
         return f"denied permission ({text}). As an administrator: {_grant(text, endpoint)}"
     if kind == "InvalidRequest":
@@ -97,7 +97,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
         return f"failed internally ({text}). Read the log of its nodes."
     return (
         f"cannot be reached ({kind}: {text}). Start it (`make services`), "
-        f"or correct host and port of connection {endpoint.conn_id}."
+        f"or correct the host and port of connection {endpoint.conn_id}."
     )
 
 

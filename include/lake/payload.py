@@ -11,7 +11,7 @@ _NULL = msgspec.Raw(b"null")
 
 
 class NotAnObject(ValueError):
-    """A text that is not a JSON object, and why."""
+    """A string that is not a JSON object, and why."""
 
 
 class _Digits(str):
@@ -42,9 +42,9 @@ class Fields:
 
 
 def parsed(text: str) -> tuple[dict[str, str | None], str]:
-    """The object's fields as texts, and the object as JSON: NaN and Infinity become texts. Raises NotAnObject.
+    """The object's fields as strings, and the object as JSON: NaN and Infinity become strings. Raises NotAnObject.
 
-    A number is its digits, a nested value JSON, null None.
+    Numbers become their digits, nested values become JSON, and null becomes None.
     """
     constants: list[str] = []
 
@@ -71,7 +71,7 @@ def _text(value: object) -> str | None:
 
 
 def _written(value: object) -> str:
-    """The value as JSON, with its numbers as they were written; as texts if it is nested too deeply for recursion."""
+    """The value as JSON, with its numbers as they were written; as strings if it is nested too deeply for recursion."""
     try:
         return _as_json(value)
     except RecursionError:

@@ -46,8 +46,8 @@ def administrator_grants(role: str) -> Iterator[str]:
 def apply_schema() -> None:
     """Create what is missing in the lake, then grant permissions. Applying it again changes nothing.
 
-    Uses connection lake_admin; if that is not defined, lake_writer, which must be allowed to create tables, and grants
-    nothing. Raises LakePermissionMissing with the permissions that set-up needs if the account lacks one.
+    Uses connection lake_admin; if that is not defined, uses lake_writer, which must be allowed to create tables, and then
+    grants nothing. Raises LakePermissionMissing with the permissions that set-up needs if the account lacks one.
     """
     try:
         account = endpoint(LAKE_ADMIN)
@@ -172,7 +172,7 @@ def columns_of(session: Session, keyspace: str, table: str) -> dict[str, tuple[s
 
 
 def _key_of(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
-    """The key of the lake table. It has the id of events that have one: two of them may have the same create_time."""
+    """The key of the lake table, with the id if the pipeline declares one: two events may have the same create_time."""
     return _KEY if pipeline.event_id in _KEY else {**_KEY, pipeline.event_id: ("clustering", "text")}
 
 
@@ -210,7 +210,7 @@ def _check_shards(session: Session, pipeline: Pipeline) -> None:
     comment = session.execute(query, (pipeline.keyspace, pipeline.table)).one().comment
     if comment.startswith(_SHARDS) and comment != f"{_SHARDS}{pipeline.shards}":
         raise LakeTableMismatch(
-            f"Pipeline {pipeline.name} declares shards={pipeline.shards}, and {pipeline.lake_table} was created with {comment}. "
+            f"Pipeline {pipeline.name} declares shards={pipeline.shards}, but {pipeline.lake_table} was created with {comment}. "
             f"The number is fixed for the life of a table. Declare {comment} in include/pipelines/{pipeline.name}.py, or another "
             f"`table`, and copy the old one: ./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )

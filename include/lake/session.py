@@ -26,7 +26,7 @@ def lake(conn_id: str | Endpoint = LAKE_READER) -> Iterator[Session]:
     """A session of that connection, closed at exit; errors of the driver are raised as LakeError.
 
     The driver reads neither the schema nor the ring: this keeps connecting fast. Token-aware routing, which would need
-    both, took a quarter more of a bulk writer's CPU to save the cluster one hop.
+    both, cost a bulk writer 25 % more CPU, to save one hop in the cluster.
     """
     target = endpoint(conn_id)
     with explained(target):

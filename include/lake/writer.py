@@ -30,7 +30,7 @@ _ROWS_PER_WINDOW = 5_000
 
 
 class Event(NamedTuple):
-    """One raw event: its time, its fields as texts, and the JSON object as its producer sent it, if there is one.
+    """One raw event: its time, its fields as strings, and the JSON object as its producer sent it, if there is one.
 
     Without a `text`, the payload is made of the fields that are not empty.
     """

@@ -37,7 +37,7 @@ def events_of(
     counts = dict.fromkeys(minutes, (0, 0))
     read = _reader(pipeline)
     names = [name for name in columns.names if name not in (*KEY, pipeline.event_id)]
-    # An id of its own comes from the key: a payload may have none, or one with white space around it.
+    # If the pipeline declares an id column, the id comes from the key: a payload may have none, or one with outer white space.
     own_id = pipeline.event_id if pipeline.event_id not in KEY else None
     identified_by = f", {own_id}" if own_id else ""
     query = session.prepare(
@@ -66,11 +66,11 @@ def events_of(
     events = pyarrow.table(values, schema=columns)
     if unreadable:  # other partitions of such a minute may have been read
         counts = {minute: count for minute, count in counts.items() if minute not in unreadable}
-        events = of_minutes(events, counts)
+        events = only_minutes(events, counts)
     return events, counts
 
 
-def of_minutes(events: pyarrow.Table, minutes: Collection[datetime]) -> pyarrow.Table:
+def only_minutes(events: pyarrow.Table, minutes: Collection[datetime]) -> pyarrow.Table:
     """The events of these minutes."""
     import pyarrow
     import pyarrow.compute

@@ -18,16 +18,16 @@ from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake.errors import unreadable_minutes
 from include.lake.session import lake
 from include.lakehouse import ledger, repair, table
-from include.lakehouse.events import events_of, of_minutes
+from include.lakehouse.events import events_of, only_minutes
 from include.pipelines import Pipeline
 from include.warehouse.folded_hours import hour_of
 from include.warehouse.session import warehouse
 
 log = logging.getLogger(__name__)
 
-MOST_ROWS = 200_000  # in one commit: some 200 MB of memory
-MOST_MINUTES = 1_440  # in one call
-SECONDS = 300.0  # after which a call leaves the rest to the next one
+MAX_ROWS = 200_000  # in one commit: some 200 MB of memory
+MAX_MINUTES = 1_440  # in one call
+TIME_LIMIT = 300.0  # seconds, after which a call leaves the rest to the next one
 
 
 @dataclass
@@ -56,9 +56,9 @@ def export(pipeline: Pipeline) -> Export:
                 "%s is a new table: all events are written again, except those of closed minutes.",
                 pipeline.lakehouse.table,
             )
-        until = time.monotonic() + SECONDS
-        due_minutes = ledger.due(conn, pipeline, MOST_MINUTES)
-        for part in chunks(due_minutes, itemgetter("raw_rows"), table.MOST_MINUTES, MOST_ROWS):
+        until = time.monotonic() + TIME_LIMIT
+        due_minutes = ledger.due(conn, pipeline, MAX_MINUTES)
+        for part in chunks(due_minutes, itemgetter("raw_rows"), table.MOST_MINUTES, MAX_ROWS):
             if time.monotonic() > until:
                 break
             unreadable = {}
@@ -73,7 +73,10 @@ def export(pipeline: Pipeline) -> Export:
             done.unreadable |= unreadable
     if done.unreadable:
         raise unreadable_minutes(
-            pipeline.lake_table, done.unreadable, endpoint(LAKE_READER), f"They stay due. Of the others: {done}"
+            pipeline.lake_table,
+            done.unreadable,
+            endpoint(LAKE_READER),
+            f"They stay due. The other minutes: {done}",
         )
     return done
 
@@ -94,9 +97,9 @@ def rewrite(pipeline: Pipeline, start: datetime, end: datetime) -> int:
 
 
 def _still_due(conn, pipeline: Pipeline, part: list[dict]) -> list[dict]:
-    """These minutes as the ledger has them now, without those that another export has written meanwhile."""
+    """These minutes as the ledger has them now, without those that another export has written since."""
     minutes = {row["minute"] for row in part}
-    return [row for row in ledger.due(conn, pipeline, MOST_MINUTES) if row["minute"] in minutes]
+    return [row for row in ledger.due(conn, pipeline, MAX_MINUTES) if row["minute"] in minutes]
 
 
 def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Export) -> dict[datetime, Exception]:
@@ -114,7 +117,7 @@ def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Expo
     changed = [row for row in readable if row not in as_merged]
     if as_merged:
         minutes = sorted(row["minute"] for row in as_merged)
-        events = of_minutes(events, minutes)
+        events = only_minutes(events, minutes)
         # Hours that lose events are noted first: once the commit is done, nothing records which they were.
         ledger.mark_changed(conn, pipeline, table.hours_of(pipeline, into, minutes))
         table.replace(into, minutes, events)

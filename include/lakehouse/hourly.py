@@ -4,7 +4,7 @@ The warehouse keeps merging while hours are counted. The comparison therefore le
 is not in the table: their events on one side, their contributions on the other.
 
 An hour that agrees gets a small Parquet file, named for its version, with the counts of all its events in the table: a
-minute that is merged again counts as it was written last. An hour keeps its last file while one of its minutes is held,
+minute that is merged again counts as last written. An hour keeps its last file while one of its minutes is held,
 closed or skipped, or was not written for 15 minutes. An hour that differs is counted again.
 """
 
@@ -40,8 +40,8 @@ sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
-MOST_HOURS = 240  # in one call
-TRIES = 5  # of a count during which the table changes
+MAX_HOURS = 240  # in one call
+ATTEMPTS = 5  # of a count during which the table changes
 _NEAR = DAY  # hours within this distance share a search for files
 
 Figures = Mapping[str, int]  # by measure
@@ -53,7 +53,7 @@ class HoursDiffer(MinutemarkError):
 
 
 class HoursNotCounted(MinutemarkError):
-    """The table changed during every try to count hours. No difference is known."""
+    """The table changed during every attempt to count hours. No difference is known."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class HourlyCount:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of some hours in fact and table. An hour that one of them does not have is absent there."""
+    """The figures of some hours in fact and table. An hour that is missing from one has no entry in its mapping."""
 
     of_fact: FiguresByHour  # without minutes that are not current
     of_table: FiguresByHour  # without them, too
@@ -76,14 +76,14 @@ class Comparison:
     days: Collection[date]  # of the minutes that the table has events of
 
 
-def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
+def count(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> list[HourlyCount]:
     """Count hours that changed, and write their files.
 
     Raises HoursDiffer if the warehouse has different figures, after the other hours are written, and HoursNotCounted if
-    the table changes during every try.
+    the table changes during every attempt.
     """
     with warehouse(WAREHOUSE_ETL) as conn:
-        due = {row["hour"]: row["changes"] for row in turns.take(conn, pipeline, turns.COUNT, most)}
+        due = {row["hour"]: row["changes"] for row in turns.take(conn, pipeline, turns.COUNT, max_hours)}
         if not due:
             return []
         comparison = compare(conn, pipeline, due)
@@ -114,7 +114,7 @@ def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
         )
     if differing:
         raise HoursDiffer(
-            f"{len(differing)} hours of {pipeline.lakehouse.table} are counted differently. "
+            f"{len(differing)} hours of {pipeline.lakehouse.table} have different counts in the lakehouse and the warehouse: "
             f"{'; '.join([*differing.values()][:5])}. The next run counts them again. If they still differ, run "
             f"`./minutemark verify {pipeline.name}` to see which side is wrong."
         )
@@ -132,10 +132,10 @@ def compare(
     """The figures of these hours in the fact and in the table. `changed` are further minutes to wait for.
 
     The two have no common snapshot, so a commit in between makes it start over. A missing file is removed from the table, or,
-    with `only_read`, raises FileNotFoundError. Raises HoursNotCounted if no try succeeds.
+    with `only_read`, raises FileNotFoundError. Raises HoursNotCounted if no attempt succeeds.
     """
     name, losses = pipeline.lakehouse.table, []
-    for _ in range(TRIES):
+    for _ in range(ATTEMPTS):
         events = table.existing(pipeline) if only_read else table.table(pipeline)
         snapshot = events.current_snapshot()
         try:
@@ -157,11 +157,11 @@ def compare(
             return Comparison(of_fact, of_table, published, waits, {minute.date() for minute, _ in in_table})
     if losses:
         raise HoursNotCounted(
-            f"{name}: data files were missing in {len(losses)} of {TRIES} tries to count its hours, such as {losses[-1]}. "
+            f"{name}: data files were missing in {len(losses)} of {ATTEMPTS} attempts to count its hours, such as {losses[-1]}. "
             f"The next runs write their minutes again. If this happens again, find out what deletes files under {location()}."
         )
     raise HoursNotCounted(
-        f"{name} was written in each of {TRIES} tries to count its hours. The next run counts them again."
+        f"{name} was written in each of {ATTEMPTS} attempts to count its hours. The next run counts them again."
     )
 
 
@@ -173,7 +173,7 @@ def reasons(minutes: Mapping[datetime, str]) -> str:
         "held": "is held, and its merged read is not in the lakehouse",
         "closed": "is closed, and its merged read is not in the lakehouse",
         "changed": "has changed in the lake since its merged read",
-        "skipped": "has lost rows in the lake before they were written",
+        "skipped": "lost rows in the lake before they were written to the lakehouse",
     }
     first = min(minutes)
     others = f"; {len(minutes) - 1} more minutes" if len(minutes) > 1 else ""
@@ -199,7 +199,7 @@ def write_file(pipeline: Pipeline, hour_count: HourlyCount) -> None:
 
 
 def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[datetime, dict[str, int]]:
-    """The counts in the files of these hours and versions, as far as they exist and can be read."""
+    """The counts in the files of these hours and versions, for files that exist and can be read."""
     import fsspec
     import pyarrow.parquet
 
@@ -213,7 +213,7 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
         try:
             with files.open(path, "rb") as file:
                 [row] = pyarrow.parquet.read_table(file).to_pylist()
-        except (ValueError, KeyError, OSError):  # pyarrow's errors are of these
+        except (ValueError, KeyError, OSError):  # pyarrow's errors are subclasses of these
             continue
         if (row["hour"], row["attempt"]) == (hour.replace(tzinfo=UTC), version):
             files_by_hour[hour] = {name: row[name] for name in pipeline.lakehouse.measures}
@@ -352,7 +352,7 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
 
 
 def _rows_left(pipeline: Pipeline, events, hours: Collection[datetime]) -> pyarrow.Table:
-    """The rows of these hours without deleted ones. They are read in batches: the hours between must not fill the memory."""
+    """The rows of these hours without deleted ones, read in batches so that the hours in between do not fill up memory."""
     import pyarrow
     from pyarrow import compute
 
@@ -382,7 +382,7 @@ def _spans(hours: Collection[datetime]) -> Iterator[tuple[datetime, datetime]]:
 def _readable(connection, files: list[str]) -> list[str]:
     """The names of the files for DuckDB, which reads those in a bucket through fsspec.
 
-    Raises FileNotFoundError, as every other reader of the table does; DuckDB itself would raise another class.
+    Raises FileNotFoundError, as every other reader of the table does; DuckDB itself would raise a different exception.
     """
     import fsspec
 

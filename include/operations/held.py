@@ -21,9 +21,9 @@ _COLUMNS = {
 }  # fmt: skip
 _SHOWN_ROWS = 2  # of a check's sample, in a table
 _NEXT_STEPS = {
-    "accepted": "its drift is accepted; the next run reads it again",
+    "accepted": "its drift is accepted; the next run reads the minute again",
     "waiting": "waits for the other rows of its hour; it is published without a release unless too many are rejected",
-    "due": "all rows of its hour are read; the next run reads it again",
+    "due": "all rows of its hour are read; the next run reads the minute again",
     "touched": "touched since it was held; the next run reads it again",
 }
 

@@ -139,8 +139,8 @@ def wait_for_pools(ti, pool_of_task: Mapping[str, str], patience: float = 60) ->
         if time.monotonic() > deadline:
             commands = "; ".join(f"airflow pools set {pool} 1 minutemark" for pool in sorted(waiting))
             raise PreflightFailed(
-                f"No task was started in pool {' or '.join(sorted(waiting))} within {patience:.0f} s. If Airflow "
-                f"(Admin, Pools) does not list it, create it there, or run: {commands}. If it does, its slots are taken."
+                f"No task was started in pool {' or '.join(sorted(waiting))} within {patience:.0f} s. If a "
+                f"pool is missing under Admin, Pools, create it there, or run: {commands}. If it exists, all its slots are taken."
             )
         time.sleep(1)
 

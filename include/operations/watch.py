@@ -62,7 +62,7 @@ def problems_of(pipeline: Pipeline, entry: dict, now: datetime) -> Iterator[Prob
             f"The change log of {pipeline.lake_table} was last polled {entry['look_age']:.0f} s ago; "
             f"the limit is {pipeline.look_limit.total_seconds():.0f} s. Pending minutes are unknown.",
             f"Check whether {minute_dag} is paused, whether one of its runs hangs or fails in wait_for_changes, and whether "
-            "Airflow's scheduler and triggerer run.",
+            "Airflow's scheduler and triggerer are running.",
         )
     if entry["waiting_since"] is not None:
         yield Problem(

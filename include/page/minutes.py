@@ -17,7 +17,7 @@ SHOWN = 60
 _TRIED = 240  # newest batches that are searched for these minutes: four hours' worth
 
 # A minute is in one of these states; the first that fits.
-OPEN = "open"  # not over, or the lake was not polled since it ended: there may be more rows
+OPEN = "open"  # not over, or the lake has not been polled since it ended: there may be more rows
 HELD = "held"
 FAILED = "failed"  # pending, and the last batch of it that ended failed
 PENDING = "pending"

@@ -66,7 +66,7 @@ class Retention:
     Raises ValueError for less than a day: a run, its retries and a cleared run must find their data.
     """
 
-    staging: timedelta = timedelta(days=2)  # an open batch without a new attempt for this long is given up
+    staging: timedelta = timedelta(days=2)  # an open batch without a new attempt for this long is abandoned
     change_log: timedelta = timedelta(days=30)  # after a day's last touch; a day that is not fully merged stays
     rejected_payloads: timedelta = timedelta(days=90)
     check_samples: timedelta = timedelta(days=30)
@@ -129,7 +129,7 @@ class Pipeline:
     lake_retention: timedelta | None = None  # minutes older than this are closed
     retention: Retention = Retention()
     delay_limit: timedelta = timedelta(seconds=180)  # the watch alerts if a change in the lake is unmerged for longer
-    look_limit: timedelta = timedelta(seconds=180)  # the watch alerts if the lake was not polled for longer
+    look_limit: timedelta = timedelta(seconds=180)  # the watch alerts if the lake has not been polled for longer
 
     def __post_init__(self) -> None:
         self._check_fields()

@@ -16,18 +16,20 @@ class JobRefused(JobFailed):
     """A failure that every attempt repeats until its remedy is applied."""
 
 
-_LAKE_SILENT = "The lake does not answer at {lake}. Check that Cassandra runs, and connection lake_reader."
+_LAKE_SILENT = (
+    "The lake does not answer at {lake}. Check that Cassandra is running, and check the connection lake_reader."
+)
 _LAKE_REFUSES = "The lake at {lake} refuses the account of connection lake_reader. Set its login and password."
 _LAKE_FORBIDS = (
     "The lake at {lake} gives lake_reader no permission to read. Grant it SELECT: run the DAG minutemark_setup."
 )
 _LAKE_SLOW = (
-    "The lake at {lake} failed a read or was too slow, not necessarily because of its rows. Check its load and its log; "
+    "The lake at {lake} failed a read or was too slow; the data is not necessarily at fault. Check its load and its log; "
     "the next attempt reads again."
 )
 _LAKE_UNAVAILABLE = (
-    "Too few replicas of the lake at {lake} are up for a read with LOCAL_QUORUM. Check that all nodes of Cassandra "
-    "run; the next attempt reads again."
+    "Too few replicas of the lake at {lake} are up for a read with LOCAL_QUORUM. Check that all Cassandra nodes are "
+    "up; the next attempt reads again."
 )
 _EXECUTOR_LOST = (
     "An executor was lost while the job ran, with the rows that it had read. The next attempt reads them again. If it "
@@ -41,9 +43,11 @@ _NO_MEMORY = (
     "The driver does not have enough memory. Give it more (spark.driver.memory in extra `conf` of connection spark_default), "
     "or limit the rows of a batch (max_rows of the pipeline)."
 )
-_WAREHOUSE_SILENT = "The warehouse does not answer at {warehouse}. Check that it runs, and connection warehouse_etl."
+_WAREHOUSE_SILENT = (
+    "The warehouse does not answer at {warehouse}. Check that it is running, and check the connection warehouse_etl."
+)
 _WAREHOUSE_REFUSES = (
-    "The warehouse at {warehouse} refuses the account of connection warehouse_etl. Set login and password."
+    "The warehouse at {warehouse} refuses the account of connection warehouse_etl. Set its login and password."
 )
 _WAREHOUSE_FORBIDS = (
     "The warehouse at {warehouse} gives warehouse_etl no permission to write. Run the DAG minutemark_setup."

@@ -160,7 +160,7 @@ def authentication_problem(master: str, conf: Mapping[str, object] | None = None
     if not master.startswith(STANDALONE) or _SECRET in chosen or chosen.get(_AUTHENTICATE, "").lower() == "false":
         return None
     return (
-        f"{master} is a standalone cluster, and {_SECRET} is not set: other programs could pose as its executors. Start "
+        f"{master} is a standalone cluster, but {_SECRET} is not set: other programs could pose as its executors. Start "
         f"master and workers with {_AUTHENTICATE}=true and a secret, and set {_SECRET} in spark-defaults.conf or "
         f'in extra `conf` of connection spark_default. In a private network only, {{"{_AUTHENTICATE}": "false"}} turns it off.'
     )

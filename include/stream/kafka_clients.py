@@ -21,7 +21,7 @@ _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
 
 class NotTranslatable(MinutemarkError):
-    """A login for which Java's clients need other settings."""
+    """A login for which Kafka's Java client needs other settings."""
 
 
 class CertificateUnreadable(MinutemarkError):
@@ -29,7 +29,7 @@ class CertificateUnreadable(MinutemarkError):
 
 
 def java_settings(librdkafka: Mapping[str, object], own: Mapping[str, object] | None = None) -> dict[str, str]:
-    """The same broker and login for Java's clients; Java settings in `own` take precedence.
+    """The same broker and login for Kafka's Java client; Java settings in `own` take precedence.
 
     Raises NotTranslatable, CertificateUnreadable.
     """

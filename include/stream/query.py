@@ -22,7 +22,7 @@ def start(
     """Start a query of topic, partition, offset and value from these offsets; a topic partition is a partition in Spark."""
     options = {
         **{f"kafka.{name}": value for name, value in job.kafka.items()},
-        "kafka.isolation.level": "read_committed",  # what a transaction has aborted was never sent
+        "kafka.isolation.level": "read_committed",  # messages of an aborted transaction count as never sent
         "subscribe": job.pipeline.topic,
         "startingOffsets": _as_json(starts),
         "failOnDataLoss": "true",  # the next query's start records what is lost

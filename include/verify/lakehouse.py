@@ -169,7 +169,7 @@ class LakehouseCheck:
         known = {row["hour"]: row for row in self._rows(sql("counts"), **binds)}
         of_fact = self._rows(sql("hours", fact=self._pipeline.lakehouse_fact), **binds)
         hours = sorted({*known, *(row["hour"] for row in of_fact)})
-        for part in slices(hours, hourly.MOST_HOURS):
+        for part in slices(hours, hourly.MAX_HOURS):
             comparison = hourly.compare(self._conn, self._pipeline, part, only_read=True)
             counted = {
                 hour: known[hour]["counted_change"] for hour in part if hour in known and not known[hour]["to_count"]

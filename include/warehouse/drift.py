@@ -19,7 +19,7 @@ from include.pipelines.declaration import HOLD
 
 DISAPPEARED, UNREADABLE, IGNORED, APPEARED = "disappeared", "unreadable", "ignored", "appeared"
 IGNORED_ROWS = "ignored_rows"  # the `field` of a drift of the share of ignored rows
-LEAST_ROWS = 100  # of a minute that is checked
+MIN_ROWS = 100  # of a minute that is checked
 HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less, there is nothing to compare with
 USUAL = 0.05  # share of rows above which a field is a regular one
 # By chance, a field that 5 % of the rows have is absent from one in 170 minutes of 100 rows, and from one in 20,000 minutes
@@ -30,7 +30,7 @@ EXPECTED_KEPT = 20  # rows that are not ignored
 # of the day before.
 LONGER = 2
 MANY_UNREADABLE = 0.20
-LEAST_VALUES = 20
+MIN_VALUES = 20
 BACK = 5  # rows that have a field again
 
 
@@ -173,7 +173,7 @@ class _Window:
 
     def share(self, part: int, whole: int) -> float | None:
         """The share over the day; None if the day has too few rows."""
-        enough = self.rows >= HISTORY_ROWS and len(self._minutes) >= HISTORY_MINUTES and whole >= LEAST_ROWS
+        enough = self.rows >= HISTORY_ROWS and len(self._minutes) >= HISTORY_MINUTES and whole >= MIN_ROWS
         return part / whole if enough else None
 
 
@@ -217,7 +217,7 @@ def _findings_of(
     usual = {(drift.kind, drift.field): drift.usual for drift in current}
     if pipeline.unknown_fields == HOLD:
         yield from _appeared(fields)
-    if fields.rows < LEAST_ROWS:
+    if fields.rows < MIN_ROWS:
         return
     for name in pipeline.fields:
         share = _larger(window.share(window.present[name], window.rows), usual.get((DISAPPEARED, name)))
@@ -232,7 +232,7 @@ def _findings_of(
     for name in dict.fromkeys((*pipeline.numbers, *pipeline.times)):
         values, wrong = fields.present.get(name, 0), fields.unreadable.get(name, 0)
         share = _smaller(window.share(window.unreadable[name], window.present[name]), usual.get((UNREADABLE, name)))
-        if values >= LEAST_VALUES and wrong > MANY_UNREADABLE * values and share is not None and share <= USUAL:
+        if values >= MIN_VALUES and wrong > MANY_UNREADABLE * values and share is not None and share <= USUAL:
             what = "a time" if name in pipeline.times else "a number"
             text = f"{name} is not {what} in {wrong:,} of {values:,} values; over the day before, in {_percent(share)} of them."
             yield DriftFinding(fields.minute, UNREADABLE, name, wrong, share, text)
@@ -267,9 +267,9 @@ def _is_back(drift: Drift, fields: MinuteFields) -> bool:
     if drift.kind == DISAPPEARED:
         return present >= BACK and present > USUAL * fields.rows
     if drift.kind == UNREADABLE:
-        return present >= LEAST_VALUES and wrong <= USUAL * present
+        return present >= MIN_VALUES and wrong <= USUAL * present
     if drift.kind == IGNORED and drift.usual is not None:
-        return fields.rows >= LEAST_ROWS and (fields.rows - fields.ignored) * 2 >= fields.rows * (1 - drift.usual)
+        return fields.rows >= MIN_ROWS and (fields.rows - fields.ignored) * 2 >= fields.rows * (1 - drift.usual)
     return False  # an undeclared field stays known
 
 

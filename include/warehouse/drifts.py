@@ -14,7 +14,7 @@ from include.warehouse.drift import (
     DAY,
     DISAPPEARED,
     IGNORED,
-    LEAST_ROWS,
+    MIN_ROWS,
     UNREADABLE,
     Drift,
     DriftFinding,
@@ -89,7 +89,7 @@ def of_attempt(conn, pipeline: Pipeline, attempt: int) -> DriftFindings:
         staged = execute(cursor, sql("staged_fields"), {"attempt": attempt}).fetchall()
         batch = [MinuteFields.read(*row) for row in staged]
         on_record = known(cursor, pipeline)
-        checked = [fields.minute for fields in batch if fields.rows >= LEAST_ROWS]
+        checked = [fields.minute for fields in batch if fields.rows >= MIN_ROWS]
         history = [fields for start, end in _days_before(checked) for fields in _history(cursor, pipeline, start, end)]
     return find(pipeline, batch, history, on_record)
 

@@ -55,10 +55,10 @@ def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
     if code in _UNREACHABLE:
         return (
             "cannot be reached",
-            f"Start it (`make services`), or correct host and port of connection {target.conn_id}.",
+            f"Start it (`make services`), or correct the host and port of connection {target.conn_id}.",
         )
     if code in _REFUSED_LOGIN:
-        return "refused the login", f"Correct login and password of connection {target.conn_id}."
+        return "refused the login", f"Correct the login and password of connection {target.conn_id}."
     if code in DENIED:
         return "denied permission", f"As an administrator, {SET_UP}, which grants what each account needs."
     if code in _MISSING:

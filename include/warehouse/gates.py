@@ -154,19 +154,21 @@ def _settle(
     in between.
     """
     changed_at = {planned.minute: planned.changed_at for planned in batch.minutes}
-    shares = rejected_share.of_batch(cursor, pipeline, changed_at, batch.lake_clock, attempt)
-    may_hold = shares.waiting or any(outcome.outcome == "fail" for outcome in (*outcomes, *shares.outcomes))
+    share_verdict = rejected_share.batch_verdict(cursor, pipeline, changed_at, batch.lake_clock, attempt)
+    may_hold = share_verdict.waiting or any(
+        outcome.outcome == "fail" for outcome in (*outcomes, *share_verdict.outcomes)
+    )
     if may_hold or drifts.needs_lock(findings):
         lock(cursor, pipeline)
-        shares = rejected_share.of_batch(cursor, pipeline, changed_at, batch.lake_clock, attempt)
+        share_verdict = rejected_share.batch_verdict(cursor, pipeline, changed_at, batch.lake_clock, attempt)
     on_record = drifts.known(cursor, pipeline)
-    outcomes = (*outcomes, *shares.outcomes, *drifts.outcomes(pipeline, findings, on_record))
+    outcomes = (*outcomes, *share_verdict.outcomes, *drifts.outcomes(pipeline, findings, on_record))
     query = "SELECT state FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE"
     if (state := value(cursor, query, {"batch_id": batch.batch_id})) != "open":
         raise BatchRefused(f"Batch {batch.batch_id} became {state} while its gate ran: another task has ended it.")
     still_open = {minute for minute in changed_at if is_open(minute, batch.lake_clock, pipeline)}
     released = held.outstanding(cursor, pipeline, changed_at)
-    verdict = judge(outcomes, changed_at, still_open, released, shares.waiting, rejected_share.CHECK)
+    verdict = judge(outcomes, changed_at, still_open, released, share_verdict.waiting, rejected_share.CHECK)
     _store(cursor, batch, STAGING, attempt, verdict.outcomes)
     _apply_verdict(cursor, batch, verdict)
     held.keep_passes(cursor, batch.batch_id, attempt, verdict.passes)

@@ -1,8 +1,8 @@
-"""The rejected share of an hour of create_time, which decides about minutes with many rejected rows (ADR 29).
+"""The rejected share of an hour of create_time, which determines whether minutes with many rejected rows are held (ADR 29).
 
-One minute has too few rows for a meaningful share, and the size of a batch is arbitrary. So all rows of its hour decide about
-a minute that rejects many of its rows, as the newest read of each minute counted them, published or not. While some rows are
-unread, the minute waits. The verdict therefore depends on the lake's rows, and not on the order or the size of reads.
+One minute has too few rows for a meaningful share, and the size of a batch is arbitrary. So a minute with many rejected rows is
+judged by all rows of its hour, as the newest read of each minute counted them, published or not. While some rows are unread,
+the minute waits. The verdict therefore depends on the lake's rows, and not on the order or the size of reads.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 CHECK, WARNING = "staging_rejected_share", "staging_rejected_share_warn"
-PERCENT = 20  # of rows: in an hour above this share, the minutes above it are held
+HOLD_PERCENT = 20  # minutes above this share are held if their hour is above it too
 WARN_PERCENT = 5
-LEAST_ROWS = 100  # of an hour that holds minutes
+MIN_ROWS = 100  # an hour with fewer rows holds no minute back
 _SAMPLE = 10
 _RECENT = DAY
-_PURPOSE = f"At most {PERCENT} percent of the rows of an hour of at least {LEAST_ROWS} rows are rejected."
+_PURPOSE = f"At most {HOLD_PERCENT} percent of the rows of an hour of at least {MIN_ROWS} rows are rejected."
 _WARNING_PURPOSE = (
-    f"At most {WARN_PERCENT} percent of the rows of an hour of at least {LEAST_ROWS} rows are rejected, "
-    f"and at most {PERCENT} percent of those of a minute; see etl.rejected_summary."
+    f"At most {WARN_PERCENT} percent of the rows of an hour of at least {MIN_ROWS} rows are rejected, "
+    f"and at most {HOLD_PERCENT} percent of those of a minute; see etl.rejected_summary."
 )
 
 PURPOSES = {CHECK: _PURPOSE, WARNING: _WARNING_PURPOSE}
@@ -45,16 +45,16 @@ class Read:
     minute: datetime
     rows: int = 0
     rejected: int = 0
-    is_read: bool = True  # False: its rows have changed since, or were never read
+    is_current: bool = True  # False: its rows have changed since, or were never read
     state: str = "seen"
     is_waiting: bool = False
     is_held_for_share: bool = False  # held for its rejected share, among other reasons
-    is_settled: bool = False  # no run will read it again, and it was not released
+    is_final: bool = False  # no run will read it again, and it was not released
 
     @property
     def is_suspect(self) -> bool:
-        """Whether the hour decides about this minute."""
-        return _above(self.rejected, self.rows, PERCENT)
+        """Whether the hour determines the verdict on this minute."""
+        return _above(self.rejected, self.rows, HOLD_PERCENT)
 
 
 @dataclass(frozen=True)
@@ -67,33 +67,36 @@ class HourShare:
 
     @property
     def rows(self) -> int:
-        return sum(read.rows for read in self.reads if read.is_read)
+        return sum(read.rows for read in self.reads if read.is_current)
 
     @property
     def rejected(self) -> int:
-        return sum(read.rejected for read in self.reads if read.is_read)
+        return sum(read.rejected for read in self.reads if read.is_current)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every row of it has been counted."""
-        return self.is_over and all(read.is_read for read in self.reads)
+    def is_fully_read(self) -> bool:
+        """Whether every row of the hour has been read."""
+        return self.is_over and all(read.is_current for read in self.reads)
 
     @property
     def is_bad(self) -> bool:
-        """Whether too many of the rows read so far are rejected. A broken producer shows at once; later good rows can undo it."""
-        return self.rows >= LEAST_ROWS and _above(self.rejected, self.rows, PERCENT)
+        """Whether too many of the rows read so far are rejected.
+
+        A broken producer shows up at once; later good rows can reverse the verdict.
+        """
+        return self.rows >= MIN_ROWS and _above(self.rejected, self.rows, HOLD_PERCENT)
 
 
 @dataclass(frozen=True)
-class Shares:
+class ShareVerdict:
     """The results of both checks for the minutes of a batch, and the minutes that wait."""
 
     outcomes: tuple[CheckOutcome, CheckOutcome]
     waiting: Mapping[datetime, str]
 
 
-def check_batch(hours: Iterable[HourShare], batch: Collection[datetime]) -> Shares:
-    """The verdict on a batch's minutes; reasons have figures of the minute only, so that they do not depend on the order."""
+def check_batch(hours: Iterable[HourShare], batch: Collection[datetime]) -> ShareVerdict:
+    """The verdict on a batch's minutes. Reasons have only the minute's figures: the order of the reads does not matter."""
     offending, reasons, warnings, waiting = [], {}, [], {}
     for hour in hours:
         figures = {"hour": hour.hour, "hour_rows": hour.rows, "hour_rejected": hour.rejected}
@@ -105,9 +108,9 @@ def check_batch(hours: Iterable[HourShare], batch: Collection[datetime]) -> Shar
                 reasons[read.minute] = _reason(read)
             else:
                 warnings.append(row)
-            if not hour.is_bad and not hour.is_complete:
+            if not hour.is_bad and not hour.is_fully_read:
                 waiting[read.minute] = _reason_to_wait(read)
-        if not suspects and hour.rows >= LEAST_ROWS and _above(hour.rejected, hour.rows, WARN_PERCENT):
+        if not suspects and hour.rows >= MIN_ROWS and _above(hour.rejected, hour.rows, WARN_PERCENT):
             warnings.append(figures)
     failed = CheckOutcome(
         CHECK, "fail", "fail" if offending else "pass", len(offending), offending[:_SAMPLE],
@@ -116,28 +119,32 @@ def check_batch(hours: Iterable[HourShare], batch: Collection[datetime]) -> Shar
     warned = CheckOutcome(
         WARNING, "warn", "warn" if warnings else "pass", len(warnings), warnings[:_SAMPLE], None, _WARNING_PURPOSE
     )
-    return Shares((failed, warned), waiting)
+    return ShareVerdict((failed, warned), waiting)
 
 
 def changed_verdicts(hour: HourShare) -> tuple[list[Read], list[Read]]:
     """Minutes of the hour to hold without another read, and minutes to read again because they may be published."""
     to_hold, to_read = [], []
     for read in hour.reads:
-        if not read.is_settled:
+        if not read.is_final:
             continue
         if read.is_waiting:
             if hour.is_bad:
                 to_hold.append(read)
-            elif hour.is_complete:
+            elif hour.is_fully_read:
                 to_read.append(read)
-        elif hour.is_complete and read.is_suspect and read.state == "merged" and hour.is_bad:
+        elif hour.is_fully_read and read.is_suspect and read.state == "merged" and hour.is_bad:
             to_hold.append(read)  # what it published stays
-        elif hour.is_complete and read.state == "held" and read.is_held_for_share != (read.is_suspect and hour.is_bad):
+        elif (
+            hour.is_fully_read and read.state == "held" and read.is_held_for_share != (read.is_suspect and hour.is_bad)
+        ):
             to_read.append(read)
     return to_hold, to_read
 
 
-def of_batch(cursor, pipeline: Pipeline, minutes: Collection[datetime], clock: datetime, attempt: int) -> Shares:
+def batch_verdict(
+    cursor, pipeline: Pipeline, minutes: Collection[datetime], clock: datetime, attempt: int
+) -> ShareVerdict:
     """The verdict on a batch's minutes, from the counts of this attempt, and of the ledger for the rest of their hours."""
     # All rows of a minute outside the range are rejected, whatever its producer sends (ADR 25).
     counted = {
@@ -170,9 +177,9 @@ def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock
 
 
 def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
-    """Update the verdicts on held minutes whose hour has ended since: those that wait, and those of an hour that was bad so far.
+    """Update the verdicts on held minutes whose hour has ended since: those that wait, and those whose hour has been bad so far.
 
-    There may be no read of the hour after its end. Hours of more than a day ago were decided when they were read.
+    There may be no read of the hour after its end. Hours from more than a day ago were judged when they were read.
     """
     with reading(conn) as cursor:
         minutes = column(cursor, sql("held_for_hour"), {"pipeline": pipeline.name, "since": clock - _RECENT})
@@ -198,13 +205,15 @@ def _is_notable(reads: Collection[Read]) -> bool:
 
 
 def _reason(read: Read) -> str:
-    return f"{read.rejected:,} of {read.rows:,} rows are rejected, and more than {PERCENT} % of the rows of its hour."
+    return (
+        f"{read.rejected:,} of {read.rows:,} rows are rejected, and more than {HOLD_PERCENT} % of the rows of its hour."
+    )
 
 
 def _reason_to_wait(read: Read) -> str:
     return (
         f"{CHECK}: {read.rejected:,} of {read.rows:,} rows are rejected. The minute waits until all rows of its hour are "
-        f"read. It is held if more than {PERCENT} % of them are rejected."
+        f"read. It is held if more than {HOLD_PERCENT} % of them are rejected."
     )
 
 
@@ -238,20 +247,20 @@ def _read(row: dict) -> Read:
             row["minute"],
             row["rows_now"] or 0,
             row["rejected_now"] or 0,
-            is_read=not pending or (was_counted and bool(row["is_held_seen"])),
+            is_current=not pending or (was_counted and bool(row["is_held_seen"])),
             state="held",
             is_waiting=bool(row["waiting"]),
             is_held_for_share=CHECK in json.loads(row["failing_checks"] or "[]"),
-            is_settled=was_counted and not pending,
+            is_final=was_counted and not pending,
         )
     is_pending_unchanged = row["state"] == "merged" and row["read_at"] is None and bool(row["is_read_seen"])
     return Read(
         row["minute"],
         row["raw_rows"] or 0,
         row["rejected_rows"] or 0,
-        is_read=not pending or is_pending_unchanged,
+        is_current=not pending or is_pending_unchanged,
         state=row["state"],
-        is_settled=not pending and not row["is_released"],
+        is_final=not pending and not row["is_released"],
     )
 
 
@@ -262,10 +271,10 @@ def _is_over(hour: datetime, clock: datetime, pipeline: Pipeline) -> bool:
 
 
 def _with_suspects(cursor, pipeline: Pipeline, hours: Collection[datetime]) -> set[datetime]:
-    """The hours among these that decide about one of their minutes: few, and most batches have none."""
+    """The hours among these that determine the verdict on one of their minutes: few, and most batches have none."""
     suspects = set()
     for start, end in _ranges(hours):
-        binds = _binds(pipeline, start, end) | {"percent": PERCENT}
+        binds = _binds(pipeline, start, end) | {"percent": HOLD_PERCENT}
         suspects |= {hour_of(minute) for minute in column(cursor, sql("suspects"), binds)}
     return suspects & set(hours)
 

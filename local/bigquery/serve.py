@@ -1,8 +1,8 @@
 """Runs bqemulator, in its own environment: `python serve.py PORT FOLDER`, with a token in BIGQUERY_EMULATOR_TOKEN.
 
-Requests need the token as bearer token, and gRPC is off: other users of the machine would otherwise read every file that
-its own user can. `gs://bucket/name` is the file FOLDER/buckets/bucket/name. Two corrections make load jobs behave as
-BigQuery documents them: the id of a known job is refused, and columns of a Parquet file are matched by name.
+Requests need the token as a bearer token, and gRPC is off: other users of the machine could otherwise read every file that
+the user running the emulator can. `gs://bucket/name` is the file FOLDER/buckets/bucket/name. Two corrections make load jobs
+behave as BigQuery documents them: the id of a known job is refused, and columns of a Parquet file are matched by name.
 """
 
 from __future__ import annotations

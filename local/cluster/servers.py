@@ -21,7 +21,7 @@ NODES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 BROKERS, SPARK_WORKERS = 3, 2
 _DATA_CENTER = "datacenter1"
 _WORKER_CORES, _WORKER_MEMORY = 2, 2_560
-# Each Celery worker has an application of its own, which stays: together they take what Spark's workers have.
+# Each Celery worker has its own long-lived application: together they take what Spark's workers have.
 _SHARE = {"spark.cores.max": "2", "spark.executor.cores": "1", "spark.executor.memory": "768m"}
 
 
@@ -112,7 +112,7 @@ _FIRST_GROUP = 30_000
 
 
 def group_of(server: Server) -> int | None:
-    """The group that only this node of Cassandra runs in: the kernel recognizes its packets by it."""
+    """The group that only this node of Cassandra runs in: the kernel uses it to recognize the node's packets."""
     if not isinstance(server, Node) or os.geteuid() != 0:
         return None
     return _FIRST_GROUP + NODES.index(server.host)

@@ -27,7 +27,7 @@ _TASKS = 6  # of a worker at once
 
 
 class Cluster(Stack):
-    """A stack of many nodes, whose state is in a folder of its own: see local/isolation.py."""
+    """A stack of many nodes, whose state is in its own folder: see local/isolation.py."""
 
     late = (*SCHEDULERS, *CELERY_WORKERS, "triggerer")
 
@@ -125,7 +125,7 @@ def _program_of(server: Server) -> Program:
 
 
 def _worker_program(name: str, env: dict[str, str]) -> Program:
-    """A Celery worker with a home, a copy of the project and temporary files of its own."""
+    """A Celery worker with its own home, copy of the project and temporary files."""
     home = _home(name)
     own = {
         "AIRFLOW_HOME": str(home),

@@ -1,4 +1,4 @@
-"""An emulator of BigQuery for `make run MINUTEMARK_BIGQUERY=local` and for tests, in a Python environment of its own.
+"""An emulator of BigQuery for `make run MINUTEMARK_BIGQUERY=local` and for tests, in a separate Python environment.
 
 It listens on loopback only, and requires a token, which is in the environment of the stack's processes.
 """

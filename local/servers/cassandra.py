@@ -253,7 +253,7 @@ class Node(Server):
         try:
             return connect(self.port, ADMIN, self.passwords[ADMIN], self.host)
         except NoHostAvailable as error:
-            if not _refused(error):
+            if not _refusals(error):
                 raise
         return _introduce_administrator(self.port, self.passwords[ADMIN], self.host)
 
@@ -322,13 +322,13 @@ def _opens(port: int, login: str, password: str, host: str) -> bool:
     try:
         connect(port, login, password, host)[0].shutdown()
     except NoHostAvailable as error:
-        if _refused(error):
+        if _refusals(error):
             return False
         raise
     return True
 
 
-def _refused(error) -> list[Exception]:
+def _refusals(error) -> list[Exception]:
     """The answers of nodes that refuse the login."""
     from cassandra import AuthenticationFailed
 
@@ -342,7 +342,7 @@ def _introduce_administrator(port: int, password: str, host: str):
     try:
         cluster, session = connect(port, _FACTORY_ACCOUNT, _FACTORY_ACCOUNT, host)
     except NoHostAvailable as error:
-        refused = _refused(error)
+        refused = _refusals(error)
         if refused and "not permitted to log in" in str(refused[0]):
             raise Problem(
                 f"Cassandra on {host}:{port}",

@@ -1,7 +1,7 @@
 """A real PostgreSQL server from a Maven jar, for Airflow's metadata: its folder, its command line, its accounts.
 
 It listens on loopback only, without a Unix socket. PostgreSQL refuses to run as root: if we are root, it runs in a
-user namespace of its own, in which it is nobody, while its files stay ours.
+separate user namespace, in which it is nobody, while its files stay ours.
 """
 
 from __future__ import annotations

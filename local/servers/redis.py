@@ -42,7 +42,7 @@ class Redis(Server):
 
     @property
     def url(self) -> str:
-        """As Celery takes it, password included."""
+        """The URL for Celery, password included."""
         return f"redis://:{self.passwords[ACCOUNT]}@{HOST}:{self.port}/0"
 
     def prepare(self) -> list[str]:

@@ -100,7 +100,7 @@ class SparkServer(Server):
 
 
 def _scala_version() -> str:
-    """That of the installed Spark, from the name of a jar: spark-core_2.12-3.5.9.jar."""
+    """The Scala version of the installed Spark, from the name of a jar: spark-core_2.12-3.5.9.jar."""
     [core] = (spark_home() / "jars").glob("spark-core_*.jar")
     return core.name.removeprefix("spark-core_").partition("-")[0]
 
@@ -120,6 +120,7 @@ class Master(SparkServer):
         return f"spark://{HOST}:{self.port}"
 
     def log_in(self) -> None:
+        """Succeeds once the master is alive: it has no login."""
         if self.state()["status"] != "ALIVE":
             raise _NotYet("it is not alive yet")
 

@@ -69,7 +69,7 @@ class WarehouseServer(Server):
 
         return (MySQLdb.Error,)
 
-    # What each server has of its own.
+    # What differs between the servers.
     statements_at_start: ClassVar[tuple[str, ...]]
 
     @staticmethod

@@ -139,10 +139,10 @@ def test_the_name_says_how_it_is_packed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--file=x.csv", "--rows=many"], "ROWS=many is not a number"),
-        (["--file=x.csv", "--rows=0"], "ROWS=0 is not a number"),
+        (["--file=x.csv", "--rows=many"], "ROWS=many is not a whole number of at least 1"),
+        (["--file=x.csv", "--rows=0"], "ROWS=0 is not a whole number of at least 1"),
         (["--file=x.csv", "--rows=1", "--start=soon"], "START=soon is not a date"),
-        (["--file=", "--rows=1"], "Name a new file"),
+        (["--file=", "--rows=1"], "FILE is not set. Name a new file"),
         (["--file=nowhere/x.csv", "--rows=1"], "nowhere/x.csv: No such file or directory"),
     ],
 )

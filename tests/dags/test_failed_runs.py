@@ -26,7 +26,7 @@ def receiver(monkeypatch):
 
 
 def process(dag_bag, dag_id: str, task_id: str | None) -> None:
-    """As the scheduler requests it when a run of the DAG has failed, in that task or before any."""
+    """Process the callback that the scheduler requests when a run of the DAG has failed, in that task or before any."""
     from airflow.api_fastapi.execution_api.datamodels.taskinstance import DagRun, TaskInstance
     from airflow.callbacks.callback_requests import DagCallbackRequest, DagRunContext
     from airflow.dag_processing.processor import _execute_callbacks

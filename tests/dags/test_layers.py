@@ -133,7 +133,7 @@ def test_airflow_is_imported_by_no_module_that_runs_without_it() -> None:
 
 
 def test_imports_in_programs_of_tests_name_what_is_there() -> None:
-    """No linter checks a program in a string, which a test starts as a process of its own."""
+    """No linter checks a program in a string, which a test starts as a separate process."""
     wrong = []
     for path in sorted({*(PROJECT / "tests").rglob("*.py")} - {OF_A_FORMER_VERSION}):
         for base, names in re.findall(r"\bfrom ((?:include|plugins|local)[\w.]*) import ([\w, ]+)", path.read_text()):

@@ -39,7 +39,7 @@ def test_steps_are_retried_twice_after_ten_seconds(dag):
     assert {(task.retries, task.retry_delay) for task in dag.tasks} == {(2, timedelta(seconds=10))}
 
 
-def test_the_minute_goes_before_the_reconciliation(dags):
+def test_the_minute_has_priority_over_the_reconciliation(dags):
     def weights(kind):
         return {task.priority_weight for name in pipelines.all_pipelines() for task in dags[f"{name}_{kind}"].tasks}
 

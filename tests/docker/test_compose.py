@@ -68,7 +68,7 @@ def test_tasks_start_when_the_stores_answer():
     assert all("healthcheck" in SERVICES[store] for store in ("cassandra", "mysql", "kafka", "connect"))
 
 
-def test_services_of_ours_are_on_the_network_that_the_cli_defines():
+def test_our_services_are_on_the_network_that_the_cli_defines():
     assert all(service.get("networks") == ["airflow"] for name, service in SERVICES.items() if name not in ASTRO)
 
 
@@ -121,7 +121,7 @@ def test_the_login_of_connect_is_one_of_its_accounts_wherever_it_is_used():
     logins = (PROJECT / "docker" / "connect-logins.properties").read_text().splitlines()
     accounts = [line.replace("=", ":", 1) for line in logins if line and not line.startswith("#")]
     used = {SERVICES[name]["environment"][LOGIN_SETTING] for name in ("connectors", "scheduler", "dag-processor")}
-    assert used == set(accounts), "Connect lets everybody in where there is no account."
+    assert used == set(accounts), "Connect lets everybody in if there is no account."
     [mount] = SERVICES["connect"]["volumes"]
     place = mount.split(":")[1]
     assert f'file="{place}"' in (PROJECT / "docker" / "connect" / "jaas.conf").read_text()
@@ -134,7 +134,7 @@ def test_connectors_are_registered_when_connect_answers():
     assert SERVICES["connectors"]["command"][:3] == ["python", "-m", "include.kafka.connect"]
 
 
-def test_connect_and_broker_are_of_one_version():
+def test_connect_and_broker_have_the_same_version():
     image = SERVICES["kafka"]["image"]
     assert f"\nFROM {image}\n" in CONNECT_IMAGE.read_text()
     version = f"<version>{image.rpartition(':')[2]}</version>"

@@ -37,12 +37,12 @@ def pipeline(request):
     return pipelines.get(request.param)
 
 
-def of_table(config, pipeline, table):
+def table_settings(config, pipeline, table):
     prefix = f"topic.{pipeline.topic}.{table}."
     return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
 
 
-def mapped(mapping):
+def parse_mapping(mapping):
     """Column to field of a mapping."""
     return dict(pair.split("=value.") for pair in mapping.split(", "))
 
@@ -54,25 +54,25 @@ def test_every_placeholder_is_filled(pipeline):
 
 
 def test_an_event_is_written_whole_under_its_whole_key(pipeline):
-    table = of_table(connector(pipeline, TEMPLATE), pipeline, pipeline.lake_table)
+    table = table_settings(connector(pipeline, TEMPLATE), pipeline, pipeline.lake_table)
     own_id = {} if pipeline.event_id == "create_time" else {pipeline.event_id: "_id"}
     key = {"minute": "_minute", "shard": "_shard", "create_time": "create_time", **own_id}
     columns = [*key, "payload"]
-    assert mapped(table["mapping"]) == {**key, "payload": "payload"}
+    assert parse_mapping(table["mapping"]) == {**key, "payload": "payload"}
     variables = ", ".join(f":{column}" for column in columns)
     assert table["query"] == f"INSERT INTO {pipeline.lake_table} ({', '.join(columns)}) VALUES ({variables})"
 
 
 def test_a_touch_is_the_one_of_our_own_writers(pipeline):
-    """now() stands in values only, so that a redelivery is another touch of the same minute."""
+    """now() is in values only, so that a redelivery is another touch of the same minute."""
     config = connector(pipeline, TEMPLATE)
-    table = of_table(config, pipeline, "minutemark.minute_changes")
+    table = table_settings(config, pipeline, "minutemark.minute_changes")
     own_touch = re.sub(r"\?, \?, \?", f"'{pipeline.lake_table}', :day, :minute", change_log._TOUCH_MINUTE)
     assert table["query"] == own_touch
-    assert mapped(table["mapping"]) == {"day": "_day", "minute": "_minute"}
-    table = of_table(config, pipeline, "minutemark.changed_days")
+    assert parse_mapping(table["mapping"]) == {"day": "_day", "minute": "_minute"}
+    table = table_settings(config, pipeline, "minutemark.changed_days")
     assert table["query"] == re.sub(r"\?, \?", f"'{pipeline.lake_table}', :day", change_log._TOUCH_DAY)
-    assert mapped(table["mapping"]) == {"day": "_day"}
+    assert parse_mapping(table["mapping"]) == {"day": "_day"}
 
 
 def test_the_three_writes_of_a_message_are_acknowledged_within_the_settle_time(pipeline):
@@ -127,7 +127,7 @@ def test_nothing_is_lost_when_the_lake_refuses_and_non_events_go_to_the_dead_let
     assert config["errors.deadletterqueue.topic.name"] == f"{pipeline.topic}.dead"
     assert config["errors.deadletterqueue.context.headers.enable"] == "true"
     for table in (pipeline.lake_table, "minutemark.minute_changes", "minutemark.changed_days"):
-        result = of_table(config, pipeline, table)
+        result = table_settings(config, pipeline, table)
         assert (result["consistencyLevel"], result["deletesEnabled"]) == ("LOCAL_QUORUM", "false")
 
 

@@ -74,7 +74,7 @@ def worker(connect_worker, schemas):
 
 @pytest.fixture(params=pipelines.all_pipelines())
 def pipeline(request, worker, template, monkeypatch):
-    """A pipeline under another name, with topics and a running connector of its own; its lake table is the same."""
+    """A pipeline under another name, with its own topics and running connector; its lake table is the same."""
     monkeypatch.setenv(SETTING, CONNECT)
     name = f"{request.param}_{secrets.token_hex(4)}"
     made = replace(pipelines.get(request.param), name=name, topic=f"{name}.events")
@@ -134,7 +134,7 @@ def waiting(pipeline: Pipeline) -> int:
     return sum(offsets.waiting for offsets in topics.offset_ranges(pipeline, group_of(pipeline.name, CONNECT)).values())
 
 
-def drained(pipeline: Pipeline, seconds: float = 90) -> None:
+def wait_until_drained(pipeline: Pipeline, seconds: float = 90) -> None:
     """Return when Connect has committed all messages, and their dead letters are consumed."""
     until(lambda: waiting(pipeline) == 0, seconds)
     ingest_dead_letters(pipeline, seconds=60)
@@ -153,7 +153,7 @@ def expected(pipeline: Pipeline, messages) -> dict[tuple[datetime, int], dict[st
     return rows
 
 
-def in_lake(pipeline: Pipeline, places) -> dict[tuple[datetime, int], dict[str, tuple[str, str]]]:
+def lake_rows(pipeline: Pipeline, places) -> dict[tuple[datetime, int], dict[str, tuple[str, str]]]:
     columns = f"create_time, {pipeline.event_id} AS identity, payload"
     with lake("lake_reader") as session:
         select = session.prepare(f"SELECT {columns} FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
@@ -164,13 +164,13 @@ def in_lake(pipeline: Pipeline, places) -> dict[tuple[datetime, int], dict[str, 
 
 
 def touched(pipeline: Pipeline, day: date) -> set[datetime]:
-    """As a poll finds them: the day first."""
+    """The touched minutes, as a poll finds them: the day first."""
     with lake("lake_reader") as session:
         assert day in change_log.changed_days(session, pipeline.lake_table)
         return set(change_log.minutes_of_day(session, pipeline.lake_table, day))
 
 
-def of_topic(pipeline: Pipeline) -> dict[str, int]:
+def topic_findings(pipeline: Pipeline) -> dict[str, int]:
     """What verify reports of the topic; no batch runs here, so that the lake's minutes are ignored."""
     report = verify.verify([pipeline], patience=0).pipelines[0]
     counts = report.differences.counts | report.apart.counts
@@ -179,7 +179,7 @@ def of_topic(pipeline: Pipeline) -> dict[str, int]:
 
 def check_all_is_safe(pipeline: Pipeline, messages) -> None:
     rows = expected(pipeline, messages)
-    result = in_lake(pipeline, rows)
+    result = lake_rows(pipeline, rows)
     for place, events in rows.items():
         assert {identity: result[place].get(identity) for identity in events} == events
     [day] = {minute.date() for minute, _ in rows}
@@ -187,7 +187,7 @@ def check_all_is_safe(pipeline: Pipeline, messages) -> None:
     poison = [value for value in messages if value in POISON]
     assert len(kept(pipeline)) == len(poison)
     assert all(row["place"].startswith(f"{pipeline.topic}/") for row in kept(pipeline))
-    assert of_topic(pipeline) == {}
+    assert topic_findings(pipeline) == {}
 
 
 def with_poison(messages: list[bytes], each: int) -> list[bytes | None]:
@@ -199,7 +199,7 @@ def with_poison(messages: list[bytes], each: int) -> list[bytes | None]:
 def test_every_event_is_in_the_lake_as_python_writes_it_and_poison_among_the_rejected_events(pipeline):
     messages = with_poison(values(pipeline, EVENTS), each=5)
     send(pipeline, messages)
-    drained(pipeline)
+    wait_until_drained(pipeline)
     check_all_is_safe(pipeline, messages)
     reasons = {row["reason"].partition(":")[0] for row in kept(pipeline)}
     assert "the message has no value" in reasons and len(reasons) >= 6
@@ -210,11 +210,11 @@ def test_nothing_is_lost_or_stuck_when_the_worker_is_killed(pipeline, worker):
     messages = with_poison(values(pipeline, EVENTS), each=2)
     send(pipeline, messages[: EVENTS // 2])
     places = expected(pipeline, messages[: EVENTS // 2])
-    until(lambda: any(in_lake(pipeline, places).values()))  # written, and not committed yet
+    until(lambda: any(lake_rows(pipeline, places).values()))  # written, and not committed yet
     send(pipeline, messages[EVENTS // 2 :])
     worker.kill()
     worker.start()
-    drained(pipeline)
+    wait_until_drained(pipeline)
     check_all_is_safe(pipeline, messages)
 
 
@@ -229,10 +229,10 @@ def test_aborted_messages_are_nowhere_and_nothing_waits_for_them(pipeline):
             client.produce(pipeline.topic, value, partition=1)
         client.flush(30)
         (client.abort_transaction if is_aborted else client.commit_transaction)(30)
-    drained(pipeline)
+    wait_until_drained(pipeline)
     check_all_is_safe(pipeline, messages[:20])
     aborted = expected(pipeline, messages[20:])
-    result = in_lake(pipeline, aborted)
+    result = lake_rows(pipeline, aborted)
     assert not any(events.keys() & result[place].keys() for place, events in aborted.items())
 
 
@@ -247,7 +247,7 @@ def test_nothing_is_lost_or_stuck_while_the_lake_is_down(pipeline, worker):
             60,
         )
         assert waiting(pipeline) > 0
-    drained(pipeline)
+    wait_until_drained(pipeline)
     check_all_is_safe(pipeline, messages)
 
 
@@ -266,7 +266,7 @@ def test_a_task_that_failed_is_restarted_by_the_watch(worker, template, monkeypa
         until(lambda: not list(problems(conn, [late], START)) and worker.rest.problem_of(name_of(late)) is None, 90)
     messages = values(late, 50)
     send(late, messages)
-    drained(late)
+    wait_until_drained(late)
     check_all_is_safe(late, messages)
     worker.rest.remove(name_of(late))
 
@@ -281,7 +281,7 @@ def make_table_of(late: Pipeline) -> None:
 
 @contextlib.contextmanager
 def frozen(port: int):
-    """Suspend the process that listens there meanwhile."""
+    """Suspend the process that listens there during the block."""
     [pid] = {
         net_connection.pid
         for net_connection in psutil.net_connections("tcp")
@@ -298,7 +298,7 @@ def frozen(port: int):
 def test_the_log_stays_small_under_endless_poison(pipeline, worker):
     size = worker.log.stat().st_size
     send(pipeline, [POISON[number % len(POISON)] for number in range(5_000)])
-    drained(pipeline)
+    wait_until_drained(pipeline)
     assert worker.log.stat().st_size - size < 200_000
     assert len(kept(pipeline)) == 5_000
 
@@ -306,7 +306,7 @@ def test_the_log_stays_small_under_endless_poison(pipeline, worker):
 def test_a_message_without_a_time_does_not_get_that_of_its_record(pipeline):
     """Its timestamp and partition are up to the producer; an id derived from them would change when it is sent again."""
     send(pipeline, [json.dumps({"id": str(uuid.uuid4()), "ev": "1"}).encode()])
-    drained(pipeline)
+    wait_until_drained(pipeline)
     assert [row["reason"].split()[0] for row in kept(pipeline)] in (["create_time"], ["event_time"])
 
 
@@ -333,7 +333,7 @@ def test_drift_that_comes_through_connect_is_held_by_name_until_a_person_accepts
     drifted = [*minute(10, renamed), *minute(20, retyped), *minute(25, dropped)]
     messages = [*good, *drifted, *minute(30, lambda row: {**row, "novelty": [1]})]
     send(recruitment, messages)
-    drained(recruitment)
+    wait_until_drained(recruitment)
     check_all_is_safe(recruitment, messages)
 
     renamed_at, retyped_at, dropped_at = (noon + timedelta(minutes=number) for number in (10, 20, 25))

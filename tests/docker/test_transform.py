@@ -31,7 +31,7 @@ SHOP = {"id": "e-1", "event_time": "2019-11-01 00:00:00 UTC", "price": 1.5}
 
 
 class Transform:
-    """The transform of a pipeline's connector, in a process of its own for each call."""
+    """The transform of a pipeline's connector, in a separate process for each call."""
 
     def __init__(self, classes) -> None:
         self._path = os.pathsep.join(map(str, classes))

@@ -17,7 +17,7 @@ from tests.kafka.conftest import until
 
 
 class Worker:
-    """A worker with a login of its own, and a folder with the jars of a sink."""
+    """A worker with its own login, and a folder with the jars of a sink."""
 
     def __init__(self, folder: Path, plugin: Path) -> None:
         account, password = "minutemark", secrets.token_urlsafe(24)

@@ -26,7 +26,7 @@ SENT = {
 
 
 def mapped(name: str, kind: str) -> tuple[str, dict[str, str]]:
-    """As statsd_exporter maps it: the first entry whose parts match, * standing for one part."""
+    """The name and labels that statsd_exporter gives it: those of the first entry whose parts match; * is one part."""
     for entry in MAPPINGS:
         pattern = re.escape(entry["match"]).replace(r"\*", "([^.]*)")
         match = re.fullmatch(pattern, f"airflow.{name}")
@@ -42,7 +42,7 @@ def mapped(name: str, kind: str) -> tuple[str, dict[str, str]]:
 IN_PROMETHEUS = {mapped(name, kind)[0] for name, kind in SENT.items()}
 
 
-def test_every_metric_gets_a_name_of_its_own_and_its_pipeline_as_label():
+def test_every_metric_gets_a_separate_name_and_its_pipeline_as_label():
     result = {name: mapped(name, kind) for name, kind in SENT.items()}
     assert all(labels["pipeline"] == "p" for _, labels in result.values())
     assert {mapped_to: len(METRIC.findall(mapped_to)) for mapped_to, _ in result.values()} == dict.fromkeys(

@@ -23,7 +23,7 @@ from include.warehouse.session import warehouse
 PROJECT = Path(__file__).resolve().parents[2]
 RECRUITMENT = pipelines.get("recruitment")
 CHAIN = ("wait_for_changes", "transform_delta", "check_staging", "merge_into_warehouse", "check_warehouse")
-MOST_RUNS = 10  # of one catch-up
+MAX_RUNS = 10  # of one catch-up
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Run:
 
 
 class Airflow:
-    """A worker with an Airflow home of its own; its connections are those of the environment, its DAGs the project's."""
+    """A worker with a separate Airflow home; its connections are those of the environment, its DAGs the project's."""
 
     def __init__(self, home: Path, project: Path = PROJECT, settings: Mapping[str, str] | None = None) -> None:
         self._home = home
@@ -88,7 +88,7 @@ class Airflow:
         """Run until no minute is pending; minutes that were touched just before their read are not read again."""
         done = []
         while not done or count("etl.minute_ledger WHERE pending = 1"):
-            assert len(done) < MOST_RUNS, f"Minutes are still pending after {MOST_RUNS} runs."
+            assert len(done) < MAX_RUNS, f"Minutes are still pending after {MAX_RUNS} runs."
             done.append(self.run(conf=conf).must_succeed())
             as_if_settled()
         return done

@@ -96,7 +96,7 @@ def locked(statement: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def commits_waiting() -> Iterator[None]:
-    """No transaction can commit meanwhile."""
+    """No transaction can commit during the block."""
     with warehouse(WAREHOUSE_ADMIN) as admin:
         admin.cursor().execute("FLUSH TABLES WITH READ LOCK")
         yield
@@ -112,7 +112,7 @@ def session(condition: str) -> str:
             hosts[:] = column(admin.cursor(), query)
             return bool(hosts)
 
-        until_at_once(is_found)
+        wait_without_pause(is_found)
     [host] = hosts
     return host
 
@@ -128,7 +128,7 @@ def process_at(address: str) -> psutil.Process:
     return psutil.Process(pid)
 
 
-def until_at_once(condition: Callable[[], object]) -> None:
+def wait_without_pause(condition: Callable[[], object]) -> None:
     """Return as soon as the condition holds."""
     deadline = time.monotonic() + WITHIN
     while not condition():
@@ -169,7 +169,7 @@ def test_a_merge_that_is_killed_after_its_commit_announces_its_hour_once(stack):
     with locked("SELECT * FROM etl.pipelines FOR UPDATE"):
         write(rows_of(36))
         process = process_at(session("LOCATE('FROM etl.pipelines WHERE', info)"))
-    until_at_once(lambda: count("etl.batches WHERE state = 'merged'") > batches)
+    wait_without_pause(lambda: count("etl.batches WHERE state = 'merged'") > batches)
     process.kill()
     must_be_announced_once(stack, before, 36)
 
@@ -186,7 +186,7 @@ def test_a_task_that_is_killed_between_its_offer_and_its_success_announces_its_h
             process.resume()
             session(f"host = '{client}' AND info = 'COMMIT' AND LOCATE('Waiting', state)")
             process.suspend()
-        until_at_once(lambda: count(f"etl.hours WHERE hour = '{hour}' AND to_announce = 2"))
+        wait_without_pause(lambda: count(f"etl.hours WHERE hour = '{hour}' AND to_announce = 2"))
         process.kill()
         assert announced(stack) == before, "It was killed too late to test anything."
     must_be_announced_once(stack, before, 60)

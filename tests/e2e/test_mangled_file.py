@@ -25,7 +25,7 @@ MANGLED = [click(at, node, bid="1.5" if node == 1 and at.minute % 2 else "1,5;")
 
 @pytest.fixture
 def as_file(tmp_path: Path):
-    """Those rows as a file of their own."""
+    """Those rows as a separate file."""
 
     def write(rows: list[dict]) -> Path:
         file = tmp_path / "events.csv"

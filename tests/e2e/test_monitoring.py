@@ -37,7 +37,7 @@ def events_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def monitored(schemas, statsd, events_file, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """A worker of its own: Airflow reads these settings when it starts."""
+    """A separate worker: Airflow reads these settings when it starts."""
     transport = {"type": "file", "log_file_path": str(events_file), "append": True}
     settings = {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport), **statsd.settings}
     worker = Airflow(tmp_path_factory.mktemp("airflow"), settings=settings)

@@ -104,7 +104,7 @@ class Project:
     def python(self, *arguments: str, expected: int = 0) -> str:
         return self.run(sys.executable, *arguments, expected=expected)
 
-    def say(self, code: str) -> str:
+    def run_code(self, code: str) -> str:
         """The output of Python code that has `pipeline` and `conn`, a connection of the etl account."""
         begin = (
             "from include import pipelines",
@@ -114,7 +114,7 @@ class Project:
         )
         return self.python("-c", "\n".join([*begin, *(f"    {line}" for line in code.splitlines())]))
 
-    def bring(self, rows: list[dict[str, str]]) -> str:
+    def import_rows(self, rows: list[dict[str, str]]) -> str:
         """Import these rows."""
         file = self.folder.parent / f"{len(rows)}.csv"
         with file.open("w", newline="") as lines:
@@ -132,7 +132,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(schemas: None, stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The copy; what its pipeline has made in the lake goes at the end."""
+    """The copy; what its pipeline created in the lake is dropped at the end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINUTEMARK_SPARK_JARS", str(Path(installation.spark_jars()[0]).parent))
         patch.setenv("MINUTEMARK_SPARK_ARCHIVE", str(installation.archive()))
@@ -195,7 +195,7 @@ def test_the_projects_own_rules_for_pipelines_hold(project: Project) -> None:
 def test_rows_become_the_facts_calculated_by_hand(project: Project, worker: Airflow) -> None:
     for _ in range(2):  # it changes nothing the second time
         project.python("-c", "from include.operations.setup import set_up; set_up()")
-    assert f"{len(ROWS)} rows written" in project.bring(ROWS)
+    assert f"{len(ROWS)} rows written" in project.import_rows(ROWS)
     run = worker.run(f"{NAME}_minute").must_succeed()
     assert run.tasks == dict.fromkeys(CHAIN, "success")
     assert (facts(), ledger()) == (FACTS, LEDGER)
@@ -203,12 +203,12 @@ def test_rows_become_the_facts_calculated_by_hand(project: Project, worker: Airf
     assert [reason for (reason,) in reasons] == REASONS
 
 
-def test_late_rows_count_once_for_any_number_of_deliveries(project: Project, worker: Airflow) -> None:
-    project.bring(LATE)
+def test_late_rows_count_once_however_often_they_are_delivered(project: Project, worker: Airflow) -> None:
+    project.import_rows(LATE)
     as_if_settled()
     worker.run(f"{NAME}_minute").must_succeed()
     assert facts() == FACTS_WITH_LATE
-    project.bring(LATE)
+    project.import_rows(LATE)
     as_if_settled()
     worker.run(f"{NAME}_minute").must_succeed()
     assert facts() == FACTS_WITH_LATE
@@ -237,13 +237,13 @@ def test_the_reconcile_dag_reprocesses_an_hour_and_changes_nothing(worker: Airfl
     assert {minute: found for minute, found in ledger().items() if minute in before} == before
 
 
-def test_old_hours_fold_and_touched_keys_go(project: Project) -> None:
+def test_old_hours_are_folded_and_touched_keys_are_deleted(project: Project) -> None:
     as_if_settled()
     change(
         f"UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 3 DAY WHERE pipeline = '{NAME}'",
         f"UPDATE etl.batches SET opened_at = opened_at - INTERVAL 3 DAY WHERE pipeline = '{NAME}'",
     )
-    folded = project.say(
+    folded = project.run_code(
         "from datetime import datetime, timedelta\n"
         "from include.housekeeping import expired, folding\n"
         "print(folding.fold(conn, pipeline, datetime(2027, 1, 1), timedelta(days=90)))\n"
@@ -259,7 +259,7 @@ def test_old_hours_fold_and_touched_keys_go(project: Project) -> None:
 
 def test_demo_traffic_is_counted_ignored_and_rejected(project: Project, worker: Airflow) -> None:
     before = [sum(numbers) for numbers in zip(*(found[:4] for found in ledger().values()), strict=True)]
-    text = project.say(
+    text = project.run_code(
         "from datetime import UTC, datetime, timedelta\n"
         "from include.demo.traffic import import_demo_dimensions, run_traffic\n"
         "assert import_demo_dimensions(pipeline) == 0\n"

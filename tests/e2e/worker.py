@@ -1,4 +1,4 @@
-"""Runs DAGs of this project on an Airflow home of its own, one request after the other, without a scheduler.
+"""Runs DAGs of this project on a separate Airflow home, one request after the other, without a scheduler.
 
 A process apart, because Airflow reads its configuration when it is imported, and kept for all tests, because importing
 it takes seconds. Orders and answers are lines of JSON on stdin and stdout; what the tasks print goes to stderr.

@@ -1,4 +1,4 @@
-"""A small disk of its own for the warehouse's data, so that it can be full while the machine's is not."""
+"""A small separate disk for the warehouse's data, so that it can be full while the machine's is not."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 
 def is_small(folder: Path) -> bool:
-    """Whether `folder` is a disk of its own."""
+    """Whether `folder` is a separate disk."""
     return folder.is_mount()
 
 
 @contextlib.contextmanager
 def full(folder: Path) -> Iterator[None]:
-    """Fill the disk of `folder` to the last byte meanwhile."""
+    """Fill the disk of `folder` to the last byte during the block."""
     filler = folder / FILLER
     try:
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):

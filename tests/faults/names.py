@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def names_of_scenarios(module: str = "scenarios") -> list[str]:
-    """Those of the module `scenarios`, or `cluster`, in the order in which they run."""
+    """The scenarios of the module `scenarios`, or `cluster`, in the order in which they run."""
     tree = ast.parse((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
     return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and _is_scenario(node)]
 

@@ -35,7 +35,7 @@ def rules(host: str, port: int, group: int) -> list[list[str]]:
 
 @contextlib.contextmanager
 def applied(chosen: Sequence[Sequence[str]]) -> Iterator[None]:
-    """Apply these rules meanwhile. Raises Refused if one is not accepted."""
+    """Apply these rules during the block. Raises Refused if one is not accepted."""
     try:
         for rule in chosen:
             done = _iptables("-I", *rule)

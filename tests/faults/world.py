@@ -67,7 +67,7 @@ class World:
         self._dag_of: dict[str, str] = {}  # of each triggered run
         self._sequence = 0
         self._days_back = 0
-        self._lock = threading.Lock()  # of what is sent: traffic has a thread of its own
+        self._lock = threading.Lock()  # of what is sent: traffic has its own thread
         self.quiet = threading.RLock()  # traffic stops while a scenario holds it
         import_demo_dimensions(RECRUITMENT)
         self._jobs = {row["id"]: row["company_id"] for row in demo.dimension_rows()["job"]}
@@ -83,7 +83,7 @@ class World:
         rng: random.Random | None = None,
         pipeline: Pipeline = RECRUITMENT,
     ) -> list[dict[str, str | None]]:
-        """Rows of a busy site around that time (UTC, default now), each with an id of its own."""
+        """Rows of a busy site around that time (UTC, default now), each with its own id."""
         at, rng = at or now(), rng or self.rng
         times = sorted(at - timedelta(seconds=rng.uniform(0, spread)) for _ in range(count))
         return [{"create_time": self.event_id(time), **demo_of(pipeline).event(rng, time)} for time in times]
@@ -192,7 +192,7 @@ class World:
 
     @contextlib.contextmanager
     def traffic(self, events: int = 5) -> Iterator[None]:
-        """Send some events of each pipeline every second meanwhile; those that a store refuses are sent again."""
+        """Send some events of each pipeline every second during the block; those that a store refuses are sent again."""
         rng = random.Random(self.rng.random())
 
         def send() -> None:

@@ -122,7 +122,7 @@ def test_a_first_member_that_is_damaged_is_refused(compressed, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_what_is_before_the_end_of_a_file_that_is_cut_off_is_read(damaged, codec):
+def test_a_truncated_file_is_read_up_to_the_cut(damaged, codec):
     whole = CODECS[codec](FIRST) + CODECS[codec](LATER)
     rows, problem = damaged(whole[:-5])
     assert 3_000 <= len(rows) <= 6_000
@@ -132,7 +132,7 @@ def test_what_is_before_the_end_of_a_file_that_is_cut_off_is_read(damaged, codec
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("left", [1, 2, 3, 6, 9, 10])
-def test_a_later_member_that_is_hardly_there_is_missed(damaged, codec, left):
+def test_a_later_member_that_is_hardly_there_is_reported_as_cut_off(damaged, codec, left):
     rows, problem = damaged(CODECS[codec](FIRST) + CODECS[codec](LATER)[:left])
     assert len(rows) == 3_000 and "cut off" in problem
 
@@ -168,7 +168,7 @@ def test_a_zip_that_is_damaged_is_refused(compressed):
         compressed(without_some_bytes)
 
 
-def test_damage_of_the_outer_of_two_compressions_ends_the_inner(damaged):
+def test_damage_to_the_outer_of_two_compressions_ends_the_inner(damaged):
     inner = gzip.compress(FIRST)
     first = gzip.compress(inner[:5_000])
     rows, problem = damaged(first + flipped(gzip.compress(inner[5_000:]), 1))
@@ -220,7 +220,7 @@ def test_a_zip_holds_one_file(compressed, files):
     ("flags", "method", "message"),
     [(1, 8, "with a password"), (0, 9, "compressed with Deflate64"), (0, 98, "compressed with PPMd")],
 )
-def test_a_zip_that_cannot_be_read_is_refused_with_how_to_compress_it(compressed, flags, method, message):
+def test_a_zip_that_cannot_be_read_is_refused_with_advice_on_compressing_it(compressed, flags, method, message):
     archive = bytearray(zipped({"x.csv": CSV}))
     for place in (6, archive.index(b"PK\x01\x02") + 8):  # the local header's and the directory's flags and method
         archive[place] |= flags

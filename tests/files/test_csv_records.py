@@ -48,8 +48,8 @@ def test_reading_resumes_after_a_line(csv_file):
 @pytest.mark.parametrize(
     ("broken", "problem"),
     [
-        (b"a,1\n", "2 fields, the header has 3"),
-        (b"a,1,2,3\n", "4 fields, the header has 3"),
+        (b"a,1\n", "2 fields, but the header has 3"),
+        (b"a,1,2,3\n", "4 fields, but the header has 3"),
         (b'a,1,"x"y\n', "expected after"),  # text behind a closing quote
         (b'a,1,"never closed\n', "expected after"),  # the next quote seems to close it
     ],

@@ -101,7 +101,7 @@ def test_rows_without_a_usable_id_are_kept_with_line_reason_and_payload(recruitm
     assert {row["origin"] for row in result.values()} == {"import"}
     assert result["2"]["reason"] == "create_time 'not-an-id' is not a time-UUID (version 1, 36 characters)"
     assert json.loads(result["2"]["payload"]) == {"create_time": "not-an-id", "custom_track": "click", "job_id": "7"}
-    assert "2 fields, the header has 4" in result["4"]["reason"]
+    assert "2 fields, but the header has 4" in result["4"]["reason"]
     assert json.loads(result["4"]["payload"]) == {"line": "too,few\n"}
     assert json.loads(result["6"]["payload"]) == {"custom_track": "click", "job_id": "8", "ed": "𝄞\x00"}
 

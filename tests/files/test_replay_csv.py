@@ -313,7 +313,7 @@ def test_nothing_is_recorded_that_the_broker_has_not_acknowledged(shop, shop_fil
     assert replays(shop)[0]["started_at"] == before["started_at"]
 
 
-def test_a_replay_that_was_stopped_can_be_given_up(shop, shop_file, monkeypatch):
+def test_a_replay_that_was_stopped_can_be_abandoned(shop, shop_file, monkeypatch):
     path = shop_file(30, 1, "2019-11-09 10:00:00")
     with monkeypatch.context() as stopped:
         stopped.setattr(EventProducer, "flush", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))

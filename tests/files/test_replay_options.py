@@ -156,7 +156,7 @@ def shop_file(tmp_path):
     return write
 
 
-def test_a_survey_finds_the_times_wherever_they_stand_and_counts_the_kinds(shop_file):
+def test_a_survey_finds_the_times_in_any_column_and_counts_the_kinds(shop_file):
     path = shop_file(
         ["2019-11-01 00:00:10 UTC", "view", "1"],
         ["2019-11-01 00:00:00 UTC", " cart ", "1"],

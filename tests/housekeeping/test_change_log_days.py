@@ -125,7 +125,7 @@ def test_a_touch_that_comes_while_its_day_is_forgotten_is_processed(
 @pytest.mark.parametrize(
     "why", ["not polled", "touched since the poll", "pending", "held", "check failed", "one minute unseen"]
 )
-def test_a_day_that_is_not_all_merged_stays(lab: Lab, reader, writer, old, why: str) -> None:
+def test_a_day_that_is_not_all_merged_is_kept(lab: Lab, reader, writer, old, why: str) -> None:
     touch_long_ago(old)
     if why != "not polled":
         planner.poll(RECRUITMENT, reader, lab.conn)

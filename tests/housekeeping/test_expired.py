@@ -61,7 +61,7 @@ def test_staging_of_a_pipeline_that_merges_nothing_any_more_is_removed(lab: Lab)
     assert expired.remove_dead_staging(lab.conn) == 3
 
 
-def test_staging_of_a_possibly_live_batch_stays(lab: Lab) -> None:
+def test_staging_of_a_possibly_live_batch_is_kept(lab: Lab) -> None:
     batch_id = staged_batch(lab)
     lab.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL 30 DAY")  # opened long ago, tried again today
     assert tidy()["abandoned batches closed"] == 0
@@ -71,7 +71,7 @@ def test_staging_of_a_possibly_live_batch_stays(lab: Lab) -> None:
     assert lab.facts() == {(7, 0): 1}
 
 
-def test_an_abandoned_open_batch_is_given_up_with_its_staging(lab: Lab) -> None:
+def test_an_open_batch_without_attempts_is_abandoned_with_its_staging(lab: Lab) -> None:
     batch_id = staged_batch(lab, kind="backfill", is_delta=False)
     assert lab.check(batch_id).passed
     age(lab, 3)
@@ -86,8 +86,8 @@ def test_an_abandoned_open_batch_is_given_up_with_its_staging(lab: Lab) -> None:
         batches.new_attempt(lab.conn, batch_id)
 
 
-# The list of overdue batches is out of date when the batch's turn comes: a user has cleared the run meanwhile.
-def test_a_batch_that_resumes_after_the_check_is_not_given_up(lab: Lab) -> None:
+# The list of overdue batches is out of date when the batch's turn comes: a user has cleared the run since.
+def test_a_batch_that_resumes_after_the_check_is_not_abandoned(lab: Lab) -> None:
     batch_id = staged_batch(lab)
     age(lab, 3)
     assert batches.overdue(lab.conn, "recruitment", 2 * DAY) == [batch_id]
@@ -98,7 +98,7 @@ def test_a_batch_that_resumes_after_the_check_is_not_given_up(lab: Lab) -> None:
     assert lab.facts() == {(7, 0): 2}
 
 
-def test_a_minute_of_a_delta_that_is_given_up_stays_pending(lab: Lab) -> None:
+def test_a_minute_of_an_abandoned_delta_stays_pending(lab: Lab) -> None:
     lab.see(minute(0))
     staged_batch(lab)
     age(lab, 3)
@@ -143,7 +143,7 @@ def test_a_minute_read_again_has_its_payloads_back(lab: Lab) -> None:
     assert lab.one("SELECT payload FROM etl.rejected_events") == '{"secret": "payload"}'
 
 
-def test_old_samples_of_checks_go_and_the_verdicts_stay(lab: Lab) -> None:
+def test_old_samples_of_checks_are_deleted_and_the_verdicts_are_kept(lab: Lab) -> None:
     lab.check(staged_batch(lab))
     result = lab.one("SELECT COUNT(*) FROM etl.check_results")
     age(lab, 40)
@@ -192,7 +192,7 @@ def test_failed_batches_go_even_where_nothing_was_ever_merged_but_the_newest(lab
     assert lab.query("SELECT attempt FROM etl.attempts") == [(newest_attempt,)]
 
 
-def test_open_and_young_batches_stay(lab: Lab) -> None:
+def test_open_and_recent_batches_are_kept(lab: Lab) -> None:
     staged_batch(lab)
     lab.query("UPDATE etl.batches SET state = 'failed'")
     staged_batch(lab, 1)
@@ -246,7 +246,7 @@ def test_the_command_says_what_it_would_remove(
     assert "'soon', which is not a number" in capsys.readouterr().err
 
 
-def test_open_batches_of_a_pipeline_that_is_no_longer_declared_are_given_up(lab: Lab) -> None:
+def test_open_batches_of_a_pipeline_that_is_no_longer_declared_are_abandoned(lab: Lab) -> None:
     staged_batch(lab)
     lab.query("UPDATE etl.batches SET pipeline = 'given_away'")
     lab.query("INSERT INTO etl.pipelines (pipeline) VALUES ('given_away')")

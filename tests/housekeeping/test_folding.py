@@ -1,4 +1,4 @@
-"""Folding on a real server: facts never change by it, and a folded hour is replaced whole or not at all."""
+"""Folding on a real server: it never changes facts, and a folded hour is replaced whole or not at all."""
 
 from __future__ import annotations
 

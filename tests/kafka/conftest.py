@@ -1,4 +1,4 @@
-"""What tests on the broker share: a pipeline with a topic of its own for each test, and producers."""
+"""What tests on the broker share: a pipeline with a separate topic for each test, and producers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def committed(pipeline: Pipeline) -> int:
 
 
 def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
-    """As retention does: the partition begins at that offset; -1 for its end."""
+    """Remove messages as retention does: the partition begins at that offset; -1 for its end."""
     client = clients.admin()  # kept until the answer is there
     for done in client.delete_records([TopicPartition(pipeline.topic, partition, offset)]).values():
         done.result(timeout=30)

@@ -106,7 +106,7 @@ def test_with_connect_make_ingest_consumes_the_dead_letters_and_leaves_the_topic
     assert [row["payload"] for row in kept(pipeline)] == [json.dumps({"line": "17"})]
 
 
-def of_topic(findings) -> dict[str, int]:
+def topic_findings(findings) -> dict[str, int]:
     return {kind: count for kind, count in findings.counts.items() if kind.startswith("topic_")}
 
 
@@ -114,18 +114,18 @@ def test_verify_reports_poison_as_waiting_until_its_dead_letter_is_consumed(pipe
     send.send(b"{not json", partition=1)
     commit_as_connect(pipeline)
     report = verify.verify([pipeline], patience=0).pipelines[0]
-    assert of_topic(report.differences) == {"topic_unstored": 1}  # no store has it
+    assert topic_findings(report.differences) == {"topic_unstored": 1}  # no store has it
 
     refuse(pipeline, b"{not json", partition=1, offset=0)
     report = verify.verify([pipeline], patience=0).pipelines[0]
-    assert (of_topic(report.differences), of_topic(report.apart)) == ({}, {"topic_waiting": 1})
+    assert (topic_findings(report.differences), topic_findings(report.apart)) == ({}, {"topic_waiting": 1})
     assert "1 in the dead-letter topic" in report.notes[0]
     (finding,) = report.apart.kept["topic_waiting"]
     assert "check that minutemark_dead_letters runs and the warehouse answers, and verify again" in str(finding)
 
     assert written_and_rejected(pipeline) == (0, 1)
     report = verify.verify([pipeline], patience=0).pipelines[0]
-    assert (of_topic(report.differences), of_topic(report.apart)) == ({}, {})
+    assert (topic_findings(report.differences), topic_findings(report.apart)) == ({}, {})
 
 
 def test_the_offsets_of_dead_letters_are_those_of_no_other_topic(pipeline, send, monkeypatch):

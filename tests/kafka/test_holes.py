@@ -38,7 +38,7 @@ def send_to(send, partition: int, minute: str, count: int) -> None:
         send.send(value_of(event_id(f"{minute}:00")), partition=partition)
 
 
-def of_topic(pipeline) -> tuple[dict[str, int], dict[str, int], str]:
+def topic_findings(pipeline) -> tuple[dict[str, int], dict[str, int], str]:
     """What verify finds of the topic: what differs, what waits, and its line."""
     report = verify.verify([pipeline], patience=0).pipelines[0]
     differs, apart = (
@@ -81,7 +81,7 @@ def test_retention_that_overtakes_a_running_follower_is_recorded_as_lost(schemas
     (lost,) = (row for row in kept(recruitment) if row["place"] == f"recruitment.events/1/{first}")
     removed = "the topic's retention removed messages before they were read"
     assert lost["reason"] == f"{removed}: {count} from offset {first} on"
-    differs, waits, _ = of_topic(recruitment)  # other tests' messages, whose lake was emptied, do not matter here
+    differs, waits, _ = topic_findings(recruitment)  # other tests' messages, whose lake was emptied, do not matter here
     assert "topic_expired" not in differs and waits == {}
 
 
@@ -178,7 +178,7 @@ def test_a_successor_and_reading_again_take_new_partitions_too(pipeline, send):
         send_to(new, 7, "2026-10-02 11:00", 2)
     assert consume(pipeline).written == 2
     assert ingest_again(pipeline).written == 2
-    assert of_topic(pipeline)[:2] == ({}, {})
+    assert topic_findings(pipeline)[:2] == ({}, {})
 
 
 # Transactions
@@ -200,7 +200,7 @@ def test_nothing_waits_for_finished_transactions(pipeline):
     transaction(pipeline, 5, commit=False)
     assert consume(pipeline).written == 5
     assert len(lake_rows("2026-10-03 10:00")) == before + 5
-    differs, waits, line = of_topic(pipeline)
+    differs, waits, line = topic_findings(pipeline)
     assert (differs, waits) == ({}, {})
     assert "5 messages, 5 in the lake, 0 rejected, 0 missing; 0 more are waiting" in line
 
@@ -220,7 +220,7 @@ def test_connects_offset_before_a_control_record_leaves_nothing_waiting(pipeline
     consume(pipeline)
     monkeypatch.setenv("MINUTEMARK_INGEST", CONNECT)
     commit_as_connect(pipeline, behind=-1)  # Connect commits what it has passed on, which is not a control record
-    assert of_topic(pipeline)[:2] == ({}, {})
+    assert topic_findings(pipeline)[:2] == ({}, {})
 
 
 def test_verify_ends_at_control_records(pipeline, monkeypatch):
@@ -228,7 +228,7 @@ def test_verify_ends_at_control_records(pipeline, monkeypatch):
     transaction(pipeline, 3)
     consume(pipeline)
     remove_before(pipeline, 1, 3)  # only the control record is left
-    differs, waits, line = of_topic(pipeline)
+    differs, waits, line = topic_findings(pipeline)
     assert (differs, waits) == ({}, {}) and "0 messages" in line
 
 
@@ -256,7 +256,7 @@ def test_poison_of_a_recreated_topic_overwrites_nothing(pipeline, send):
     result = kept(pipeline)
     assert {row["place"] for row in result} == {f"{pipeline.topic}/0/0"}
     assert sorted(row["payload"] for row in result) == ['{"line": "{first"}', '{"line": "{second"}']
-    assert of_topic(pipeline)[:2] == ({}, {})
+    assert topic_findings(pipeline)[:2] == ({}, {})
 
 
 def test_a_recreated_topic_that_is_longer_than_before_is_read_from_its_start(pipeline, send):
@@ -268,11 +268,11 @@ def test_a_recreated_topic_that_is_longer_than_before_is_read_from_its_start(pip
     assert consume(pipeline).written == 5
     assert len(lake_rows("2026-10-04 10:01")) == 5
     assert (consume(pipeline).written, committed(pipeline)) == (0, 5)
-    assert of_topic(pipeline)[:2] == ({}, {})
+    assert topic_findings(pipeline)[:2] == ({}, {})
 
 
 def test_offsets_that_were_committed_without_the_topics_id_hold(pipeline, send):
-    """By an earlier version, or by Kafka's tool that resets offsets."""
+    """An earlier version commits so, and so does Kafka's tool that resets offsets."""
     send_to(send, 0, "2026-10-04 11:00", 3)
     client = Consumer({**clients.settings(), "group.id": group_of(pipeline.name, DAG)})
     client.commit(offsets=[TopicPartition(pipeline.topic, 0, 2)], asynchronous=False)
@@ -281,7 +281,7 @@ def test_offsets_that_were_committed_without_the_topics_id_hold(pipeline, send):
 
 
 def test_without_the_topics_id_no_offset_is_committed_that_had_one(pipeline, send, monkeypatch):
-    """As while a topic is deleted and created again."""
+    """This happens while a topic is deleted and created again."""
     send_to(send, 0, "2026-10-04 12:00", 3)
     consume(pipeline)
     make_again(pipeline)
@@ -304,7 +304,7 @@ def test_a_message_that_was_kept_without_the_topics_id_is_not_kept_twice(pipelin
             "UPDATE etl.rejected_events SET origin_key = %s WHERE pipeline = %s", (row["place"], pipeline.name)
         )
         conn.commit()
-    assert of_topic(pipeline)[:2] == ({}, {})  # known by its former key
+    assert topic_findings(pipeline)[:2] == ({}, {})  # known by its former key
     ingest_again(pipeline)
     assert kept(pipeline) == [row]
 
@@ -352,12 +352,12 @@ def test_poison_stops_no_event_while_the_warehouse_is_stopped_and_is_kept_afterw
     assert [len(lake_rows(f"2026-10-05 10:0{number}")) for number in range(3)] == [2, 2, 2]
     assert committed(pipeline) == 9
     own_warehouse.start()
-    differs, waits, line = of_topic(pipeline)
+    differs, waits, line = topic_findings(pipeline)
     assert (differs, waits) == ({}, {"topic_waiting": 1}) and "3 in the dead-letter topic" in line
     assert consume(pipeline).refused == 3
     assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/{offset}" for offset in (0, 3, 6)]
     assert {row["reason"].partition(":")[0] for row in kept(pipeline)} == {"the message is not JSON"}
-    assert of_topic(pipeline)[:2] == ({}, {})
+    assert topic_findings(pipeline)[:2] == ({}, {})
 
 
 def test_a_gap_is_recorded_though_the_warehouse_is_stopped(own_warehouse, pipeline, send):

@@ -57,7 +57,7 @@ def test_almost_json_of_other_programs_becomes_json(text, fields):
     assert json.loads(payload_of(read((text % ID).encode()))) == {"create_time": ID, **fields}
 
 
-def test_the_other_numbers_stay_as_they_were_written():
+def test_the_other_numbers_are_kept_as_they_were_written():
     text = f'{{"create_time": "{ID}", "bid": NaN, "v": 1.50, "ed": {{"jobId": [12345678901234567890, 1E2]}}}}'
     assert payload_of(read(text.encode())).decode() == text.replace("NaN", '"NaN"')
 

@@ -18,7 +18,7 @@ MESSAGES = 9  # of each partition
 
 
 class Group:
-    """A group with a topic of its own, of two partitions."""
+    """A group with its own topic of two partitions."""
 
     def __init__(self) -> None:
         self.topic = f"positions_{secrets.token_hex(6)}"

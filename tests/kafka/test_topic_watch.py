@@ -100,7 +100,7 @@ def test_unconsumed_dead_letters_are_a_problem(pipeline, problems_at, monkeypatc
 
 
 def test_the_watch_reports_it_with_the_other_problems_and_when_it_is_over(schemas, pipeline, monkeypatch):
-    """By the pipelines of the registry, whose topics other modules send to as well."""
+    """It watches the pipelines of the registry, whose topics other modules send to as well."""
     monkeypatch.setenv(SETTING, CONNECT)
     topics.make_topics()
     recruitment, notices = get("recruitment"), []

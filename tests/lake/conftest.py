@@ -1,4 +1,4 @@
-"""What tests of the lake share: sessions, and events by hand."""
+"""What tests of the lake share: sessions, and hand-made events."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def read_all(rows: list[list[str]], header: list[str] = HEADER, pipeline=SHOP, f
     """The rows of one file."""
     records = (Record(line, line, fields) for line, fields in enumerate(rows, first_line))
     events = CsvEvents(header, pipeline, CLOCK)
-    with Occurrences(events.unnamed, pipeline) as occurrences:
+    with Occurrences(events.fields_without_id, pipeline) as occurrences:
         return [events.read(record) for record in occurrences.numbered(records)]
 
 
@@ -71,7 +71,7 @@ def test_the_same_rows_are_the_same_events_in_any_file() -> None:
     }
 
 
-def test_equal_rows_of_one_file_are_events_of_their_own() -> None:
+def test_equal_rows_of_one_file_are_separate_events() -> None:
     result = read_all([ROW, ROW, ROW])
     assert len({event.values["id"] for event in result}) == len({event.create_time for event in result}) == 3
     assert result == read_all([["too", "old", "", ""], ROW, ROW, ROW])[1:]  # other rows change nothing
@@ -85,7 +85,7 @@ def test_order_of_columns_white_space_and_empty_columns_make_no_other_event() ->
     assert read(padded, [*(HEADER[at] for at in order), "mood"]).values["id"] == found.values["id"]
 
 
-def test_a_given_id_makes_the_event_the_same_wherever_it_stands() -> None:
+def test_a_given_id_makes_the_event_the_same_on_any_line() -> None:
     header, row = ["id", *HEADER], ["order-7", *ROW]
     result = read(row, header=header)
     assert result.values["id"] == "order-7"
@@ -166,10 +166,10 @@ def test_a_file_needs_create_time_or_the_declared_time(tmp_path) -> None:
         check_header(path, ["ts", "ev"], pipelines.get("recruitment"))
 
 
-def test_json_lines_of_equal_rows_are_events_of_their_own_also_where_they_are_corrected() -> None:
+def test_json_lines_of_equal_rows_are_separate_events_even_after_a_correction() -> None:
     line = '{"event_time": "soon", "price": 5.00}'
     events = JsonLineEvents(SHOP, CLOCK)
-    with Occurrences(events.unnamed, SHOP) as occurrences:
+    with Occurrences(events.fields_without_id, SHOP) as occurrences:
         records = occurrences.numbered(Record(number, number, [line]) for number in (1, 2))
         refused = [events.read(record) for record in records]
     corrected = [row.payload.replace("soon", "2019-11-01 00:00:07 UTC") for row in refused]

@@ -53,7 +53,7 @@ def test_a_declared_factor_becomes_that_of_the_data_center(admin, monkeypatch):
 
 
 def test_set_up_refuses_before_it_creates_anything(lake_schema, admin, monkeypatch):
-    monkeypatch.setattr(cluster, "NODES", 1)  # this lake has one node
+    monkeypatch.setattr(cluster, "MIN_NODES_FOR_REPLICATION", 1)  # this lake has one node
     with pytest.raises(cluster.ReplicationRefused, match="Keyspaces with one replica: bedan, ecommerce_ks, minutemark"):
         schema.apply_schema()
     monkeypatch.setenv(cluster.SETTING, "1")

@@ -19,7 +19,7 @@ TOUCH = (
 
 @pytest.fixture
 def former(admin):
-    """Touches as a former version writes them; the table has its column meanwhile."""
+    """Touches as a former version writes them; the table has its column during the test."""
     admin.execute("ALTER TABLE minutemark.minute_changes ADD day_changed_at timeuuid STATIC")
     yield lambda *minutes: [admin.execute(TOUCH, (TABLE, minute.date(), minute)) for minute in minutes]
     admin.execute("ALTER TABLE minutemark.minute_changes DROP day_changed_at")

@@ -74,7 +74,7 @@ def test_a_table_of_another_key_is_reported(recruitment, reader, odd_tables):
 
 
 def test_another_number_of_shards_is_refused_with_the_one_that_the_table_has(recruitment, reader):
-    with pytest.raises(LakeTableMismatch, match=r"declares shards=8, and bedan\.tracking was created with shards=4"):
+    with pytest.raises(LakeTableMismatch, match=r"declares shards=8, but bedan\.tracking was created with shards=4"):
         schema.check_table(reader, replace(recruitment, shards=8))
 
 

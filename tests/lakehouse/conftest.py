@@ -1,4 +1,4 @@
-"""A lakehouse of its own for each test: a folder, and a catalog in a real PostgreSQL.
+"""A separate lakehouse for each test: a folder, and a catalog in a real PostgreSQL.
 
 `local` is imported in the fixtures alone: where `astro dev pytest` runs, it is not there.
 """

@@ -26,7 +26,7 @@ HOUR = timedelta(hours=1)
 def test_the_view_has_the_newest_version_of_each_hour(bigquery, files) -> None:
     table = tables.create_missing(bigquery, SHOP)
     assert table.time_partitioning.field == "hour"
-    for file in (written(2, 20), written(1, 10), written(1, 5, hour=TEN + HOUR)):  # also when an older one comes later
+    for file in (written(2, 20), written(1, 10), written(1, 5, hour=TEN + HOUR)):  # even when an older one comes later
         loads.load(bigquery, table, file)
     assert in_view(bigquery) == [(TEN, 2, 20), (TEN + HOUR, 1, 5)]
 
@@ -97,7 +97,7 @@ def shop(schemas, lab: Lab, files) -> Shop:  # noqa: F811
 
 
 def counted(shop: Shop, *hours: HourFile) -> None:
-    """As count_hours records the files that it wrote."""
+    """Record these files as count_hours does."""
     for file in hours:
         values = (SHOP.name, file.hour, file.version, file.version, '{"visits": 10, "cart_additions": 0}')
         shop.query(
@@ -206,7 +206,7 @@ def test_a_table_that_was_dropped_gets_all_hours_again(bigquery, shop: Shop) -> 
 
 
 def test_a_table_that_something_else_created_again_gets_all_hours_too(bigquery, shop: Shop) -> None:
-    """As the Cloud Function does when a file arrives."""
+    """The Cloud Function creates it when a file arrives."""
     counted(shop, written(1, 10))
     load_due(SHOP)
     bigquery.delete_table(tables.loads_table(SHOP))

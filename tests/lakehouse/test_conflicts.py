@@ -26,7 +26,7 @@ HOUR = timedelta(hours=1)
 
 @contextmanager
 def waiting(call: Callable, locked: str) -> Iterator[Future]:
-    """`call` in a thread of its own, which waits for the locked rows meanwhile and has ended afterwards."""
+    """`call` in a separate thread, which waits for the locked rows during the block and has ended after it."""
     with ThreadPoolExecutor(1) as pool:
         with rows_locked(f"SELECT * FROM {locked}"):
             done = pool.submit(call)
@@ -85,7 +85,7 @@ def test_an_export_that_meets_a_compaction_is_repeated(six_minutes: Shop) -> Non
 
 
 def test_exports_of_two_minutes_in_one_file_at_once(six_minutes: Shop) -> None:
-    """As runs of a backfill do."""
+    """Runs of a backfill do this."""
     upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))
     with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
         write_unrecorded(minute(1))
@@ -135,8 +135,8 @@ def test_a_minute_that_is_merged_and_written_during_a_repair_stays(six_minutes: 
 
 @pytest.fixture
 def one_try(monkeypatch) -> None:
-    """A count is not repeated, however often the table changes meanwhile."""
-    monkeypatch.setattr(hourly, "TRIES", 1)
+    """A count is not repeated, however often the table changes in between."""
+    monkeypatch.setattr(hourly, "ATTEMPTS", 1)
 
 
 def test_a_count_that_meets_a_commit_in_each_try_reports_a_busy_table_and_no_difference(
@@ -149,7 +149,7 @@ def test_a_count_that_meets_a_commit_in_each_try_reports_a_busy_table_and_no_dif
         write_unrecorded(TEN)
         conn.cursor().execute("UNLOCK TABLES")
         with pytest.raises(
-            hourly.HoursNotCounted, match=r"was written in each of 1 tries to count its hours\. The next run"
+            hourly.HoursNotCounted, match=r"was written in each of 1 attempts to count its hours\. The next run"
         ):
             done.result()
     assert six_minutes.query("SELECT to_count, differs_since FROM etl.lakehouse_hours") == [(1, None)]

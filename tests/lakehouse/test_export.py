@@ -104,7 +104,7 @@ def test_a_minute_that_the_lake_holds_otherwise_by_now_is_left_to_its_next_merge
 def test_a_minute_that_cannot_be_read_stays_due_and_the_others_are_written(shop: Shop) -> None:
     in_lake(sent(TEN, 1), sent(minute(1), 1), sent(minute(2), 1))
     merged(shop, {TEN: [operation()], minute(1): [operation()], minute(2): [operation()]})
-    message = r"cannot be read: 2026-03-01 10:01\. They stay due\. Of the others: 2 events of 2 minutes written\."
+    message = r"cannot be read: 2026-03-01 10:01\. They stay due\. The other minutes: 2 events of 2 minutes written\."
     with (
         lake("lake_writer") as writer,
         unreadable_partition(writer, SHOP, minute(1), 0),
@@ -135,7 +135,7 @@ def test_an_hour_that_lost_its_events_is_counted_also_after_a_kill(shop: Shop) -
 
 
 def test_of_two_exports_of_one_minute_at_once_the_later_commit_is_refused(shop: Shop) -> None:
-    """As after a task that seemed dead and resumed: it has an older read."""
+    """A task that seemed dead and resumed has an older read."""
     from pyiceberg.exceptions import ValidationException
 
     in_lake(sent(TEN, 1))

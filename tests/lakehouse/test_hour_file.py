@@ -1,4 +1,4 @@
-"""Files of hours are known by their address, so that the Cloud Function loads those of its own lakehouse alone."""
+"""Files of hours are known by their address, so that the Cloud Function loads only those of its own lakehouse."""
 
 from __future__ import annotations
 

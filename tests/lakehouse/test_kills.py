@@ -32,7 +32,7 @@ UPKEEP = (
 
 @contextmanager
 def running(program: str) -> Iterator[subprocess.Popen]:
-    """The program in a process of its own; killed at the end as the kernel does it."""
+    """The program in a separate process; killed at the end as the kernel does it."""
     process = subprocess.Popen(
         [sys.executable, "-c", f"from include import pipelines; pipeline = pipelines.get('{SHOP.name}'); {program}"],
         stderr=subprocess.PIPE,
@@ -77,7 +77,7 @@ def counts_wait() -> Iterator[None]:
 
 @contextmanager
 def rows_locked(query: str, *values) -> Iterator[None]:
-    """Lock rows of the warehouse meanwhile."""
+    """Lock rows of the warehouse during the block."""
     with warehouse() as conn:
         cursor = conn.cursor()
         cursor.execute(f"{query} FOR UPDATE", values)
@@ -87,7 +87,7 @@ def rows_locked(query: str, *values) -> Iterator[None]:
 
 @contextmanager
 def commits_locked() -> Iterator[None]:
-    """Block commits of the table in the catalog meanwhile."""
+    """Block commits of the table in the catalog during the block."""
     import psycopg2
 
     target = endpoint("lakehouse_catalog")

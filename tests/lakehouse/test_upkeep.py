@@ -59,7 +59,9 @@ def test_expired_snapshots_take_their_files_along_and_the_newest_keeps_its_own(l
     before = files(lakehouse)
     done = upkeep.upkeep(SHOP, now=SOON, kept=timedelta())
     assert done.snapshots > 0
-    assert done.files == len(before) + 1 - len(files(lakehouse)) > 0, "Expiring is a commit with a file of its own."
+    assert done.files == len(before) + 1 - len(files(lakehouse)) > 0, (
+        "Expiring is a separate commit, with its own file."
+    )
     assert len([name for name in files(lakehouse) if name.endswith(".parquet")]) == 1
     assert in_table() == [TEN, minute(1)]
 

@@ -199,7 +199,7 @@ def _itself(name: str, columns: Iterable[str]) -> Relation:
 
 
 def _with_generated(relation: Relation, columns: dict) -> Relation:
-    """With the columns that the table computes from its others."""
+    """The relation, with the columns that the table computes from its others."""
     for name, (_, _, computed) in columns.items():
         if computed:
             relation.columns[name] = computed(relation.columns)

@@ -102,7 +102,7 @@ def _of_query(query: exp.Expression, tables: Tables, names: Sequence[str] | None
 
 
 def _with_named_queries(query: exp.Expression, tables: Tables) -> Tables:
-    """With the queries of its WITH, each of which may read those before it."""
+    """The tables, with the queries of the WITH clause, each of which may read those before it."""
     clause = query.args.get("with_") or query.args.get("with")
     for named in clause.expressions if clause else ():
         relation = _of_query(named.this, tables)
@@ -153,7 +153,7 @@ def _origins(expression: exp.Expression, scope: Mapping[str, Relation]) -> Origi
     if isinstance(expression, (exp.Alias, exp.Paren)):
         return _origins(expression.this, scope)
     if isinstance(expression, exp.Subquery | exp.Exists):
-        return {}  # it reads tables of its own
+        return {}  # it reads its own tables
     if isinstance(expression, exp.Case | exp.If):
         return _of_case(expression, scope)
     if isinstance(expression, exp.Filter):  # an aggregate with FILTER (WHERE …)

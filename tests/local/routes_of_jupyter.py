@@ -8,7 +8,7 @@ from jupyterlab.labapp import LabApp
 
 
 def patterns(router) -> Iterator[str]:
-    """Of a router and of those that it delegates to."""
+    """The routes of a router and of those that it delegates to."""
     for rule in router.rules:
         if hasattr(rule.target, "rules"):
             yield from patterns(rule.target)

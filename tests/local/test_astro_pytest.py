@@ -23,7 +23,7 @@ def copied(tmp_path_factory) -> Path:
 
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """As the container runs it: in the project's folder, with nothing of this session in the environment."""
+    """Run pytest as the container does: in the project's folder, with nothing of this session in the environment."""
     foreign = ("PYTEST", "PYTHONPATH", "AIRFLOW", "MINUTEMARK")
     env = {name: value for name, value in os.environ.items() if not name.startswith(foreign) and name != "CI"}
     command = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "-rs", *arguments]

@@ -35,7 +35,7 @@ def stack(tmp_path, monkeypatch):
 
 
 def test_superset_gets_one_account_only():
-    seen = dashboards.environment_of_superset(
+    seen = dashboards.superset_environment(
         {
             "AIRFLOW_CONN_LAKE_ADMIN": "{}",
             "MINUTEMARK_PASSWORDS": "{}",
@@ -53,7 +53,7 @@ def test_superset_gets_one_account_only():
 
 
 def test_no_secret_is_on_a_command_line():
-    environment = dashboards.environment_of_superset({})
+    environment = dashboards.superset_environment({})
     secrets = [environment["MINUTEMARK_SUPERSET_KEY"], environment["MINUTEMARK_SUPERSET_PASSWORD"]]
     secrets.append(json.loads(environment["AIRFLOW_CONN_WAREHOUSE_BI"])["password"])
     for command in (dashboards.load_command(), dashboards.serve_command(8088)):
@@ -94,7 +94,7 @@ def test_a_warehouse_older_than_the_boards_is_reported(warehouse_server, stack, 
 
 def settings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """superset_config.py, as Superset loads it."""
-    for name, value in dashboards.environment_of_superset({}).items():
+    for name, value in dashboards.superset_environment({}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", json.dumps(BI))
     spec = importlib.util.spec_from_file_location("superset_config", dashboards.FOLDER / "superset_config.py")

@@ -41,7 +41,7 @@ def test_passwords_and_keys_stay_when_ports_change():
     assert json.loads(second.variables["AIRFLOW_CONN_WAREHOUSE_ETL"])["port"] == 3399
 
 
-def test_each_account_has_a_password_of_its_own():
+def test_each_account_has_its_own_password():
     passwords = environment.prepare(ports.DEFAULTS, {}).passwords
     assert len(set(passwords.values())) == len(passwords) == 10
 
@@ -109,7 +109,7 @@ def test_bigquery_without_the_lakehouse_is_refused():
 
 def test_the_stack_and_the_standalone_mode_have_a_database_each(env_file):
     made = environment.prepare({**ports.DEFAULTS, "POSTGRES_PORT": 15499}, {})
-    seen = environment.of_airflow(made, {**ports.DEFAULTS, "POSTGRES_PORT": 15499}, made.variables)
+    seen = environment.airflow_environment(made, {**ports.DEFAULTS, "POSTGRES_PORT": 15499}, made.variables)
     server = f"postgresql+psycopg2://airflow:{made.passwords['metadata_airflow']}@127.0.0.1:15499"
     setting = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
     assert seen[setting] == f"{server}/airflow"
@@ -183,7 +183,7 @@ def test_dot_env_defines_no_connection_and_the_stack_sees_its_tuning(tmp_path, m
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     (tmp_path / ".env").write_text("# why\nAIRFLOW__CORE__PARALLELISM=4\nAIRFLOW_CONN_LAKE_READER=cassandra://other\n")
     made = environment.prepare(ports.DEFAULTS, {})
-    seen = environment.of_airflow(made, ports.DEFAULTS, {"PATH": "/usr/bin"})
+    seen = environment.airflow_environment(made, ports.DEFAULTS, {"PATH": "/usr/bin"})
     assert seen["AIRFLOW__CORE__PARALLELISM"] == "4"
     assert seen["AIRFLOW_CONN_LAKE_READER"] == made.variables["AIRFLOW_CONN_LAKE_READER"]
     assert seen["PATH"].split(":")[0].endswith(".local/venv/bin")
@@ -199,7 +199,7 @@ def test_dot_env_defines_no_connection_and_the_stack_sees_its_tuning(tmp_path, m
 )
 def test_no_demo_events_are_sent_to_an_external_store_by_default(own):
     def demo(environ: dict[str, str]) -> str:
-        return environment.of_airflow(environment.prepare(ports.DEFAULTS, environ), ports.DEFAULTS, environ)[
+        return environment.airflow_environment(environment.prepare(ports.DEFAULTS, environ), ports.DEFAULTS, environ)[
             "MINUTEMARK_DEMO"
         ]
 
@@ -219,8 +219,10 @@ def test_the_stack_sees_the_same_environment_from_every_terminal():
         "MAKEFLAGS": "s",
     }
     other = {**shell, "TERM": "screen", "SHLVL": "3", "PWD": "/b", "TMUX": "1", "AIRFLOW_PORT": "8080"}
-    assert environment.of_airflow(made, ports.DEFAULTS, one) == environment.of_airflow(made, ports.DEFAULTS, other)
-    assert environment.of_airflow(made, ports.DEFAULTS, one)["HTTP_PROXY"] == "http://proxy"
+    assert environment.airflow_environment(made, ports.DEFAULTS, one) == environment.airflow_environment(
+        made, ports.DEFAULTS, other
+    )
+    assert environment.airflow_environment(made, ports.DEFAULTS, one)["HTTP_PROXY"] == "http://proxy"
 
 
 def test_a_sourced_administrator_is_not_used_for_an_external_warehouse(monkeypatch):
@@ -228,7 +230,7 @@ def test_a_sourced_administrator_is_not_used_for_an_external_warehouse(monkeypat
     own = {**sourced, **OWN}
     made = environment.prepare(ports.DEFAULTS, own)
     assert made.external_warehouse
-    assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in environment.of_airflow(made, ports.DEFAULTS, own)
+    assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in environment.airflow_environment(made, ports.DEFAULTS, own)
     for name, value in own.items():
         monkeypatch.setenv(name, value)
     use(made.variables)
@@ -238,7 +240,7 @@ def test_a_sourced_administrator_is_not_used_for_an_external_warehouse(monkeypat
 
 
 def test_a_store_sees_its_ports_and_no_connection():
-    seen = environment.of_store(ports.DEFAULTS, ("MARIADB_PORT",))
+    seen = environment.store_environment(ports.DEFAULTS, ("MARIADB_PORT",))
     assert seen["MARIADB_PORT"] == "3306"
     assert not [name for name in seen if name.startswith(("AIRFLOW", "KAFKA"))]
 
@@ -264,7 +266,7 @@ def test_the_local_airflow_has_a_login_unless_none_is_wanted(monkeypatch, tmp_pa
     monkeypatch.setattr(login, "PASSWORDS", tmp_path / "passwords.json")
     made = environment.prepare(ports.DEFAULTS, {})
     users = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"
-    seen = environment.of_airflow(made, ports.DEFAULTS, {users: "vera:viewer,admin:viewer"})
+    seen = environment.airflow_environment(made, ports.DEFAULTS, {users: "vera:viewer,admin:viewer"})
     assert seen["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "False"
     assert seen[users] == "admin:admin,vera:viewer"
     login.make_passwords(seen)
@@ -273,7 +275,7 @@ def test_the_local_airflow_has_a_login_unless_none_is_wanted(monkeypatch, tmp_pa
     assert set(json.loads(known)) == {"admin", "vera"} and login.credentials()["password"] in known
     login.make_passwords(seen)
     assert login.PASSWORDS.read_text() == known
-    unlocked = environment.of_airflow(made, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "none"})
+    unlocked = environment.airflow_environment(made, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "none"})
     assert unlocked["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "True"
     with pytest.raises(Problem, match="MINUTEMARK_LOGIN=off is not a login mode"):
-        environment.of_airflow(made, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "off"})
+        environment.airflow_environment(made, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "off"})

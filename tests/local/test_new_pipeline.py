@@ -83,8 +83,8 @@ REFUSED = {
     "system": "Cassandra's system keyspaces",
     "system_auth": "Cassandra's system keyspaces",
     "skeleton": "the skeleton uses it as a placeholder",
-    "class": "a reserved word of Python",
-    "order": "a reserved word of SQL",
+    "class": "a reserved word in Python",
+    "order": "a reserved word in SQL",
     "recruitment": "recruitment is the name of the pipeline recruitment",
     "ecommerce": "ecommerce is the name of the pipeline ecommerce",
 }

@@ -26,7 +26,7 @@ def settings():
 
 
 def test_it_gets_only_the_two_read_only_accounts():
-    environment = notebook.environment_of_jupyter(
+    environment = notebook.jupyter_environment(
         KNOWN, {**KNOWN, "PYTHONPATH": "/x", "PYSPARK_SUBMIT_ARGS": "--conf a=b", "HOME": "/h", "PATH": "/bin"}
     )
     shown = [name for name, password in PASSWORDS.items() if password in "\n".join(environment.values())]

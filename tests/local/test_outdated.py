@@ -28,7 +28,7 @@ def test_an_outdated_package_has_another_version_than_the_newest():
     assert outdated.outdated(pinned, newest) == [Update("a", "2.0", "2.1"), Update("b", "1.0", "1.1")]
 
 
-def test_updates_of_maven_stand_on_one_line_or_on_two():
+def test_updates_of_maven_are_on_one_line_or_on_two():
     output = """\
 [INFO] --- versions:2.19.1:display-dependency-updates (default-cli) @ stores ---
 [INFO] The following dependencies in Dependencies have newer versions:

@@ -54,12 +54,12 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory):
-    """What `make notebook` shows to Jupyter, with a home of its own."""
+    """What `make notebook` shows to Jupyter, with a separate home."""
     if not (JUPYTER / "venv" / "bin" / "jupyter-lab").exists():
         pytest.skip(f"JupyterLab is not in {JUPYTER}: `make notebook` installs it.")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(notebook, "HOME", tmp_path_factory.mktemp("jupyter"))
-        yield notebook.environment_of_jupyter(
+        yield notebook.jupyter_environment(
             {**connections.lake(PASSWORDS, 9042), **connections.warehouse(PASSWORDS, 3306)}
         )
 
@@ -149,8 +149,10 @@ def test_no_port_of_a_kernel_hands_out_anything(jupyter):
     status, _, text = jupyter.request("POST", "/api/kernels", jupyter.token, {"name": "python3"})
     assert status == 201, text
     try:
-        until(lambda: len(opened(jupyter)) >= CHANNELS + 1, 60)  # and one for the output of the kernel's children
-        places = opened(jupyter)
+        until(
+            lambda: len(open_channels(jupyter)) >= CHANNELS + 1, 60
+        )  # and one for the output of the kernel's children
+        places = open_channels(jupyter)
         sockets = [place for place in places if isinstance(place, str)]
         assert len(sockets) >= CHANNELS
         assert {str(Path(place).parent) for place in sockets} == {str(notebook.runtime())}
@@ -160,7 +162,7 @@ def test_no_port_of_a_kernel_hands_out_anything(jupyter):
         jupyter.request("DELETE", f"/api/kernels/{json.loads(text)['id']}", jupyter.token)
 
 
-def opened(jupyter: Jupyter) -> list[int | str]:
+def open_channels(jupyter: Jupyter) -> list[int | str]:
     """What the server's kernels listen on: ports, and sockets in the file system."""
     result: list[int | str] = []
     for kernel in psutil.Process(jupyter.child.pid).children(recursive=True):

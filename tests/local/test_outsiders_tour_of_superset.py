@@ -32,7 +32,7 @@ def result(tmp_path_factory):
         patched.setattr(dashboards, "HOME", folder)
         patched.setattr(dashboards, "SECRETS", folder / "secrets.json")
         patched.setattr(environment, "read", lambda: {connections.variable("warehouse_bi"): BI})
-        environ = dashboards.environment_of_superset()
+        environ = dashboards.superset_environment()
         secrets = [*dashboards.own_secrets().values(), "bi-secret"]
     environ["PYTHONPATH"] = str(dashboards.FOLDER)  # for the tour, which names the tabs
     file = folder / "result.json"

@@ -40,13 +40,13 @@ def ask(server, user, password, statement, database=postgres.DATABASE):
         connection.close()
 
 
-def test_airflow_has_an_utf8_database_of_its_own(server, passwords):
+def test_airflow_has_a_separate_utf8_database(server, passwords):
     settings = "SELECT current_setting('server_encoding'), current_setting('TimeZone')"
     assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], settings) == ("UTF8", "UTC")
     ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], "CREATE TABLE mine (id int)")
 
 
-def test_a_sourced_env_gives_the_standalone_mode_a_database_of_its_own(server, passwords, tmp_path, monkeypatch):
+def test_a_sourced_env_gives_the_standalone_mode_a_separate_database(server, passwords, tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "ENV_FILE", tmp_path / "env")
     monkeypatch.setattr(environment, "read", lambda file=tmp_path / "env", read=environment.read: read(file))
     known = {
@@ -55,7 +55,7 @@ def test_a_sourced_env_gives_the_standalone_mode_a_database_of_its_own(server, p
     }
     (tmp_path / "env").write_text(f"export MINUTEMARK_PASSWORDS='{json.dumps(known)}'\n")
     environment.prepare({**ports.DEFAULTS, "POSTGRES_PORT": server.port}, {})
-    # As `astro dev start --standalone` calls it: the shell's environment, and a home of its own.
+    # As `astro dev start --standalone` calls it: the shell's environment, and a separate home.
     env = {"PATH": f"{VENV / 'bin'}:{os.defpath}", "AIRFLOW_HOME": str(tmp_path / "standalone"), "HOME": str(tmp_path)}
     script = f'source "{tmp_path / "env"}" && airflow db migrate && airflow pools set spark 1 "one driver" && airflow db check'
     done = subprocess.run(["bash", "-c", script], env=env, cwd=ROOT, capture_output=True, text=True)

@@ -71,7 +71,7 @@ def _refusal_in(log):
 
 
 def test_a_cluster_ends_with_the_process_that_started_it(tmp_path):
-    """Also if it is killed: a killed test session leaves nothing behind."""
+    """Even if it is killed: a killed test session leaves nothing behind."""
     port = free_port()
     code = f"""
         import pathlib, time

@@ -16,7 +16,7 @@ from local.problems import Problem
 from local.supervisor import Program
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
-# Starts a grandchild in a session of its own, as Spark drivers are, and ends.
+# Starts a grandchild in a separate session, as Spark drivers are, and ends.
 STRAY = [
     sys.executable,
     "-c",

@@ -47,7 +47,7 @@ def extract(
     *arguments: str, environ: dict[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess:
     """`make tableau` without make."""
-    env = environ or tableau.environment_of_extract(os.environ)
+    env = environ or tableau.extract_environment(os.environ)
     return subprocess.run(tableau.command([*arguments]), env=env, cwd=cwd, capture_output=True, text=True)
 
 
@@ -136,7 +136,7 @@ def test_a_failed_extract_leaves_the_former_one_and_says_why(facts, tmp_path: Pa
     file.write_text("former")
     variable = connections.variable("warehouse_bi")
     known = json.loads(os.environ[variable])
-    environ = tableau.environment_of_extract({**os.environ, variable: json.dumps({**known, "password": "wrong"})})
+    environ = tableau.extract_environment({**os.environ, variable: json.dumps({**known, "password": "wrong"})})
     done = extract(f"--file={file}", environ=environ)
     assert done.returncode == 2 and "refused the login" in done.stderr and "wrong" not in done.stderr
     assert file.read_text() == "former" and [*tmp_path.iterdir()] == [file]
@@ -160,7 +160,7 @@ def test_all_views_show_the_same_moment(facts, tmp_path: Path) -> None:
         cursor = other.cursor()
         cursor.execute("LOCK TABLES ecommerce.visits_hourly WRITE")
         arguments = [f"--file={file}", "--views=ecommerce.bi_visits"]
-        writing = psutil.Popen(tableau.command(arguments), env=tableau.environment_of_extract(os.environ))
+        writing = psutil.Popen(tableau.command(arguments), env=tableau.extract_environment(os.environ))
         alive = lambda: writing.poll() is None  # noqa: E731
         waiting.until(waiting_extract, what="the extract", seconds=60, errors=(LookupError,), alive=alive)
         cursor.execute(f"INSERT INTO ecommerce.visits_hourly (hour, visits, cart_additions) VALUES ('{hour}', 1, 0)")
@@ -180,7 +180,7 @@ def test_a_killed_extract_leaves_the_former_one_and_no_process(facts, tmp_path: 
     arguments = [f"--file={file}", "--views=ecommerce.bi_visits"]
     with warehouse("warehouse_admin") as other:
         other.cursor().execute("LOCK TABLES ecommerce.visits_hourly WRITE")  # the extract waits for it
-        writing = psutil.Popen(tableau.command(arguments), env=tableau.environment_of_extract(os.environ))
+        writing = psutil.Popen(tableau.command(arguments), env=tableau.extract_environment(os.environ))
         waiting.until(
             unfinished.stat,
             what=str(unfinished),
@@ -212,7 +212,7 @@ def test_a_killed_extract_leaves_the_former_one_and_no_process(facts, tmp_path: 
     ],
 )
 def test_implausible_options_are_refused(hyper_api, tmp_path: Path, arguments: list[str], message: str) -> None:
-    environ = tableau.environment_of_extract({connections.variable("warehouse_bi"): '{"host": "127.0.0.1", "port": 1}'})
+    environ = tableau.extract_environment({connections.variable("warehouse_bi"): '{"host": "127.0.0.1", "port": 1}'})
     done = extract(*arguments, environ=environ, cwd=tmp_path)
     assert done.returncode == 2 and re.search(message, done.stderr)
     assert not [*tmp_path.iterdir()]
@@ -226,7 +226,7 @@ def test_without_the_connection_it_says_how_to_define_it(hyper_api, tmp_path: Pa
 
 
 def test_rows_stay_on_the_server_until_they_are_fetched(warehouse_schema: None) -> None:
-    """Also if the driver is mysqlclient, as in Airflow's own environment."""
+    """Even if the driver is mysqlclient, as in Airflow's own environment."""
     [view] = tableau_extract.chosen_views("ecommerce.bi_visits")
     with warehouse() as conn:
         Shop(conn).publish({minute(2): [operation()]}, run_id="one more")
@@ -248,7 +248,7 @@ def test_without_the_hyper_api_it_says_how_to_get_it(capfd, tmp_path: Path) -> N
 def test_the_command_sees_one_account_and_shows_no_secret() -> None:
     passwords = connections.new_passwords()
     known = {**connections.lake(passwords, 9042), **connections.warehouse(passwords, 3306)}
-    environ = tableau.environment_of_extract(
+    environ = tableau.extract_environment(
         known, {**known, "PYTHONPATH": "/x", "HOME": "/h", "MINUTEMARK_PASSWORDS": "{}"}
     )
     shown = [name for name, password in passwords.items() if password in "\n".join(environ.values())]

@@ -43,7 +43,7 @@ def test_a_folder_that_was_left_before_it_had_a_lock_is_removed(memory: Path) ->
         assert new.exists() and not left.exists()
 
 
-def test_a_killed_sessions_folder_is_removed_and_a_running_ones_stays(memory: Path) -> None:
+def test_a_killed_sessions_folder_is_removed_and_a_running_ones_is_kept(memory: Path) -> None:
     command = [sys.executable, "-c", SESSION, str(memory)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
     with subprocess.Popen(command, **pipes) as killed, subprocess.Popen(command, **pipes) as running:

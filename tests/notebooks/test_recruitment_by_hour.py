@@ -77,7 +77,7 @@ def stores(schemas, cassandra_node, warehouse_server, tmp_path_factory) -> dict[
 @pytest.fixture(scope="module")
 def executed(stores, tmp_path_factory) -> Callable[[list], nbformat.NotebookNode]:
     """Cells in a kernel that sees what `make notebook` shows to one, on a machine whose time zone is not UTC."""
-    environ = notebook.environment_of_jupyter({**os.environ, **stores}) | {
+    environ = notebook.jupyter_environment({**os.environ, **stores}) | {
         "IPYTHONDIR": str(tmp_path_factory.mktemp("ipython")),
         "TZ": "America/St_Johns",
     }

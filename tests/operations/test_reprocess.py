@@ -53,7 +53,7 @@ def lake_rows(minute: datetime) -> set[uuid.UUID]:
 
 
 def run(lab: Lab, *, broken: int = 0, ignored: int = 0, run_id: str = "run") -> int | None:
-    """A run of the minute DAG as far as it goes without Spark: of each minute's rows in the lake the first `broken` are
+    """The part of a minute DAG's run that needs no Spark: of each minute's rows in the lake the first `broken` are
     rejected, the next `ignored` are ignored, the others are clicks.
     """
     with lake("lake_reader") as session:
@@ -266,7 +266,7 @@ def test_more_rows_than_one_chunk_takes(lab: Lab, now, output) -> None:
     assert rejected(lab) == []
 
 
-def test_the_key_of_a_pipeline_whose_events_have_an_id_of_their_own() -> None:
+def test_the_key_of_a_pipeline_whose_events_have_their_own_id() -> None:
     by_id = replace(RECRUITMENT, event_id="id")
     event = Event(touched_at(datetime(2026, 3, 1, 12, 34, 5)), {"id": "order-7"})
     shard = shard_of("order-7", RECRUITMENT.shards)

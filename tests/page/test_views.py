@@ -27,7 +27,7 @@ ROW = {"state": "merged", "pending": 0, "raw_rows": 5}
         (PAST, ROW, None, LOOKED, "merged"),
         (PAST, ROW | {"raw_rows": 0}, None, LOOKED, "empty"),  # a backfill found nothing
         (PAST, {}, None, LOOKED, "empty"),
-        (PAST, {}, None, LOOKED_BEFORE, "open"),  # the lake was not polled since it ended
+        (PAST, {}, None, LOOKED_BEFORE, "open"),  # the lake has not been polled since it ended
         (PAST, {}, None, None, "open"),
         (PAST, ROW | {"pending": 1}, None, LOOKED, "pending"),
         (PAST, ROW | {"pending": 1}, {"state": "failed"}, LOOKED, "failed"),

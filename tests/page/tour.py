@@ -1,4 +1,4 @@
-"""Every endpoint of Airflow's API server and of the page, with its place holders filled, and runs that have something to show."""
+"""Every endpoint of Airflow's API server and of the page, with its placeholders filled, and runs that have something to show."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _deletion(entity: str | dict) -> dict:
     return {"actions": [{"action": "delete", "entities": [entity]}]}
 
 
-# Of every place holder a value that exists, if Airflow has one here.
+# A value that exists for every placeholder, if Airflow has one here.
 VALUES = {
     "connection_id": "tour", "pipeline": "recruitment", "name": "page.js", "map_index": "-1", "try_number": "1",
     "task_try_number": "1", "xcom_key": "return_value", "key": "state", "version_number": "1",
@@ -80,7 +80,7 @@ def routes(api) -> list[tuple[str, str]]:
 
 
 def filled(path: str, run: dict[str, str]) -> str:
-    """That path for a run, with the query that it needs. A place holder without a value is an error."""
+    """That path for a run, with the query that it needs. A placeholder without a value is an error."""
     query = f"?{QUERIES[path]}" if path in QUERIES else ""
     return re.sub(r"\{(\w+)(:path)?\}", lambda found: (VALUES | run)[found[1]], path + query)
 
@@ -121,7 +121,7 @@ def store() -> None:
 def run_of(client: TestClient, dag_id: str, task_id: str, conf: dict, *, log: str, xcom: object) -> dict[str, str]:
     """A run that this user triggers, one of whose tasks has left a log, an XCom and rendered fields; and a backfill.
 
-    Returns the place holders' values for it.
+    Returns the placeholders' values for it.
     """
     from airflow.configuration import conf as settings
     from airflow.models.backfill import Backfill

@@ -43,7 +43,7 @@ def ready(**kwargs):
     return wait.prepare_for_execution()
 
 
-def in_run(run_type="scheduled", **values):
+def run_context(run_type="scheduled", **values):
     from airflow.sdk.execution_time.context import OutletEventAccessors
 
     return {**context(run_type, **values), "outlet_events": OutletEventAccessors()}
@@ -62,14 +62,14 @@ def over() -> dict[str, str]:
 
 def test_without_hours_to_announce_a_task_has_no_outlet(nothing_pending):
     touch(minutes_ago(3))
-    task, run = ready(), in_run()
+    task, run = ready(), run_context()
     assert task.execute(run)
     assert task.outlets == [] and emitted(task, run) == []
 
 
 def test_a_task_with_a_batch_announces_too(complete):
     touch(minutes_ago(3))
-    task, run = ready(), in_run()
+    task, run = ready(), run_context()
     assert task.execute(run)
     assert emitted(task, run) == [KEY]
 
@@ -77,7 +77,7 @@ def test_a_task_with_a_batch_announces_too(complete):
 def test_if_nothing_changes_hours_are_announced_at_the_end_of_the_wait(complete):
     from airflow.sdk.exceptions import DownstreamTasksSkipped, TaskDeferred
 
-    task, run = ready(), in_run()
+    task, run = ready(), run_context()
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(run)
     assert deferred.value.trigger.wake == deferred.value.trigger.deadline
@@ -91,7 +91,7 @@ def test_if_nothing_changes_hours_are_announced_at_the_end_of_the_wait(complete)
 def test_a_continuous_run_announces_due_hours_without_a_wait(complete):
     from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-    task, run = ready(continuous=True), in_run()
+    task, run = ready(continuous=True), run_context()
     with pytest.raises(DownstreamTasksSkipped):
         task.execute(run)
     assert emitted(task, run) == [KEY]
@@ -103,7 +103,7 @@ def test_backfill_runs_and_dags_without_the_outlet_announce_nothing(complete, ru
     touch(minutes_ago(3))
     task = ready() if run_type == "backfill" else sensor().prepare_for_execution()
     minute = minutes_ago(3).replace(tzinfo=UTC)
-    run = in_run(run_type, interval=(minute, minute + timedelta(minutes=1)))
+    run = run_context(run_type, interval=(minute, minute + timedelta(minutes=1)))
     assert task.execute(run)
     assert emitted(task, run) == []
 
@@ -115,7 +115,7 @@ def test_an_error_of_airflow_fails_no_task_and_loses_no_hour(complete):
     with warehouse() as conn:
         conn.cursor().execute("UPDATE etl.hours SET offered_version = 1, offered_at = UTC_TIMESTAMP(6)")
         conn.commit()
-    task, run = ready(), in_run()
+    task, run = ready(), run_context()
     with pytest.raises(AirflowSkipException):
         task.execute_complete(run, over())
     touch(minutes_ago(3))
@@ -129,7 +129,7 @@ def test_an_error_of_airflow_fails_no_task_and_loses_no_hour(complete):
 
 def test_an_event_that_cannot_be_made_fails_no_task(complete):
     touch(minutes_ago(3))
-    task, run = ready(), {**in_run(), "outlet_events": {}}
+    task, run = ready(), {**run_context(), "outlet_events": {}}
     assert task.execute(run)
     assert task.outlets == []
 
@@ -153,7 +153,7 @@ def test_a_merge_whose_run_has_ended_before_its_gate_is_checked_first(complete):
         )
         conn.commit()
     touch(minutes_ago(3))
-    task, run = ready(), in_run()
+    task, run = ready(), run_context()
     assert task.execute(run)
     assert emitted(task, run) == [KEY]
     with warehouse() as conn:

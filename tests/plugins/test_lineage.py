@@ -90,7 +90,7 @@ def test_names_of_the_lakehouse_and_of_bigquery(monkeypatch, location, table, ho
         ("[::1]:3308", None, "[::1]:3308"),
     ],
 )
-def test_a_store_goes_by_its_first_host_and_port(hosts, port, address):
+def test_a_store_is_named_by_its_first_host_and_port(hosts, port, address):
     from plugins.lineage import _address
 
     assert _address(hosts, port, 3306) == address

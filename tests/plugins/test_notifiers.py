@@ -69,7 +69,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class MailServer(socketserver.ThreadingTCPServer):
-    """As much of SMTP as one mail needs."""
+    """Answers the SMTP commands that one mail needs."""
 
     daemon_threads = True
 

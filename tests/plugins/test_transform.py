@@ -121,7 +121,7 @@ def test_completes_an_attempt_and_shows_no_password(batch_id, keep_driver, capfd
     assert [child for child in drivers() if runs_the_job(child)] == [] or keep_driver
 
 
-def test_the_next_batch_goes_to_the_driver_that_is_there(batch_id):
+def test_the_next_batch_uses_the_running_driver(batch_id):
     transform(batch_id).execute({})
     first = {child.pid for child in drivers()}
     with warehouse() as conn:
@@ -273,7 +273,7 @@ def test_an_idle_time_may_be_zero_or_the_age_of_the_oldest_driver(value, seconds
     )
 
 
-def test_a_driver_that_stays_has_no_variable_of_its_first_task(monkeypatch) -> None:
+def test_a_warm_driver_has_no_variable_of_its_first_task(monkeypatch) -> None:
     from plugins import spark_submit
 
     names = ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_TASK_ID")

@@ -1,7 +1,7 @@
 """The facts of a list of raw shop events, in plain Python, written from the design (§6, §9) alone.
 
 It shares no code with `include/`, so that a mistake has to be made twice to go unseen. Rows are those of the lake, or of a
-file: one without an id is an event of its own, one without create_time belongs to the minute of its event_time.
+file: one without an id is a separate event, one without create_time belongs to the minute of its event_time.
 """
 
 from __future__ import annotations

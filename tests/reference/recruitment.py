@@ -22,7 +22,7 @@ FactKey = tuple[int, date, int, int, int, int]  # job_id, dates, hours, publishe
 
 _UUID_EPOCH = 0x01B21DD213814000  # 100 ns steps from 1582-10-15 to 1970-01-01
 _UNIX_EPOCH = datetime(1970, 1, 1)
-_EARLIEST, _MOST_AHEAD = datetime(2000, 1, 1), timedelta(days=1)
+_EARLIEST, _MAX_AHEAD = datetime(2000, 1, 1), timedelta(days=1)
 _LARGEST_ID = 2**63 - 1
 _LONG_EXPONENT = re.compile(r"[eE][+-]?[0-9]{3}")  # no number that a person or a program would write for money
 _BID_LIMIT, _BID_STEP = 10**14, Decimal("0.000001")  # DECIMAL(20, 6)
@@ -159,7 +159,7 @@ def minutes(rows: Iterable[Row], recover: bool = True) -> dict[datetime, Minute]
 def fate_of(row: Row, recover: bool = True) -> Fate:
     """The row's one fate, decided in the order of §8."""
     event_id = _time_uuid(row.get("create_time"))
-    if event_id is None or not _EARLIEST <= time_of(event_id) <= _utc_now() + _MOST_AHEAD:
+    if event_id is None or not _EARLIEST <= time_of(event_id) <= _utc_now() + _MAX_AHEAD:
         return Fate("rejected", reason="create_time")
     raw_kind, raw_job, raw_publisher = _recovered(row, recover)
     raw_kind = raw_kind and raw_kind.lower()

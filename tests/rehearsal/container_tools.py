@@ -1,4 +1,4 @@
-"""The command-line tools that containers of docker-compose.override.yml call, as far as those calls go.
+"""The command-line tools that containers of docker-compose.override.yml call, limited to what those calls need.
 
 `python -m tests.rehearsal.container_tools TOOL …`: so the file's own commands and health checks run without the images.
 """

@@ -70,7 +70,7 @@ class Machine:
             self._result(self._up[name])
 
     def must_be_well(self) -> None:
-        """Raise the Problem of a service that failed, or of one that ended meanwhile."""
+        """Raise the Problem of a service that failed, or of one that has ended since."""
         for future in self._up.values():
             if future.done():
                 future.result()
@@ -158,7 +158,7 @@ class Machine:
             f"Service {name}", "\n    ".join([f"{found}; the last lines of its log:", *lines]), f"Read {log}."
         )
 
-    # What a container has of its own
+    # What differs between containers
 
     def _root(self, service: Service) -> Path:
         """Its file system: mounts are links, volumes are folders."""
@@ -328,7 +328,7 @@ class Machine:
 
 
 def image_of(service: Service) -> str:
-    """The image without its tag, or the service's name where it has a Dockerfile of its own."""
+    """The image without its tag, or the service's name if it has its own Dockerfile."""
     return service.image.partition(":")[0] if service.image else service.name
 
 

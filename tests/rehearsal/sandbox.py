@@ -1,4 +1,4 @@
-"""A network, a process table and host names of its own for a command, from Linux's namespaces: no root, no Docker.
+"""A separate network, process table and host names for a command, from Linux's namespaces: no root, no Docker.
 
 Servers in it listen on their usual ports under the names of their containers, reach nothing outside and are reached by
 nobody. When the command ends or is killed, the kernel ends every process of the sandbox.
@@ -77,7 +77,7 @@ def set_up(names: Iterable[str], hosts: Path) -> None:
 
 
 def as_init(main: Callable[[], int]) -> int:
-    """Inside, as the first process: run `main` in a child, and reap orphaned processes meanwhile."""
+    """Inside, as the first process: run `main` in a child, and reap orphaned processes while it runs."""
     child = os.fork()
     if child == 0:
         os._exit(main())

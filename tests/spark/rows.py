@@ -29,7 +29,7 @@ def raw(spark: SparkSession, *rows: Mapping[str, str | None], pipeline: pipeline
 
 
 def stored(spark: SparkSession, *rows: Mapping[str, object], pipeline: pipelines.Pipeline = PIPELINE) -> DataFrame:
-    """Rows of the lake table, each value by hand; JSON, so that no Python worker makes them."""
+    """Hand-made rows of the lake table; JSON, so that no Python worker makes them."""
     types = {"minute": "timestamp", "shard": "int"}
     columns = ", ".join(f"{name}: {types.get(name, 'string')}" for name in (*lake.key_of(pipeline), "payload"))
     parsed = F.from_json(F.lit(json.dumps(rows)), f"array<struct<{columns}>>")

@@ -15,7 +15,7 @@ RECRUITMENT = pipelines.get("recruitment")
 
 
 def events(spark, *, unique: bool = False) -> list:
-    frame = lakes.events(spark, RECRUITMENT, NEWEST, 3, a_minute=40, unique=unique)
+    frame = lakes.events(spark, RECRUITMENT, NEWEST, 3, rows_per_minute=40, unique=unique)
     rows = lake.with_fields(frame, RECRUITMENT)
     return rows.selectExpr("*", "date_format(minute, 'yyyy-MM-dd HH:mm') AS at_minute").collect()
 

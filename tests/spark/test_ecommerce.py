@@ -108,7 +108,7 @@ def test_an_event_becomes_one_row_without_its_visitor(spark: SparkSession) -> No
     assert tuple(row)[3:] == ("view", "electronics", "smartphone", "nordlys", Decimal("489.07"))
 
 
-def test_equal_events_have_numbers_of_their_own(spark: SparkSession) -> None:
+def test_equal_events_have_different_numbers(spark: SparkSession) -> None:
     assert len({row.event_number for row in staged(spark, view(WHEN, 1), view(WHEN, 2), view(WHEN, 3))}) == 3
 
 

@@ -45,7 +45,7 @@ def test_a_known_error_comes_with_what_to_do(error: str, what_to_do: str) -> Non
         ("java.lang.IllegalStateException: out of order", 1),
     ],
 )
-def test_a_driver_stays_only_after_a_failure_that_is_not_its_own(error: str, status: int) -> None:
+def test_a_driver_keeps_running_only_after_a_failure_that_is_not_its_own(error: str, status: int) -> None:
     assert status_of(Exception(STACK.format(error)), is_local=False) == status
     assert status_of(JobFailed(error), is_local=False) == 1
 

@@ -86,7 +86,7 @@ def test_authentication_cannot_be_turned_off_on_this_machine() -> None:
     assert (properties["spark.authenticate"], properties["spark.ui.enabled"]) == ("true", "false")
 
 
-def test_a_standalone_cluster_needs_a_secret_of_its_own(tmp_path) -> None:
+def test_a_standalone_cluster_needs_its_own_secret(tmp_path) -> None:
     with pytest.raises(
         installation.SubmissionImpossible, match=r"spark\.authenticate\.secret is not set.*spark_default"
     ):

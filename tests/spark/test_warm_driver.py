@@ -120,7 +120,7 @@ def test_a_failed_job_is_the_last_one_of_its_driver(run_job) -> None:
     assert pid_in(next_one) != pid_in(failed)
 
 
-def test_a_driver_stays_when_an_executor_was_lost(run_job) -> None:
+def test_a_driver_keeps_running_when_an_executor_was_lost(run_job) -> None:
     """The application has others, or gets them."""
     status, failed = run_job(status=EXECUTOR_LOST)
     assert status == EXECUTOR_LOST

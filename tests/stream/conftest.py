@@ -1,4 +1,4 @@
-"""What tests of streams share: a pipeline with a topic of its own, and lives of a stream as spark-submit runs them."""
+"""What tests of streams share: a pipeline with a separate topic, and lives of a stream as spark-submit runs them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def stream_jars() -> None:
 
 
 class Life:
-    """A stream that follows its topic in processes of its own, as a task of Airflow runs it."""
+    """A stream that follows its topic in separate processes, as a task of Airflow runs it."""
 
     def __init__(self, streamed: Pipeline, seconds: float) -> None:
         spark = endpoint(SPARK)
@@ -58,7 +58,7 @@ class Life:
         return "\n".join(self.lines)
 
     def command_lines(self) -> str:
-        """Of all processes that have not ended meanwhile."""
+        """The command lines of all processes that are still running."""
         words = []
         for process in self.processes():
             with contextlib.suppress(psutil.Error):

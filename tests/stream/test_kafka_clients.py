@@ -1,4 +1,4 @@
-"""Settings of librdkafka, translated for Java's clients."""
+"""Settings of librdkafka, translated for Kafka's Java client."""
 
 from __future__ import annotations
 

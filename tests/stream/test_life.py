@@ -45,14 +45,14 @@ class Group(Member):
         self.commits: list[tuple[Offsets, str | None]] = []
 
     def ends(self, *offsets: int) -> Offsets:
-        """Of the first partitions, as a micro-batch commits them."""
+        """The end offsets of the first partitions, as a micro-batch commits them."""
         return {(self.pipeline.topic, partition): offset for partition, offset in enumerate(offsets)}
 
     def at(self, *offsets: int, partitions: int = 4) -> Offsets:
-        """Of all partitions: the others are unread."""
+        """The offsets of all partitions: the others are unread."""
         return self.ends(*offsets, *[0] * (partitions - len(offsets)))
 
-    def stands_at(self, *offsets: int) -> None:
+    def commit_at(self, *offsets: int) -> None:
         """Commit for the group, which has no member yet."""
         with contextlib.closing(
             Consumer({**clients.settings(), "group.id": group_of(self.pipeline.name, DAG), "enable.auto.commit": False})
@@ -156,7 +156,7 @@ def batch(*ends: int, fails: BaseException | None = None) -> Callable[[Query], N
 
 @pytest.fixture
 def group(pipeline, monkeypatch) -> Iterator[Group]:
-    """Of a topic with messages in each partition."""
+    """The group of a topic with messages in each partition."""
     until(lambda: len(topics.offset_ranges(pipeline, "any")) == pipeline.shards)
     with producer(pipeline) as messages:
         for partition in range(pipeline.shards):
@@ -190,14 +190,14 @@ def stream(group, monkeypatch):
     return made
 
 
-def until_over(made: Stream) -> None:
+def wait_until_over(made: Stream) -> None:
     until(made._is_over, 60)
 
 
 def test_ends_of_a_query_are_not_committed_before_the_stream_has_taken_over(group, stream):
     """It is already a member while it reads the group's offsets, and the running query has an older end."""
-    group.stands_at(1, 1)
-    group.after_peek = lambda: group.stands_at(7, 7)
+    group.commit_at(1, 1)
+    group.after_peek = lambda: group.commit_at(7, 7)
     inside, released, threads = threading.Event(), threading.Event(), []
     group.while_joining = lambda: inside.set() or released.wait(30)
 
@@ -228,7 +228,7 @@ def test_a_micro_batch_waits_until_the_stream_has_taken_over(group, stream):
         until(lambda: made._joining.locked())
         assert group.commits == []
 
-    group.after_peek, group.while_joining = lambda: group.stands_at(1, 0), comes_meanwhile
+    group.after_peek, group.while_joining = lambda: group.commit_at(1, 0), comes_meanwhile
     made = stream([waits, lambda _: threads[0].join(30)])
     made.run()
     assert group.committed == [group.at(1, 0), group.ends(2, 2)]
@@ -256,8 +256,8 @@ def test_a_topic_that_is_created_again_before_the_stream_joins_gets_another_quer
 
 
 def test_offsets_that_go_back_before_the_stream_joins_get_another_query(group, stream):
-    group.stands_at(5, 0)
-    group.after_peek = lambda: group.stands_at(0, 0)
+    group.commit_at(5, 0)
+    group.after_peek = lambda: group.commit_at(0, 0)
     made = stream([waits, waits], [batch(1, 1)])
     made.run()
     assert [query.starts for query in made.queries] == [group.at(5, 0), group.at(0, 0)]
@@ -272,10 +272,10 @@ def test_a_failure_that_another_query_has_too_ends_the_stream(group, stream):
 
 
 def test_a_life_that_is_over_leaves_the_group_to_the_stream_that_is_in_it(group, stream):
-    made = stream([lambda _: until_over(made), batch(1, 1)], seconds=0.1)
+    made = stream([lambda _: wait_until_over(made), batch(1, 1)], seconds=0.1)
     made.run()
     assert (group.joined, group.commits) == (False, [])
-    made = stream([lambda query: until_over(made) or query.run(Batch(1, 1))], seconds=0.1)
+    made = stream([lambda query: wait_until_over(made) or query.run(Batch(1, 1))], seconds=0.1)
     made.run()
     assert (group.joined, group.commits) == (False, [])
 
@@ -295,7 +295,7 @@ def test_a_catch_up_joins_the_group_even_if_there_is_nothing_to_read(group, stre
 def test_a_failure_to_record_gaps_near_the_end_is_not_success(group, stream):
     def fails() -> None:
         group.while_joining = lambda: None
-        until_over(made)
+        wait_until_over(made)
         raise BrokerError("away")
 
     group.while_joining = fails
@@ -306,7 +306,7 @@ def test_a_failure_to_record_gaps_near_the_end_is_not_success(group, stream):
 
 @pytest.mark.parametrize("steps", [[], [batch(1, 1)]])
 def test_an_error_near_the_end_of_a_life_is_not_success(group, stream, steps):
-    made = stream([*steps, lambda query: until_over(made) or query.fail()], seconds=10)
+    made = stream([*steps, lambda query: wait_until_over(made) or query.fail()], seconds=10)
     with pytest.raises(StreamingQueryException):
         made.run()
 
@@ -342,7 +342,7 @@ def test_it_leaves_the_group_when_its_time_is_over_or_the_topic_ends(group, stre
     assert not group.has_members
 
 
-def test_a_stream_that_is_in_the_group_again_reads_where_it_stands(group, stream):
+def test_a_stream_that_is_in_the_group_again_continues_at_the_committed_offsets(group, stream):
     def rejoins(query: Query) -> None:
         group.joins_again()
         query.run(Batch(2, 2))

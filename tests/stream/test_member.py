@@ -41,7 +41,7 @@ def test_a_member_that_is_fenced_does_not_make_its_successor_leave(pipeline):
         assert has_members(group_of(pipeline.name, DAG))
 
 
-def test_a_member_that_was_out_of_the_group_commits_nothing_before_it_has_read_where_the_group_stands(pipeline):
+def test_a_member_that_was_out_of_the_group_commits_nothing_before_it_has_read_the_groups_offsets(pipeline):
     with Member(pipeline) as member:
         member.join()
         start = member.starts(lambda _: None)

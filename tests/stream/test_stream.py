@@ -86,7 +86,7 @@ def test_nothing_waits_for_aborted_messages_and_control_records(pipeline):
 def test_what_the_change_log_has_not_acknowledged_is_not_committed_and_written_again(
     pipeline, send, refusing_change_log
 ):
-    """As after a kill between the events and their touch."""
+    """This happens after a kill between the events and their touch."""
     events = Sender(send, "2026-09-01 11:00", partition=1)
     events(20)
     with pytest.raises(StreamFailed, match="denied permission"):

@@ -90,7 +90,7 @@ def _still_running(world: World, spark) -> None:
 
 
 def write(pipeline: Pipeline, rows: list[Row]) -> None:
-    """As a producer of that version does: events, then the touches of their minutes."""
+    """Write as a producer of that version does: events, then the touches of their minutes."""
     with lake("lake_writer") as cluster:
         EventWriter(cluster, pipeline).write(as_events(rows))
 

@@ -43,13 +43,13 @@ def write(name: str, rows: list[events.Row]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_empty_warehouse_gets_all_facts_by_a_backfill_of_reconcile(name: str, spark, lake_admin) -> None:
-    """Also if retention has removed the days of the change log: nothing else says that the lake has rows."""
+def test_an_empty_warehouse_gets_all_facts_from_a_backfill_of_reconcile(name: str, spark, lake_admin) -> None:
+    """Even if retention has removed the days of the change log: nothing else says that the lake has rows."""
     rows = events.all_rows(name)
     write(name, rows)
     for table in CHANGE_LOG:
         lake_admin.execute(f"TRUNCATE {table}")
-    assert WORLDS[name].run(spark) is None, "A run of the minute DAG would find these minutes: nothing is to be shown."
+    assert WORLDS[name].run(spark) is None, "The minute DAG already finds these minutes, so this test shows nothing."
     reconcile(name, spark)
     MUST_EQUAL[name](rows)
     assert verify([PIPELINES[name]], patience=0).clean
@@ -69,7 +69,7 @@ def reconcile(name: str, spark) -> None:
 
 @pytest.fixture
 def other_lake(lake_admin) -> None:
-    """A lake with the same events and without a change log, as a copy of the event tables alone makes it."""
+    """A lake with the same events and without a change log, as copying only the event tables leaves it."""
     copies = {
         pipeline.lake_table: [row.json for row in lake_admin.execute(f"SELECT JSON * FROM {pipeline.lake_table}")]
         for pipeline in PIPELINES.values()

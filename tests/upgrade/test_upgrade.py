@@ -84,7 +84,7 @@ def states(pipeline: str) -> dict:
 
 
 def batches(pipeline: str) -> list[int]:
-    """Those that the previous version left open: the transformed one, then the one without an attempt."""
+    """The batches that the previous version left open: the transformed one, then the one without an attempt."""
     rows = query(
         "SELECT batch_id FROM etl.batches WHERE pipeline = %(name)s AND state = 'open' ORDER BY batch_id", name=pipeline
     )

@@ -60,7 +60,7 @@ def follow_remedies() -> None:
     counted()
 
 
-def test_what_is_not_written_or_counted_yet_stands_apart(exact: Shop) -> None:
+def test_what_is_not_written_or_counted_yet_is_reported_separately(exact: Shop) -> None:
     in_lake(sent(minute(2), 1))
     merged(exact, {minute(2): [operation()]}, run_id="later")
     assert (differences(), apart()) == (NOTHING, {"lakehouse_due": 1})

@@ -47,7 +47,7 @@ def event(at: datetime, second: int = 1) -> Event:
 
 
 def write(writer, *events: Event, touch: bool = True) -> None:
-    """As a producer does, or as one that never touches the change log."""
+    """Write as a producer does, or as one that never touches the change log."""
     WRITTEN.update(minute_of(event.create_time) for event in events)
     to_lake = EventWriter(writer, RECRUITMENT)
     if not touch:

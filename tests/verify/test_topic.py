@@ -23,7 +23,7 @@ def report_of(pipeline, **options):
     return verify.verify([pipeline], patience=0, **options).pipelines[0]
 
 
-def of_topic(findings) -> dict[str, int]:
+def topic_findings(findings) -> dict[str, int]:
     """These tests run no batch, so that the lake's minutes wait: their findings are ignored."""
     return {kind: count for kind, count in findings.counts.items() if kind.startswith("topic_")}
 
@@ -47,7 +47,7 @@ def events(pipeline, send):
 
 def test_nothing_differs_where_all_is_stored(pipeline, events):
     report = report_of(pipeline)
-    assert (of_topic(report.differences), of_topic(report.apart)) == ({}, {})
+    assert (topic_findings(report.differences), topic_findings(report.apart)) == ({}, {})
     assert report.notes[0] == (
         f"{pipeline.topic}, up to the committed offsets of minutemark-{pipeline.name}: 33 messages, 31 in the lake, 2 rejected, "
         "0 missing; 0 more are waiting."
@@ -57,14 +57,14 @@ def test_nothing_differs_where_all_is_stored(pipeline, events):
 def test_a_committed_message_whose_row_is_gone_is_found_and_can_be_ingested_again(pipeline, events):
     remove(pipeline, events[4])
     report = report_of(pipeline)
-    assert of_topic(report.differences) == {"topic_unstored": 1}
+    assert topic_findings(report.differences) == {"topic_unstored": 1}
     (finding,) = report.differences.kept["topic_unstored"]
     assert finding.minute == datetime(2026, 9, 1, 10, 1)
     topic, partition, _ = finding.where.split("/")
     assert (topic, int(partition)) == (pipeline.topic, shard_of(str(events[4].create_time), pipeline.shards))
     assert finding.remedy == f"./minutemark ingest {pipeline.name} --again"
     ingest_again(pipeline)
-    assert of_topic(report_of(pipeline).differences) == {}
+    assert topic_findings(report_of(pipeline).differences) == {}
 
 
 def test_messages_of_a_partition_that_cannot_be_read_are_named_and_the_others_are_verified(pipeline, events):
@@ -72,7 +72,7 @@ def test_messages_of_a_partition_that_cannot_be_read_are_named_and_the_others_ar
     at, shard = minute_of(events[0].create_time), shard_of(str(events[0].create_time), pipeline.shards)
     with lake("lake_writer") as session, unreadable_partition(session, pipeline, at, shard):
         report = report_of(pipeline)
-    assert of_topic(report.differences) == {"topic_unreadable": 1, "topic_unstored": 1}
+    assert topic_findings(report.differences) == {"topic_unreadable": 1, "topic_unstored": 1}
     (finding,) = report.differences.kept["topic_unreadable"]
     assert finding.minute == at and f"shard {shard}" in finding.where and "garbagecollect" in finding.remedy
     assert "of partitions that cannot be read" in report.notes[0]
@@ -84,14 +84,14 @@ def test_a_committed_poison_message_that_is_not_kept_is_found(pipeline, events):
             "DELETE FROM etl.rejected_events WHERE pipeline = %s AND reason LIKE 'create_time%%'", (pipeline.name,)
         )
         conn.commit()
-    assert of_topic(report_of(pipeline).differences) == {"topic_unstored": 1}
+    assert topic_findings(report_of(pipeline).differences) == {"topic_unstored": 1}
 
 
 def test_uncommitted_messages_wait_and_are_not_differences(pipeline, events, send):
     send.write([event("2026-09-01 10:05:00") for _ in range(5)])
     report = report_of(pipeline)
-    assert of_topic(report.differences) == {}
-    assert of_topic(report.apart).keys() == {"topic_waiting"}
+    assert topic_findings(report.differences) == {}
+    assert topic_findings(report.apart).keys() == {"topic_waiting"}
     assert "33 messages" in report.notes[0] and "5 more are waiting" in report.notes[0]
 
 
@@ -100,7 +100,7 @@ def test_messages_that_retention_removed_unread_are_a_difference(pipeline, event
         send.send(value_of(event_id("2026-09-01 10:06:00")), partition=1)
     remove_before(pipeline, 1, -1)
     report = report_of(pipeline)
-    assert of_topic(report.differences) == {"topic_expired": 1}
+    assert topic_findings(report.differences) == {"topic_expired": 1}
     (finding,) = report.differences.kept["topic_expired"]
     assert finding.found["offset"] - finding.expected["offset"] == 3
 
@@ -108,15 +108,15 @@ def test_messages_that_retention_removed_unread_are_a_difference(pipeline, event
 def test_a_range_counts_only_its_own_events(pipeline, events):
     remove(pipeline, events[2])  # of 10:02
     start = datetime(2026, 9, 1, 10, 0)
-    assert of_topic(report_of(pipeline, start=start, end=start + timedelta(minutes=2)).differences) == {}
+    assert topic_findings(report_of(pipeline, start=start, end=start + timedelta(minutes=2)).differences) == {}
     result = report_of(pipeline, start=start + timedelta(minutes=2), end=start + timedelta(minutes=3))
-    assert of_topic(result.differences) == {"topic_unstored": 1}
+    assert topic_findings(result.differences) == {"topic_unstored": 1}
 
 
 def test_events_of_closed_minutes_are_not_looked_up_in_the_lake(pipeline, events):
     remove(pipeline, events[0])
     report = report_of(replace(pipeline, lake_retention=timedelta(hours=1)))
-    assert of_topic(report.differences) == {}
+    assert topic_findings(report.differences) == {}
     assert "0 missing, 2 of closed minutes" in report.notes[0]  # the event, and its duplicate
 
 
@@ -124,7 +124,7 @@ def test_without_an_ingest_mode_topics_are_not_verified(pipeline, events, monkey
     monkeypatch.delenv(SETTING)
     remove(pipeline, events[0])
     report = report_of(pipeline)
-    assert of_topic(report.differences) == {}
+    assert topic_findings(report.differences) == {}
     assert not [note for note in report.notes if pipeline.topic in note]
 
 

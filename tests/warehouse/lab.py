@@ -64,7 +64,7 @@ class Lab:
 
     @contextlib.contextmanager
     def refusing(self, change: str, table: str, of: str | None = None) -> Iterator[None]:
-        """The warehouse itself refuses every such change (INSERT, UPDATE or DELETE) of a table, or of a column, meanwhile."""
+        """Make the warehouse refuse every such change (INSERT, UPDATE or DELETE) of a table, or of a column, during the block."""
         refuse = f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{change} refused'"
         if of:
             refuse = f"BEGIN IF NOT OLD.{of} <=> NEW.{of} THEN {refuse}; END IF; END"

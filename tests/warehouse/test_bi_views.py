@@ -169,7 +169,7 @@ def test_the_same_in_a_reporting_zone(berlin: Lab, many_days: Lab) -> None:  # n
 
 
 def assert_that_a_day_reads_a_day(name: str, lab: Lab) -> None:
-    """As the server counts rows, with the look-ups of joins; in the manner in which BI tools nest a view."""
+    """The server's count of read rows includes the look-ups of joins; the view is nested as BI tools nest it."""
     a_day = f"SELECT * FROM (SELECT * FROM {name}) AS v WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
     result = []
     read = rows_read(lab, lambda: result.extend(lab.query(a_day)))

@@ -227,7 +227,7 @@ def test_decisions_are_not_read_every_15_seconds() -> None:
     assert immune == shown
 
 
-def test_the_rule_is_the_same_in_words_wherever_it_stands() -> None:
+def test_the_rule_has_the_same_words_wherever_it_is_shown() -> None:
     """The view has it; its comment, Superset, Grafana, docs/dashboards.md and ADR 34 repeat its numbers."""
     by_chance = round(1 / NormalDist().cdf(-float(RULE["deviations"])))
     words = (
@@ -256,7 +256,7 @@ def test_the_rule_is_the_same_in_words_wherever_it_stands() -> None:
         assert not [one for one in words if one not in " ".join(text.split())]
 
 
-def test_a_decision_stands_beside_every_number_that_it_comes_from() -> None:
+def test_a_decision_is_shown_beside_every_number_that_it_comes_from() -> None:
     """All columns that the CASE of the view reads, and what costs, enough_data and beyond_chance are made of."""
     case = re.search(r"decided AS \((.*?)\n\)\n", VIEWS, re.DOTALL)[1]
     final = re.search(r"\nSELECT\n((?:(?!SELECT).)*?)\nFROM decided;", VIEWS, re.DOTALL)[1]

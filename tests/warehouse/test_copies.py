@@ -25,7 +25,7 @@ def shop(lab: Lab, monkeypatch) -> Shop:
     return Shop(lab.conn)
 
 
-def merged(shop: Shop, *minutes) -> None:
+def merge_minutes(shop: Shop, *minutes) -> None:
     shop.see(*minutes)
     shop.publish({at: [operation()] for at in minutes})
     shop.query("UPDATE etl.minute_ledger SET merged_at = %s", LONG_AGO)
@@ -58,7 +58,7 @@ def test_nothing_is_shown_where_the_copies_are_off_or_not_declared(shop: Shop, m
 
 
 def test_minutes_and_hours_that_wait_are_counted_by_the_account_of_the_page(shop: Shop) -> None:
-    merged(shop, TEN, minute(1))
+    merge_minutes(shop, TEN, minute(1))
     hour(shop, changes=2, loaded_change=None)
     hour(shop, hour=minute(60), changes=2, waited_at=NOW)
     with warehouse("warehouse_bi") as conn:
@@ -73,7 +73,7 @@ def test_minutes_and_hours_that_wait_are_counted_by_the_account_of_the_page(shop
 
 
 def test_minutes_that_wait_without_progress_are_a_problem(shop: Shop) -> None:
-    merged(shop, TEN)
+    merge_minutes(shop, TEN)
     assert kinds(shop) == [], "The lakehouse was turned on lately, and its first run has not started."
     table(shop, created_at=LONG_AGO)
     assert kinds(shop) == ["lakehouse_behind"]
@@ -100,7 +100,7 @@ def test_hours_that_are_not_loaded_are_a_problem(shop: Shop) -> None:
 
 
 def test_the_watch_reports_them(shop: Shop) -> None:
-    merged(shop, TEN)
+    merge_minutes(shop, TEN)
     table(shop, created_at=LONG_AGO)
     hour(shop, differs_since=LONG_AGO, loaded_change=None)
     titles = []

@@ -111,7 +111,7 @@ def test_suspects_take_turns() -> None:
 
 
 def folded(*minutes: datetime, rows: int = 1) -> dict[datetime, list[PlannedMinute]]:
-    """The folded hours that these minutes lie in."""
+    """The folded hours that contain these minutes."""
     return {
         minute: [PlannedMinute(minute.replace(minute=number), None, rows) for number in range(60)] for minute in minutes
     }
@@ -131,6 +131,6 @@ def test_a_folded_hour_counts_for_all_of_its_minutes_and_rows() -> None:
         assert len(minutes_of(plan(late, clock=CLOCK, pipeline=narrow, folded=hours))) == 120
 
 
-def test_a_folded_hour_goes_alone_where_it_is_larger_than_a_batch() -> None:
+def test_a_folded_hour_is_a_separate_batch_if_it_is_larger_than_a_batch() -> None:
     late = pending(minute(3), split_size=1)
     assert len(minutes_of(plan(late, clock=CLOCK, pipeline=SMALL, folded=folded(minute(3))))) == 60

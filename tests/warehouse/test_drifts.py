@@ -21,7 +21,7 @@ COUNTS = {"present": {"job_id": ROWS, "ts": ROWS}, "unreadable": {}, "unknown": 
 RENAMED = COUNTS | {"present": {"ts": ROWS}, "unknown": {"jobId": ROWS}}
 
 
-def staged(lab: Lab, fields: dict, run_id: str = "run-1") -> int:
+def stage_batch(lab: Lab, fields: dict, run_id: str = "run-1") -> int:
     """A batch of minutes with 200 counted rows each, and these counts of fields."""
     rows = {at: [contribution(event_count=ROWS, clicks=ROWS)] for at in fields}
     lab.see(*rows)
@@ -30,9 +30,9 @@ def staged(lab: Lab, fields: dict, run_id: str = "run-1") -> int:
     return batch_id
 
 
-def published(lab: Lab, fields: dict, run_id: str = "run-1") -> gates.GateResult:
-    """The chain for these minutes, as far as the gate lets it."""
-    batch_id = staged(lab, fields, run_id)
+def publish_minutes(lab: Lab, fields: dict, run_id: str = "run-1") -> gates.GateResult:
+    """The chain for these minutes, up to where the gate stops it."""
+    batch_id = stage_batch(lab, fields, run_id)
     result = lab.check(batch_id)
     if result.passed:
         merge.merge(batch_id)
@@ -43,20 +43,20 @@ def published(lab: Lab, fields: dict, run_id: str = "run-1") -> gates.GateResult
 @pytest.fixture
 def day(lab: Lab) -> Lab:
     """A warehouse with ten good minutes."""
-    published(lab, {minute(number): COUNTS for number in range(-10, 0)}, "day")
+    publish_minutes(lab, {minute(number): COUNTS for number in range(-10, 0)}, "day")
     return lab
 
 
 def test_a_merge_keeps_the_counts_of_its_newest_read(lab: Lab) -> None:
-    published(lab, {minute(0): COUNTS, minute(1): COUNTS})
-    published(lab, {minute(0): RENAMED | {"present": {"job_id": 1, "ts": 2}}}, "again")
+    publish_minutes(lab, {minute(0): COUNTS, minute(1): COUNTS})
+    publish_minutes(lab, {minute(0): RENAMED | {"present": {"job_id": 1, "ts": 2}}}, "again")
     kept = {at: json.loads(text) for at, text in lab.query("SELECT minute, field_counts FROM etl.minute_fields")}
     assert kept == {minute(0): RENAMED | {"present": {"job_id": 1, "ts": 2}}, minute(1): COUNTS}
 
 
 def test_a_renamed_field_holds_its_minute_and_names_the_field_while_neighbors_pass(day: Lab) -> None:
     """⚑ N4."""
-    result = published(day, {minute(0): COUNTS, minute(1): RENAMED, minute(2): COUNTS})
+    result = publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED, minute(2): COUNTS})
     assert result.passed and result.held == (minute(1),)
     row = day.ledger(minute(1))
     assert row["state"] == "held" and day.ledger(minute(2))["state"] == "merged"
@@ -71,12 +71,12 @@ def test_a_renamed_field_holds_its_minute_and_names_the_field_while_neighbors_pa
 
 def test_accepted_drift_is_merged_with_the_next_run_and_holds_nothing_later(day: Lab) -> None:
     """⚑ N4."""
-    published(day, {minute(0): COUNTS, minute(1): RENAMED})
+    publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED})
     done = drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann", reason="renamed on purpose")
     assert done.minutes == 1 and "Accepted by ann: job_id disappeared" in str(done)
     assert day.pending() == [minute(1)]
     assert held.held_minutes(day.conn, [RECRUITMENT])[0]["status"] == "accepted"
-    result = published(day, {minute(1): RENAMED, minute(3): RENAMED}, "next")
+    result = publish_minutes(day, {minute(1): RENAMED, minute(3): RENAMED}, "next")
     assert result.held == () and day.ledger(minute(1))["state"] == "merged"
     assert day.facts() == {(7, 0): 13 * ROWS}
     [drift] = [one for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
@@ -84,7 +84,7 @@ def test_accepted_drift_is_merged_with_the_next_run_and_holds_nothing_later(day:
 
 
 def test_the_dag_records_the_user_who_triggered_its_run_not_the_forms_name(day: Lab) -> None:
-    published(day, {minute(0): COUNTS, minute(1): RENAMED})
+    publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED})
     run = DagRun(dag_id="minutemark_accept", run_id="manual", triggering_user_name="ulf")
     form = {"pipeline": "recruitment", "field": "job_id", "kind": None, "by": "the CFO", "why": "renamed"}
     operations.accept_drift.function(params=form, dag_run=run)
@@ -93,15 +93,15 @@ def test_the_dag_records_the_user_who_triggered_its_run_not_the_forms_name(day: 
 
 
 def test_an_acceptance_ends_when_the_field_returns(day: Lab) -> None:
-    published(day, {minute(0): COUNTS, minute(1): RENAMED})
+    publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED})
     drifts.accept(day.conn, RECRUITMENT, "job_id", DISAPPEARED, by="ann")
-    published(day, {minute(1): RENAMED, minute(3): COUNTS}, "back")
-    assert published(day, {minute(4): RENAMED, minute(5): COUNTS}, "gone again").held == (minute(4),)
-    assert published(day, {minute(1): RENAMED}, "read again").held == (), "What was accepted stays so."
+    publish_minutes(day, {minute(1): RENAMED, minute(3): COUNTS}, "back")
+    assert publish_minutes(day, {minute(4): RENAMED, minute(5): COUNTS}, "gone again").held == (minute(4),)
+    assert publish_minutes(day, {minute(1): RENAMED}, "read again").held == (), "What was accepted stays so."
 
 
 def test_an_acceptance_covers_no_other_check(day: Lab) -> None:
-    published(day, {minute(0): COUNTS, minute(1): RENAMED})
+    publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED})
     drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann")
     rows = {minute(1): [contribution(event_count=ROWS, clicks=ROWS, bid_sum=-1)]}
     day.stage(batch_id := day.open(*rows), rows, counts={minute(1): {"field_counts": json.dumps(RENAMED)}})
@@ -110,8 +110,8 @@ def test_an_acceptance_covers_no_other_check(day: Lab) -> None:
 
 
 def test_an_acceptance_while_the_gate_runs_counts(day: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    published(day, {minute(0): COUNTS, minute(1): RENAMED})
-    batch_id, before = staged(day, {minute(3): RENAMED}, "racing"), drifts.of_attempt
+    publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED})
+    batch_id, before = stage_batch(day, {minute(3): RENAMED}, "racing"), drifts.of_attempt
 
     def accepted_meanwhile(conn, *rest):
         findings = before(conn, *rest)
@@ -123,21 +123,21 @@ def test_an_acceptance_while_the_gate_runs_counts(day: Lab, monkeypatch: pytest.
 
 
 def test_a_release_passes_drift_once_and_accepts_nothing(day: Lab) -> None:
-    published(day, {minute(0): COUNTS, minute(1): RENAMED})
+    publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED})
     held.release(day.conn, RECRUITMENT, minute(1), minute(2), by="ann")
-    result = published(day, {minute(1): RENAMED, minute(3): RENAMED}, "next")
+    result = publish_minutes(day, {minute(1): RENAMED, minute(3): RENAMED}, "next")
     assert result.released == (minute(1),) and result.held == (minute(3),)
 
 
 def test_nothing_is_accepted_that_does_not_drift(day: Lab) -> None:
-    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    publish_minutes(day, {minute(1): RENAMED, minute(2): COUNTS})
     with pytest.raises(drifts.AcceptanceRefused, match=r"field 'bid' .* Drift to accept: jobId .appeared., job_id"):
         drifts.accept(day.conn, RECRUITMENT, "bid", None, by="ann")
 
 
 def test_a_new_field_is_reported_once(day: Lab) -> None:
     novel = COUNTS | {"unknown": {"novelty": 3}}
-    results = [published(day, {minute(number): novel}, f"run {number}") for number in (1, 2)]
+    results = [publish_minutes(day, {minute(number): novel}, f"run {number}") for number in (1, 2)]
     outcomes = [
         next(outcome for outcome in result.outcomes if outcome.check == "staging_new_field") for result in results
     ]
@@ -156,24 +156,24 @@ def holding(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_an_undeclared_field_holds_its_minute_until_it_is_accepted(lab: Lab, holding) -> None:
-    result = published(lab, {minute(1): COUNTS | {"unknown": {"novelty": 1}}, minute(2): COUNTS})
+    result = publish_minutes(lab, {minute(1): COUNTS | {"unknown": {"novelty": 1}}, minute(2): COUNTS})
     assert result.held == (minute(1),)
     assert "novelty is not declared, and 1 rows have it" in lab.ledger(minute(1))["reason"]
     assert drifts.accept(lab.conn, RECRUITMENT, "novelty", None, by="ann").minutes == 1
     novel = {minute(number): COUNTS | {"unknown": {"novelty": 5}} for number in (1, 3)}
-    assert published(lab, novel, "next").held == ()
+    assert publish_minutes(lab, novel, "next").held == ()
 
 
 def test_a_name_with_spaces_can_be_accepted_as_it_is_sent(lab: Lab, holding) -> None:
-    published(lab, {minute(1): COUNTS | {"unknown": {" novelty ": 1, "plain": 1}}, minute(2): COUNTS})
+    publish_minutes(lab, {minute(1): COUNTS | {"unknown": {" novelty ": 1, "plain": 1}}, minute(2): COUNTS})
     assert drifts.accept(lab.conn, RECRUITMENT, " plain", None, by="ann").minutes == 1
     assert drifts.accept(lab.conn, RECRUITMENT, " novelty ", None, by="ann").drifts[0][1] == " novelty "
 
 
 def test_an_acceptance_of_one_record_accepts_no_later_one_of_the_field(day: Lab) -> None:
-    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    publish_minutes(day, {minute(1): RENAMED, minute(2): COUNTS})
     [seen] = [one["drift_id"] for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
-    published(day, {minute(3): RENAMED, minute(4): COUNTS}, "later")
+    publish_minutes(day, {minute(3): RENAMED, minute(4): COUNTS}, "later")
     assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann", drift_id=seen).minutes == 1
     with pytest.raises(drifts.AcceptanceRefused, match="job_id .disappeared."):
         drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="bob", drift_id=seen)
@@ -182,8 +182,8 @@ def test_an_acceptance_of_one_record_accepts_no_later_one_of_the_field(day: Lab)
 
 def test_a_type_change_of_a_field_whose_rows_still_count_is_held(day: Lab) -> None:
     with_publishers = COUNTS | {"present": COUNTS["present"] | {"publisher_id": ROWS}}
-    published(day, {minute(number): with_publishers for number in range(-9, 0)}, "publishers")
-    result = published(
+    publish_minutes(day, {minute(number): with_publishers for number in range(-9, 0)}, "publishers")
+    result = publish_minutes(
         day, {minute(1): with_publishers | {"unreadable": {"publisher_id": ROWS}}, minute(2): with_publishers}
     )
     assert result.held == (minute(1),)
@@ -191,7 +191,7 @@ def test_a_type_change_of_a_field_whose_rows_still_count_is_held(day: Lab) -> No
 
 
 def test_a_drift_that_ended_while_its_minutes_are_held_is_accepted_too(day: Lab) -> None:
-    published(day, {minute(1): RENAMED, minute(2): COUNTS, minute(3): RENAMED, minute(4): COUNTS})
+    publish_minutes(day, {minute(1): RENAMED, minute(2): COUNTS, minute(3): RENAMED, minute(4): COUNTS})
     assert day.query("SELECT first_minute, last_minute, ended_minute FROM etl.drifts WHERE kind = 'disappeared'") == [
         (minute(1), minute(1), minute(2)),
         (minute(3), minute(3), minute(4)),
@@ -201,14 +201,14 @@ def test_a_drift_that_ended_while_its_minutes_are_held_is_accepted_too(day: Lab)
 
 def test_a_drift_whose_minutes_are_read_backwards_is_one(day: Lab) -> None:
     for number in (9, 5, 7):
-        published(day, {minute(number): RENAMED, minute(-1): COUNTS}, f"run {number}")
-    published(day, {minute(6): COUNTS}, "between them")
+        publish_minutes(day, {minute(number): RENAMED, minute(-1): COUNTS}, f"run {number}")
+    publish_minutes(day, {minute(6): COUNTS}, "between them")
     [record] = day.query("SELECT first_minute, last_minute, ended_minute FROM etl.drifts WHERE kind = 'disappeared'")
     assert record == (minute(5), minute(9), None)
     assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann").minutes == 3
 
 
-def aged(lab: Lab, days: int) -> None:
+def age_drifts(lab: Lab, days: int) -> None:
     """All drift on record is so many days older."""
     lab.query(
         "UPDATE etl.drifts SET found_at = found_at - INTERVAL %s DAY, first_minute = first_minute - INTERVAL %s DAY, "
@@ -217,57 +217,57 @@ def aged(lab: Lab, days: int) -> None:
     )
 
 
-def removed(lab: Lab, *, dry: bool = False) -> int:
+def remove_drifts(lab: Lab, *, dry: bool = False) -> int:
     return expired.remove_drifts(lab.conn, RECRUITMENT.name, timedelta(days=90), dry=dry)
 
 
-def on_record(lab: Lab) -> list[tuple[str, str]]:
+def recorded_drifts(lab: Lab) -> list[tuple[str, str]]:
     return lab.query("SELECT field, kind FROM etl.drifts ORDER BY drift_id")
 
 
 def test_drift_that_is_over_is_removed_after_its_retention(day: Lab) -> None:
-    published(day, {minute(1): RENAMED, minute(2): COUNTS})
-    published(day, {minute(1): COUNTS}, "fixed")
+    publish_minutes(day, {minute(1): RENAMED, minute(2): COUNTS})
+    publish_minutes(day, {minute(1): COUNTS}, "fixed")
     day.query("DELETE FROM etl.minute_fields")
-    assert on_record(day) == [("job_id", DISAPPEARED), ("jobId", APPEARED)]
-    assert removed(day) == 0, "The retention counts from when it was found: these minutes are old."
-    aged(day, 100)
-    assert removed(day, dry=True) == 2 and len(on_record(day)) == 2
-    assert removed(day) == 2 and on_record(day) == []
+    assert recorded_drifts(day) == [("job_id", DISAPPEARED), ("jobId", APPEARED)]
+    assert remove_drifts(day) == 0, "The retention counts from when it was found: these minutes are old."
+    age_drifts(day, 100)
+    assert remove_drifts(day, dry=True) == 2 and len(recorded_drifts(day)) == 2
+    assert remove_drifts(day) == 2 and recorded_drifts(day) == []
 
 
 def test_drift_that_decides_about_minutes_is_never_removed(day: Lab) -> None:
-    published(day, {minute(1): RENAMED})
-    aged(day, 100)
-    assert removed(day) == 1 and on_record(day) == [("job_id", DISAPPEARED)], "It is open."
+    publish_minutes(day, {minute(1): RENAMED})
+    age_drifts(day, 100)
+    assert remove_drifts(day) == 1 and recorded_drifts(day) == [("job_id", DISAPPEARED)], "It is open."
     assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann")
-    published(day, {minute(3): COUNTS}, "back")
+    publish_minutes(day, {minute(3): COUNTS}, "back")
     day.query("UPDATE etl.drifts SET ended_minute = %s", minute(-100_000))
-    aged(day, 100)
-    assert removed(day) == 0 and on_record(day) == [("job_id", DISAPPEARED)], "It is accepted."
+    age_drifts(day, 100)
+    assert remove_drifts(day) == 0 and recorded_drifts(day) == [("job_id", DISAPPEARED)], "It is accepted."
 
 
 def test_drift_that_ended_stays_while_a_minute_is_held_for_it(day: Lab) -> None:
     """Without the record it would be published by its next read: the counts of the day before it are gone."""
-    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    publish_minutes(day, {minute(1): RENAMED, minute(2): COUNTS})
     day.query("UPDATE etl.drifts SET found_at = found_at - INTERVAL 100 DAY")
     day.query("DELETE FROM etl.minute_fields")
-    assert removed(day) == 1 and on_record(day) == [("job_id", DISAPPEARED)]
-    assert published(day, {minute(1): RENAMED}, "read again").held == (minute(1),)
+    assert remove_drifts(day) == 1 and recorded_drifts(day) == [("job_id", DISAPPEARED)]
+    assert publish_minutes(day, {minute(1): RENAMED}, "read again").held == (minute(1),)
 
 
 def test_an_undeclared_field_stays_on_record_while_minutes_have_it(day: Lab) -> None:
     """It would be reported a second time."""
-    published(day, {minute(1): COUNTS | {"unknown": {'it\'s "new"': 3}}})
-    aged(day, 100)
-    assert removed(day) == 0
+    publish_minutes(day, {minute(1): COUNTS | {"unknown": {'it\'s "new"': 3}}})
+    age_drifts(day, 100)
+    assert remove_drifts(day) == 0
     day.query("UPDATE etl.minute_fields SET field_counts = %s", json.dumps(COUNTS))
-    assert removed(day) == 1
+    assert remove_drifts(day) == 1
 
 
 def test_an_undeclared_field_that_holds_a_minute_stays_on_record(lab: Lab, holding) -> None:
-    published(lab, {minute(1): COUNTS | {"unknown": {"novelty": 1}}})
-    aged(lab, 100)
-    assert removed(lab) == 0
-    published(lab, {minute(1): COUNTS}, "fixed")
-    assert removed(lab) == 1
+    publish_minutes(lab, {minute(1): COUNTS | {"unknown": {"novelty": 1}}})
+    age_drifts(lab, 100)
+    assert remove_drifts(lab) == 0
+    publish_minutes(lab, {minute(1): COUNTS}, "fixed")
+    assert remove_drifts(lab) == 1

@@ -229,7 +229,7 @@ def test_a_newer_read_satisfies_the_check_of_an_older_one(shop: Shop) -> None:
 
 @pytest.fixture
 def good(shop: Shop) -> Shop:
-    """Two minutes whose events lie in two hours."""
+    """Two minutes whose events are in two hours."""
     shop.publish(
         {minute(0): [operation(), operation("purchase")], minute(1): [operation("cart"), operation(event_time=ELEVEN)]}
     )

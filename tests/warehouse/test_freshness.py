@@ -184,7 +184,7 @@ def merged_an_hour_ago(lab: Lab, now: datetime) -> None:
     lab.publish({now - 60 * MINUTE: [contribution()]}, clock=now)
 
 
-def touched(lab: Lab, minute: datetime, seconds_ago: int) -> None:
+def touch_ago(lab: Lab, minute: datetime, seconds_ago: int) -> None:
     at = lab.one("SELECT CURRENT_TIMESTAMP(6)") - seconds_ago * SECOND
     lab.see(minute, at=at, clock=at)
 
@@ -211,7 +211,7 @@ def test_what_was_just_merged_is_fresh(lab: Lab, now) -> None:
 def test_a_change_that_waits_beyond_the_limit_is_stale(lab: Lab, now, seconds_ago, state) -> None:
     merged_an_hour_ago(lab, now)
     poll(lab)
-    touched(lab, now - 4 * MINUTE, seconds_ago)
+    touch_ago(lab, now - 4 * MINUTE, seconds_ago)
     entry = freshness_now(lab)
     assert entry["state"] == state
     assert entry["delay"] == pytest.approx(seconds_ago, abs=5)
@@ -220,8 +220,8 @@ def test_a_change_that_waits_beyond_the_limit_is_stale(lab: Lab, now, seconds_ag
 
 def test_a_newer_touch_of_another_minute_does_not_hide_the_older_change(lab: Lab, now) -> None:
     poll(lab)
-    touched(lab, now - 5 * MINUTE, 300)
-    touched(lab, now, 1)
+    touch_ago(lab, now - 5 * MINUTE, 300)
+    touch_ago(lab, now, 1)
     assert freshness_now(lab)["state"] == "stale"
 
 
@@ -229,14 +229,14 @@ def test_the_limit_is_the_pipelines_own(lab: Lab, now, monkeypatch) -> None:
     impatient = replace(RECRUITMENT, delay_limit=timedelta(seconds=60))
     monkeypatch.setitem(pipelines.all_pipelines(), RECRUITMENT.name, impatient)
     poll(lab)
-    touched(lab, now - 2 * MINUTE, 70)
+    touch_ago(lab, now - 2 * MINUTE, 70)
     assert freshness_now(lab)["state"] == "stale"
 
 
 def test_an_imported_backlog_is_stale_only_while_nothing_is_merged(lab: Lab, now) -> None:
     poll(lab)
     for days in (30, 31, 32):
-        touched(lab, now - timedelta(days=days), 600)
+        touch_ago(lab, now - timedelta(days=days), 600)
     assert freshness_now(lab)["state"] == "stale"
     lab.publish({now - timedelta(days=32): [contribution()]}, clock=now)
     entry = freshness_now(lab)
@@ -278,7 +278,7 @@ def test_minutes_given_back_by_the_warehouse_gate_wait_since_their_merge(lab: La
 
 def test_batches_that_fail_in_a_row_are_counted_until_one_merges(lab: Lab, now) -> None:
     poll(lab)
-    touched(lab, now - MINUTE, 60)
+    touch_ago(lab, now - MINUTE, 60)
     for number in range(3):
         lab.open(now - MINUTE, run_id=f"run-{number}", clock=now)
     lab.query("UPDATE etl.batches SET state = 'failed', reason = CONCAT('No driver ', batch_id)")

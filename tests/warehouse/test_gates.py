@@ -13,7 +13,7 @@ from tests.warehouse.lab import CLOCK, SECOND, Lab, contribution, minute
 GOOD = {minute(1): [contribution()]}
 
 
-def staged(lab: Lab, rows: dict, **values) -> int:
+def stage_batch(lab: Lab, rows: dict, **values) -> int:
     """A batch of these minutes whose transform is done."""
     lab.see(*rows)
     opening = {name: values.pop(name) for name in ("clock", "allow_shrink") if name in values}
@@ -38,7 +38,7 @@ BROKEN = {
 @pytest.mark.parametrize("check", BROKEN)
 def test_a_minute_that_breaks_a_rule_is_held_and_the_other_passes(lab: Lab, check: str) -> None:
     case = dict(BROKEN[check])
-    batch_id = staged(lab, {minute(0): case.pop("rows"), **GOOD}, **case)
+    batch_id = stage_batch(lab, {minute(0): case.pop("rows"), **GOOD}, **case)
     result = lab.check(batch_id)
     assert result.passed
     assert result.held == (minute(0),)
@@ -54,7 +54,7 @@ def test_a_minute_that_breaks_a_rule_is_held_and_the_other_passes(lab: Lab, chec
 
 
 def test_rejected_rows_without_their_payload_break_conservation(lab: Lab) -> None:
-    batch_id = staged(lab, {minute(0): [], **GOOD}, counts={minute(0): {"raw_rows": 3, "rejected_rows": 3}})
+    batch_id = stage_batch(lab, {minute(0): [], **GOOD}, counts={minute(0): {"raw_rows": 3, "rejected_rows": 3}})
     assert lab.check(batch_id).held == (minute(0),)
 
 
@@ -62,12 +62,12 @@ def test_rejected_rows_without_their_payload_break_conservation(lab: Lab) -> Non
 def test_a_minute_with_fewer_rows_than_before_is_held_unless_the_run_allows_it(lab: Lab) -> None:
     lab.publish({minute(0): [contribution(event_count=5, clicks=5)]}, run_id="before")
     shrunk = {minute(0): [contribution()], **GOOD}
-    result = lab.check(batch_id := staged(lab, shrunk))
+    result = lab.check(batch_id := stage_batch(lab, shrunk))
     assert result.held == (minute(0),)
     merge.merge(batch_id)
     assert lab.facts() == {(7, 0): 6}, "What was published stays."
     assert lab.ledger(minute(0))["raw_rows"] == 5, "And so do its counts: the guard needs them."
-    allowed = staged(lab, shrunk, allow_shrink=True)
+    allowed = stage_batch(lab, shrunk, allow_shrink=True)
     assert lab.check(allowed).held == ()
     merge.merge(allowed)
     assert lab.facts() == {(7, 0): 2}
@@ -76,7 +76,7 @@ def test_a_minute_with_fewer_rows_than_before_is_held_unless_the_run_allows_it(l
 
 def test_a_still_open_minute_is_left_out_but_not_held(lab: Lab) -> None:
     now = CLOCK.replace(second=0)
-    batch_id = staged(lab, {now: [contribution(bid_sum=-1)], **GOOD})
+    batch_id = stage_batch(lab, {now: [contribution(bid_sum=-1)], **GOOD})
     result = lab.check(batch_id)
     assert (result.passed, result.held, result.skipped) == (True, (), (now,))
     merge.merge(batch_id)
@@ -86,17 +86,17 @@ def test_a_still_open_minute_is_left_out_but_not_held(lab: Lab) -> None:
 
 def test_a_batch_of_which_only_open_minutes_fail_says_that_they_are_read_again(lab: Lab) -> None:
     now = CLOCK.replace(second=0)
-    result = lab.check(staged(lab, {now: [contribution(bid_sum=-1)]}))
+    result = lab.check(stage_batch(lab, {now: [contribution(bid_sum=-1)]}))
     assert "No minute is left to publish. Still open, and read again by the next run: 1.\n" in str(result)
 
 
 def test_a_minute_far_ahead_is_held_like_any_other(lab: Lab) -> None:
     ahead = CLOCK.replace(second=0) + timedelta(hours=3)
-    assert lab.check(staged(lab, {ahead: [contribution(bid_sum=-1)], **GOOD})).held == (ahead,)
+    assert lab.check(stage_batch(lab, {ahead: [contribution(bid_sum=-1)], **GOOD})).held == (ahead,)
 
 
 def test_the_gate_fails_when_no_minute_is_left(lab: Lab) -> None:
-    batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)]})
+    batch_id = stage_batch(lab, {minute(0): [contribution(bid_sum=-1)]})
     result = lab.check(batch_id)
     assert not result.passed
     assert "staging_events_no_negative found 1 offending rows, first" in str(result)
@@ -113,7 +113,7 @@ def test_a_failing_check_that_names_no_minute_stops_the_batch(lab: Lab, monkeypa
     found = gates.checks
     always = Check("staging_never", "fail", "Never right.", "SELECT 1 AS one")
     monkeypatch.setattr(gates, "checks", lambda folder, gate: [*found(folder, gate), always])
-    result = lab.check(staged(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD}))
+    result = lab.check(stage_batch(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD}))
     assert (result.passed, result.held) == (False, ())
     assert "Nothing of this batch is published" in result.message
     assert lab.pending() == [minute(0), minute(1)]
@@ -131,7 +131,7 @@ def test_a_failing_check_that_names_anything_but_minutes_of_the_batch_stops_it(
     stray = Check("staging_stray", "fail", "Rows lie in the batch's minutes.", text)
     found = gates.checks
     monkeypatch.setattr(gates, "checks", lambda folder, gate: [*found(folder, gate), stray])
-    result = lab.check(staged(lab, {minute(0): [contribution()], **GOOD}))
+    result = lab.check(stage_batch(lab, {minute(0): [contribution()], **GOOD}))
     assert (result.passed, result.held) == (False, ())
     assert lab.ledger(minute(780))["state"] == "merged"
     assert lab.pending() == [minute(0), minute(1)]
@@ -139,12 +139,12 @@ def test_a_failing_check_that_names_anything_but_minutes_of_the_batch_stops_it(
 
 def test_the_sample_shows_a_row_of_each_minute_before_a_second_one_of_any(lab: Lab) -> None:
     bad = {minute(0): [contribution(job, bid_sum=-1) for job in range(1, 31)], minute(2): [contribution(bid_sum=-1)]}
-    sample = outcome(lab.check(staged(lab, bad | GOOD)), "staging_events_no_negative").sample
+    sample = outcome(lab.check(stage_batch(lab, bad | GOOD)), "staging_events_no_negative").sample
     assert [row["minute"] for row in sample[:3]] == [minute(0), minute(2), minute(0)]
 
 
 def test_a_gate_that_outlives_its_batch_changes_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD})
+    batch_id = stage_batch(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD})
     from include.warehouse import gates
 
     lock = gates.lock
@@ -161,7 +161,7 @@ def test_a_gate_that_outlives_its_batch_changes_nothing(lab: Lab, monkeypatch: p
 
 
 def test_an_id_under_two_create_times_warns_and_names_both(lab: Lab) -> None:
-    batch_id = staged(lab, GOOD)
+    batch_id = stage_batch(lab, GOOD)
     times = ("0e207cd0-156b-11f1-8000-0a0b0c0d0e0f", "0e207ccf-156b-11f1-8000-0a0b0c0d0e0f")
     values = (minute(1), *times, batch_id)
     attempts = "SELECT attempt, 0, %s, 'order-7', %s, %s FROM etl.attempts WHERE batch_id = %s"
@@ -179,14 +179,14 @@ def test_an_id_under_two_create_times_warns_and_names_both(lab: Lab) -> None:
 
 def test_unknown_jobs_only_warn(lab: Lab) -> None:
     lab.query("INSERT INTO recruitment.job (id) VALUES (7)")
-    result = lab.check(staged(lab, {minute(0): [contribution(7), contribution(8), contribution(9)]}))
+    result = lab.check(stage_batch(lab, {minute(0): [contribution(7), contribution(8), contribution(9)]}))
     check_result = outcome(result, "staging_unknown_jobs")
     assert (result.passed, check_result.outcome, check_result.offending_rows) == (True, "warn", 2)
     assert check_result.sample[0]["job_id"] == 8
 
 
 def test_every_result_is_stored_for_any_verdict(lab: Lab) -> None:
-    batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)]})
+    batch_id = stage_batch(lab, {minute(0): [contribution(bid_sum=-1)]})
     result = lab.check(batch_id)
     stored = lab.query("SELECT check_name, outcome, offending_rows, gate, attempt, sample FROM etl.check_results")
     assert {row[0] for row in stored} == {outcome.check for outcome in result.outcomes}
@@ -196,7 +196,7 @@ def test_every_result_is_stored_for_any_verdict(lab: Lab) -> None:
 
 
 def test_a_new_attempt_is_checked_again(lab: Lab) -> None:
-    batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD})
+    batch_id = stage_batch(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD})
     assert lab.check(batch_id).held == (minute(0),)
     lab.stage(batch_id, {minute(0): [contribution()], **GOOD})
     result = lab.check(batch_id)

@@ -20,7 +20,7 @@ OURS = "airflow.minutemark"
 
 
 def initialize() -> None:
-    """As Airflow does at the start of each task."""
+    """Initialize the client as Airflow does at the start of each task."""
     from airflow.sdk.configuration import conf
     from airflow.sdk.observability import stats
     from airflow.sdk.observability.metrics.stats_utils import get_stats_factory

@@ -53,7 +53,7 @@ def admin(*statements: str) -> None:
         conn.commit()
 
 
-def of_table(shop: Shop) -> list[partitions.Partition]:
+def table_partitions(shop: Shop) -> list[partitions.Partition]:
     return partitions.partitions_of(shop.conn, TABLE)
 
 
@@ -61,7 +61,9 @@ def of(shop: Shop, at: datetime) -> partitions.Partition:
     """The partition of that time."""
     day = at.date()
     return next(
-        one for one in of_table(shop) if (one.start is None or one.start <= day) and (one.end is None or day < one.end)
+        one
+        for one in table_partitions(shop)
+        if (one.start is None or one.start <= day) and (one.end is None or day < one.end)
     )
 
 
@@ -77,7 +79,7 @@ def wrong(shop: Shop) -> list[str]:
     return sorted({rule.name for _, rule in result})
 
 
-def merged(shop: Shop, at: datetime) -> None:
+def merge_minute(shop: Shop, at: datetime) -> None:
     shop.publish({at: [operation(event_time=at)]}, run_id=str(at))
 
 
@@ -99,28 +101,28 @@ def test_set_up_makes_a_partition_for_each_day_of_the_next_week(shop: Shop) -> N
 
 
 def test_a_merge_of_any_day_makes_no_partition(shop: Shop) -> None:
-    before = of_table(shop)
+    before = table_partitions(shop)
     for at in (datetime(1999, 5, 1), datetime(2019, 11, 1, 12), datetime(2040, 2, 29)):
-        merged(shop, at)
-    assert of_table(shop) == before
+        merge_minute(shop, at)
+    assert table_partitions(shop) == before
     assert shop.one(f"SELECT COUNT(*) FROM {TABLE} PARTITION (past)") == 1
     assert shop.one(f"SELECT COUNT(*) FROM {TABLE} PARTITION (future)") == 1
 
 
 def test_housekeeping_makes_what_days_have_brought_and_nothing_twice(shop: Shop) -> None:
-    """As after a week: the days that set-up has made are gone."""
+    """All partitions of days are missing, as a week after set-up."""
     admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
     (planned,) = steps.run_step("make_partitions", {}, dry=True)
-    assert len(of_table(shop)) == 1
+    assert len(table_partitions(shop)) == 1
     (made,) = steps.run_step("make_partitions", {})
-    assert made.count == planned.count == len(of_table(shop)) - 1
+    assert made.count == planned.count == len(table_partitions(shop)) - 1
     (again,) = steps.run_step("make_partitions", {})
     assert again.count == 0
 
 
 def test_few_rows_move_when_their_partition_is_split_and_many_stay(shop: Shop, monkeypatch, caplog) -> None:
-    merged(shop, datetime(2019, 11, 1, 12))
-    merged(shop, today(shop))
+    merge_minute(shop, datetime(2019, 11, 1, 12))
+    merge_minute(shop, today(shop))
     admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
     monkeypatch.setattr(partitions, "_MOST_ROWS_TO_COPY", 1)
     with caplog.at_level("WARNING"):
@@ -135,26 +137,26 @@ def test_few_rows_move_when_their_partition_is_split_and_many_stay(shop: Shop, m
 def test_set_up_rebuilds_the_list_of_days_of_an_earlier_version_with_its_rows(shop: Shop) -> None:
     days = [datetime(2024, 2, 29, 23, 59), datetime(2019, 11, 1), today(shop)]
     for at in days:
-        merged(shop, at)
+        merge_minute(shop, at)
     before = shop.query(f"SELECT * FROM {TABLE} ORDER BY minute, event_number")
     listed = ", ".join(f"PARTITION p{at:%Y%m%d} VALUES IN (TO_DAYS('{at.date()}'))" for at in days)
     admin(f"ALTER TABLE {TABLE} PARTITION BY LIST (TO_DAYS(minute)) (PARTITION p0 VALUES IN (0), {listed})")
     apply_schema()
     assert shop.query(f"SELECT * FROM {TABLE} ORDER BY minute, event_number") == before
-    ranged = of_table(shop)
+    ranged = table_partitions(shop)
     assert shop.one(f"SELECT COUNT(*) FROM {TABLE} PARTITION (p{today(shop):%Y%m%d})") == 1
     apply_schema()
-    assert of_table(shop) == ranged
-    merged(shop, datetime(2024, 3, 1))
+    assert table_partitions(shop) == ranged
+    merge_minute(shop, datetime(2024, 3, 1))
 
 
 def test_an_idle_reader_over_midnight_holds_up_no_merge(shop: Shop, lab: Lab) -> None:
     """It keeps the table open: what waits for it would wait until the test ends."""
-    merged(shop, today(shop))
+    merge_minute(shop, today(shop))
     with warehouse("warehouse_bi") as reader:
         reader.cursor().execute(f"SELECT * FROM {TABLE}")  # and no commit
         for ahead in (1, 2, 40):
-            merged(shop, today(shop) + ahead * DAY)
+            merge_minute(shop, today(shop) + ahead * DAY)
         lab.publish({minute(0): [contribution()]}, run_id="beside")
 
 
@@ -168,7 +170,7 @@ def test_housekeeping_gives_up_behind_a_reader_and_succeeds_after_it(shop: Shop)
         cursor.execute(f"SELECT COUNT(*) FROM {TABLE}")
         (made,) = steps.run_step("make_partitions", {})
         assert made.count == 0
-        merged(shop, today(shop))
+        merge_minute(shop, today(shop))
         other.cursor().execute(f"SELECT COUNT(*) FROM {TABLE}")
     (made,) = steps.run_step("make_partitions", {})
     assert made.count > 0
@@ -177,7 +179,7 @@ def test_housekeeping_gives_up_behind_a_reader_and_succeeds_after_it(shop: Shop)
 @pytest.mark.one_server
 def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: Shop, lab: Lab) -> None:
     """They are rejected, whole minutes of them, even next to good minutes of the same hour and batch."""
-    before = of_table(shop)
+    before = table_partitions(shop)
     limit = CLOCK.replace(second=0) + shop.pipeline.most_ahead
     junk = [limit + number * DAY for number in range(1, 9_000)] + [limit + timedelta(minutes=1)]
     good = [limit - timedelta(minutes=number) for number in range(3)]
@@ -191,7 +193,7 @@ def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: S
     assert checked.passed and not checked.held and not checked.waiting
     merge.merge(batch_id)
     assert shop.check(batch_id, "warehouse").passed
-    assert of_table(shop) == before
+    assert table_partitions(shop) == before
     assert shop.query("SELECT state, COUNT(*) FROM etl.minute_ledger GROUP BY state") == [("merged", 9_003)]
     assert shop.one(f"SELECT COUNT(*) FROM {TABLE}") == 3
 
@@ -199,8 +201,8 @@ def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: S
 def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, keeping_400_days: None) -> None:
     """A late event of such a day still counts, and its row is not kept."""
     old, young = datetime(2019, 11, 1, 12), today(shop) - 2 * DAY
-    merged(shop, old)
-    merged(shop, young)
+    merge_minute(shop, old)
+    merge_minute(shop, young)
     before = shop.query("SELECT * FROM ecommerce.sales_hourly")
     (planned,) = steps.run_step("drop_days", {}, dry=True)
     assert shop.query(f"SELECT minute FROM {TABLE} ORDER BY minute") == [(old,), (young,)]
@@ -218,7 +220,7 @@ def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, k
 
 def test_a_drop_behind_a_reader_gives_up_and_is_consistent_meanwhile(shop: Shop, keeping_400_days: None) -> None:
     old = datetime(2019, 11, 1, 12)
-    merged(shop, old)
+    merge_minute(shop, old)
     with warehouse("warehouse_bi") as reader:
         reader.cursor().execute(f"SELECT COUNT(*) FROM {TABLE}")  # and no commit
         (dropped,) = steps.run_step("drop_days", {})

@@ -26,7 +26,7 @@ class Rows(NamedTuple):
 
 
 def job_of(at: datetime) -> int:
-    """Each minute has a job of its own, so that its facts can be distinguished from those of the others."""
+    """Each minute has a separate job, so that its facts can be distinguished from those of the others."""
     return (at - MIDNIGHT) // MINUTE + 1
 
 
@@ -108,7 +108,7 @@ def one_by_one(lab: Lab, lake: dict[datetime, Rows]) -> None:
         read(lab, lake, [at])
 
 
-def in_batches(lab: Lab, lake: dict[datetime, Rows]) -> None:
+def publish_in_batches(lab: Lab, lake: dict[datetime, Rows]) -> None:
     lab.see(*lake)
     for some in chunks(sorted(lake), 47):
         read(lab, lake, some)
@@ -143,7 +143,7 @@ def live_and_by_backfill(lab: Lab, lake: dict[datetime, Rows]) -> None:
         read(lab, lake, some, kind="backfill", is_delta=False)
 
 
-ORDERS = (one_by_one, in_batches, shuffled_in_batches, all_at_once, live_and_by_backfill)
+ORDERS = (one_by_one, publish_in_batches, shuffled_in_batches, all_at_once, live_and_by_backfill)
 
 
 # ⚑ a verdict belongs to a minute, never to its batch

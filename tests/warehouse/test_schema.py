@@ -64,7 +64,7 @@ def test_bi_reads_facts_and_bookkeeping(warehouse_schema: None, statement: str) 
 
 @pytest.fixture
 def waiting_fails(warehouse_schema: None) -> Iterator[None]:
-    """DDL that waits without a bound of its own fails after a second, not after a day."""
+    """DDL that waits without its own bound fails after a second, not after a day."""
     with warehouse("warehouse_admin") as admin:
         cursor = admin.cursor()
         cursor.execute("SELECT @@GLOBAL.lock_wait_timeout")
@@ -194,7 +194,7 @@ def test_without_an_administrator_etl_applies_or_says_what_it_lacks(warehouse_sc
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"password": "wrong"}, "refused the login.*Correct login and password of connection warehouse_etl"),
+        ({"password": "wrong"}, "refused the login.*Correct the login and password of connection warehouse_etl"),
         ({"port": 1}, "127.0.0.1:1.*cannot be reached.*make services"),
         ({"host": ""}, "has no host"),
     ],

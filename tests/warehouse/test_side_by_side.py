@@ -53,7 +53,7 @@ def rows(lab: Lab, times: int) -> list[dict]:
 
 
 def prepared(lab: Lab, *minutes: datetime, run_id: str, **opening) -> int:
-    """A batch that has passed its gate, with a rejected row, an id that stands twice and counted fields in each minute."""
+    """A batch that has passed its gate, with a rejected row, a repeated id and counted fields in each minute."""
     lab.see(*minutes)
     batch_id = lab.open(*minutes, run_id=run_id, **opening)
     attempt = lab.stage(

@@ -8,7 +8,7 @@ import { clock, duration, number, time } from "./format.js";
 const MEANINGS = {
   merged: "published",
   pending: "changed and not read since; a minute is read once more after it has settled",
-  open: "not over yet, or the lake was not polled since it ended",
+  open: "not over yet, or the lake has not been polled since it ended",
   held: "failed a check and is not published",
   failed: "its last run failed; the next run retries it",
   empty: "no events",

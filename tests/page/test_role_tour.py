@@ -1,5 +1,8 @@
-"""A tour of every endpoint of Airflow's API server, without a login and as each role, with runs that have something to show:
-no password, no row but for roles that may read the connection whose account reads them, and no change without permission."""
+"""A tour of every endpoint of Airflow's API server, without a login and as each role, with runs that have something to show.
+
+It finds no password, no row except for roles that may read the connection whose account reads them, and no change without
+permission.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ SHOWS_VARIABLES = {"/api/v2/variables", "/api/v2/variables/{variable_key:path}"}
 NOTHING_THERE = re.compile(
     "asset|state-store|hitlDetails|listMapped|partitioned|importErrors|externalLogUrl|enqueue-test|/config|/teams"
 )
-OWN = {"/api/v2/dags/{dag_id}/favorite", "/api/v2/dags/{dag_id}/unfavorite", "/ui/auth/token"}  # changes of one's own
+OWN = {"/api/v2/dags/{dag_id}/favorite", "/api/v2/dags/{dag_id}/unfavorite", "/ui/auth/token"}  # the user's settings
 KEPT = (
     "/api/v2/dags/{dag_id}", RUN, TASK, f"{TASK}/xcomEntries/{{xcom_key:path}}", "/api/v2/backfills/{backfill_id}",
     "/api/v2/connections", "/api/v2/variables", "/api/v2/pools",
@@ -135,10 +138,12 @@ def test_no_role_gets_a_password_and_rows_require_permission_to_read_the_connect
     sees_rows = USERS.get(name) in ("op", "admin")
     assert shown[SECRET] == shown[ROW] == ({REJECTED} if sees_rows else set())
     assert shown[STORED_VARIABLE] == (SHOWS_VARIABLES if sees_rows else set())
-    assert shown[MARK] == (SHOWS_RUN if name != RITA else set()), "Every place of a run is reached, and rita sees none."
+    assert shown[MARK] == (SHOWS_RUN if name != RITA else set()), (
+        "Every endpoint that shows a run was reached, and rita sees none of them."
+    )
     if name == "ada":
         unanswered = {path for path, status in answered.items() if status >= 400 and not NOTHING_THERE.search(path)}
-        assert unanswered == set(), "Give their place holders a value in tests/page/tour.py."
+        assert unanswered == set(), "Give their placeholders a value in tests/page/tour.py."
     log = client.get(filled(LOG, runs["import"])).text
     assert "job.csv" in log and "1 rejected" in log and ROW not in log
 
