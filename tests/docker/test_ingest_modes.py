@@ -24,7 +24,7 @@ from include.spark.installation import SubmissionImpossible
 from include.stream import submission
 from include.stream.catch_up import run_stream
 from tests import emptying
-from tests.docker.test_connect_worker import POISON, START, drained, template, values, worker  # noqa: F401  # fixtures
+from tests.docker.test_connect_worker import POISON, START, template, values, wait_until_drained, worker  # noqa: F401  # fixtures
 from tests.kafka.conftest import consume, kept
 
 EVENTS = 400
@@ -108,7 +108,7 @@ def test_the_same_messages_by_follower_connect_and_stream(declared, worker, temp
         for messages in rounds(declared):
             send(pipeline, messages)
             if mode == CONNECT:
-                drained(pipeline)
+                wait_until_drained(pipeline)
             elif mode == SPARK:
                 run_stream(pipeline)
             else:

@@ -113,7 +113,7 @@ def storage_emulator(bigquery_emulator) -> Iterator[str]:
     """The URL of an emulator of Cloud Storage with the bucket `lakehouse`, which BigQuery's emulator reads too."""
     from local import waiting
     from local.layout import BIGQUERY
-    from local.loopback import opened
+    from local.loopback import fetch
     from local.process import Child, free_port
 
     port = free_port()
@@ -125,7 +125,7 @@ def storage_emulator(bigquery_emulator) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     try:
         waiting.until(
-            lambda: opened(f"{url}/storage/v1/b/lakehouse", 5),
+            lambda: fetch(f"{url}/storage/v1/b/lakehouse", 5),
             what="the emulator of Cloud Storage",
             seconds=60,
             errors=(OSError,),

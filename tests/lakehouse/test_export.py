@@ -220,5 +220,5 @@ def test_hours_that_differ_do_not_keep_an_older_one_from_its_turn(shop: Shop) ->
     export(SHOP)
     shop.query("UPDATE ecommerce.visits_hourly SET visits = 3 WHERE hour = %s", later)
     with pytest.raises(hourly.HoursDiffer):
-        hourly.count(SHOP, most=1)
-    assert [count.hour for count in hourly.count(SHOP, most=1)] == [TEN]
+        hourly.count(SHOP, max_hours=1)
+    assert [count.hour for count in hourly.count(SHOP, max_hours=1)] == [TEN]
