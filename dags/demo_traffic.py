@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
 
 from include import pipelines
-from include.demo import EVENTS_A_MINUTE
+from include.demo import EVENTS_PER_MINUTE
 from plugins.minute_dag import SETTINGS
 from plugins.parsing import parsed_pipelines
 
@@ -28,7 +28,7 @@ SHARES = (
     ("broken", 0.005, "events (0 to 1) that break the contract and must be rejected."),
     ("poison", 0.001, "additional messages (0 to 1) that are not events. Only with a topic."),
 )
-EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or EVENTS_A_MINUTE)
+EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or EVENTS_PER_MINUTE)
 
 
 def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
@@ -39,7 +39,7 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
         schedule=CronDataIntervalTimetable("* * * * *", timezone="UTC"),
         max_active_runs=1,  # it ends just before its minute does
         dagrun_timeout=timedelta(minutes=5),
-        # On a first start minutemark_setup creates its tables meanwhile.
+        # On a first start, minutemark_setup creates its tables at the same time.
         default_args={"owner": pipeline.owner, "retries": 8, "retry_delay": timedelta(seconds=5)},
         params={
             "events": Param(EVENTS, type="integer", minimum=0, description="Number of events to send in this minute."),

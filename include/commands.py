@@ -38,7 +38,7 @@ FILE_OPTIONS = (
     Parameter(
         "format",
         "Format of the file, as comma-separated words, such as csv,semicolon,backslash or jsonl. Empty: recognized from it.",
-        keyword="form",
+        keyword="format_words",
     ),
     Parameter(
         "max_rejected", "Fail if more than this percentage of the rows are rejected.", PERCENTAGE, 20, least=0, most=100
@@ -54,7 +54,7 @@ RETENTIONS = {
     "contributions": "Days to keep contributions by minute before they are folded by hour.",
     "demo_events": "Days to keep demo events in the lake.",
     "field_counts": "Days to keep the counts of fields per minute.",
-    "rows_by_day": "Days to keep rows of events, for pipelines that declare it.",
+    "rows_by_day": "Days to keep rows of events, for pipelines that declare rows_by_day.",
 }
 
 
@@ -68,7 +68,7 @@ COMMANDS = (
     Command(
         "import",
         "include.files.imports:run_import",
-        "Imports events from a file or a Cassandra table, or a dimension from a CSV file.",
+        "Imports events from a file or a Cassandra table, or a dimension from a file.",
         BRING,
         (
             replace(FILE, help=f"{FILE.help} The DAG takes a path below MINUTEMARK_IMPORT_ROOT."),
@@ -99,7 +99,7 @@ COMMANDS = (
                 default="now",
                 choices=("now", "none"),
             ),
-            Parameter("sample", "Number of rows to send, each kind by its share. Empty: all.", WHOLE, least=1),
+            Parameter("sample", "Number of rows to send, with each kind in proportion. Empty: all.", WHOLE, least=1),
             *FILE_OPTIONS,
             Parameter("again", "Start over instead of resuming a replay that was stopped.", FLAG, False),
         ),
@@ -127,7 +127,7 @@ COMMANDS = (
         "include.operations.setup:set_up",
         "Creates missing tables, topics and grants in Cassandra, MySQL and Kafka.",
         BRING,
-        details="It deletes no facts, and changes existing tables only after an upgrade",
+        details="It deletes no facts, and changes existing tables only after an upgrade or a change of the declaration",
         dag="minutemark_setup",
     ),
     Command(
@@ -160,7 +160,7 @@ COMMANDS = (
         "Lists held minutes and the checks that they failed.",
         CHECK,
         (ONE_OR_ALL,),
-        details="A new touch, a manual run or a backfill that passes the checks publishes them",
+        details="They are read again after a new touch, by a manual run or by a backfill, and published if they pass",
         failed="Listing failed.",
         formats=LISTING,
     ),
@@ -216,7 +216,7 @@ COMMANDS = (
     Command(
         "reprocess",
         "include.operations.reprocess:run_reprocess",
-        "Reprocesses rejected events after a rule or a row was fixed.",
+        "Reprocesses rejected events after a rule or a row has been fixed.",
         CHECK,
         (
             PIPELINE,
@@ -265,7 +265,7 @@ COMMANDS = (
     Command(
         "sql",
         "include.warehouse.sql:as_text",
-        "Prints the SQL of a pipeline as it runs: its own files, and the templates of its facts, filled.",
+        "Prints the SQL of a pipeline as it runs: its own files, and the rendered templates of its facts.",
         READ,
         (PIPELINE,),
         connects=False,

@@ -31,9 +31,9 @@ class Listing:
             text += [line, *(f"    {detail}" for detail in self.details(group))]
         return "\n".join(text)
 
-    def in_format(self, form: str) -> str:
-        """As `table`, or as `tsv`: a line for each group, as precise as JSON."""
-        if form == "table":
+    def in_format(self, name: str) -> str:
+        """The text as `table`, or as `tsv`: a line for each group, as precise as JSON."""
+        if name == "table":
             return str(self)
         return tsv(list(self.columns), ([group[key] for key in self.columns] for group in self.groups))
 
@@ -62,9 +62,9 @@ class Rows:
             console.print(grid)
         return f"{text.get()}{len(self.rows)} row{'' if len(self.rows) == 1 else 's'}"
 
-    def in_format(self, form: str) -> str:
-        """As `table`, or as `tsv`: a line for each row."""
-        return str(self) if form == "table" else tsv(self.names, self.rows)
+    def in_format(self, name: str) -> str:
+        """The text as `table`, or as `tsv`: a line for each row."""
+        return str(self) if name == "table" else tsv(self.names, self.rows)
 
     def as_data(self) -> Sequence[Mapping[str, object]]:
         return [dict(zip(self.names, row, strict=True)) for row in self.rows]
@@ -101,7 +101,7 @@ def _escaped(value: object) -> str:
 
 
 def as_json(result: object) -> str:
-    """Any result of a command. Decimals are texts, so that they stay exact; times are as str() writes them."""
+    """Any result of a command. Decimals are strings, so that they stay exact; times are as str() writes them."""
     return json.dumps(result, default=_plain, ensure_ascii=False, indent=1)
 
 

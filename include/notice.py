@@ -35,7 +35,7 @@ class Notice:
 
     @property
     def title(self) -> str:
-        """One line, such as for the subject of a mail."""
+        """One line, for example for the subject of an email."""
         return f"Minutemark · {_HEADS[self.state]}: {self.subject} {_TITLES[self.problem]}"
 
     @property

@@ -1,4 +1,4 @@
-"""Reads texts, numbers and times the same way for every writer. include/spark/values.py uses the same patterns.
+"""Reads strings, numbers and times the same way for every writer. include/spark/values.py uses the same patterns.
 
 A text is empty if only white space or one of the pipeline's words for null is left of it.
 """
@@ -31,7 +31,7 @@ FIRST_EPOCH, LAST_EPOCH = 10**8, 10**11
 _HIDDEN = ("\ufeff", "\u200b")
 _NUMBER, _INSTANT = re.compile(NUMBER), re.compile(f"{DATE_AND_TIME}(?:{OFFSET}|{UTC})")
 _EXACT, _PLACES = Context(prec=200, rounding=ROUND_HALF_UP), Decimal(1).scaleb(-18)
-_MOST_DIGITS = 38
+_MAX_DIGITS = 38
 _LIMIT = Decimal(10) ** 20  # the whole part of DECIMAL(38, 18)
 _BIGINT = 2**63
 
@@ -52,7 +52,7 @@ def amount(value: str) -> Decimal | None:
     if not _NUMBER.fullmatch(value):
         return None
     number = _EXACT.create_decimal(value)
-    if len(number.as_tuple().digits) + number.as_tuple().exponent > _MOST_DIGITS:  # 0e99, which Spark does not read  # ty: ignore[unsupported-operator]  # a finite number has one
+    if len(number.as_tuple().digits) + number.as_tuple().exponent > _MAX_DIGITS:  # 0e99, which Spark does not read  # ty: ignore[unsupported-operator]  # a finite number has one
         return None
     number = _EXACT.quantize(number, _PLACES)
     return number if abs(number) < _LIMIT else None

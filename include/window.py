@@ -100,7 +100,7 @@ def whole_range(start: datetime | None, end: datetime | None) -> tuple[datetime,
 
 
 def in_order(start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
-    """The same range. Raises WindowRefused if `start` is not before `end`."""
+    """The given range. Raises WindowRefused if `start` is not before `end`."""
     if start and end and start >= end:
         raise WindowRefused(
             f"`from` ({start:%Y-%m-%dT%H:%M}) must be before `to` ({end:%Y-%m-%dT%H:%M}). "

@@ -231,8 +231,8 @@ def operations(route: Route, body: bytes) -> Iterator[Operation]:
             yield Operation(dag_id, run_conf if isinstance(run_conf, dict) else {}, None)
         else:
             run_id = route.values.get("dag_run_id") or (isinstance(message, dict) and message.get("dag_run_id"))
-            of_one_run = isinstance(run_id, str) and not _goes_beyond_one_run(message)
-            yield _known_run(dag_id, run_id) if of_one_run else Operation(dag_id, {})
+            is_single_run = isinstance(run_id, str) and not _goes_beyond_one_run(message)
+            yield _known_run(dag_id, run_id) if is_single_run else Operation(dag_id, {})
     if not is_trigger:  # in Airflow, names in the body take precedence over the path
         yield from (Operation(named, {}) for named in sorted(forms().dag_ids.intersection(_texts(message)) - {dag_id}))
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.pipelines import Pipeline
     from include.warehouse.hours import Hour
 
-MOST_CLOCK_DIFFERENCE = timedelta(minutes=10)  # between warehouse and Airflow
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=10)  # between warehouse and Airflow
 
 
 def hours_asset(pipeline: str) -> Asset:
@@ -118,7 +118,7 @@ def _events(asset: Asset, since: datetime) -> Sequence[AssetEventResult]:
     """The asset's events that Airflow has recorded since then (UTC)."""
     from airflow.sdk.execution_time.context import InletEventsAccessors
 
-    return InletEventsAccessors([asset])[asset].after(since.replace(tzinfo=UTC) - MOST_CLOCK_DIFFERENCE)  # ty: ignore[invalid-argument-type]
+    return InletEventsAccessors([asset])[asset].after(since.replace(tzinfo=UTC) - MAX_CLOCK_DIFFERENCE)  # ty: ignore[invalid-argument-type]
 
 
 def _described(hour: Hour) -> str:

@@ -96,7 +96,10 @@ def of_views() -> Lineage:
 
 
 def _of_iceberg(pipeline: Pipeline) -> DataSet:
-    """By its warehouse's location, which needs no catalog. OpenLineage's integration of Spark links the same name."""
+    """The Iceberg table, by its warehouse's location, which needs no catalog.
+
+    OpenLineage's integration of Spark links the same name.
+    """
     scheme, _, path = location().partition("://")
     namespace = f"file:{path}" if scheme == "file" else location()
     return DataSet(namespace, pipeline.lakehouse.table, f"iceberg {pipeline.lakehouse.table}")

@@ -54,7 +54,7 @@ def _schema(columns: Mapping[str, Mapping]) -> dict[str, schema_dataset.SchemaDa
 def _column_lineage(
     described: Mapping[str, Mapping], known: Mapping[str, DataSet]
 ) -> dict[str, column_lineage_dataset.ColumnLineageDatasetFacet]:
-    """Of the columns that come from data sets of this task; a column of constants has no lineage."""
+    """The lineage of columns that come from data sets of this task; a column of constants has none."""
     fields = {
         name: column_lineage_dataset.Fields(inputFields=inputs)
         for name, column in described.get("columns", {}).items()
@@ -62,8 +62,8 @@ def _column_lineage(
     }
     if not fields:
         return {}
-    of_rows = _inputs(described.get("rows", {}), known)
-    return {"columnLineage": column_lineage_dataset.ColumnLineageDatasetFacet(fields=fields, dataset=of_rows)}
+    row_inputs = _inputs(described.get("rows", {}), known)
+    return {"columnLineage": column_lineage_dataset.ColumnLineageDatasetFacet(fields=fields, dataset=row_inputs)}
 
 
 def _inputs(

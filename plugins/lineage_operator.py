@@ -1,6 +1,6 @@
 """Operators that report their lineage to the OpenLineage provider, which is idle without a transport.
 
-Nothing of OpenLineage is imported until the provider requests an operator's data sets: docs/monitoring.md.
+OpenLineage is not imported until the provider requests an operator's data sets: docs/monitoring.md.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Notify(BaseNotifier):
 
 
 class NotifyFailedRun(BaseNotifier):
-    """For on_failure_callback of a DAG: notifies of the failed run.
+    """Notifies of a failed run, as on_failure_callback of a DAG.
 
     Of consecutive failed runs, it sends the first, and then the first of each hour. It only logs the others.
     """

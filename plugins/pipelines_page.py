@@ -136,12 +136,12 @@ def overview_of_all(conn: Reading, user: GetUserDep, sees_rows: SeesRows) -> Jso
     content = overview.overview(conn, visible)
     for entry, pipeline in zip(content["pipelines"], visible, strict=True):
         entry["may_edit"] = has_permission(user, "PUT", pipeline)
-    of_user = {
+    user_content = {
         "user": user.get_name(),
         "sees_rows": sees_rows,
         "may_verify": may_start(user, str(commands.get("verify").dag)),
     }
-    return Json({**of_user, "all": len(pipelines.all_pipelines()), **content})
+    return Json({**user_content, "all": len(pipelines.all_pipelines()), **content})
 
 
 @app.get("/api/pipelines/{pipeline}/minutes")

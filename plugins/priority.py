@@ -17,7 +17,7 @@ BACKFILL_WEIGHT = 1
 class LiveBeforeBackfill(PriorityWeightStrategy):
     """The task's own weight for a live run, 1 for a backfill's runs and for old runs that are cleared.
 
-    Among equal weights Airflow takes the oldest run first, so that a backfill would starve the live minute. "Reprocess
+    Among equal weights Airflow takes the oldest run first, so a backfill would starve the live minute. "Reprocess
     completed" clears old runs before it marks them as backfill; they are recognized by their age.
     """
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 
-from include.spark.warm_driver import PID, _connected, _folders, _home
+from include.spark.warm_driver import PID, _connect_to, _folders, _home
 
 
 def end_warm_drivers() -> list[int]:
@@ -16,7 +16,7 @@ def end_warm_drivers() -> list[int]:
     for folder in _folders(_home()):
         with contextlib.suppress(OSError, ValueError):
             pid = int((folder / PID).read_text())
-            if _connected(folder, close=True):
+            if _connect_to(folder, close=True):
                 os.killpg(pid, signal.SIGTERM)
                 ended.append(pid)
         shutil.rmtree(folder, ignore_errors=True)

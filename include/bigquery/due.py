@@ -17,7 +17,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 # For one call. BigQuery allows 30,000 changes to a table's partitions a day: 20 every minute make 28,800.
-MOST_HOURS = 20
+MAX_HOURS = 20
 _TABLE = "SELECT table_id, created_ms FROM etl.bigquery_tables WHERE pipeline = %(pipeline)s"
 
 
@@ -32,7 +32,7 @@ class Loads:
         return f"{self.hours} hours loaded. Query them in {self.view}."
 
 
-def load_due(pipeline: Pipeline, most: int = MOST_HOURS) -> Loads:
+def load_due(pipeline: Pipeline, most: int = MAX_HOURS) -> Loads:
     """Load the hours that are due, one job for each. For a new table, all hours are due.
 
     A missing file is written again. Raises BigQueryError if hours failed, after the others are loaded.

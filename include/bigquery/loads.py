@@ -17,7 +17,7 @@ from include.lakehouse.hour_file import HourFile
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client, LoadJob, Table
 
-MOST_JOBS = 20  # for one file, failed ones included
+MAX_JOBS = 20  # for one file, failed ones included
 UPLOAD_RETRIES = 3  # after 1, 2 and 4 s: a run of many hours must not wait long for each of them
 
 
@@ -38,7 +38,7 @@ def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
 def _load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
     from google.api_core.exceptions import Conflict, GoogleAPICallError
 
-    for number in range(1, MOST_JOBS + 1):
+    for number in range(1, MAX_JOBS + 1):
         name = job_id(table, file, number)
         try:
             job, is_new = _start(bigquery, table, file, name), True
@@ -57,7 +57,7 @@ def _load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
         else:
             return cast("LoadJob", job)  # only load jobs have such an id
     raise BigQueryError(
-        f"{MOST_JOBS} load jobs of {file.url} have failed. The last one is {name}. Fix the cause, then count the hour "
+        f"{MAX_JOBS} load jobs of {file.url} have failed. The last one is {name}. Fix the cause, then count the hour "
         f"again: trigger {file.pipeline.name}_lakehouse with `from` and `to`."
     )
 

@@ -5,4 +5,4 @@ transform must reject) and `dimension_rows() -> {dimension: rows}`; pipelines wi
 `PAST` (a timedelta) and `past_event(rng, at, age)` it has a past, too, which past.py sends once.
 """
 
-EVENTS_A_MINUTE = 40  # live and in the busiest hour of the past, so that their bars are equally high
+EVENTS_PER_MINUTE = 40  # live and in the busiest hour of the past events, so that their bars are equally high

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from types import ModuleType
 
 from include.connections import LAKE_WRITER
-from include.demo import EVENTS_A_MINUTE
+from include.demo import EVENTS_PER_MINUTE
 from include.demo.traffic import demo_id, demo_of, ticks_of, writer_of
 from include.durations import HOUR, MINUTE
 from include.lake.writer import Event
@@ -55,7 +55,7 @@ def past_minutes(now: datetime, past: timedelta) -> Iterator[PastMinute]:
     newest = now - _NEWEST
     minute = newest.replace(minute=newest.minute // 5 * 5, second=0, microsecond=0)
     while minute >= now - past:
-        in_hour = EVENTS_A_MINUTE * _DAY[minute.hour] // 100
+        in_hour = EVENTS_PER_MINUTE * _DAY[minute.hour] // 100
         if now - minute <= _DAY_OF_STEPS:
             yield PastMinute(minute, in_hour * (_STEP // MINUTE))
         elif minute.minute % _SPARSE == 0:

@@ -17,9 +17,9 @@ _FIRST_COMPANY, _COMPANIES = 9_001, 12
 _TITLES = ("Baker", "Bus Driver", "Data Engineer", "Electrician", "Gardener", "Nurse", "Teacher", "Welder")
 _BIDS = (0, 0, 0, 0, 1, 1, 2, 1.4, 1.5, 0.75)
 PAST = timedelta(days=14, hours=1)  # two weeks of full hours for the Decide board
-_PUBLISHERS, _SHARES_OF_PUBLISHERS = (1, 2, 3), (54, 28, 18)
+_PUBLISHERS, _PUBLISHER_SHARES = (1, 2, 3), (54, 28, 18)
 # Factors for bids: two weeks ago, and now.
-_BIDS_OF_CAMPAIGN = {
+_CAMPAIGN_BIDS = {
     900: (1.0, 1.0),  # steady
     901: (0.8, 0.85),  # steady and cheap
     902: (2.6, 0.5),  # gets cheaper, below average: raise
@@ -29,9 +29,9 @@ _BIDS_OF_CAMPAIGN = {
     906: (1.2, 1.2),
     907: (0.4, 0.4),
 }
-_BIDS_OF_PUBLISHER = {1: (1.0, 1.0), 2: (1.9, 0.6), 3: (0.8, 2.4)}
+_PUBLISHER_BIDS = {1: (1.0, 1.0), 2: (1.9, 0.6), 3: (0.8, 2.4)}
 # The share of applications that qualify, if not all do: none of 906, few of 907.
-_QUALIFIED_OF_CAMPAIGN = {906: 0.0, 907: 0.15}
+_CAMPAIGN_QUALIFIED_SHARES = {906: 0.0, 907: 0.15}
 _AGENT = "Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) {}"
 _BROWSERS = (
     ("Chrome 103", _AGENT.format("Windows NT 10.0; Win64; x64", "Chrome/103.0.0.0 Safari/537.36")),
@@ -108,9 +108,9 @@ def _paid(job: int, rng: random.Random, past: float) -> dict[str, str]:
 
     `past` is 0 for now and 1 for two weeks ago.
     """
-    [publisher] = rng.choices(_PUBLISHERS, _SHARES_OF_PUBLISHERS)
+    [publisher] = rng.choices(_PUBLISHERS, _PUBLISHER_SHARES)
     factor = 1.0
-    for before, now in (_BIDS_OF_CAMPAIGN[_campaign(job)], _BIDS_OF_PUBLISHER[publisher]):
+    for before, now in (_CAMPAIGN_BIDS[_campaign(job)], _PUBLISHER_BIDS[publisher]):
         factor *= now + (before - now) * past
     paid = {
         "job_id": str(job),
@@ -180,7 +180,7 @@ def _paid_application(kind: str) -> Callable[[random.Random, datetime, float], d
 
 def _happens(kind: str, job: int, rng: random.Random) -> bool:
     """Whether the application happens: only a share of those for some campaigns qualify."""
-    return kind != "qualified" or rng.random() < _QUALIFIED_OF_CAMPAIGN.get(_campaign(job), 1.0)
+    return kind != "qualified" or rng.random() < _CAMPAIGN_QUALIFIED_SHARES.get(_campaign(job), 1.0)
 
 
 def _interview(rng: random.Random, now: datetime, _: float) -> dict[str, str]:

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
-from include.demo import EVENTS_A_MINUTE
+from include.demo import EVENTS_PER_MINUTE
 from include.durations import MICROSECOND, MINUTE, minute_floor, utc_now
 from include.kafka.ingest_mode import ingest_mode
 from include.lake.keys import GREGORIAN_EPOCH
@@ -127,7 +127,7 @@ def _is_loopback(host: str) -> bool:
 def run_traffic(
     pipeline: Pipeline,
     *,
-    events: int = EVENTS_A_MINUTE,
+    events: int = EVENTS_PER_MINUTE,
     seconds: float = 58,
     late: float = 0.01,
     duplicate: float = 0.01,

@@ -1,7 +1,7 @@
 """Opens a file that is compressed in one of several formats, or plain: its first bytes decide, whatever its name.
 
 A file that cannot be read is refused with one line that says what it is and how to compress it instead. Reading is streamed:
-no format needs the whole file, and no codec a window of more than _MOST_MEMORY.
+no format needs the whole file, and no codec a window of more than _MAX_MEMORY.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from include.errors import MinutemarkError
 
 PEEK = 256 * 1024  # bytes that can be looked at before they are read
 _CHUNK = 128 * 1024
-_MOST_MEMORY = 256 * 1024 * 1024
-_MOST_LAYERS = 4
-_MOST_LEFT_OUT = 1024 * 1024  # more bytes than this after the end are data, not garbage
+_MAX_MEMORY = 256 * 1024 * 1024
+_MAX_LAYERS = 4
+_MAX_LEFT_OUT = 1024 * 1024  # more bytes than this after the end are data, not garbage
 _LONGEST_START = 16  # bytes by which a member is recognized
 _FEW = 8  # bytes: fewer after the end are garbage, whatever they are
 _PLAIN_TEXT = re.compile(rb"[\0\t-\r\x1a -~]*")  # no member consists of text alone
@@ -35,12 +35,12 @@ _SHOWN = 5
 
 
 class FileRefused(MinutemarkError):
-    """A file that cannot be imported as it is; nothing of it was written."""
+    """A file that cannot be imported as it is; none of it was written."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Where a compressed file is damaged or cut off. The bytes before it are correct, as far as their checksums show."""
+    """Where a compressed file is damaged or truncated. The bytes before it are correct, as far as their checksums show."""
 
     problem: str
     layer: int  # from the outside in
@@ -48,7 +48,7 @@ class Damage:
 
 
 class FileDamaged(FileRefused):
-    """A compressed file that is damaged or cut off."""
+    """A compressed file that is damaged or truncated."""
 
     def __init__(self, path: Path, damage: Damage) -> None:
         super().__init__(f"{path}: {damage.problem}. Fetch or compress it again.")
@@ -80,14 +80,14 @@ def decompressed(
     try:
         raw = path.open("rb", buffering=0)
     except OSError as error:
-        raise FileRefused(f"{path}: it cannot be opened ({error.strerror}). Make it readable for this user.") from error
+        raise FileRefused(f"{path}: it cannot be opened ({error.strerror}). Make it readable by this user.") from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(raw)
         compression = Compression(damage=damage)
         content: io.BufferedReader = io.BufferedReader(raw, PEEK)
         while inner := _decompressed(path, content, compression, stack):
-            if len(compression.layers) > _MOST_LAYERS:
-                raise FileRefused(f"{path}: it is compressed more than {_MOST_LAYERS} times. {_RECOMPRESS}")
+            if len(compression.layers) > _MAX_LAYERS:
+                raise FileRefused(f"{path}: it is compressed more than {_MAX_LAYERS} times. {_RECOMPRESS}")
             content = io.BufferedReader(inner, PEEK)
         yield content, compression, raw.tell
 
@@ -170,7 +170,7 @@ _CODECS = (
         "xz",
         b"\xfd7zXZ\x00",
         lambda head: head.startswith(b"\xfd7zXZ\x00"),
-        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY),
+        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MAX_MEMORY),
     ),
     _Codec("zstd", b"\x28\xb5\x2f\xfd", _is_zstd, zstd.ZstdDecompressor),  # refuses windows beyond 128 MiB
 )
@@ -212,21 +212,21 @@ class _Layer(io.RawIOBase):
     def _explained(self, error: Exception) -> FileRefused:
         if "memory" in str(error).lower():
             return FileRefused(
-                f"{self._path}: it is {self._name} with a dictionary of more than {_MOST_MEMORY >> 20} MiB, or a window of "
-                "more than 128 MiB. Compress it with a standard level."
+                f"{self._path}: it is {self._name} with a dictionary of more than {_MAX_MEMORY >> 20} MiB, or a window of "
+                "more than 128 MiB. Compress it at a standard level."
             )
         return FileDamaged(self._path, self._damage(error))
 
     def _damage(self, error: Exception) -> Damage:
-        """Nothing of a member that fails its checks is trusted: damage is detected only after the bytes that it changed."""
-        problem = f"it is {self._name}, and damaged ({str(error) or type(error).__name__})"
+        """No part of a member that fails its checks is trusted: damage is detected only after the bytes that it changed."""
+        problem = f"the {self._name} data is damaged ({str(error) or type(error).__name__})"
         return Damage(problem, self._layer, 0)
 
     def _some(self, most: int) -> bytes:
         raise NotImplementedError
 
 
-class _CutOff(EOFError):
+class _Truncated(EOFError):
     """The compressed bytes end in the middle of a member."""
 
 
@@ -255,7 +255,7 @@ class _Members(_Layer):
             elif self._member.needs_input:
                 data = self._take()
                 if not data:
-                    raise _CutOff
+                    raise _Truncated
             if content := self._member.decompress(data, most):
                 return content
         return b""
@@ -266,20 +266,20 @@ class _Members(_Layer):
         return data
 
     def _damage(self, error: Exception) -> Damage:
-        is_cut_off = isinstance(error, _CutOff)
-        problem = f"it is {self._name}, and "
-        if is_cut_off:
-            problem += f"cut off: it ends at byte {self._taken:,} in the middle of its data"
+        is_truncated = isinstance(error, _Truncated)
+        problem = f"the {self._name} data is "
+        if is_truncated:
+            problem += f"truncated: it ends at byte {self._taken:,} in the middle of its data"
         elif isinstance(error, _NotAMember):
             problem += f"damaged at byte {self._begins:,}: {error}"
         else:
             problem += (
                 f"damaged in the part that begins at byte {self._begins:,} ({str(error) or type(error).__name__})"
             )
-        return Damage(problem, self._layer, self._given if is_cut_off else self._whole)
+        return Damage(problem, self._layer, self._given if is_truncated else self._whole)
 
     def _next_member(self) -> bytes:
-        """The first bytes of the next member; padding with zeros may stand before it."""
+        """The first bytes of the next member; padding with zeros may precede it."""
         rest = self._member.unused_data.lstrip(b"\0")
         while len(rest) < _LONGEST_START and (more := self._take()):
             rest = (rest + more).lstrip(b"\0")
@@ -288,16 +288,16 @@ class _Members(_Layer):
             self._member = self._codec.member()
             return rest
         magic = self._codec.magic
-        if rest and rest[: len(magic)] == magic[: len(rest)]:  # the beginning of a member that is cut off
-            raise _CutOff
+        if rest and rest[: len(magic)] == magic[: len(rest)]:  # the beginning of a truncated member
+            raise _Truncated
         self._ended = True
         while rest:
             self._compression.left_out += len(rest)
             is_short = self._compression.left_out < _FEW
             if not is_short and not _PLAIN_TEXT.fullmatch(rest):
                 raise _NotAMember(f"the bytes there are not {self._name}")
-            if self._compression.left_out > _MOST_LEFT_OUT:
-                raise _NotAMember(f"more than {_MOST_LEFT_OUT >> 20} MiB of garbage follows its end")
+            if self._compression.left_out > _MAX_LEFT_OUT:
+                raise _NotAMember(f"more than {_MAX_LEFT_OUT >> 20} MiB of garbage follows its end")
             rest = self._take()
         return b""
 
@@ -313,7 +313,7 @@ class _Member(_Layer):
         return self._content.read(most)
 
 
-class _CutOffArchive(_Members):
+class _TruncatedArchive(_Members):
     """The first file of a zip archive whose directory cannot be read."""
 
     def __init__(self, path: Path, compressed: io.BufferedReader, compression: Compression) -> None:
@@ -325,11 +325,11 @@ class _CutOffArchive(_Members):
         rest = self._member.unused_data + self._take()
         if self._codec.magic in rest[:_LONGEST_DESCRIPTOR]:
             raise FileRefused(
-                f"{self._path}: it is a zip archive of several files that is damaged or cut off. {_RECOMPRESS}"
+                f"{self._path}: it is a zip archive of several files that is damaged or truncated. {_RECOMPRESS}"
             )
         while self._take():
             pass
-        raise _CutOff
+        raise _Truncated
 
 
 # Files that macOS and Windows add to archives.
@@ -344,13 +344,13 @@ def _archived(path: Path, content: io.BufferedReader, compression: Compression, 
     try:
         archive = stack.enter_context(zipfile.ZipFile(content))
     except (*_DAMAGED, NotImplementedError) as error:
-        return _first_of_cut_off(path, content, compression, error)
+        return _first_file_of_truncated_archive(path, content, compression, error)
     return _Member(path, compression, _only_member(path, archive, stack))
 
 
-def _first_of_cut_off(
+def _first_file_of_truncated_archive(
     path: Path, content: io.BufferedReader, compression: Compression, error: Exception
-) -> _CutOffArchive:
+) -> _TruncatedArchive:
     """The first file of an archive whose directory has no end. If it has one, the archive is damaged elsewhere."""
     size = content.seek(0, io.SEEK_END)
     content.seek(max(0, size - _LONGEST_END))
@@ -362,8 +362,10 @@ def _first_of_cut_off(
         name = content.read(name_size).decode("utf-8", "replace")
         content.read(extra_size)
         if method == zipfile.ZIP_DEFLATED and not flags & 1 and not name.endswith("/") and not _BESIDE.search(name):
-            return _CutOffArchive(path, content, compression)
-    raise FileRefused(f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or compress it again.")
+            return _TruncatedArchive(path, content, compression)
+    raise FileRefused(
+        f"{path}: it is a zip archive that is damaged or truncated ({error}). Fetch or compress it again."
+    )
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile, stack: contextlib.ExitStack) -> IO[bytes]:
@@ -374,7 +376,7 @@ def _only_member(path: Path, archive: zipfile.ZipFile, stack: contextlib.ExitSta
         named = ", ".join(file.filename for file in files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
         raise FileRefused(
             f"{path}: it is a zip archive of {len(files)} files{': ' if files else ''}{named}. "
-            "Compress one file, or decompress it and import each."
+            "Compress a single file, or extract the archive and import each file."
         )
     (file,) = files
     if file.flag_bits & 1:
@@ -388,7 +390,7 @@ def _only_member(path: Path, archive: zipfile.ZipFile, stack: contextlib.ExitSta
         ) from None
     except _DAMAGED as error:
         raise FileRefused(
-            f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or compress it again."
+            f"{path}: it is a zip archive that is damaged or truncated ({error}). Fetch or compress it again."
         ) from error
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from include.files import file_format
+from include.files import file_format as formats
 from include.files.compressed_file import PEEK, Compression, Damage, FileDamaged, FileRefused, decompressed
 from include.files.file_format import FileFormat
 
@@ -28,7 +28,7 @@ __all__ = ["CsvFile", "FileRefused", "Fingerprint", "Record", "csv_records", "fi
 LONGEST_VALUE = 2 * 1024 * 1024  # characters; also where a quote that is never closed stops swallowing lines
 LONGEST_RECORD = 5_000_000  # characters, quotes included: the lake refuses an event of 4,000,000
 _LINE_COSTS = 64  # bytes in addition to its characters: a record of many short lines takes memory, too
-_KEPT_OF_TOO_LONG = 10_000  # characters
+_KEPT_CHARACTERS = 10_000  # of a line that is too long
 _CHUNK = 1024 * 1024
 _PIECE = 64 * 1024  # characters read at a time from a longer line
 _BATCH = 100  # lines
@@ -107,36 +107,36 @@ def csv_records(
     """
     with decompressed(path, damage) as (content, compression, position):
         head = content.peek()
-        form, mark = file_format.with_encoding(path, known, head)
+        file_format, mark = formats.with_encoding(path, known, head)
         content.read(mark)
-        sample = _sample(head[mark:], form.encoding)  # ty: ignore[invalid-argument-type]  # with_encoding gives one
+        sample = _sample(head[mark:], file_format.encoding)  # ty: ignore[invalid-argument-type]  # with_encoding gives one
         if damage and not re.search(r"[\r\n]", sample):
             raise FileDamaged(path, damage)
         blank = _BLANK_LINES.match(sample)[0]  # ty: ignore[not-subscriptable]  # always matches, if only the empty string
         sample = sample[len(blank) :]
         _check_text(path, sample)
-        form = file_format.recognized(form, sample, names, _count_broken)
+        file_format = formats.recognized(file_format, sample, names, _count_broken)
         # Python's own handler has the same effect as MARKS, and is faster.
-        errors = "surrogateescape" if form.encoding == "utf-8" else file_format.MARKS
+        errors = "surrogateescape" if file_format.encoding == "utf-8" else formats.MARKS
         lines = _Lines(
-            io.TextIOWrapper(content, encoding=form.encoding, errors=errors, newline=""),
-            form,
-            is_cut_off=damage is not None,
+            io.TextIOWrapper(content, encoding=file_format.encoding, errors=errors, newline=""),
+            file_format,
+            is_truncated=damage is not None,
         )
         lines.skip_to(len(re.findall(r"\r\n?|\n", blank)))
-        if form.is_json:
+        if file_format.is_json:
             header, columns = _names_in(path, sample), None
         else:
-            if file_format.first_line_of_excel(sample):
+            if formats.first_line_of_excel(sample):
                 lines.skip_to(lines.number + 1)
-            columns = _header(path, lines, form, names)
+            columns = _header(path, lines, file_format, names)
             header = columns.names
-        yield CsvFile(header, form, compression, position, lines, columns)
+        yield CsvFile(header, file_format, compression, position, lines, columns)
 
 
 def _sample(head: bytes, encoding: str) -> str:
-    """The first lines, without one that is cut off."""
-    text = codecs.getincrementaldecoder(encoding)(file_format.MARKS).decode(head)
+    """The first lines, without one that is truncated."""
+    text = codecs.getincrementaldecoder(encoding)(formats.MARKS).decode(head)
     if len(head) < PEEK // 2:
         return text
     return text[: text.rfind("\n") + 1] or text
@@ -148,8 +148,8 @@ def _check_text(path: Path, sample: str) -> None:
         raise FileRefused(f"{path}: it is empty, or its first line is. The first line must name the columns.")
     if "\0" in first:
         raise FileRefused(
-            f"{path}: its first line holds NUL characters. It is binary, or UTF-16 without a byte order mark: "
-            "then set `encoding` to utf-16-le or utf-16-be."
+            f"{path}: its first line holds NUL characters. It is binary or UTF-16 without a byte order mark. "
+            "If it is UTF-16, set `encoding` to utf-16-le or utf-16-be."
         )
     if first.lstrip().startswith("["):
         raise FileRefused(
@@ -161,7 +161,9 @@ def _names_in(path: Path, sample: str) -> list[str]:
     """The fields that the first JSON lines have."""
     lines = [line for line in re.split(r"[\r\n]", sample) if line.strip()]  # other line separators belong to a value
     if lines[0].strip() == "{":
-        raise FileRefused(f"{path}: it is JSON with objects over several lines. Write one object per line (jq -c .).")
+        raise FileRefused(
+            f"{path}: it is JSON with objects that span several lines. Write one object per line (jq -c .)."
+        )
     names: dict[str, None] = {}
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
@@ -172,15 +174,15 @@ def _names_in(path: Path, sample: str) -> list[str]:
     return list(names)
 
 
-def _count_broken(form: FileFormat, sample: str) -> int:
+def _count_broken(file_format: FileFormat, sample: str) -> int:
     """How many records of the sample are broken in that format."""
-    lines = _Lines(io.StringIO(sample, newline=""), form)
+    lines = _Lines(io.StringIO(sample, newline=""), file_format)
     try:
-        width = len(next(csv.reader(lines, **form.dialect), []))
+        width = len(next(csv.reader(lines, **file_format.dialect), []))
     except csv.Error:
         return len(sample)
     columns = _Columns([str(number) for number in range(width)])
-    return sum(record.problem is not None for record in _records(lines, form, columns))
+    return sum(record.problem is not None for record in _records(lines, file_format, columns))
 
 
 class _Columns:
@@ -203,11 +205,11 @@ class _Columns:
         return fields if self._all_named else [fields[position] for position in self._named]
 
 
-def _records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Record]:
-    reader = csv.reader(lines, **form.dialect)
+def _records(lines: _Lines, file_format: FileFormat, columns: _Columns) -> Iterator[Record]:
+    reader = csv.reader(lines, **file_format.dialect)
     csv.field_size_limit(LONGEST_VALUE)
     while True:
-        yield from _plain_records(lines, form, columns)
+        yield from _plain_records(lines, file_format, columns)
         lines.begin_record()
         first = lines.number + 1
         try:
@@ -224,16 +226,16 @@ def _records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Rec
             # Only its first line is given up: the others may be whole records that a stray quote swallowed.
             line = lines.give_back_all_but_first()
             problem = lines.undecodable(line) or str(error)
-            if '\\"' in line and not form.backslash:
+            if '\\"' in line and not file_format.backslash:
                 problem += '. If \\" stands for a quote, set `format` to backslash'
             yield Record(first, first, [_shown(line)], problem)
 
 
-def _plain_records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Record]:
+def _plain_records(lines: _Lines, file_format: FileFormat, columns: _Columns) -> Iterator[Record]:
     """The next records while each is one plain line; reading them this way takes half the time."""
     while batch := lines.plain_batch():
         try:
-            rows = list(csv.reader(batch, **form.dialect))
+            rows = list(csv.reader(batch, **file_format.dialect))
         except csv.Error:
             rows = []
         if len(rows) != len(batch):  # an error, or a value of several lines
@@ -274,22 +276,22 @@ def _json_records(lines: _Lines) -> Iterator[Record]:
 
 def _shown(line: str) -> str:
     """The line as it is kept, or the beginning of a very long one; undecodable bytes become escapes such as \\xe9."""
-    shown = line if len(line) < LONGEST_RECORD // 2 else line[:_KEPT_OF_TOO_LONG]
+    shown = line if len(line) < LONGEST_RECORD // 2 else line[:_KEPT_CHARACTERS]
     return _MARK.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", shown)
 
 
-def _header(path: Path, lines: _Lines, form: FileFormat, names: Collection[str]) -> _Columns:
+def _header(path: Path, lines: _Lines, file_format: FileFormat, names: Collection[str]) -> _Columns:
     csv.field_size_limit(LONGEST_VALUE)
     lines.begin_record()
     try:
-        header = next(csv.reader(lines, **form.dialect), [])
+        header = next(csv.reader(lines, **file_format.dialect), [])
     except (csv.Error, _TooLong) as error:
         raise FileRefused(
-            f"{path}: the header cannot be read as {form} ({error}). The first line must name the columns."
+            f"{path}: the header cannot be read as {file_format} ({error}). The first line must name the columns."
         ) from None
     if lines.problem:
         raise FileRefused(f"{path}: its first line cannot be read: {lines.problem}.")
-    columns = _Columns(file_format.named(header, names))
+    columns = _Columns(formats.named(header, names))
     if not columns.names:
         raise FileRefused(f"{path}: its first line is empty. The first line must name the columns.")
     twice = sorted(name for name, times in Counter(columns.names).items() if times > 1)
@@ -314,8 +316,8 @@ class _Start(str):
 class _Lines:
     """The physical lines of a text. Those of the record that is being read are kept, so that they can be given back."""
 
-    def __init__(self, text: TextIO, form: FileFormat, *, is_cut_off: bool = False) -> None:
-        self._text, self._form, self._is_cut_off = text, form, is_cut_off
+    def __init__(self, text: TextIO, file_format: FileFormat, *, is_truncated: bool = False) -> None:
+        self._text, self._format, self._is_truncated = text, file_format, is_truncated
         self._returned: deque[str] = deque()
         self._pieces: deque[str] = deque()  # read, and not yet handed out
         self.number = 0  # of the last line handed out
@@ -338,7 +340,7 @@ class _Lines:
             raise _TooLong
         if not line.isascii():
             self.problem = self.problem or self.undecodable(line)
-        if self._form.backslash and "\\" in line:
+        if self._format.backslash and "\\" in line:
             # A backslash that escapes nothing stands for itself: \N and \n are kept, as the writers of such files intend.
             return _LONE_BACKSLASH.sub(lambda match: match[0] if match[1] else "\\\\", line)
         return line
@@ -347,7 +349,7 @@ class _Lines:
         """The problem with the line's bytes, if some are not in the encoding."""
         mark = _MARK.search(line)
         return mark and (
-            f"it has the byte {ord(mark[0]) - 0xDC00:02x}, which is not {self._form.encoding.upper()}. "
+            f"it has the byte {ord(mark[0]) - 0xDC00:02x}, which is not {self._format.encoding.upper()}. "
             "If the file has a different encoding, set `encoding` (such as cp1252)"
         )
 
@@ -359,7 +361,7 @@ class _Lines:
         text = "".join(pieces)
         is_whole = text.count("\n") == _BATCH  # a piece has one at most, at its end
         has_marks = not text.isascii() and _MARK.search(text)
-        if not is_whole or has_marks or (self._form.backslash and "\\" in text):
+        if not is_whole or has_marks or (self._format.backslash and "\\" in text):
             self._pieces.extend(pieces)
             return []
         self.number += _BATCH
@@ -374,7 +376,7 @@ class _Lines:
         line = self._piece()
         if not line.endswith(("\n", "\r")):
             line = self._joined(line)
-        if not line or (self._is_cut_off and not line.endswith(("\n", "\r")) and not isinstance(line, _Start)):
+        if not line or (self._is_truncated and not line.endswith(("\n", "\r")) and not isinstance(line, _Start)):
             raise StopIteration
         return line
 
@@ -390,7 +392,7 @@ class _Lines:
             return "".join(pieces)
         while more and not more.endswith(("\n", "\r")):
             more = self._piece()
-        return _Start(pieces[0][:_KEPT_OF_TOO_LONG])
+        return _Start(pieces[0][:_KEPT_CHARACTERS])
 
     def _piece(self) -> str:
         """The next line, or the next _PIECE characters of a long one."""

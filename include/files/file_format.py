@@ -48,7 +48,7 @@ class FileFormat:
 
     @property
     def dialect(self) -> dict[str, Any]:
-        """For csv.reader. Strict: a lenient one would silently read the lines after a stray quote as one value."""
+        """The options of csv.reader. Strict: a lenient reader would silently read the lines after a stray quote as one value."""
         # A doubled quote has one meaning in both dialects; a space after a delimiter is not part of a value.
         escape = "\\" if self.backslash else None
         return {"delimiter": self.delimiter, "escapechar": escape, "skipinitialspace": True, "strict": True}

@@ -167,5 +167,5 @@ class ImportLog:
 
 
 def _escaped(text: str) -> str:
-    """For LIKE: a table's name holds underscores."""
+    """The text escaped for LIKE: a table's name contains underscores."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -69,7 +69,7 @@ def file_under_root(file: str) -> Iterator[OpenedFile]:
         )
     with contextlib.ExitStack() as stack:
         try:
-            descriptor = _opened(root, path.relative_to(root).parts, stack)
+            descriptor = _open_below(root, path.relative_to(root).parts, stack)
             status = os.fstat(descriptor)
         except OSError as error:
             raise FileRefused(
@@ -78,14 +78,14 @@ def file_under_root(file: str) -> Iterator[OpenedFile]:
         if not stat.S_ISREG(status.st_mode):
             raise FileRefused(f"{path} is not a regular file. {_REMEDY}")
         if status.st_nlink > 1:  # under its other name it may be a file that is not for the users of the DAG
-            raise FileRefused(f"{path} is a hard link: the file has {status.st_nlink} names. Put a copy of it there.")
+            raise FileRefused(f"{path} is a hard link: the file has {status.st_nlink} names. Replace it with a copy.")
         yield OpenedFile(path, descriptor)
 
 
 _REMEDY = "Put the file there, on each worker that can run the import."
 
 
-def _opened(root: Path, parts: tuple[str, ...], stack: contextlib.ExitStack) -> int:
+def _open_below(root: Path, parts: tuple[str, ...], stack: contextlib.ExitStack) -> int:
     """Open the file under the root, folder by folder; returns its descriptor.
 
     Raises OSError if a part is a symbolic link: the path was resolved, so the link is newer.

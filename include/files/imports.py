@@ -97,24 +97,24 @@ class ImportSummary:
         if self.unreadable:
             shown = "; ".join(self.unreadable[:_VALUES_SHOWN])
             more = f"; and {len(self.unreadable) - _VALUES_SHOWN} more" if len(self.unreadable) > _VALUES_SHOWN else ""
-            lines.append(
-                f"Warning: {len(self.unreadable)} values cannot be read and are stored as null: {shown}{more}."
-            )
+            number = len(self.unreadable)
+            values = "1 value cannot be read and is" if number == 1 else f"{number} values cannot be read and are"
+            lines.append(f"Warning: {values} stored as null: {shown}{more}.")
         if self.rejected:
             lines.append("Rejected rows and their reasons: SELECT * FROM etl.rejected_summary WHERE origin = 'import'.")
         return "\n".join(lines)
 
 
 def import_csv(
-    pipeline: Pipeline, path: str | Path | OpenedFile, *, encoding: str = "", form: str = ""
+    pipeline: Pipeline, path: str | Path | OpenedFile, *, encoding: str = "", format_words: str = ""
 ) -> ImportSummary:
     """Write the events of a file (CSV or JSON lines, compressed or not) into the lake. Needs `create_time`, or the time column
-    that the pipeline declares, and columns of the pipeline. `encoding` and `form` say how to read the file.
+    that the pipeline declares, and columns of the pipeline. `encoding` and `format_words` say how to read the file.
 
     Raises FileRefused before anything is written if the file cannot hold the pipeline's events; a bad line is rejected alone.
     """
-    path, started = _opened(path), time.monotonic()
-    stated_format = file_format.given(encoding, form)
+    path, started = _as_path(path), time.monotonic()
+    stated_format = file_format.given(encoding, format_words)
     digest, damage = checked_fingerprint(path)
     with (
         csv_records(path, names_of(pipeline), stated_format, damage) as file,
@@ -148,13 +148,13 @@ def import_csv(
                 lambda _: bar.at(file.position()),
             )
         summary.left_out, summary.damage = file.compression.left_out, damage
-        return _finished(summary, imports, started)
+        return _finish_import(summary, imports, started)
 
 
 def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
     """Copy a flat lake table, keyspace.table with PRIMARY KEY (create_time), into the pipeline's lake table.
 
-    Reads with lake_reader, which needs SELECT on that table. Rows that arrive meanwhile may be left out: run it again.
+    Reads with lake_reader, which needs SELECT on that table. Rows that arrive while it runs may be left out: run it again.
     """
     started = time.monotonic()
     with (
@@ -182,7 +182,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
                 summary,
                 lambda token: bar.at(token - FIRST_TOKEN),
             )
-        return _finished(summary, imports, started)
+        return _finish_import(summary, imports, started)
 
 
 def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[FlatRow]:
@@ -192,14 +192,19 @@ def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[Flat
 
 
 def import_dimension(
-    table: str, path: str | Path | OpenedFile, *, pipeline: Pipeline | None = None, encoding: str = "", form: str = ""
+    table: str,
+    path: str | Path | OpenedFile,
+    *,
+    pipeline: Pipeline | None = None,
+    encoding: str = "",
+    format_words: str = "",
 ) -> ImportSummary:
     """Update a dimension, such as `job`, from a file, and the facts that refer to it."""
     from include.warehouse.dimensions import import_dimension as upsert
 
-    path, started = _opened(path), time.monotonic()
+    path, started = _as_path(path), time.monotonic()
     owner, dimension = dimension_of(table, pipeline)
-    stated_format = file_format.given(encoding, form)
+    stated_format = file_format.given(encoding, format_words)
     digest, damage = checked_fingerprint(path)
     with csv_records(path, dimension.columns, stated_format, damage) as file, warehouse(WAREHOUSE_ETL) as conn:
         absent = [column for column in dimension.columns if column not in file.header]
@@ -229,17 +234,17 @@ def import_dimension(
         )
         summary.damage = damage
         summary.ignored_columns = tuple(column for column in file.header if column not in dimension.columns)
-        return _finished(summary, imports, started)
+        return _finish_import(summary, imports, started)
 
 
-def _opened(path: str | Path | OpenedFile) -> Path:
+def _as_path(path: str | Path | OpenedFile) -> Path:
     """The path as a Path: an OpenedFile has the methods of Path that readers use."""
     return cast(Path, Path(path) if isinstance(path, str) else path)
 
 
 def _write_all(
     rows: Iterable,
-    read: parallel_writer.Read,
+    read: parallel_writer.RowReader,
     position_of: Callable[[Any], int],
     session,
     lookup,
@@ -249,10 +254,10 @@ def _write_all(
     on_position: Callable[[int], None],
 ) -> None:
     """Write chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
-    looked_up = _looked_up(
+    checked_chunks = _look_up_samples(
         chunks(rows, _characters_of, _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK), read, Presence(lookup, pipeline), summary
     )
-    for chunk, outcome in parallel_writer.written(looked_up, read, pipeline, session):
+    for chunk, outcome in parallel_writer.write_chunks(checked_chunks, read, pipeline, session):
         summary.minutes |= outcome.minutes
         summary.closed.add(outcome.refused)
         position = position_of(chunk[-1])
@@ -260,20 +265,20 @@ def _write_all(
         on_position(position)
 
 
-def _looked_up(
+def _look_up_samples(
     chunks_of_rows: Iterable[list],
-    read: parallel_writer.Read,
+    read: parallel_writer.RowReader,
     presence: Presence,
     summary: ImportSummary,
 ) -> Iterator[list]:
     """The chunks; a few rows of each are looked up in the lake before it is written."""
-    most, others = _LOOKED_UP
+    rows, others = _LOOKED_UP
     for chunk in chunks_of_rows:
-        sample = chunk[:: -(-len(chunk) // most)]
+        sample = chunk[:: -(-len(chunk) // rows)]
         events = [event for row in sample if isinstance(event := read(row), Event)]
         summary.looked_up += len(events)
         summary.known += len(events) - len(presence.absent(events))
-        most = others
+        rows = others
         yield chunk
 
 
@@ -282,7 +287,7 @@ def _characters_of(row: Record | FlatRow) -> int:
     return sum(map(len, filter(None, texts)))
 
 
-def _finished(summary: ImportSummary, imports: ImportLog, started: float) -> ImportSummary:
+def _finish_import(summary: ImportSummary, imports: ImportLog, started: float) -> ImportSummary:
     imports.finish()
     summary.written, summary.rejected = imports.progress.rows_written, imports.progress.rows_rejected
     summary.seconds = time.monotonic() - started
@@ -296,12 +301,12 @@ def run_import(
     file: str | OpenedFile | None = None,
     source: str | None = None,
     encoding: str | None = None,
-    form: str | None = None,
+    format_words: str | None = None,
     max_rejected: float = MAX_REJECTED,
 ) -> ImportSummary:
     """Import a file of events or of the dimension `table`, or the flat lake table `source`."""
     owner = pipelines.get(pipeline) if pipeline else None
-    format_options = {"encoding": encoding or "", "form": form or ""}
+    format_options = {"encoding": encoding or "", "format_words": format_words or ""}
     if table and file and not source:
         summary = import_dimension(table, file, pipeline=owner, **format_options)
     elif owner and file and not source:

@@ -30,11 +30,11 @@ from include.pipelines import Pipeline
 if TYPE_CHECKING:
     from cassandra.cluster import Session
 
-ALONE = 5  # chunks that this process writes itself: starting others takes a second or two
-_MOST_PROCESSES = 8
-_WAITING = 2  # chunks of each process that are read ahead
+SINGLE_PROCESS_CHUNKS = 5  # that this process writes itself: starting others takes a second or two
+_MAX_PROCESSES = 8
+_CHUNKS_READ_AHEAD = 2  # for each process
 
-Read = Callable[[Any], "Event | Refused"]  # validates one row; is sent to other processes
+RowReader = Callable[[Any], "Event | Refused"]  # validates one row; is sent to other processes
 
 
 class ProcessEnded(MinutemarkError):
@@ -52,26 +52,26 @@ class ChunkResult:
     minutes: frozenset[datetime]
 
 
-def written(
-    chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Session
+def write_chunks(
+    chunks: Iterable[list], read: RowReader, pipeline: Pipeline, session: Session
 ) -> Iterator[tuple[list, ChunkResult]]:
-    """Each chunk of named tuples, in order, once its events are in the lake and their minutes in the change log.
+    """Write chunks of named tuples; yields each, in order, once its events are in the lake and their minutes in the change log.
 
     Raises LakeError or ProcessEnded. Chunks after a failed one may be in the lake as well: the next try writes the same
     rows again. Of several versions of an event, the last one in the chunks' order stays, whichever process writes it.
     """
-    own = _Writer(EventWriter(session, pipeline), read)
+    writer = _Writer(EventWriter(session, pipeline), read)
     stamped = ((as_of, chunk) for as_of, chunk in enumerate(chunks, change_log.write_clock(session)))
-    for as_of, chunk in itertools.islice(stamped, ALONE):
-        yield chunk, own.write(chunk, as_of)
+    for as_of, chunk in itertools.islice(stamped, SINGLE_PROCESS_CHUNKS):
+        yield chunk, writer.write(chunk, as_of)
     if (first := next(stamped, None)) is not None:
-        yield from _by_several(itertools.chain([first], stamped), read, pipeline)
+        yield from _write_in_processes(itertools.chain([first], stamped), read, pipeline)
 
 
-def _by_several(
-    chunks: Iterable[tuple[int, list]], read: Read, pipeline: Pipeline
+def _write_in_processes(
+    chunks: Iterable[tuple[int, list]], read: RowReader, pipeline: Pipeline
 ) -> Iterator[tuple[list, ChunkResult]]:
-    processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
+    processes = min(_MAX_PROCESSES, os.cpu_count() or 1)
     # Spawned, not forked: the driver's threads and connections do not survive a fork.
     pool = ProcessPoolExecutor(
         processes, get_context("spawn"), initializer=_begin, initargs=(endpoint(LAKE_WRITER), read, pipeline)
@@ -81,7 +81,7 @@ def _by_several(
         for as_of, chunk in chunks:
             # As plain tuples: unpickling a named tuple takes a call for each.
             waiting.append((chunk, pool.submit(_write, type(chunk[0]), [tuple(row) for row in chunk], as_of)))
-            if len(waiting) > _WAITING * processes:
+            if len(waiting) > _CHUNKS_READ_AHEAD * processes:
                 done, outcome = waiting.popleft()
                 yield done, outcome.result()
         for done, outcome in waiting:
@@ -98,7 +98,7 @@ def _by_several(
 class _Writer:
     """Validates the rows of a chunk, and writes those that are events."""
 
-    def __init__(self, writer: EventWriter, read: Read) -> None:
+    def __init__(self, writer: EventWriter, read: RowReader) -> None:
         self._writer = writer
         self._read = read
 
@@ -111,17 +111,17 @@ class _Writer:
 
 # In a process of the pool
 
-_held = contextlib.ExitStack()  # its session, as long as it lives
+_open_session = contextlib.ExitStack()  # closed when the process ends
 _writer: _Writer
 _target: Endpoint
 
 
-def _begin(target: Endpoint, read: Read, pipeline: Pipeline) -> None:
+def _begin(target: Endpoint, read: RowReader, pipeline: Pipeline) -> None:
     global _writer, _target
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _target = target
-    _writer = _Writer(EventWriter(_held.enter_context(lake(target)), pipeline), read)
+    _writer = _Writer(EventWriter(_open_session.enter_context(lake(target)), pipeline), read)
 
 
 def _write(kind: Any, rows: list[tuple], as_of: int) -> ChunkResult:

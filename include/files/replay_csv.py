@@ -83,13 +83,13 @@ def replay_csv(
     options: ReplayOptions,
     *,
     encoding: str = "",
-    form: str = "",
+    format_words: str = "",
     again: bool = False,
     report: Callable[[str], object] = print,
 ) -> ReplaySummary:
     """Send the events of a file to the pipeline's topic, each when it is due.
 
-    The file's format is recognized as for an import; `encoding` and `form` override that.
+    The file's format is recognized as for an import; `encoding` and `format_words` override that.
 
     Resumes a stopped replay of the same file with the same options, unless `again`. Raises ReplayRefused or
     FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call resumes.
@@ -97,7 +97,7 @@ def replay_csv(
     path, started = Path(path), time.monotonic()
     _check_ingest_mode(pipeline)
     check(options, pipeline, None, utc_now())
-    stated_format = file_format.given(encoding, form)
+    stated_format = file_format.given(encoding, format_words)
     digest, damage = checked_fingerprint(path)
     file_survey = survey(path, stated_format, pipeline, damage) if options.needs_survey else None
     check(options, pipeline, file_survey, utc_now())
@@ -119,8 +119,8 @@ def replay_csv(
             report(_announcement(file_survey, times))
         clock = Clock(replays.clock())
         # A shifted event does not have the time in the file: ingest decides whether its minute is closed.
-        admitting = replace(pipeline, lake_retention=None) if options.shift else pipeline
-        events = events_of(file, admitting, clock.now(), as_strings=True)
+        without_retention = replace(pipeline, lake_retention=None) if options.shift else pipeline
+        events = events_of(file, without_retention, clock.now(), as_strings=True)
         schedule = EventSchedule(pipeline, options, events, preview_of(file, pipeline), times)
         sample = Sample(file_survey.kinds, options.sample, digest) if options.sample else None
         total, unit = (file_survey.lines, "line") if file_survey else (path.stat().st_size, "B")
@@ -148,11 +148,11 @@ def replay_csv(
 
 
 def _check_ingest_mode(pipeline: Pipeline) -> None:
-    """Check the ingest mode and the topic before the file is read, which may take long."""
+    """Check the ingest mode and the topic before the file is read, which may take a long time."""
     if ingest_mode() is None:
         raise ReplayRefused(
             f"{SETTING} is empty, so nothing writes events from topics to the lake. Start the stack with Kafka (`make run`; "
-            f"elsewhere {SETTING}=dag, spark or connect), or import it: ./minutemark import … --pipeline {pipeline.name}"
+            f"elsewhere {SETTING}=dag, spark or connect), or import the file: ./minutemark import … --pipeline {pipeline.name}"
         )
     topics.check_topic(pipeline)
 
@@ -176,7 +176,7 @@ def run_replay(
     shift: str = "now",
     sample: int | None = None,
     encoding: str | None = None,
-    form: str | None = None,
+    format_words: str | None = None,
     max_rejected: float = MAX_REJECTED,
     again: bool = False,
     *,
@@ -184,7 +184,7 @@ def run_replay(
 ) -> ReplaySummary:
     """Send the events of a file to the pipeline's topic; `report` receives what the survey of the file found."""
     options = parse_options(rate, shift, sample)
-    stated_format = {"encoding": encoding or "", "form": form or ""}
+    stated_format = {"encoding": encoding or "", "format_words": format_words or ""}
     try:
         summary = replay_csv(pipelines.get(pipeline), file, options, **stated_format, again=again, report=report)
     except ImportRunning:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _ROWS_PER_CHUNK = 5_000
 _CHARACTERS_PER_CHUNK = 8_000_000
 _SECONDS_PER_CHUNK = 1.0
-_MOST_WAITING = 200_000  # messages: a topic is often limited by size, and unread messages must stay in it
+_MAX_WAITING = 200_000  # messages: a topic is often limited by size, and unread messages must stay in it
 _ROWS_PER_CHECK = 50_000  # rows between checks of how many messages wait
 _SECONDS_BETWEEN_WARNINGS = 30.0
 
@@ -131,12 +131,12 @@ class Feed:
     def _wait_for_consumers(self) -> None:
         group = group_of(self._pipeline.name, ingest_mode() or DAG)
         warned = None
-        while (waiting := topics.waiting(self._pipeline, group)) > _MOST_WAITING:
+        while (waiting := topics.waiting(self._pipeline, group)) > _MAX_WAITING:
             if warned is None or time.monotonic() - warned > _SECONDS_BETWEEN_WARNINGS:
                 warned = time.monotonic()
                 log.warning(
                     "%s messages of %s wait to be ingested; the replay continues when there are fewer than %s. If it does not, "
                     "check that the DAG %s_ingest is not paused, or that the connector runs.",
-                    f"{waiting:,}", self._pipeline.topic, f"{_MOST_WAITING:,}", self._pipeline.name,
+                    f"{waiting:,}", self._pipeline.topic, f"{_MAX_WAITING:,}", self._pipeline.name,
                 )  # fmt: skip
             time.sleep(1)

@@ -27,7 +27,7 @@ from include.progress_log import Bar
 
 Kind = str | None  # None: a line that is not a record
 NO_KIND = ""  # the event names no kind
-_MOST_KINDS = 1_000  # that are counted separately; a column of ids would fill the memory
+_MAX_KINDS = 1_000  # that are counted separately; a column of ids would fill the memory
 _ROWS_PER_CHECK = 5_000
 
 
@@ -94,7 +94,7 @@ class RecordPreview:
 
 
 def preview_of(file: CsvFile, pipeline: Pipeline) -> RecordPreview:
-    """For the records of the file."""
+    """The preview for the records of the file."""
     return RecordPreview(None if file.format.is_json else file.header, pipeline)
 
 
@@ -110,7 +110,7 @@ def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | N
         preview = preview_of(file, pipeline)
         for number, record in enumerate(file.records()):
             kind = preview.kind(record)
-            if kind in kinds or len(kinds) < _MOST_KINDS:
+            if kind in kinds or len(kinds) < _MAX_KINDS:
                 kinds[kind] += 1
             else:
                 kinds[NO_KIND] += 1

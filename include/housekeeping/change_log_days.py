@@ -16,16 +16,16 @@ from include.lake.session import explained
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 
-_JUNK_AGE = DAY  # a poll reads a row a day, and a broken clock can make thousands
+_JUNK_AGE = DAY  # a poll reads one row for each day, and a broken clock can create thousands of days
 
 
 def forget_days(
     reader, writer, conn, lake_table: str, pipelines: Sequence[Pipeline], age: timedelta, *, dry: bool = False
 ) -> tuple[int, int]:
-    """Delete the days of a lake table that had no touch for `age` and that all of its `pipelines` have merged.
+    """Delete the days of a lake table that have not been touched for `age` and that all of its `pipelines` have merged.
 
     A day that is outside the range of all of them is deleted a day after its last touch: its events are rejected, and the
-    ledger makes minutes of the future pending when their time comes.
+    ledger makes future minutes pending when their time comes.
     Returns how many days were deleted, and how many of that age had to stay: a minute is pending or held, or a touch
     carries a write timestamp that no server set.
     """
@@ -39,7 +39,7 @@ def forget_days(
         state = change_log.state_of_day(reader, lake_table, day)
         if state is None or time_of(state.day_changed_at) >= oldest:
             continue
-        # Every touch from now on must be newer than the deletion: one from a clock far ahead would hide those.
+        # Every touch from now on must be newer than the deletion: a deletion with a timestamp far ahead would hide later touches.
         is_covered = state.written_at < (oldest - EPOCH) // MICROSECOND and all(
             ledger.covers_day(conn, pipeline, day, state.day_changed_at, state.minutes) for pipeline in pipelines
         )

@@ -85,12 +85,12 @@ def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
     binds |= {"newest": newest or 0, "kept_merged": read(conn, value, sql("kept_merged"), binds) or 0}
 
     def remove(cursor, ids: Sequence[int]) -> int:
-        of_batches = {"ids": ids}
+        id_binds = {"ids": ids}
         for table in ("etl.check_results", "etl.batch_minutes"):
-            execute(cursor, sql("remove_of_batches", table=table), of_batches)
+            execute(cursor, sql("remove_of_batches", table=table), id_binds)
         newest = value(cursor, "SELECT MAX(attempt) FROM etl.attempts") or 0
-        execute(cursor, sql("remove_attempts"), {"newest": newest, **of_batches})
-        return execute(cursor, sql("remove_of_batches", table="etl.batches"), of_batches).rowcount
+        execute(cursor, sql("remove_attempts"), {"newest": newest, **id_binds})
+        return execute(cursor, sql("remove_of_batches", table="etl.batches"), id_binds).rowcount
 
     return _walk(conn, sql("old_batches"), binds, remove, dry, limit=_BATCHES_PER_CHUNK)
 

@@ -23,7 +23,7 @@ _WINDOW = timedelta(days=31)  # of the ledger that one SELECT reads
 
 
 class FoldingWrong(MinutemarkError):
-    """A fold.sql that changes what an hour contributes. Nothing of that hour is folded."""
+    """A fold.sql that changes what an hour contributes. No part of that hour is folded."""
 
 
 class _HourInUse(Exception):
@@ -65,7 +65,7 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
     if [events for events, _ in before] != [events for events, _ in after] or any(elsewhere for _, elsewhere in after):
         raise FoldingWrong(
             f"{', '.join(str(file.source) for file in folds)}: (events, rows beyond the first minute) of "
-            f"{hour:%Y-%m-%d %H}:00 would become {after} instead of {before}. Nothing of this hour is folded: correct the file."
+            f"{hour:%Y-%m-%d %H}:00 would become {after} instead of {before}. No part of this hour is folded: correct the file."
         )
     return True
 
@@ -89,7 +89,7 @@ def _is_in_use(cursor, binds: dict) -> bool:
 
 
 def _contributed(cursor, pipeline: Pipeline, binds: dict) -> list[tuple[int, int]]:
-    """For each fact the events of the hour, and how many rows lie beyond its first minute."""
+    """The events of the hour for each fact, and how many rows are beyond its first minute."""
     sums = []
     for fact in pipeline.facts:
         [(events, elsewhere)] = execute(cursor, sql("contributed", fact=fact), binds).fetchall()

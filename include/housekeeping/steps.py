@@ -84,9 +84,9 @@ def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResu
         if not dry:
             with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
                 copy_former_days(reader, writer)
-        for lake_table, of_table in pipelines_by_table.items():
-            age = max(kept_for(pipeline.retention, days).change_log for pipeline in of_table)
-            forgotten, kept = forget_days(reader, writer, conn, lake_table, of_table, age, dry=dry)
+        for lake_table, its_pipelines in pipelines_by_table.items():
+            age = max(kept_for(pipeline.retention, days).change_log for pipeline in its_pipelines)
+            forgotten, kept = forget_days(reader, writer, conn, lake_table, its_pipelines, age, dry=dry)
             yield StepResult(lake_table, "days of its change log deleted", forgotten)
             yield StepResult(lake_table, "old days kept, because some of their minutes are pending or held", kept)
 

@@ -34,7 +34,7 @@ LOGIN_SETTING = "MINUTEMARK_CONNECT_LOGIN"  # name:password
 
 
 class ConnectError(MinutemarkError):
-    """A connector that does not run, or a refused login; the message contains Connect's answer."""
+    """A connector that is not running, or a refused login; the message contains Connect's answer."""
 
 
 def name_of(pipeline: Pipeline) -> str:
@@ -151,7 +151,7 @@ def register_all(
                 registered.add(name)
             problem = connect.problem_of(name)
             if problem is None:
-                print(f"Connector {name} runs.", flush=True)
+                print(f"Connector {name} is running.", flush=True)
                 continue
             connect.restart(name)
         except (OSError, ValueError) as error:  # not up yet, or busy with the previous connector
@@ -160,7 +160,7 @@ def register_all(
         seconds = time.monotonic() - started
         if seconds > patience:
             raise ConnectError(
-                f"Connector {name} does not run: {problem}. Read the worker's log. "
+                f"Connector {name} is not running: {problem}. Read the worker's log. "
                 "If tables or topics are missing, run minutemark_setup."
             )
         reports.add(f"Waiting for connector {name}: {problem}", seconds)

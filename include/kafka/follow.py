@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 LINGER = 0.5  # seconds to collect a chunk: rows are written in batches, and no message waits much longer than this
 REFRESH = 30.0  # seconds between checks for new partitions
-_MOST_MESSAGES = 2_000
-_MOST_BYTES = 8_000_000
+_MAX_MESSAGES = 2_000
+_MAX_BYTES = 8_000_000
 _MESSAGES_PER_CALL = 100
 
 
@@ -108,7 +108,7 @@ def follow(
 def gather(consumer: Consumer, at_end: set[int]) -> Chunk:
     """Collect the messages that arrive within LINGER, limited in number and size. Updates `at_end`, a set of partitions."""
     chunk, size, deadline = Chunk(), 0, time.monotonic() + LINGER
-    while len(chunk.messages) < _MOST_MESSAGES and size < _MOST_BYTES and (left := deadline - time.monotonic()) > 0:
+    while len(chunk.messages) < _MAX_MESSAGES and size < _MAX_BYTES and (left := deadline - time.monotonic()) > 0:
         for message in consumer.consume(_MESSAGES_PER_CALL, timeout=left):
             place = message.topic(), message.partition()
             if (error := message.error()) is None:

@@ -39,8 +39,8 @@ from include.warehouse.session import warehouse
 log = logging.getLogger(__name__)
 
 # A minute, and the time that a successor may need to start before its predecessor ends.
-SECONDS = 90.0
-_SECONDS_OF_DEAD_LETTERS = 30.0
+FOLLOW_SECONDS = 90.0
+_DEAD_LETTER_SECONDS = 30.0
 _WAREHOUSE_RETRY_AFTER = 15.0  # seconds: each attempt to reach a server that is down may cost a timeout
 
 
@@ -85,7 +85,7 @@ def ingest(
     pipeline: Pipeline,
     open_consumer: Callable[[], Consumer],
     *,
-    seconds: float = SECONDS,
+    seconds: float = FOLLOW_SECONDS,
     to_the_end: bool = False,
     lake_writer: str | Endpoint = LAKE_WRITER,
 ) -> IngestSummary:
@@ -105,7 +105,7 @@ def keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint = LAKE_WRI
     letters = with_dead_letters(pipeline)
     try:
         if topics.waiting(letters, group_of(pipeline.name, DEAD_LETTERS)):
-            return ingest_dead_letters(pipeline, seconds=_SECONDS_OF_DEAD_LETTERS, lake_writer=lake_writer).refused
+            return ingest_dead_letters(pipeline, seconds=_DEAD_LETTER_SECONDS, lake_writer=lake_writer).refused
     except TopicMissing:
         pass  # an earlier version's set-up created no such topic, so there are no dead letters
     except (BrokerError, WarehouseError) as error:
@@ -120,11 +120,11 @@ def _ingest(
     to_the_end: bool,
     lake_writer: str | Endpoint,
     *,
-    of_dead_letters: bool = False,
+    are_dead_letters: bool = False,
 ) -> IngestSummary:
     summary, started = IngestSummary(pipeline.topic), time.monotonic()
     with lake(lake_writer) as session:
-        store = MessageStore(pipeline, session, summary, of_dead_letters=of_dead_letters)
+        store = MessageStore(pipeline, session, summary, are_dead_letters=are_dead_letters)
         consumer = open_consumer()  # only now, because joining fences the predecessor
         try:
             summary.taken_over = follow(
@@ -147,7 +147,7 @@ def ingest_dead_letters(
     pipeline: Pipeline,
     open_consumer: Callable[[], Consumer] | None = None,
     *,
-    seconds: float = SECONDS,
+    seconds: float = FOLLOW_SECONDS,
     lake_writer: str | Endpoint = LAKE_WRITER,
 ) -> IngestSummary:
     """Consume the dead-letter topic up to its end, for at most `seconds`: messages become rejected events.
@@ -157,7 +157,7 @@ def ingest_dead_letters(
     """
     letters = with_dead_letters(pipeline)
     open_consumer = open_consumer or (lambda: clients.follower(letters, DEAD_LETTERS))
-    return _ingest(letters, open_consumer, seconds, True, lake_writer, of_dead_letters=True)
+    return _ingest(letters, open_consumer, seconds, True, lake_writer, are_dead_letters=True)
 
 
 def ingest_again(pipeline: Pipeline) -> IngestSummary:
@@ -166,7 +166,7 @@ def ingest_again(pipeline: Pipeline) -> IngestSummary:
     group = group_of(pipeline.name, DAG)
     with lake(LAKE_WRITER) as session:
         store, as_of = MessageStore(pipeline, session, summary), change_log.write_clock(session)
-        # After the clock: a later version that a follower writes meanwhile lies after these ends, and is not overwritten.
+        # After the clock: a later version that a follower writes from now on has an offset beyond these, and is not overwritten.
         span = {
             number: (offsets.begin, offsets.end) for number, offsets in topics.offset_ranges(pipeline, group).items()
         }
@@ -185,13 +185,13 @@ class MessageStore:
     While the warehouse is down, the others go to the dead-letter topic, so that they do not delay events.
     """
 
-    def __init__(self, pipeline: Pipeline, session, summary: IngestSummary, *, of_dead_letters: bool = False) -> None:
+    def __init__(self, pipeline: Pipeline, session, summary: IngestSummary, *, are_dead_letters: bool = False) -> None:
         check_table(session, pipeline)
         self._pipeline = pipeline
         self._writer = EventWriter(session, pipeline)
         self._reader = TopicEvents(pipeline, change_log.clock(session))
         self._summary = summary
-        self._of_dead_letters = of_dead_letters
+        self._are_dead_letters = are_dead_letters
         self._as_of = 0
         self._warehouse_retry_at = 0.0
 
@@ -200,15 +200,18 @@ class MessageStore:
         self._reader = TopicEvents(self._pipeline, clock)
 
     def store(self, messages: list[Message], as_of: int) -> None:
-        """Return when each of them is safe. `as_of` is the lake's write clock from before they were consumed."""
+        """Store these messages; returns once each of them is safe.
+
+        `as_of` is the lake's write clock from before they were consumed.
+        """
         events: dict[int, list[Event]] = {}  # by write timestamp
         refused = []
         for message in messages:
             written_as_of = as_of
-            if self._of_dead_letters and (rejection := parse_rejection(message)):
+            if self._are_dead_letters and (rejection := parse_rejection(message)):
                 refused.append(rejection)
                 continue
-            if self._of_dead_letters:  # keeps its original place, and the time when it was refused
+            if self._are_dead_letters:  # keeps its original place, and the time when it was refused
                 written_as_of = min(as_of, _appended_at(message) or as_of)
                 message = original(message)
             event = self._reader.read(message)  # ty: ignore[invalid-argument-type]
@@ -218,9 +221,9 @@ class MessageStore:
             else:
                 refused.append(event)
         # Write timestamps rise from chunk to chunk, whichever node's clock was read: the later version wins.
-        for written_as_of, of_one_time in events.items():
+        for written_as_of, same_time in events.items():
             self._as_of = max(written_as_of, self._as_of + 1)
-            self._summary.minutes |= self._writer.write(of_one_time, as_of=self._as_of).minutes
+            self._summary.minutes |= self._writer.write(same_time, as_of=self._as_of).minutes
         self._keep(refused)
         self._summary.written += sum(map(len, events.values()))
 
@@ -240,7 +243,7 @@ class MessageStore:
             with warehouse(WAREHOUSE_ETL) as conn:
                 rejected.keep(conn, self._pipeline, rejected.KAFKA, refused)
         except WarehouseError as error:
-            if self._of_dead_letters:
+            if self._are_dead_letters:
                 raise  # they stay where they are
             log.warning("Messages that are not events go to the dead-letter topic. %s", error)
             try:

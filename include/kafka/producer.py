@@ -17,7 +17,7 @@ _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class MessageTooLong(BrokerError):
-    """An event that no message can hold; the next one may be sent."""
+    """An event that no message can hold; the producer stays usable."""
 
 
 class EventProducer:

@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 30.0  # seconds without an expected message
 # A dead letter keeps its event's timestamp, by which a broker would soon remove it. Headers make it longer than its message.
-_OF_DEAD_LETTERS = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "16777216"}  # dead_letters.LONGEST
+_DEAD_LETTER_SETTINGS = {
+    "message.timestamp.type": "LogAppendTime",
+    "max.message.bytes": "16777216",
+}  # dead_letters.LONGEST
 _FOR_EVER = 100 * 365 * 86_400_000  # ms
 
 
@@ -75,14 +78,14 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
             if letters in existing:
                 existing_letters.append(letters)
             else:
-                wanted.append(NewTopic(letters, num_partitions=1, config=_OF_DEAD_LETTERS))
+                wanted.append(NewTopic(letters, num_partitions=1, config=_DEAD_LETTER_SETTINGS))
         for topic, done in (client.create_topics(wanted) if wanted else {}).items():
             try:
                 done.result()
             except KafkaException as error:  # another set-up created it after the list was read
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
-            log.info("Topic %s exists now.", topic)
+            log.info("Topic %s is ready.", topic)
         _configure_dead_letters(client, existing_letters)
 
 
@@ -90,7 +93,7 @@ def _configure_dead_letters(client: AdminClient, letters: list[str]) -> None:
     """Give these topics the settings of dead letters; logs a warning if the account has no permission to alter them."""
     entries = [
         ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-        for name, value in _OF_DEAD_LETTERS.items()
+        for name, value in _DEAD_LETTER_SETTINGS.items()
     ]
     wanted = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries) for topic in letters]
     for resource, done in (client.incremental_alter_configs(wanted) if wanted else {}).items():
@@ -99,7 +102,7 @@ def _configure_dead_letters(client: AdminClient, letters: list[str]) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise
-            settings = ", ".join(f"{name}={value}" for name, value in _OF_DEAD_LETTERS.items())
+            settings = ", ".join(f"{name}={value}" for name, value in _DEAD_LETTER_SETTINGS.items())
             log.warning(
                 "This account has no permission to alter topic %s. Set this on the topic: %s.", resource.name, settings
             )
@@ -210,7 +213,7 @@ def offset_ranges_of(client: Consumer, pipeline: Pipeline) -> dict[int, OffsetRa
 
 
 def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], since: datetime) -> dict[int, int]:
-    """For each partition the offset of its first message at that time (UTC) or later; if there is none, its given end."""
+    """The offset of each partition's first message at that time (UTC) or later; if there is none, its given end."""
     moment = int(since.replace(tzinfo=UTC).timestamp() * 1000)
     places = [TopicPartition(pipeline.topic, partition, moment) for partition in partitions]
     with reader(group) as client:

@@ -19,7 +19,7 @@ from include.lake.writer import Event, payload_of
 from include.pipelines import Pipeline
 from include.pipelines.declaration import OCCURRENCE
 
-_MOST_BYTES_A_CHARACTER = 6  # of a control character, which JSON escapes
+_MAX_BYTES_PER_CHARACTER = 6  # of a control character, which JSON escapes
 LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
 _LONGEST_LINE = 2_000_000  # characters, which JSON may write as six each: a MEDIUMTEXT takes 16 MB
@@ -56,10 +56,12 @@ class ClosedRows:
         """The lines of a summary about them."""
         if not self.count:
             return []
-        return [
-            f"{self.count} rows are rejected: their minutes, {self.first} to {self.last} UTC, are closed, because they are past "
-            "the lake's retention."
-        ]
+        rows = "1 row is rejected: its" if self.count == 1 else f"{self.count} rows are rejected: their"
+        if self.first == self.last:
+            minutes = f"minute, {self.first} UTC, is closed, because it is"
+        else:
+            minutes = f"minutes, {self.first} to {self.last} UTC, are closed, because they are"
+        return [f"{rows} {minutes} past the lake's retention."]
 
 
 class NotAdmitted(ValueError):
@@ -124,7 +126,7 @@ class RowValidator:
         if identity and len(identity) > _LONGEST_ID:
             raise NotAdmitted(f"{name}, the event's id, is longer than {_LONGEST_ID} characters", minute)
         characters = len(text) if text else sum(map(len, filter(None, values.values())))
-        if characters * _MOST_BYTES_A_CHARACTER > LONGEST_EVENT and len(payload_of(event)) > LONGEST_EVENT:
+        if characters * _MAX_BYTES_PER_CHARACTER > LONGEST_EVENT and len(payload_of(event)) > LONGEST_EVENT:
             raise NotAdmitted(f"it is longer than {LONGEST_EVENT} bytes, which the lake refuses", minute)
         return event
 

@@ -90,12 +90,12 @@ def minutes_of_day(session: Session, lake_table: str, day: date) -> dict[datetim
 
 def state_of_day(session: Session, lake_table: str, day: date) -> DayState | None:
     """The day's touches and when they were written; None for a day that the change log does not have."""
-    of_day = session.execute(_DAY_WRITTEN, (lake_table, day)).one()
-    if of_day is None or of_day.changed_at is None:
+    day_row = session.execute(_DAY_WRITTEN, (lake_table, day)).one()
+    if day_row is None or day_row.changed_at is None:
         return None
     rows = [row for row in session.execute(_MINUTES_WRITTEN, (lake_table, day)) if row.changed_at]
     minutes = {row.minute: row.changed_at for row in rows}
-    return DayState(day, of_day.changed_at, minutes, max([of_day.written, *(row.written for row in rows)]))
+    return DayState(day, day_row.changed_at, minutes, max([day_row.written, *(row.written for row in rows)]))
 
 
 def forget(session: Session, lake_table: str, state: DayState) -> None:
@@ -142,14 +142,14 @@ def touch(session: Session, lake_table: str, minutes: Iterable[datetime]) -> Non
     if not days:
         return
     statement = session.prepare(_TOUCH_MINUTE)
-    for day, of_day in days.items():
-        _in_one_partition(session, statement, [(lake_table, day, minute) for minute in of_day])
+    for day, touched in days.items():
+        _write_to_one_partition(session, statement, [(lake_table, day, minute) for minute in touched])
     # After the minutes, never before: a poll that has seen the day's new touch must find the minute's.
-    _in_one_partition(session, session.prepare(_TOUCH_DAY), [(lake_table, day) for day in days])
+    _write_to_one_partition(session, session.prepare(_TOUCH_DAY), [(lake_table, day) for day in days])
 
 
-def _in_one_partition(session: Session, statement: object, rows: list[tuple]) -> None:
-    """Unlogged batches of rows of one partition: each is a single write, all or nothing."""
+def _write_to_one_partition(session: Session, statement: object, rows: list[tuple]) -> None:
+    """Write rows of one partition in unlogged batches: each is a single write, all or nothing."""
     from cassandra.query import BatchStatement, BatchType
 
     for part in slices(rows, _TOUCHES_PER_BATCH):

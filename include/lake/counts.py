@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from include.chunks import slices
-from include.lake.errors import is_of_a_partition
+from include.lake.errors import is_partition_error
 from include.pipelines import Pipeline
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _REQUESTS_AT_ONCE = 32  # the driver sends queries whether results are read or n
 # Most minutes are small: a request for each partition costs more than reading it. Clusters warn or refuse from 20 on.
 PARTITIONS_PER_REQUEST = 10
 _SAMPLES = 60
-_MOST_SAMPLED = 5_000  # rows of a minute that a sample counts: one page
+_MAX_SAMPLED = 5_000  # rows of a minute that a sample counts: one page
 
 
 def minute_counts(
@@ -31,7 +31,7 @@ def minute_counts(
     on_row: Callable[[datetime, str], object] | None = None,
     on_unreadable: Callable[[datetime, int, Exception], object] | None = None,
 ) -> dict[datetime, tuple[int, int]]:
-    """Map every given minute to (rows, sum of the CRC-32 of its ids' texts); (0, 0) for an empty one.
+    """Map every given minute to (rows, sum of the CRC-32 of its ids as strings); (0, 0) for an empty one.
 
     `on_row` gets the minute and the id of every row. `on_unreadable` gets the minute, the shard and the driver's error of each
     partition that cannot be read, and its minute is left out. Without `on_unreadable` the error is raised.
@@ -70,7 +70,7 @@ def read_partitions(
 ) -> None:
     """Pass the answers of all partitions of these minutes to `take`, each as a function that returns the rows.
 
-    `take` must keep nothing of an answer that raises. With `on_unreadable`, the partitions of such an answer are read one by
+    `take` must keep no part of an answer that raises. With `on_unreadable`, the partitions of such an answer are read one by
     one, and `on_unreadable` gets minute, shard and error of those that still cannot be read. Without it the error is raised.
     """
     to_retry = []
@@ -78,14 +78,14 @@ def read_partitions(
         try:
             take(answer)
         except Exception as error:
-            if on_unreadable is None or not is_of_a_partition(error):
+            if on_unreadable is None or not is_partition_error(error):
                 raise
             to_retry += [([minute], [shard]) for minute in request[0] for shard in request[1]]
     for ([minute], [shard]), answer in answers_of(session, query, to_retry):
         try:
             take(answer)
         except Exception as error:
-            if on_unreadable is None or not is_of_a_partition(error):
+            if on_unreadable is None or not is_partition_error(error):
                 raise
             on_unreadable(minute, shard, error)
 
@@ -99,7 +99,7 @@ def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetim
     size = max(1, -(-len(minutes) // _SAMPLES))
     groups = {group[len(group) // 2]: group for group in slices(minutes, size)}
     query = session.prepare(
-        f"SELECT shard FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ? LIMIT {_MOST_SAMPLED}"
+        f"SELECT shard FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ? LIMIT {_MAX_SAMPLED}"
     )
     rows: dict[datetime, int] = dict.fromkeys(groups, 0)
     requests = [
@@ -109,12 +109,12 @@ def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetim
         try:
             count = sum(1 for _ in answer())
         except Exception as error:
-            if not is_of_a_partition(error):
+            if not is_partition_error(error):
                 raise
             rows.pop(minute, None)
         else:
             if minute in rows:
-                rows[minute] = min(rows[minute] + count, _MOST_SAMPLED)
+                rows[minute] = min(rows[minute] + count, _MAX_SAMPLED)
     return {minute: count for sample, count in rows.items() for minute in groups[sample]}
 
 
@@ -125,9 +125,9 @@ Binds = TypeVar("Binds", bound=tuple)  # of a query
 def requests_for(minutes: Sequence[datetime], shards: int) -> list[Request]:
     size = max(1, PARTITIONS_PER_REQUEST // shards)
     return [
-        (of_minutes, of_shards)
-        for of_minutes in slices(minutes, size)
-        for of_shards in slices(range(shards), PARTITIONS_PER_REQUEST)
+        (some_minutes, some_shards)
+        for some_minutes in slices(minutes, size)
+        for some_shards in slices(range(shards), PARTITIONS_PER_REQUEST)
     ]
 
 

@@ -30,14 +30,14 @@ class LakeTableMismatch(LakeError):
     """A lake table that is not what its pipeline declares."""
 
 
-_OF_A_PARTITION = {"ReadFailure", "ReadTimeout", "OperationTimedOut", "Unavailable"}
+_PARTITION_ERRORS = {"ReadFailure", "ReadTimeout", "OperationTimedOut", "Unavailable"}
 
 
-def is_of_a_partition(error: BaseException) -> bool:
+def is_partition_error(error: BaseException) -> bool:
     """Whether a read failed because of the partition that it read, or its replicas, so that other partitions may answer."""
     innermost = _innermost(error)
     # The driver may report that no host is left before it has recorded why: NoHostAvailable without errors.
-    return type(innermost).__name__ in _OF_A_PARTITION or getattr(innermost, "errors", None) == {}
+    return type(innermost).__name__ in _PARTITION_ERRORS or getattr(innermost, "errors", None) == {}
 
 
 def place(endpoint: Endpoint) -> str:

@@ -23,7 +23,7 @@ _RFC_4122, _NO_VARIANT = 0x8000_0000_0000_0000, 0x3FFF_FFFF_FFFF_FFFF
 _PLAIN_ID = re.compile(r"[!-~]{1,100}")
 _32_BITS = 0xFFFFFFFF
 _MIX = 0x5BD1E995
-_TICKS_A_MINUTE = 600_000_000
+_TICKS_PER_MINUTE = 600_000_000
 
 
 class NotATimeUUID(ValueError):
@@ -44,7 +44,7 @@ def time_of(event_id: uuid.UUID) -> datetime:
 
 def minute_of(event_id: uuid.UUID) -> datetime:
     """The UTC minute inside a time-UUID."""
-    return _minute(event_id.time // _TICKS_A_MINUTE)
+    return _minute(event_id.time // _TICKS_PER_MINUTE)
 
 
 @lru_cache(maxsize=4096)  # events of one minute often follow each other

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include.lake.counts import answers_of
-from include.lake.errors import is_of_a_partition
+from include.lake.errors import is_partition_error
 from include.lake.keys import minute_of, shard_of, time_of
 from include.lake.writer import Event, event_id
 from include.pipelines import Pipeline
@@ -41,19 +41,21 @@ class Presence:
         for event in events:
             shard = shard_of(event_id(self._pipeline, event), self._pipeline.shards)
             wanted[minute_of(event.create_time), shard].append(event)
-        binds = [(*key, *_span(of_key)) for key, of_key in wanted.items()]
+        binds = [(*key, *_span(events_of_key)) for key, events_of_key in wanted.items()]
         missing = []
-        for of_key, (_, answer) in zip(wanted.values(), answers_of(self._session, self._query, binds), strict=True):
+        for events_of_key, (_, answer) in zip(
+            wanted.values(), answers_of(self._session, self._query, binds), strict=True
+        ):
             try:
                 present = {(create_time, str(identity or "")) for create_time, identity in answer()}
             except Exception as error:
-                if on_unreadable is None or not is_of_a_partition(error):
+                if on_unreadable is None or not is_partition_error(error):
                     raise
-                on_unreadable(of_key, error)
+                on_unreadable(events_of_key, error)
                 continue
             missing += [
                 candidate
-                for candidate in of_key
+                for candidate in events_of_key
                 if (candidate.create_time, event_id(self._pipeline, candidate)) not in present
             ]
         return missing

@@ -137,7 +137,7 @@ def _retry_once():
 
 
 def _ssl_context(target: Endpoint) -> ssl.SSLContext | None:
-    """From the extra `ssl_options` of Airflow's Cassandra connections: ca_certs, certfile, keyfile, check_hostname."""
+    """The SSL context from extra `ssl_options` of the connection: ca_certs, certfile, keyfile, check_hostname."""
     options = target.extra.get("ssl_options")
     if not options:
         return None

@@ -48,7 +48,7 @@ async def shared_lake(target: Endpoint) -> AsyncIterator[Session]:
     Raises errors of the driver as LakeError.
     """
     shared, is_new = _shared(target)
-    shared.users += 1  # before anything is awaited: a session without users may be closed meanwhile
+    shared.users += 1  # before anything is awaited: a session without users may be closed during an await
     try:
         if is_new:
             await _retire_others(shared)

@@ -112,8 +112,8 @@ class EventWriter:
         minutes.update(minute for minute, _ in partitions)
         statements = (
             (statement, ())
-            for key, of_key in partitions.items()
-            for statement in self._statements(*key, of_key.values(), as_of)
+            for key, events_of_key in partitions.items()
+            for statement in self._statements(*key, events_of_key.values(), as_of)
         )
         for _ in execute_concurrent(
             self._session, statements, concurrency=CONCURRENCY, raise_on_first_error=True, results_generator=True

@@ -58,7 +58,7 @@ def export(pipeline: Pipeline) -> Export:
             )
         until = time.monotonic() + TIME_LIMIT
         due_minutes = ledger.due(conn, pipeline, MAX_MINUTES)
-        for part in chunks(due_minutes, itemgetter("raw_rows"), table.MOST_MINUTES, MAX_ROWS):
+        for part in chunks(due_minutes, itemgetter("raw_rows"), table.MAX_MINUTES, MAX_ROWS):
             if time.monotonic() > until:
                 break
             unreadable = {}

@@ -14,7 +14,10 @@ _HOUR = "%Y-%m-%dT%H"
 
 
 def folder_of(pipeline: Pipeline) -> str:
-    """The URL of the folder of its hours' files. Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where it is."""
+    """The URL of the folder that holds the pipeline's hourly files.
+
+    Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where it is.
+    """
     return f"{location()}/hourly/{pipeline.lakehouse.table}"
 
 
@@ -48,5 +51,5 @@ class HourFile:
     def exists(self) -> bool:
         import fsspec
 
-        files, path = fsspec.core.url_to_fs(self.url)
-        return files.exists(path)
+        file_system, path = fsspec.core.url_to_fs(self.url)
+        return file_system.exists(path)

@@ -6,7 +6,7 @@ SET counted_change = %(version)s, counts = %(counts)s, counted_at = CURRENT_TIME
 WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) <= %(version)s;
 
 -- name: waited
--- Records that an hour waits, unless it has changed or was counted meanwhile.
+-- Records that an hour waits, unless it has changed or has been counted since.
 UPDATE etl.lakehouse_hours SET waited_at = CURRENT_TIMESTAMP(6), differs_since = NULL
 WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND changes = %(version)s AND to_count = 1;
 

@@ -21,7 +21,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-_MINUTES_A_QUERY = 1_000
+_MINUTES_PER_QUERY = 1_000
 PATIENCE = timedelta(minutes=15)  # how long after a merge a published hour may lack it
 
 
@@ -91,7 +91,7 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
     Minutes that are too far ahead are included as `ahead`, even if the table has them: they count nowhere.
     """
     wanted, stale = sorted(minutes), {}
-    for part in slices(wanted, _MINUTES_A_QUERY):
+    for part in slices(wanted, _MINUTES_PER_QUERY):
         binds = {
             "pipeline": pipeline.name,
             "minutes": part,

@@ -1,4 +1,4 @@
-"""Upkeep of the table: compacts small files of old hours, expires snapshots, deletes files that no snapshot names."""
+"""Upkeep of the table: compacts small files of old hours, expires snapshots, deletes files that no snapshot references."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMPACTED_AFTER = timedelta(hours=2)  # by then most late minutes of an hour are written
-MOST_FILES = 4  # hours with no more files than this are left as they are
+MAX_FILES = 4  # hours with no more files than this are left as they are
 SMALL = 1 << 20  # bytes: hours whose files are larger on average are left as they are
-MOST_ROWS = 2_000_000  # of an hour that is compacted: it is read into memory
-MOST_HOURS = 24  # in one call
-# How long snapshots stay after they were replaced, for readers, and unnamed files, for commits in progress. pyiceberg copies
-# all snapshots several times in each commit: with those of a day, 1,440 or more, each commit would take seconds.
+MAX_ROWS = 2_000_000  # of an hour that is compacted: it is read into memory
+MAX_HOURS = 24  # in one call
+# How long replaced snapshots are kept (for readers), and unreferenced files (for commits in progress). pyiceberg copies all
+# snapshots several times in each commit: with those of a day, 1,440 or more, each commit would take seconds.
 KEPT = timedelta(hours=2)
 
 
@@ -53,7 +53,7 @@ def upkeep(pipeline: Pipeline, *, now: datetime | None = None, kept: timedelta =
     now = now or utc_now()
     table, compacted = tables.table(pipeline), 0
     try:
-        for hour in [hour for hour in _scattered_hours(table) if hour < now - COMPACTED_AFTER][:MOST_HOURS]:
+        for hour in [hour for hour in _scattered_hours(table) if hour < now - COMPACTED_AFTER][:MAX_HOURS]:
             try:
                 _compact(table, hour)
                 compacted += 1
@@ -68,12 +68,12 @@ def upkeep(pipeline: Pipeline, *, now: datetime | None = None, kept: timedelta =
             before = len(table.snapshots())
             table.maintenance.expire_snapshots().older_than(_committed_at(table, now - kept)).commit()
             expired = before - len(table.snapshots())
-    files = sum(1 for _ in _deleted(table, now - kept)) + sum(1 for _ in _outdated(pipeline, now - kept))
+    files = _delete_unreferenced(table, now - kept) + _delete_outdated_counts(pipeline, now - kept)
     return Upkeep(compacted, expired, files)
 
 
 def _scattered_hours(table: Table) -> list[datetime]:
-    """Hours of the partition that have many small files, the one with most files first."""
+    """Hours whose partition has many small files, those with the most files first."""
     files: dict[datetime, list[DataFile]] = defaultdict(list)
     for task in table.scan().plan_files():
         files[repair.hour_of(task.file)].append(task.file)
@@ -83,11 +83,11 @@ def _scattered_hours(table: Table) -> list[datetime]:
 def _is_scattered(files: list[DataFile]) -> bool:
     size = sum(file.file_size_in_bytes for file in files)
     rows_of_hour = sum(file.record_count for file in files)
-    return len(files) > MOST_FILES and size < len(files) * SMALL and rows_of_hour <= MOST_ROWS
+    return len(files) > MAX_FILES and size < len(files) * SMALL and rows_of_hour <= MAX_ROWS
 
 
 def _committed_at(table: Table, time: datetime) -> datetime:
-    """When the snapshot that was the newest at that time was committed. Readers may have loaded it until then."""
+    """The commit time of the snapshot that was newest at `time`. Readers may have loaded it until then."""
     until = time.replace(tzinfo=UTC).timestamp() * 1000
     newest = [entry.snapshot_id for entry in table.history() if entry.timestamp_ms <= until][-1:]
     for snapshot in map(table.snapshot_by_id, newest):
@@ -97,33 +97,35 @@ def _committed_at(table: Table, time: datetime) -> datetime:
 
 
 def _compact(table: Table, hour: datetime) -> None:
-    of_hour = tables.between("minute", hour, hour + HOUR)
-    table.overwrite(table.scan(row_filter=of_hour).to_arrow().sort_by("minute"), overwrite_filter=of_hour)
+    in_hour = tables.between("minute", hour, hour + HOUR)
+    table.overwrite(table.scan(row_filter=in_hour).to_arrow().sort_by("minute"), overwrite_filter=in_hour)
 
 
-def _deleted(table: Table, before: datetime) -> Iterator[str]:
-    """Delete files under the table's location that no snapshot names and that are older; yields their paths."""
+def _delete_unreferenced(table: Table, before: datetime) -> int:
+    """Delete files under the table's location that no snapshot references and that are older than `before`."""
     import fsspec
 
-    named = {tables.path_of(name) for name in _named(table)}
-    files, root = fsspec.core.url_to_fs(table.location())
-    present = files.find(root, detail=True)
+    referenced = {tables.path_of(name) for name in _referenced(table)}
+    file_system, root = fsspec.core.url_to_fs(table.location())
+    present = file_system.find(root, detail=True)
     if tables.path_of(table.metadata_location) not in map(tables.path_of, present):
         raise LakehouseError(
-            f"{table.location()} does not list {table.metadata_location}, the metadata of its own table. Nothing was deleted. "
+            f"Listing {table.location()} does not return {table.metadata_location}, the table's metadata. Nothing was deleted. "
             "Check that the files can be listed, and that the location is spelled as the file system lists it."
         )
+    deleted = 0
     for path, entry in present.items():
-        if tables.path_of(path) not in named and _changed(entry) < before:
-            files.rm_file(path)
-            yield path
+        if tables.path_of(path) not in referenced and _modified_at(entry) < before:
+            file_system.rm_file(path)
+            deleted += 1
+    return deleted
 
 
-def _outdated(pipeline: Pipeline, before: datetime) -> Iterator[str]:
-    """Delete hourly counts that a later version has replaced; yields their paths."""
+def _delete_outdated_counts(pipeline: Pipeline, before: datetime) -> int:
+    """Delete the files of hourly counts that a later version has replaced and that are older than `before`."""
     import fsspec
 
-    files, root = fsspec.core.url_to_fs(folder_of(pipeline))
+    file_system, root = fsspec.core.url_to_fs(folder_of(pipeline))
     with warehouse(WAREHOUSE_ETL) as conn:
         counted = rows(
             conn.cursor(),
@@ -135,16 +137,23 @@ def _outdated(pipeline: Pipeline, before: datetime) -> Iterator[str]:
         for row in counted
     }
     folders = {path.rpartition("/")[0]: version for path, version in newest.items()}
-    for path, entry in files.find(root, detail=True).items():
+    deleted = 0
+    for path, entry in file_system.find(root, detail=True).items():
         folder, _, name = tables.path_of(path).rpartition("/")
         version = name.removesuffix(".parquet")
-        if folder in folders and version.isdecimal() and int(version) < folders[folder] and _changed(entry) < before:
-            files.rm_file(path)
-            yield path
+        if (
+            folder in folders
+            and version.isdecimal()
+            and int(version) < folders[folder]
+            and _modified_at(entry) < before
+        ):
+            file_system.rm_file(path)
+            deleted += 1
+    return deleted
 
 
-def _named(table: Table) -> Iterator[str]:
-    """Every file that the table's metadata names, itself included."""
+def _referenced(table: Table) -> Iterator[str]:
+    """Every file that the table's metadata references, itself included."""
     yield table.metadata_location
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)
     for snapshot in table.snapshots():
@@ -156,11 +165,11 @@ def _named(table: Table) -> Iterator[str]:
             )
 
 
-def _changed(entry: dict) -> datetime:
-    """When the file was changed: a local file has seconds, an object in a bucket has a time or its text."""
-    changed_at = entry.get("mtime", entry.get("updated"))
-    if isinstance(changed_at, str):
-        changed_at = datetime.fromisoformat(changed_at)
-    if isinstance(changed_at, datetime):
-        return changed_at.astimezone(UTC).replace(tzinfo=None)
-    return datetime.fromtimestamp(changed_at, UTC).replace(tzinfo=None)
+def _modified_at(entry: dict) -> datetime:
+    """When the file was modified: a local file has seconds, an object in a bucket a datetime, or a string in ISO format."""
+    modified_at = entry.get("mtime", entry.get("updated"))
+    if isinstance(modified_at, str):
+        modified_at = datetime.fromisoformat(modified_at)
+    if isinstance(modified_at, datetime):
+        return modified_at.astimezone(UTC).replace(tzinfo=None)
+    return datetime.fromtimestamp(modified_at, UTC).replace(tzinfo=None)

@@ -9,7 +9,7 @@ from include import pipelines
 from include.connections import WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing, Endpoint, endpoint
 from include.listing import Listing, cell
 from include.warehouse import rejected
-from include.warehouse.rejected import Choice
+from include.warehouse.rejected import Selection
 from include.warehouse.session import warehouse
 from include.window import in_order
 
@@ -29,7 +29,7 @@ def rejected_events(
     chosen = pipelines.named_or_all(pipeline)
     account, payloads = _account()
     with warehouse(account) as conn:
-        groups = rejected.by_reason(conn, chosen, Choice(reason, *in_order(start, end)), payloads=payloads)
+        groups = rejected.by_reason(conn, chosen, Selection(reason, *in_order(start, end)), payloads=payloads)
     matching = "matching " if start or end or reason else ""
     nothing = f"There are no {matching}rejected events in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
     return Listing(groups, groups, _COLUMNS, nothing, _samples)

@@ -1,4 +1,6 @@
-"""Reprocesses rejected events after a rule or a row was fixed. `./minutemark reprocess` and the DAG minutemark_replay call this.
+"""Reprocesses rejected events after a rule or a row has been fixed.
+
+`./minutemark reprocess` and the DAG minutemark_replay call this.
 
 Rows of the lake are read again with their whole minutes, which a merge replaces; rows of imports and topics go through
 the import's admission and writer. If it is killed, start it again: every row counts once.
@@ -26,7 +28,7 @@ from include.lake.writer import Event, EventWriter, event_id
 from include.pipelines import Pipeline
 from include.progress_log import Bar
 from include.warehouse import ledger, rejected
-from include.warehouse.rejected import Choice
+from include.warehouse.rejected import Selection
 from include.warehouse.session import warehouse
 from include.window import in_order
 
@@ -57,7 +59,7 @@ class Reprocessing:
         return sum(map(len, self.keys.values()))
 
 
-def begin(pipeline: Pipeline, choice: Choice, report: Callable[[str], object] = print) -> Reprocessing:
+def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], object] = print) -> Reprocessing:
     """Make the minutes of the chosen rejected events pending; write imported rows that are now admitted to the lake.
 
     `report` first receives the plan. Returns when the next run can take the minutes.
@@ -65,15 +67,15 @@ def begin(pipeline: Pipeline, choice: Choice, report: Callable[[str], object] = 
     reprocessing = Reprocessing(pipeline)
     with lake(LAKE_WRITER) as session, warehouse(WAREHOUSE_ETL) as conn:
         clock = change_log.clock(session)
-        keys = rejected.lake_keys(conn, pipeline, choice)
+        keys = rejected.lake_keys(conn, pipeline, selection)
         closed = _closed(conn, pipeline, keys, clock)
-        imported, dimension_rows = rejected.import_rows(conn, pipeline, choice)
+        imported, dimension_rows = rejected.import_rows(conn, pipeline, selection)
         to_read = {minute: keys_of_minute for minute, keys_of_minute in keys.items() if minute not in closed}
         report(_plan(pipeline, to_read, len(imported)))
         for line in _left_alone(pipeline, sum(len(keys[minute]) for minute in closed), dimension_rows):
             report(line)
         if not to_read and not imported:
-            report(_reasons(conn, pipeline, choice))
+            report(_reasons(conn, pipeline, selection))
             return reprocessing
         if imported:
             _write_imports(session, conn, reprocessing, imported, clock)
@@ -173,8 +175,8 @@ def run_reprocess(
     report: Callable[[str], object] = print,
 ) -> ReprocessResult:
     """Reprocess rejected events; `report` receives the plan. Raises ReprocessingStalled."""
-    choice = Choice((reason or "").strip() or None, *in_order(start, end))
-    started = begin(pipelines.get(pipeline), choice, report)
+    selection = Selection((reason or "").strip() or None, *in_order(start, end))
+    started = begin(pipelines.get(pipeline), selection, report)
     if not started.keys:
         return ReprocessResult("")
     text = follow(started) if wait else f"The next runs of {pipeline}_minute process them."
@@ -263,14 +265,13 @@ def _left_alone(pipeline: Pipeline, closed: int, dimension_rows: int) -> Iterato
         )
 
 
-def _reasons(conn, pipeline: Pipeline, choice: Choice) -> str:
-    groups = rejected.by_reason(conn, [pipeline], Choice(), payloads=False)
+def _reasons(conn, pipeline: Pipeline, selection: Selection) -> str:
+    groups = rejected.by_reason(conn, [pipeline], Selection(), payloads=False)
     listed = "; ".join(f"{group['rows']} x {group['origin']}: {group['reason']}" for group in groups[:10])
-    condition = f" with a reason that begins with {choice.reason!r}" if choice.reason else ""
-    return (
-        f"No rejected events{condition} in these minutes can be reprocessed. "
-        f"Rejected in {pipeline.name}: {listed or 'nothing'}."
-    )
+    condition = f" with a reason that begins with {selection.reason!r}" if selection.reason else ""
+    if selection.start or selection.end:
+        condition += " in these minutes"
+    return f"No rejected events{condition} can be reprocessed. Rejected in {pipeline.name}: {listed or 'nothing'}."
 
 
 def _span(minutes: Iterable[datetime]) -> str:

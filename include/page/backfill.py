@@ -17,7 +17,7 @@ from include.window import WindowRefused
 sql = Statements(__file__)
 
 CHUNKS = {"hour": ("reconcile", HOUR), "minute": ("minute", MINUTE)}
-MOST_RUNS = 744  # of one backfill, a month of hours: Airflow makes all of them in one request
+MAX_RUNS = 744  # of one backfill, a month of hours: Airflow makes all of them in one request
 _LIKE = 20  # newest merged batches, for the estimate of a run's duration
 
 
@@ -37,11 +37,11 @@ def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -
         )
     refuse_closed(pipeline, clock, first)
     runs = (last - first) // step
-    if runs > MOST_RUNS:
+    if runs > MAX_RUNS:
         instead = "" if chunk == "hour" else " With an hour per run, the range can be longer."
         raise WindowRefused(
-            f"This range has {runs:,} runs; one backfill takes at most {MOST_RUNS}. Start with {first:%Y-%m-%d %H:%M} to "
-            f"{first + MOST_RUNS * step:%Y-%m-%d %H:%M}, and backfill the rest afterwards.{instead}"
+            f"This range has {runs:,} runs; one backfill takes at most {MAX_RUNS}. Start with {first:%Y-%m-%d %H:%M} to "
+            f"{first + MAX_RUNS * step:%Y-%m-%d %H:%M}, and backfill the rest afterwards.{instead}"
         )
     binds = {"pipeline": pipeline.name, "start": first, "end": last, "like": _LIKE}
     return {

@@ -15,37 +15,37 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-MOST_HELD = 200
-MOST_REJECTED = 20_000  # grouped by reason in a fifth of a second
-MOST_FINDINGS = 50
-MOST_DRIFTS = 200
+MAX_HELD = 200
+MAX_REJECTED = 20_000  # grouped by reason in a fifth of a second
+MAX_FINDINGS = 50
+MAX_DRIFTS = 200
 SEARCHED = 500  # newest batches whose checks are read
 
 
 def held_minutes(conn, pipeline: Pipeline, *, samples: bool) -> dict:
     """`minutes` as held.held_minutes lists them, with the `run` that held each, and whether there are `more`."""
-    minutes = held.held_minutes(conn, [pipeline], samples=samples, most=MOST_HELD + 1)
-    shown = minutes[:MOST_HELD]
+    minutes = held.held_minutes(conn, [pipeline], samples=samples, most=MAX_HELD + 1)
+    shown = minutes[:MAX_HELD]
     runs = batches.runs_of(conn, (row["batch_id"] for row in shown))
-    return {"minutes": [row | {"run": runs.get(row["batch_id"])} for row in shown], "more": len(minutes) > MOST_HELD}
+    return {"minutes": [row | {"run": runs.get(row["batch_id"])} for row in shown], "more": len(minutes) > MAX_HELD}
 
 
 def drift(conn, pipeline: Pipeline) -> dict:
     """`drifts` as drifts.listed gives them, and whether there are `more`."""
-    listed = drifts.listed(conn, [pipeline], most=MOST_DRIFTS + 1)
-    return {"drifts": listed[:MOST_DRIFTS], "more": len(listed) > MOST_DRIFTS}
+    listed = drifts.listed(conn, [pipeline], most=MAX_DRIFTS + 1)
+    return {"drifts": listed[:MAX_DRIFTS], "more": len(listed) > MAX_DRIFTS}
 
 
 def rejected_events(conn, pipeline: Pipeline, start: datetime | None, end: datetime | None, *, payloads: bool) -> dict:
-    """`groups` as rejected.by_reason makes them, and whether the range has `more` than MOST_REJECTED events."""
+    """`groups` as rejected.by_reason makes them, and whether the range has `more` than MAX_REJECTED events."""
     groups = rejected.by_reason(
-        conn, [pipeline], rejected.Choice(None, start, end), payloads=payloads, most=MOST_REJECTED
+        conn, [pipeline], rejected.Selection(None, start, end), payloads=payloads, limit=MAX_REJECTED
     )
-    return {"groups": groups, "more": sum(group["rows"] for group in groups) >= MOST_REJECTED, "most": MOST_REJECTED}
+    return {"groups": groups, "more": sum(group["rows"] for group in groups) >= MAX_REJECTED, "most": MAX_REJECTED}
 
 
 def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
-    """Of the newest batches: `checks`, how often each ran and did not pass, and `findings`, the newest first, with the
+    """Results of the newest batches: `checks`, how often each ran and did not pass, and `findings`, newest first, with the
     run and, with `samples`, the offending rows that were kept.
     """
     purposes = dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS)) | rejected_share.PURPOSES
@@ -56,7 +56,7 @@ def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
         row | {"purpose": purposes.get(row["check_name"], "")}
         for row in rows(conn.cursor(), sql("tally", newest=newest), binds)
     ]
-    findings = rows(conn.cursor(), sql("findings", samples=samples, newest=newest), binds | {"most": MOST_FINDINGS})
+    findings = rows(conn.cursor(), sql("findings", samples=samples, newest=newest), binds | {"most": MAX_FINDINGS})
     runs = batches.runs_of(conn, (row["batch_id"] for row in findings))
     for row in findings:
         row["run"] = runs.get(row["batch_id"])

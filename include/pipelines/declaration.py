@@ -113,7 +113,7 @@ class Pipeline:
     event_time: str | None = None  # column from which create_time is made if an import has no create_time
     fact_time: str | None = None  # column with the time of facts; None: event_time
     kind_column: str | None = None  # column with the event's kind
-    null_words: tuple[str, ...] = NULL_WORDS  # texts that stand for an empty value
+    null_words: tuple[str, ...] = NULL_WORDS  # strings that mean an empty value
     shards: int = 4  # fixed for the life of the lake table
     live_minutes: int = 10  # newest minutes, which a batch takes first
     # A batch of max_minutes without rows takes about 20 s on two cores, and so does one of max_rows in few minutes. Minutes and
@@ -155,7 +155,7 @@ class Pipeline:
                 raise ValueError(f"Pipeline {self.name}: two facts have the {what} {doubled[0]}: choose another.")
         if undeclared := {name.output for name in self.facts if name.output} - {name.name for name in self.outputs}:
             raise ValueError(
-                f"Pipeline {self.name}: a fact sums up the output {', '.join(sorted(undeclared))}: declare it in outputs."
+                f"Pipeline {self.name}: a fact sums the output {', '.join(sorted(undeclared))}: declare it in outputs."
             )
         if self.lakehouse and self.lakehouse.fact not in {name.name for name in self.facts}:
             raise ValueError(
@@ -192,7 +192,7 @@ class Pipeline:
 
     @property
     def staged(self) -> tuple[Output, ...]:
-        """Everything that the transform stages: the declared outputs, and contributions of facts that sum up none of them."""
+        """Everything that the transform stages: the declared outputs, and contributions of facts that sum none of them."""
         own = (Output(fact.name, fact.staging, fact.contributions) for fact in self.facts if not fact.output)
         return (*self.outputs, *own)
 

@@ -60,7 +60,7 @@ class Derived:
 class SummedFact:
     """A table of facts. Each is the sum of the contributions of its key, a row for each minute that has events of it.
 
-    The transform stages contributions under this name, or rows of another `output`, which the merge sums up.
+    The transform stages contributions under this name, or rows of another `output`, which the merge sums.
     """
 
     name: str  # staging is <database>.<name>_staged, contributions <database>.<name>_by_minute

@@ -1,6 +1,6 @@
 """Compares rows with the contract: the declared fields that they have, unreadable values, and undeclared fields.
 
-A row carries bits and names until its minute is counted. SQL texts replace hundreds of Column objects, which would cost
+A row carries bits and names until its minute is counted. SQL strings replace hundreds of Column objects, which would cost
 round trips to the JVM in every job.
 """
 
@@ -16,7 +16,7 @@ from include.pipelines import Pipeline
 from include.pipelines.declaration import RESERVED
 from include.spark.values import FIRST_NUMBER, TIME, is_unreadable, literal
 
-NAMES_A_MINUTE = 100  # undeclared fields that are counted by name: the most frequent ones
+NAMES_PER_MINUTE = 100  # undeclared fields that are counted by name: the most frequent ones
 OTHER_NAMES = "_other"  # stands for the rest
 _NAME_LENGTH = 64
 _BITS = 60  # of a BIGINT
@@ -45,7 +45,7 @@ def words_of_bits(pipeline: Pipeline, key: Collection[str]) -> list[str]:
 def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> DataFrame:
     """Add bits for the fields of optional_of and typed_of, and `_unknown`: the undeclared names in `_names`, or null.
 
-    The declared fields of `rows` are texts.
+    The declared fields of `rows` are strings.
     """
     known = ", ".join(literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
     patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_of(pipeline, key)}
@@ -60,7 +60,7 @@ def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
     """How many rows of a group have each bit, as arrays; the group's rows are counted in `rows` by their words of bits."""
     return {
         kind: F.expr(_array(f"sum(getbit(_{kind}_{at // _BITS}, {at % _BITS}) * rows)" for at in range(len(fields))))
-        for kind, fields in _counted(pipeline, key).items()
+        for kind, fields in _counted_fields(pipeline, key).items()
     }
 
 
@@ -68,7 +68,7 @@ def sums_of_sums(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
     """Like sums_of_bits, for groups that it has already summed."""
     return {
         kind: F.expr(_array(f"sum({kind}[{at}])" for at in range(len(fields))))
-        for kind, fields in _counted(pipeline, key).items()
+        for kind, fields in _counted_fields(pipeline, key).items()
     }
 
 
@@ -83,7 +83,7 @@ def unknown_by_minute(rows: DataFrame) -> dict[int, dict[str, int]]:
     by_name = names.groupBy("minute_s", "name").agg(F.count(F.lit(1)).alias("rows"))
     by_minute = by_name.groupBy("minute_s").agg(
         F.sum("rows").alias("rows"),
-        F.slice(F.sort_array(F.collect_list(F.struct("rows", "name")), asc=False), 1, NAMES_A_MINUTE).alias("names"),
+        F.slice(F.sort_array(F.collect_list(F.struct("rows", "name")), asc=False), 1, NAMES_PER_MINUTE).alias("names"),
     )
     counts = {}
     for row in by_minute.collect():
@@ -105,7 +105,7 @@ def as_json(row: Row, unknown: Mapping[str, int], pipeline: Pipeline, key: Colle
     )
 
 
-def _counted(pipeline: Pipeline, key: Collection[str]) -> dict[str, list[str]]:
+def _counted_fields(pipeline: Pipeline, key: Collection[str]) -> dict[str, list[str]]:
     return {"present": optional_of(pipeline, key), "unreadable": typed_of(pipeline, key)}
 
 

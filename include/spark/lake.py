@@ -35,7 +35,7 @@ def key_of(pipeline: Pipeline) -> tuple[str, ...]:
 def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     """Adds `is_object`, the declared fields, and the columns of include/spark/contract.py.
 
-    The fields are texts without surrounding white space, null if they are empty. A number has the digits that Java writes
+    The fields are strings without surrounding white space, null if they are empty. A number has the digits that Java writes
     for it, a nested value is JSON, and if a field occurs twice, the last one counts.
     """
     names = [name for name in pipeline.fields if name not in key_of(pipeline)]

@@ -25,7 +25,7 @@ from include.spark.warm_driver import OUTPUT, PID, REQUEST_SECONDS, SOCKET, STAR
 
 IDLE_SECONDS = 300  # five runs of a minute DAG
 _FIRST_JOB_SECONDS = 60
-_LEAST_IDLE_SECONDS = 0.01  # a timeout of 0 would be an error at once
+_MIN_IDLE_SECONDS = 0.01  # a timeout of 0 would be an error at once
 OLDEST_SECONDS = 6 * 3600  # a JVM accumulates memory and classes: it is replaced after this time
 _ENDS = -1  # not a job's status: this driver runs no more jobs
 # The failures in a row after which the driver ends. After the first ones it stays: a new driver would fail as well.
@@ -93,7 +93,7 @@ class Listener:
             if status and failures >= _FAILURES.get(status, 1):
                 break  # the JVM may be in a bad state: it ends
             after_job()
-            self._socket.settimeout(max(idle_seconds, _LEAST_IDLE_SECONDS))
+            self._socket.settimeout(max(idle_seconds, _MIN_IDLE_SECONDS))
 
     def _close(self) -> None:
         """Remove the socket, so that new clients start another driver. A client that holds the lock notices the end itself."""

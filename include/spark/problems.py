@@ -21,7 +21,7 @@ _LAKE_SILENT = (
 )
 _LAKE_REFUSES = "The lake at {lake} refuses the account of connection lake_reader. Set its login and password."
 _LAKE_FORBIDS = (
-    "The lake at {lake} gives lake_reader no permission to read. Grant it SELECT: run the DAG minutemark_setup."
+    "lake_reader has no permission to read the lake at {lake}. Grant it SELECT: run the DAG minutemark_setup."
 )
 _LAKE_SLOW = (
     "The lake at {lake} failed a read or was too slow; the data is not necessarily at fault. Check its load and its log; "
@@ -50,7 +50,7 @@ _WAREHOUSE_REFUSES = (
     "The warehouse at {warehouse} refuses the account of connection warehouse_etl. Set its login and password."
 )
 _WAREHOUSE_FORBIDS = (
-    "The warehouse at {warehouse} gives warehouse_etl no permission to write. Run the DAG minutemark_setup."
+    "warehouse_etl has no permission to write to the warehouse at {warehouse}. Run the DAG minutemark_setup."
 )
 _WAREHOUSE_EMPTY = "The warehouse at {warehouse} has no staging tables. Run the DAG minutemark_setup."
 

@@ -1,4 +1,4 @@
-"""Recruitment: interprets one raw event, and sums up what the counted events of a minute contribute to the facts."""
+"""Recruitment: interprets one raw event, and sums what the counted events of a minute contribute to the facts."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
     """
     fields = _fields_with_ed(raw) if options.get("recover", True) else _fields(raw)
     typed = fields.withColumns(_typed())
-    counts = F.col("counted_kind").isNotNull() & _has_job()
+    is_counted = F.col("counted_kind").isNotNull() & _has_job()
     return typed.withColumns(
-        {"reason": _reason(), "fate": fate.of(_reason(), counts), "kind": _kind(), "event": _event()}
+        {"reason": _reason(), "fate": fate.of(_reason(), is_counted), "kind": _kind(), "event": _event()}
     )
 
 
@@ -76,7 +76,7 @@ OUTPUTS = {"events": contributions}
 
 
 def _fields(raw: DataFrame) -> DataFrame:
-    """`raw_…`: the times of the row, and the texts of its job, publisher and kind."""
+    """`raw_…`: the times of the row, and the strings of its job, publisher and kind."""
     return raw.withColumns(
         {
             **_times(),
@@ -88,7 +88,7 @@ def _fields(raw: DataFrame) -> DataFrame:
 
 
 def _fields_with_ed(raw: DataFrame) -> DataFrame:
-    """The same, with gaps filled from `ed`."""
+    """Like _fields, with gaps filled from `ed`."""
     read = raw.withColumn("ed_fields", F.from_json("ed", "map<string,string>"))
     is_custom_event = whole_number(F.col("ev")) == 2
     in_ed = F.when(is_custom_event, _ed_text("customEvent"))
@@ -107,14 +107,14 @@ def _times() -> dict[str, Column]:
 
 
 def _ed_text(name: str) -> Column:
-    """The text of `ed` under this key, which comes in two spellings."""
+    """The value in `ed` under this key, which comes in two spellings."""
     null_words = pipelines.get("recruitment").null_words
     spellings = (text(trimmed(f"ed_fields['{spelled}']"), null_words) for spelled in (name, name.lower()))
     return F.expr(f"coalesce({', '.join(spellings)})")
 
 
 def _typed() -> dict[str, Column]:
-    """created_at, counted_kind, and `typed_…`: the values that facts are made of, null where the text has none."""
+    """created_at, counted_kind, and `typed_…`: the values that facts are made of, null if the string has none."""
     is_page_view = whole_number(F.col("ev")) == 1
     track = F.col("raw_track")
     counted_kind = (

@@ -43,10 +43,10 @@ REPEATS_COLUMNS = {
     "create_time": "CHAR(36)",
     "first_create_time": "CHAR(36)",
 }
-_MOST_REPEATS = 100  # ids with several create_times that are staged
+_MAX_REPEATS = 100  # ids with several create_times that are staged
 _ID_LENGTH = 100
 _KIND_LENGTH = 40
-_KINDS_A_MINUTE = 20
+_KINDS_PER_MINUTE = 20
 _OTHER_KINDS = "other"
 
 # A statement must fit the server's max_allowed_packet, 16 MiB by default.
@@ -91,17 +91,17 @@ def rejects(rows: DataFrame) -> DataFrame:
 def repeats(rows: DataFrame) -> list[list]:
     """Rows of etl.staged_repeats without attempt and number: the ids of the batch that have several create_times."""
     digest = F.xxhash64("own_id")
-    twice = rows.groupBy(digest.alias("digest")).count().where("count > 1").limit(_MOST_REPEATS).collect()
+    twice = rows.groupBy(digest.alias("digest")).count().where("count > 1").limit(_MAX_REPEATS).collect()
     if not twice:
         return []
     places: dict[str, list[tuple[int, str, int]]] = {}
     at = F.unix_micros("created_at").alias("at"), F.unix_seconds("minute").alias("minute_s")
     named = rows.where(digest.isin([row.digest for row in twice])).select("own_id", "create_time", *at)
-    for row in named.limit(10 * _MOST_REPEATS).collect():
+    for row in named.limit(10 * _MAX_REPEATS).collect():
         places.setdefault(row.own_id, []).append((row.at or 0, row.create_time, row.minute_s))
     result = []
-    for own_id, of_id in sorted(places.items()):
-        (_, first, _), *others = sorted(of_id)
+    for own_id, places_of_id in sorted(places.items()):
+        (_, first, _), *others = sorted(places_of_id)
         for _, create_time, minute_s in others:
             result.append([str(EPOCH + timedelta(seconds=minute_s)), own_id[:_ID_LENGTH], create_time, first])
     return result
@@ -144,7 +144,7 @@ def count_minutes(rows: DataFrame, pipeline: Pipeline) -> list[Row]:
             rows_with(COUNTED).alias("counted_rows"),
             rows_with(IGNORED).alias("ignored_rows"),
             rows_with(REJECTED).alias("rejected_rows"),
-            F.slice(F.sort_array(kinds, asc=False), 1, _KINDS_A_MINUTE).alias("kinds"),
+            F.slice(F.sort_array(kinds, asc=False), 1, _KINDS_PER_MINUTE).alias("kinds"),
             F.sum("id_crc").alias("id_checksum"),
             F.unix_micros(F.max("created_at")).alias("newest_us"),
             F.sum("with_unknown").alias("with_unknown"),
@@ -192,7 +192,7 @@ def _counts_row(attempt: int, minute: datetime, row: Row | None, fields: str | N
 
 
 def _kinds_json(kinds: Iterable[Row], ignored_rows: int) -> str | None:
-    """{"alive": 3}; kinds beyond the limit are summed up as "other"."""
+    """{"alive": 3}; kinds beyond the limit are summed as "other"."""
     by_kind: dict[str, int] = {row.kind: row.rows for row in kinds}
     rest = ignored_rows - sum(by_kind.values())
     if rest:

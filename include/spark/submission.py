@@ -131,7 +131,7 @@ def prepare(
 def private_folder() -> tuple[Path, IO]:
     """A new folder that only this user can enter, and its lock, to be held while it is needed."""
     folder = Path(tempfile.mkdtemp(prefix=_FOLDERS))  # mode 0700
-    return folder, _locked(folder)
+    return folder, _take_lock(folder)
 
 
 def sweep() -> None:
@@ -141,11 +141,11 @@ def sweep() -> None:
             about = folder.lstat()
             is_ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
             if is_ours and time.time() - about.st_mtime > _YOUNG_SECONDS:
-                with _locked(folder):
+                with _take_lock(folder):
                     shutil.rmtree(folder)
 
 
-def _locked(folder: Path) -> IO:
+def _take_lock(folder: Path) -> IO:
     """Take the folder's lock, which the kernel releases when this process ends. Raises BlockingIOError if another has it."""
     lock = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w")
     try:

@@ -14,7 +14,10 @@ from pyspark.sql.types import TimestampType
 from include.chunks import chunks
 
 _BATCH_ROWS = 5_000
-_ROWS_A_PARAMETER, _CHARACTERS_A_PARAMETER = 1_000, 2_000_000  # a statement must fit the server's max_allowed_packet
+_ROWS_PER_PARAMETER, _CHARACTERS_PER_PARAMETER = (
+    1_000,
+    2_000_000,
+)  # a statement must fit the server's max_allowed_packet
 
 
 class Warehouse:
@@ -39,34 +42,34 @@ class Warehouse:
 
     def append(self, frame: DataFrame, table: str) -> None:
         """Write a frame; each partition is one transaction, and the primary key refuses repeated rows."""
-        self._connected()
-        # Formatting timestamps is nearly half of the JDBC driver's work for an insert: texts make it a third faster.
-        texts = [
+        self._await_connection()
+        # Formatting timestamps is nearly half of the JDBC driver's work for an insert: strings make it a third faster.
+        columns = [
             F.col(field.name).cast("string").alias(field.name) if field.dataType == TimestampType() else field.name
             for field in frame.schema
         ]
         options = {"batchsize": str(_BATCH_ROWS), "isolationLevel": "READ_COMMITTED", **self._properties}
-        frame.select(*texts).write.jdbc(self._url, table, mode="append", properties=options)
+        frame.select(*columns).write.jdbc(self._url, table, mode="append", properties=options)
 
     def insert(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[object]]) -> None:
-        """Insert rows in one transaction; `columns` gives each its SQL type, in order.
+        """Insert rows in one transaction; `columns` maps each column to its SQL type, in order.
 
         They are sent as JSON, up to a thousand in one parameter: setting them one by one takes a call into the JVM per value.
         """
         paths = ", ".join(f"{name} {kind} PATH '$[{i}]'" for i, (name, kind) in enumerate(columns.items()))
         names = ", ".join(columns)
-        connection = self._connected()
+        connection = self._await_connection()
         connection.setAutoCommit(False)
         statement = connection.prepareStatement(
             f"INSERT INTO {table} ({names}) SELECT {names} FROM JSON_TABLE(?, '$[*]' COLUMNS ({paths})) AS given"
         )
-        for given in chunks(map(json.dumps, rows), len, _ROWS_A_PARAMETER, _CHARACTERS_A_PARAMETER):
+        for given in chunks(map(json.dumps, rows), len, _ROWS_PER_PARAMETER, _CHARACTERS_PER_PARAMETER):
             statement.setString(1, f"[{','.join(given)}]")
             statement.executeUpdate()
         connection.commit()
         statement.close()
 
-    def _connected(self):
+    def _await_connection(self):
         self._connecting.join()
         if self._error is not None:
             raise self._error

@@ -106,7 +106,7 @@ class WarmDriver:
         """Connect to the driver; start it if none answers. If too many clients wait for it, wait without its lock."""
         while True:
             with contextlib.suppress(BlockingIOError), _locked(self._folder):  # of two clients, one starts the driver
-                self._socket = _connected(self._folder)
+                self._socket = _connect_to(self._folder)
                 if self._socket is None:
                     sweep()
                     end_former_drivers(self._folder)
@@ -128,7 +128,7 @@ class WarmDriver:
             )
         (self._folder / PID).write_text(str(self._started.pid))
         deadline = time.monotonic() + _START_SECONDS
-        while (connected := _connected(self._folder)) is None:
+        while (connected := _connect_to(self._folder)) is None:
             if self._started.poll() is not None:
                 raise DriverEnded(self._last_output("while it was starting", 0))
             if time.monotonic() > deadline:
@@ -147,7 +147,7 @@ class WarmDriver:
             connected.settimeout(REQUEST_SECONDS)
             stream.write(json.dumps({"job": str(job)}) + "\n")
             stream.flush()
-            connected.settimeout(None)  # the job may take long, and those before it
+            connected.settimeout(None)  # the job may take a long time, and those before it
             for answer in stream:
                 yield json.loads(answer)
 
@@ -206,7 +206,7 @@ def _make_private(folder: Path) -> None:
         )
 
 
-def _connected(folder: Path, *, close: bool = False) -> socket.socket | None:
+def _connect_to(folder: Path, *, close: bool = False) -> socket.socket | None:
     """A connection to the driver that listens in that folder, or None.
 
     Raises BlockingIOError if a driver runs there and as many clients wait for it as the kernel permits.
@@ -234,7 +234,7 @@ def end_former_drivers(folder: Path) -> None:
         if not hyphen or not other.name.startswith(f"{place}-") or other == folder:
             continue
         with contextlib.suppress(OSError):  # such as one for which too many clients wait
-            if connected := _connected(other):
+            if connected := _connect_to(other):
                 with connected:
                     connected.settimeout(REQUEST_SECONDS)
                     connected.sendall((json.dumps({"end": True}) + "\n").encode())
@@ -247,7 +247,7 @@ def sweep() -> None:
             fcntl.flock(
                 lock, fcntl.LOCK_EX | fcntl.LOCK_NB
             )  # not a driver that is being started, including this client's
-            if _is_lock_of(folder, lock) and _connected(folder, close=True) is None:
+            if _is_lock_of(folder, lock) and _connect_to(folder, close=True) is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

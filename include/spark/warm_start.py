@@ -26,8 +26,8 @@ def make_archives() -> Iterator[tuple[Path, float]]:
     archive, launcher = installation.archive(), installation.launcher_archive()
     archive.parent.mkdir(parents=True, exist_ok=True)
     made_of = source()
-    yield launcher, _replaced(launcher, _launcher_run)
-    yield archive, _replaced(archive, _spark_run)
+    yield launcher, _replace_archive(launcher, _launcher_run)
+    yield archive, _replace_archive(archive, _spark_run)
     _source_file().write_text(made_of, encoding="utf-8")
 
 
@@ -50,7 +50,7 @@ def source() -> str:
     return json.dumps([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files], indent=1)
 
 
-def _replaced(archive: Path, run) -> float:
+def _replace_archive(archive: Path, run) -> float:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         new = Path(folder) / archive.name

@@ -22,8 +22,8 @@ from include.lake.writer import Event, EventWriter
 from include.pipelines import Pipeline
 
 # As much as a follower has in memory.
-_MOST_MESSAGES = 2_000
-_MOST_BYTES = 8_000_000
+_MAX_MESSAGES = 2_000
+_MAX_BYTES = 8_000_000
 _REHEARSED = 200  # messages of a partition
 
 _sessions: dict[str, Any] = {}  # of this process: a login takes a tenth of a second
@@ -65,7 +65,7 @@ class PartitionWriter:
         with explained(self.lake):
             writer = EventWriter(_session(self.lake), self.pipeline)
             # Each chunk has a later write time: the later version wins.
-            messages = chunks(map(_message, rows), _size_of, _MOST_MESSAGES, _MOST_BYTES)
+            messages = chunks(map(_message, rows), _size_of, _MAX_MESSAGES, _MAX_BYTES)
             for as_of, chunk in enumerate(messages, self.as_of):
                 self._write(chunk, as_of, reader, writer, results)
         yield from results.values()

@@ -42,7 +42,9 @@ def ends_of(query: StreamingQuery) -> Offsets:
     """The end offsets of the query's newest complete micro-batch; control records may lie before them."""
     progress = query.lastProgress
     ends = progress["sources"][0]["endOffset"] if progress and progress["sources"] else None
-    return {(topic, int(number)): end for topic, of_topic in (ends or {}).items() for number, end in of_topic.items()}
+    return {
+        (topic, int(number)): end for topic, partitions in (ends or {}).items() for number, end in partitions.items()
+    }
 
 
 def remove(spark: SparkSession, location: str) -> None:

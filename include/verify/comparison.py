@@ -51,7 +51,7 @@ class Known:
     day_is_due: bool = False  # the next poll reads the touches of its day
 
     @property
-    def waits(self) -> bool:
+    def is_due(self) -> bool:
         """Whether a run will read it without intervention."""
         return self.pending or (self.touched is not None and self.touched != self.seen and self.day_is_due)
 
@@ -91,13 +91,13 @@ def classify(
     """The state of a minute. Open, pending and held minutes are never different."""
     if is_closed or known.state == "closed":
         return MinuteState.CLOSED
-    if known.state == "held" and not known.waits:
+    if known.state == "held" and not known.is_due:
         return MinuteState.HELD
     if is_unreadable:
         return MinuteState.UNREADABLE
     if is_open:
         return MinuteState.OPEN
-    if known.waits or in_lake is None:
+    if known.is_due or in_lake is None:
         return MinuteState.PENDING
     return MinuteState.SAME if known.agrees(in_lake) else MinuteState.DIFFERENT
 
@@ -139,7 +139,7 @@ def finding_of(pipeline: Pipeline, comparison: Comparison) -> Finding:
         shard, why = comparison.unreadable
         where = f"{pipeline.lake_table}, partition (minute {comparison.minute}, shard {shard})"
         return Finding(comparison.state.value, comparison.minute, where, _rows(known.read), {"rows": "unreadable"}, why)
-    progress = f"{name}_minute reads it next" if known.waits else "it changed while it was read"
+    progress = f"{name}_minute reads it next" if known.is_due else "it changed while it was being read"
     reason = (known.reason or "No reason is kept").removesuffix(".")
     remedies = {
         MinuteState.PENDING: f"{progress}; verify again then",

@@ -39,11 +39,11 @@ class Identities:
     def _twice(self) -> tuple[set[int], set[datetime]]:
         """The digests that occur more than once, and all their minutes."""
         digests, minutes = set(), set()
-        for ids, of_minute in zip(self._ids, self._minutes, strict=True):
+        for ids, minutes_of_ids in zip(self._ids, self._minutes, strict=True):
             seen: set[int] = set()
             repeated = {digest for digest in ids if digest in seen or seen.add(digest)}  # ty: ignore[redundant-condition]  # `add` returns None
             digests |= repeated
-            minutes |= {minute for digest, minute in zip(ids, of_minute, strict=True) if digest in repeated}
+            minutes |= {minute for digest, minute in zip(ids, minutes_of_ids, strict=True) if digest in repeated}
         return digests, {EPOCH + minute * MINUTE for minute in minutes}
 
     def findings(
@@ -62,7 +62,9 @@ class Identities:
                 for event_id, create_time in session.execute(query, (minute, shard)):
                     if _digest(event_id) in digests:
                         places[event_id].append((minute, create_time))
-        yield from (_finding(pipeline, event_id, of_id) for event_id, of_id in places.items() if len(of_id) > 1)
+        yield from (
+            _finding(pipeline, event_id, found_at) for event_id, found_at in places.items() if len(found_at) > 1
+        )
 
 
 def _digest(event_id: str) -> int:

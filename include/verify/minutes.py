@@ -75,7 +75,7 @@ class Minutes:
         wanted = [
             minute
             for minute in minutes
-            if not self._pipeline.is_closed(minute, clock) and not (earlier and before[minute].waits)
+            if not self._pipeline.is_closed(minute, clock) and not (earlier and before[minute].is_due)
         ]
         unreadable: dict[datetime, tuple[int, str]] = {}
 

@@ -77,7 +77,7 @@ def broken_facts(conn, pipeline: Pipeline, on_slice: Callable[[], None]) -> Iter
 
 
 def totals(conn, pipeline: Pipeline) -> dict[str, int]:
-    """The number of each total_*.sql by its name, summed up over the facts."""
+    """The number of each total_*.sql by its name, summed over the facts."""
     sums = {}
     for rule in rules(pipeline, "total"):
         (number,) = read(conn, rows, rule.queries[0], {"pipeline": pipeline.name})[0].values()

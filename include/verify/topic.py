@@ -1,7 +1,7 @@
 """Compares a topic with the lake: every message before the committed offset must be in the lake, or kept as rejected.
 
 The committed offset is read first, and an offset is committed only when its message is safe: one read is enough, whatever
-happens meanwhile. Messages that retention removed cannot be read; messages after the committed offset are still waiting.
+happens in between. Messages that retention removed cannot be read; messages after the committed offset are still waiting.
 """
 
 from __future__ import annotations
@@ -144,9 +144,11 @@ class TopicCheck:
         unreadable: list[tuple[list[Event], Exception]] = []
         missing = self._presence.absent((event for _, event in events), lambda *place: unreadable.append(place))
         absent = {id(record) for record in missing}
-        for of_partition, error in unreadable:
-            yield self._unreadable(of_partition, error)
-        self.tally.in_lake += len(events) - len(absent) - sum(len(of_partition) for of_partition, _ in unreadable)
+        for events_of_partition, error in unreadable:
+            yield self._unreadable(events_of_partition, error)
+        self.tally.in_lake += (
+            len(events) - len(absent) - sum(len(events_of_partition) for events_of_partition, _ in unreadable)
+        )
         # A message that was an event when it arrived may be too old to be one now, and the other way round.
         others += [(message, minute_of(event.create_time)) for message, event in events if id(event) in absent]
         keys = {id(record): {key_of(record), with_topic_id(key_of(record), self._topic_id)} for record, _ in others}
@@ -162,7 +164,7 @@ class TopicCheck:
                 self.tally.closed += 1
             else:
                 self.tally.missing += 1
-                yield self._unstored(message, minute)
+                yield self._unstored_finding(message, minute)
 
     def _unreadable(self, events: list[Event], error: Exception) -> Finding:
         """The finding for a partition that cannot be read, once in each chunk."""
@@ -173,6 +175,6 @@ class TopicCheck:
         why = str(explain(error, endpoint(LAKE_READER)))
         return Finding(UNREADABLE, minute, where, {"messages": len(events)}, {"messages": "unreadable"}, why)
 
-    def _unstored(self, message: Message, minute: datetime | None) -> Finding:
+    def _unstored_finding(self, message: Message, minute: datetime | None) -> Finding:
         remedy = f"./minutemark ingest {self._pipeline.name} --again"
         return Finding(UNSTORED, minute, key_of(message), {"stored": 1}, {"stored": 0}, remedy)

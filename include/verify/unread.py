@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from include.connections import LAKE_READER, endpoint
 from include.durations import EPOCH
-from include.lake.errors import explain, is_of_a_partition
+from include.lake.errors import explain, is_partition_error
 from include.pipelines import Pipeline
 from include.readings import YEARS
 from include.verify.report import Finding
@@ -31,7 +31,10 @@ def findings(
     end: datetime | None = None,
     unreadable: Collection[tuple[datetime, int]] = (),
 ) -> Iterator[Finding]:
-    """Such partitions of minutes from `start` to `end` (excluded). Reads one row of each partition that is not `unreadable`."""
+    """Partitions that no run reads, of minutes from `start` to `end` (excluded).
+
+    Reads one row of each partition that is not `unreadable`.
+    """
     expected = {"shard": f"0 to {pipeline.shards - 1}", "minute": "a whole minute"}
     count = session.prepare(f"SELECT COUNT(*) FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
     try:
@@ -52,7 +55,7 @@ def findings(
                 "it write the events again, and delete this partition",
             )
     except Exception as error:
-        if not is_of_a_partition(error):
+        if not is_partition_error(error):
             raise
         why = str(explain(error, endpoint(LAKE_READER)))
         yield Finding(UNREADABLE, None, pipeline.lake_table, {"partitions": "all"}, {"partitions": "some"}, why)

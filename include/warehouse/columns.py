@@ -87,7 +87,7 @@ def exists(conn, table: str) -> bool:
 
 
 def _split(body: str) -> list[str]:
-    """The parts of a list, split at its own commas and not at those inside brackets or texts."""
+    """The parts of a list, split at its own commas and not at those inside brackets or string literals."""
     parts, depth = [""], 0
     for piece in _PIECE.findall(body):
         depth += (piece == "(") - (piece == ")")
@@ -140,7 +140,7 @@ def _promote(conn, table: str, primary: list[str]) -> list[str]:
     former = next((name for name, columns in keys.items() if columns == primary and name != "PRIMARY"), None)
     if former is None or keys.get("PRIMARY") == primary:
         return []
-    log.info("Rebuilding %s with another primary key. It can be read and written meanwhile.", table)
+    log.info("Rebuilding %s with another primary key. It can be read and written while this is done.", table)
     what = f"DROP PRIMARY KEY, DROP KEY {former}, ADD PRIMARY KEY ({', '.join(primary)})"
     _alter(conn, table, what, "its new primary key could not be created", ddl.REBUILD_PATIENCE)
     return ["PRIMARY KEY"]

@@ -96,10 +96,10 @@ class Records:
         self.drifts = list(drifts)
 
     def covering(self, finding: DriftFinding) -> Drift | None:
-        of_field = (
+        drifts_of_field = (
             candidate for candidate in self.drifts if (candidate.kind, candidate.field) == (finding.kind, finding.field)
         )
-        return next((drift for drift in of_field if drift.covers(finding.minute)), None)
+        return next((drift for drift in drifts_of_field if drift.covers(finding.minute)), None)
 
     def note(self, finding: DriftFinding) -> None:
         """Extend the drift that covers the minute to it; if there is none, start one."""
@@ -167,7 +167,7 @@ class _Window:
                 current += fields.rows
         return longest, current
 
-    def kept_a_minute(self) -> float | None:
+    def kept_per_minute(self) -> float | None:
         """Rows of an average minute that were not ignored."""
         return (self.rows - self.ignored) / len(self._minutes) if self._minutes else None
 
@@ -206,9 +206,9 @@ def find(
             if any((finding.kind, finding.field) not in accepted for finding in drifts_found):
                 continue
         window.add(fields)
-    named = {drift.field for drift in known if drift.kind == APPEARED}
-    unnamed = tuple(finding for name, finding in new_fields.items() if name not in named)
-    return DriftFindings(tuple(drifting), tuple(returned), unnamed)
+    on_record = {drift.field for drift in known if drift.kind == APPEARED}
+    appeared = tuple(finding for name, finding in new_fields.items() if name not in on_record)
+    return DriftFindings(tuple(drifting), tuple(returned), appeared)
 
 
 def _findings_of(
@@ -223,9 +223,7 @@ def _findings_of(
         share = _larger(window.share(window.present[name], window.rows), usual.get((DISAPPEARED, name)))
         is_absent = not fields.present.get(name) and share and share > USUAL and share * fields.rows >= EXPECTED_ROWS
         if is_absent and _is_longer(fields, *window.gaps(name, on_record)):
-            text = (
-                f"{name} is in none of {fields.rows:,} rows; over the day before, {_percent(share)} of the rows had it."
-            )
+            text = f"{name} is in none of {fields.rows:,} rows; over the previous day, {_percent(share)} of the rows had it."
             if names := ", ".join(list(fields.unknown)[:3]):
                 text += f" Undeclared fields: {names}."
             yield DriftFinding(fields.minute, DISAPPEARED, name, fields.rows, share, text)
@@ -233,20 +231,20 @@ def _findings_of(
         values, wrong = fields.present.get(name, 0), fields.unreadable.get(name, 0)
         share = _smaller(window.share(window.unreadable[name], window.present[name]), usual.get((UNREADABLE, name)))
         if values >= MIN_VALUES and wrong > MANY_UNREADABLE * values and share is not None and share <= USUAL:
-            what = "a time" if name in pipeline.times else "a number"
-            text = f"{name} is not {what} in {wrong:,} of {values:,} values; over the day before, in {_percent(share)} of them."
+            kind = "times" if name in pipeline.times else "numbers"
+            text = f"{wrong:,} of {values:,} values of {name} are not {kind}; over the previous day, {_percent(share)} were not."
             yield DriftFinding(fields.minute, UNREADABLE, name, wrong, share, text)
     share = _smaller(window.share(window.ignored, window.rows), usual.get((IGNORED, IGNORED_ROWS)))
     expected = fields.rows * (1 - share) if share is not None else 0
     # A burst of ignored rows in addition to as many other rows as usual is not drift.
-    fewest = min(expected, window.kept_a_minute() or expected)
+    fewest = min(expected, window.kept_per_minute() or expected)
     if share is not None and expected >= EXPECTED_KEPT and (fields.rows - fields.ignored) * 4 < fewest:
-        text = f"{fields.ignored:,} of {fields.rows:,} rows are ignored; over the day before, {_percent(share)} were."
+        text = f"{fields.ignored:,} of {fields.rows:,} rows are ignored; over the previous day, {_percent(share)} were."
         yield DriftFinding(fields.minute, IGNORED, IGNORED_ROWS, fields.ignored, share, text)
 
 
 def _is_longer(fields: MinuteFields, longest: int, before: int) -> bool:
-    """Whether the field has been absent for far more consecutive rows than ever over the day before."""
+    """Whether the field has been absent for far more consecutive rows than ever over the previous day."""
     return before + fields.rows > LONGER * longest
 
 

@@ -56,7 +56,7 @@ NEW_FIELDS = (
 KINDS = tuple(CHECKS)
 _SAMPLE = 10
 _NAMED = 3  # findings in the reason of a minute
-_MOST_NEW = 500  # undeclared fields on record: a producer that invents names must not fill the table
+_MAX_NEW = 500  # undeclared fields on record: a producer that invents names must not fill the table
 
 
 class AcceptanceRefused(MinutemarkError):
@@ -117,7 +117,7 @@ def record(
     held = set(held)
     records = Records(on_record)
     texts: dict[tuple[str, str, datetime], DriftFinding] = {}
-    room = _MOST_NEW - sum(drift.kind == APPEARED for drift in on_record)
+    room = _MAX_NEW - sum(drift.kind == APPEARED for drift in on_record)
     for event in sorted((*findings.drifting, *findings.returned), key=lambda entry: entry.minute):
         if isinstance(event, Return):
             records.end(event)

@@ -55,9 +55,9 @@ def unfold(cursor, pipeline: str, batch_id: int) -> None:
 
     The merge itself then deletes the folded contributions, which are stored at the hour's first minute.
     """
-    of_batch = {"pipeline": pipeline, "batch_id": batch_id}
-    for hour, planned in execute(cursor, sql("to_unfold"), of_batch).fetchall():
-        binds = of_batch | {"hour": hour, "next_hour": hour + HOUR}
+    batch_binds = {"pipeline": pipeline, "batch_id": batch_id}
+    for hour, planned in execute(cursor, sql("to_unfold"), batch_binds).fetchall():
+        binds = batch_binds | {"hour": hour, "next_hour": hour + HOUR}
         if planned == _MINUTES:
             cursor.execute("DELETE FROM etl.folded_hours WHERE pipeline = %(pipeline)s AND hour = %(hour)s", binds)
             continue

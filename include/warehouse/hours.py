@@ -25,7 +25,7 @@ sql = Statements(__file__)
 log = logging.getLogger(__name__)
 
 AT_ONCE = 24  # hours that one task announces: the next run announces more
-MOST_FACT_HOURS = 48  # that an event lists: the newest ones; it counts all
+MAX_FACT_HOURS = 48  # that an event lists: the newest ones; it counts all
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for this long
 LONGEST_QUIET = HOUR  # after which an hour is announced even if merges keep changing it
 UNCHECKED = timedelta(minutes=5)  # a merge without its gate for this long: its run has ended, or waits for a slot
@@ -47,7 +47,7 @@ class Hour:
 
     @property
     def listed_fact_hours(self) -> list[str]:
-        return [_iso(hour) for hour in self.fact_hours[-MOST_FACT_HOURS:]]
+        return [_iso(hour) for hour in self.fact_hours[-MAX_FACT_HOURS:]]
 
     @property
     def key(self) -> str:
@@ -85,8 +85,8 @@ def add_reached(cursor, pipeline: Pipeline, clock: datetime) -> None:
     [(before, reached)] = execute(cursor, sql("reached"), binds).fetchall()
     if reached < clock:
         log.warning(
-            "The lake's clock is %s, more than %s ahead of the warehouse's. Hours are announced by the warehouse's "
-            "clock. Correct the clock of the Cassandra node or of the warehouse.",
+            "The lake's clock is %s, more than %s ahead of the warehouse's. Correct the clock of the Cassandra "
+            "node or of the warehouse. Until then, hours are announced according to the warehouse's clock.",
             clock,
             pipeline.future_tolerance,
         )

@@ -1,7 +1,7 @@
 {# A lake whose clock is ahead does not reach an hour early. #}
 {% macro bound(clock, at) %}LEAST({{ clock }}, {{ at }} + INTERVAL %(ahead)s MICROSECOND){% endmacro %}
 
-{# The newest first: a backlog of the past never delays the hour that has just ended. Complete: its end and the settle
+{# The newest first: a backlog never delays the hour that has just ended. Complete: its end and the settle
 time have passed, none of its minutes is pending or waits for its hour, and the gate after their merges has passed. An
 hour that has just ended is announced at once. An older hour may still be merged, as in a backfill or an import. #}
 {% macro due(to_announce) %}

@@ -20,7 +20,7 @@ from include.warehouse.session import column, execute, in_transaction, read, rea
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
-_MINUTES_A_QUERY = 500
+_MINUTES_PER_QUERY = 500
 COUNT_LIMIT = 10_000  # pending minutes: a larger backlog is not counted every minute
 
 RECHECK = "judged again"  # in held_changed_at: it differs from every change, so that the minute is pending
@@ -222,7 +222,7 @@ def _covers(row: dict | None, changed_at: str) -> bool:
 
 
 def forget_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID) -> None:
-    """Remove the day's cursor, unless a poll has moved it meanwhile. Polls read the minutes of a day without a cursor."""
+    """Remove the day's cursor, unless a poll has moved it since. Polls read the minutes of a day without a cursor."""
     write(conn, sql("forget_day"), {"pipeline": pipeline.name, "day": day, "seen": str(day_changed_at)})
 
 
@@ -332,7 +332,7 @@ def rows_of(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datet
 
 def _by_minutes(pipeline: str, minutes: Sequence[datetime]) -> Iterator[dict]:
     """Binds of a statement about these minutes, a few hundred at a time."""
-    for part in slices(minutes, _MINUTES_A_QUERY):
+    for part in slices(minutes, _MINUTES_PER_QUERY):
         yield {"pipeline": pipeline, "minutes": part}
 
 

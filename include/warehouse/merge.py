@@ -167,7 +167,7 @@ def _attempt_of(batch: dict) -> int:
 
 
 def _drop_superseded(cursor, binds: dict) -> None:
-    """Leave out minutes that a newer attempt has merged, that were closed meanwhile, or whose release is used up."""
+    """Leave out minutes that a newer attempt has merged, that have been closed, or whose release is used up."""
     cursor.execute(sql("drop_superseded"), binds)
     cursor.execute(sql("drop_unreleased"), binds)
 

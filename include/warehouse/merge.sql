@@ -5,7 +5,7 @@ LEFT JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s AND c.minute = m.min
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 -- name: drop_superseded
--- Leaves out the minutes of a batch that a newer attempt has merged, or that were closed meanwhile.
+-- Leaves out the minutes of a batch that a newer attempt has merged, or that have been closed since.
 UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY)
 STRAIGHT_JOIN etl.minute_ledger AS l FORCE INDEX (PRIMARY) ON l.pipeline = %(pipeline)s AND l.minute = m.minute
 SET m.state = 'superseded',
@@ -13,7 +13,7 @@ SET m.state = 'superseded',
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND (l.attempt > %(attempt)s OR l.state = 'closed');
 
 -- name: drop_unreleased
--- Leaves out the minutes of a batch that passed their gate by a release that another batch has used meanwhile.
+-- Leaves out the minutes of a batch that passed their gate by a release that another batch has used since.
 UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY)
 STRAIGHT_JOIN etl.release_passes AS p FORCE INDEX (PRIMARY)
   ON p.batch_id = m.batch_id AND p.attempt = %(attempt)s AND p.minute = m.minute

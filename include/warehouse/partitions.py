@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 DAYS_AHEAD = 7
 _YEARS_FROM = 2000
 _MONTHS = 12  # before the current one, and after it
-_MOST_ROWS_TO_COPY = 1_000  # of a partition that is split: some milliseconds
-_MOST_PARTITIONS = 8_000  # of 8,192 that a table can have: 20 years of days, then months
+_MAX_ROWS_TO_COPY = 1_000  # of a partition that is split: some milliseconds
+_MAX_PARTITIONS = 8_000  # of 8,192 that a table can have: 20 years of days, then months
 _ORDINAL_OF_DAY_0 = 365  # TO_DAYS of a date minus its ordinal
 
 
@@ -62,7 +62,7 @@ def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
     for table in tables_by_day(pipeline):
         existing = partitions_of(conn, table)
         wanted = [day for day in boundaries(_today(conn)) if kept_from is None or day > kept_from]
-        wanted = wanted[: max(_MOST_PARTITIONS - len(existing), 0)]
+        wanted = wanted[: max(_MAX_PARTITIONS - len(existing), 0)]
         for partition in existing:
             inside = [day for day in wanted if _is_inside(day, partition)]
             if not inside:
@@ -71,7 +71,7 @@ def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
                 log.warning(
                     "Partition %s of %s has more than %s rows and is not split. Its days stay together, and retention "
                     "drops them together.",
-                    *(partition.name, table, _MOST_ROWS_TO_COPY),
+                    *(partition.name, table, _MAX_ROWS_TO_COPY),
                 )
                 continue
             pieces = _pieces(partition, inside)
@@ -107,12 +107,12 @@ def drop_before(conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) 
     return dropped
 
 
-def by_range(conn, pipeline: Pipeline) -> None:
-    """Rebuild tables of an earlier version, which had a list of days. Rows are copied, and merges wait meanwhile."""
+def convert_to_ranges(conn, pipeline: Pipeline) -> None:
+    """Rebuild tables of an earlier version, which had a list of days. Rows are copied, and merges wait until that is done."""
     for table in tables_by_day(pipeline):
         if _method(conn, table) != "LIST":
             continue
-        log.info("Rebuilding %s with partitions by range. Merges into it wait meanwhile.", table)
+        log.info("Rebuilding %s with partitions by range. Merges into it wait until this is done.", table)
         pieces = _pieces(Partition("future", None, None), boundaries(_today(conn)))
         rebuild = f"ALTER TABLE {table} PARTITION BY RANGE (TO_DAYS(minute)) ({_definitions(pieces)})"
         if not ddl.execute(conn, rebuild, ddl.REBUILD_PATIENCE):
@@ -161,9 +161,9 @@ def _today(conn) -> date:
 def _has_many_rows(conn, table: str, partition: Partition) -> bool:
     # An open transaction would keep the DDL waiting.
     row_count = read(
-        conn, value, sql("rows_up_to", table=table, partition=partition.name), {"most": _MOST_ROWS_TO_COPY + 1}
+        conn, value, sql("rows_up_to", table=table, partition=partition.name), {"most": _MAX_ROWS_TO_COPY + 1}
     )
-    return row_count > _MOST_ROWS_TO_COPY
+    return row_count > _MAX_ROWS_TO_COPY
 
 
 def _is_inside(day: date, partition: Partition) -> bool:

@@ -21,14 +21,14 @@ sql = Statements(__file__)
 
 LAKE, IMPORT, KAFKA = "lake", "import", "kafka"
 _PAYLOAD_SHOWN = 300  # characters
-_KEYS_A_QUERY = 500
+_KEYS_PER_QUERY = 500
 _LONGEST_KEY = 190
 _TOPIC_ID = re.compile(r"@[^/]*")
 _LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet hold 16 MB
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """A selection of rejected events: by the reason, or its start, and by minute; None selects all.
 
     Rows without a minute are in no range of minutes.
@@ -43,19 +43,19 @@ class Choice:
 
 
 def by_reason(
-    conn, pipelines: Iterable[Pipeline], choice: Choice, *, payloads: bool, most: int | None = None
+    conn, pipelines: Iterable[Pipeline], selection: Selection, *, payloads: bool, limit: int | None = None
 ) -> list[dict]:
     """Groups of rejected events, the largest first: pipeline, origin, reason, rows, minutes, first_minute, last_minute,
     newest (when one was rejected last), and `samples` of two. `payloads` needs the account of warehouse_etl.
 
-    If a pipeline has more than `most` chosen events, only those of the newest minutes are grouped.
+    If a pipeline has more than `limit` selected events, only those of the newest minutes are grouped.
     """
     table = "etl.rejected_events" if payloads else "etl.rejected_summary"
     groups = []
     with reading(conn) as cursor:
         for pipeline in pipelines:
-            query = sql("by_reason", table=table, limited=most is not None)
-            groups += rows(cursor, query, choice.binds(pipeline) | {"most": most})
+            query = sql("by_reason", table=table, limited=limit is not None)
+            groups += rows(cursor, query, selection.binds(pipeline) | {"most": limit})
         for group in groups:
             query = sql("samples", table=table, payloads=payloads)
             group["samples"] = [_cut(sample) for sample in rows(cursor, query, group | {"shown": _PAYLOAD_SHOWN + 1})]
@@ -115,17 +115,17 @@ def kept_keys(conn, pipeline: Pipeline, origin: str, keys: Sequence[str]) -> set
     """The origin keys among these that are kept."""
     kept: set[str] = set()
     with reading(conn) as cursor:
-        for part in slices(keys, _KEYS_A_QUERY):
+        for part in slices(keys, _KEYS_PER_QUERY):
             binds = {"pipeline": pipeline.name, "origin": origin, "keys": part}
             kept.update(column(cursor, sql("kept_keys"), binds))
     return kept
 
 
-def lake_keys(conn, pipeline: Pipeline, choice: Choice) -> dict[datetime, set[str]]:
+def lake_keys(conn, pipeline: Pipeline, selection: Selection) -> dict[datetime, set[str]]:
     """The origin keys of the chosen events of origin lake, by minute."""
     keys: dict[datetime, set[str]] = {}
     with reading(conn) as cursor:
-        for minute, key in execute(cursor, sql("lake_keys"), choice.binds(pipeline)).fetchall():
+        for minute, key in execute(cursor, sql("lake_keys"), selection.binds(pipeline)).fetchall():
             keys.setdefault(minute, set()).add(key)
     return keys
 
@@ -134,29 +134,29 @@ def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> 
     """How many of these origin keys belong to events of the lake that are rejected now."""
     still, minutes = 0, sorted(keys)
     with reading(conn) as cursor:
-        for part in slices(minutes, _KEYS_A_QUERY):
+        for part in slices(minutes, _KEYS_PER_QUERY):
             binds = {"pipeline": pipeline.name, "minutes": part}
             records = execute(cursor, sql("lake_keys_of"), binds).fetchall()
             still += sum(key in keys[minute] for minute, key in records)
     return still
 
 
-def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[int, int]], int]:
+def import_rows(conn, pipeline: Pipeline, selection: Selection) -> tuple[list[tuple[int, int]], int]:
     """The chosen rows of imports and topics, as (rejected_id, characters of the payload), and the number of rows that are not
     events because they come from dimension files.
     """
     dimensions = [f"{pipeline.name}.{dimension.name}" for dimension in pipeline.dimensions]
     with reading(conn) as cursor:
         imports = execute(cursor, "SELECT target, source_key FROM etl.imports").fetchall()
-        records = execute(cursor, sql("imported"), choice.binds(pipeline)).fetchall()
+        records = execute(cursor, sql("imported"), selection.binds(pipeline)).fetchall()
     dimension_files = {source for target, source in imports if target in dimensions}
     events = [(rejected_id, length) for rejected_id, length, source in records if source not in dimension_files]
     return events, len(records) - len(events)
 
 
 def stored(conn, rejected_ids: Sequence[int]) -> list[dict]:
-    """These rows as they are now: rejected_id, origin_key, reason, minute, payload. Rows deleted meanwhile are left out."""
-    # The caller then writes to other stores: no transaction stays open meanwhile.
+    """These rows as they are now: rejected_id, origin_key, reason, minute, payload. Rows that no longer exist are left out."""
+    # The caller then writes to other stores: no transaction stays open while it does.
     return read(conn, rows, sql("stored"), {"ids": rejected_ids})
 
 

@@ -206,7 +206,8 @@ def _is_notable(reads: Collection[Read]) -> bool:
 
 def _reason(read: Read) -> str:
     return (
-        f"{read.rejected:,} of {read.rows:,} rows are rejected, and more than {HOLD_PERCENT} % of the rows of its hour."
+        f"{read.rejected:,} of the minute's {read.rows:,} rows are rejected, and so are more than {HOLD_PERCENT} % of "
+        "its hour's rows."
     )
 
 

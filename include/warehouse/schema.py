@@ -112,7 +112,7 @@ def _apply(account: Endpoint) -> None:
         _apply_files(conn, control("warehouse.sql"))
         for pipeline in pipelines:
             _tables_of(conn, account, pipeline)
-            partitions.by_range(conn, pipeline)
+            partitions.convert_to_ranges(conn, pipeline)
             partitions.make_ahead(conn, pipeline)
         reporting_zone.write(cursor)
         conn.commit()
@@ -166,7 +166,7 @@ def _to_fill(conn, pipeline: Pipeline) -> list[SummedFact]:
 def _fill(conn, pipeline: Pipeline, fact: SummedFact) -> None:
     """Fill the fact's contributions under another name, and rename the table at the end: set-up may be killed at any point."""
     published, unfinished = pipeline.output_of(fact).published, f"{fact.contributions}_unfinished"
-    log.info("Filling %s from %s. Merges of %s wait meanwhile.", fact.contributions, published, pipeline.name)
+    log.info("Filling %s from %s. Merges of %s wait until this is done.", fact.contributions, published, pipeline.name)
     cursor = conn.cursor()
     query = "SELECT rows_kept_from FROM etl.pipelines WHERE pipeline = %(pipeline)s"
     if (kept_from := value(cursor, query, {"pipeline": pipeline.name})) is not None:

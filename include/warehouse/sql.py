@@ -91,12 +91,12 @@ def _of_fact(pipeline: Pipeline, fact: SummedFact, pattern: str) -> Iterator[Sql
         named = Path(str(path.relative_to(FOLDER / TEMPLATES)).format(fact=fact.name, table=fact.table.split(".")[1]))
         if own := replaced.pop(named, None):
             yield _read(own)
-        elif (text := _filled(pipeline, fact, path)).strip():
+        elif (text := _render(pipeline, fact, path)).strip():
             yield SqlFile(named.stem, path, text)
     yield from map(_read, sorted(replaced.values()))
 
 
-def _filled(pipeline: Pipeline, fact: SummedFact, path: Path) -> str:
+def _render(pipeline: Pipeline, fact: SummedFact, path: Path) -> str:
     template = environment().get_template(str(path.relative_to(FOLDER / TEMPLATES)))
     output = pipeline.output_of(fact)
     return template.render(fact=fact, staging=output.staging, published=output.published).lstrip()

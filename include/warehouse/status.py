@@ -103,7 +103,7 @@ def named_fields(names: Sequence[str]) -> str:
 
 
 def _waiting_since(pipeline: Pipeline, now: datetime, changes: dict, last_delta_at: datetime | None) -> datetime | None:
-    """The oldest live change if it waits too long; or the oldest change of all if no delta batch was merged meanwhile.
+    """The oldest live change if it waits too long; or the oldest change of all if no delta batch has been merged since.
 
     A backlog, such as an imported year, is not a delay: fresh minutes go first.
     """

@@ -41,7 +41,10 @@ def record(conn, pipeline: Pipeline, topic: str, ranges: Mapping[int, Progress],
 
 
 def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime) -> list[dict]:
-    """Partitions whose messages wait and have not moved for longer than `limit`: partition_number, waiting, moved_at."""
+    """Partitions with waiting messages whose committed offset has not moved for longer than `limit`.
+
+    Each has partition_number, waiting and moved_at.
+    """
     return read(conn, rows, sql("stuck"), {"pipeline": pipeline.name, "topic": topic, "before": now - limit})
 
 

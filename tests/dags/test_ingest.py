@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from include import pipelines
-from include.kafka.ingest import SECONDS
+from include.kafka.ingest import FOLLOW_SECONDS
 from include.stream import job as stream_job
 from tests.dags.conftest import parsed
 
@@ -20,8 +20,8 @@ def dag(request, dags):
 def test_a_successor_comes_while_its_predecessor_still_follows(dag):
     (task,) = dag.tasks
     assert task.task_id == "follow_topic" and f"**{task.task_id}**" in dag.doc_md
-    assert SECONDS > 60 + 20  # a task of the next minute may need that long to start
-    assert timedelta(seconds=SECONDS) + timedelta(seconds=30) < task.execution_timeout
+    assert FOLLOW_SECONDS > 60 + 20  # a task of the next minute may need that long to start
+    assert timedelta(seconds=FOLLOW_SECONDS) + timedelta(seconds=30) < task.execution_timeout
     assert dag.max_active_runs == 2
 
 

@@ -205,7 +205,11 @@ def test_it_prints_why_it_waits_when_that_changes_and_every_15_seconds(worker, c
     lines = [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()]
     waits = "Waiting for connector minutemark-recruitment: "
     reason = "Caused by: Keyspace bedan does not exist"
-    assert lines == [f"{waits}unassigned {reason}", f"{waits}failed {reason}", "Connector minutemark-recruitment runs."]
+    assert lines == [
+        f"{waits}unassigned {reason}",
+        f"{waits}failed {reason}",
+        "Connector minutemark-recruitment is running.",
+    ]
 
     monkeypatch.setattr(connect, "_REPORT_EVERY", 0)
     register_all(Connect(worker("FAILED", "FAILED", "RUNNING").url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
@@ -222,16 +226,16 @@ def test_a_connector_whose_table_is_missing_does_not_keep_the_others_waiting(wor
     rest = worker("FAILED", "RUNNING", "FAILED")  # the first one's, the second one's, and the first one's from then on
     with pytest.raises(ConnectError):
         register_all(Connect(rest.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
-    assert f"Connector {name_of([*pipelines.all_pipelines().values()][1])} runs." in capsys.readouterr().out
+    assert f"Connector {name_of([*pipelines.all_pipelines().values()][1])} is running." in capsys.readouterr().out
 
 
 def test_a_connector_that_is_refused_does_not_keep_the_others_waiting(worker, capsys):
     first, second = (name_of(pipeline) for pipeline in [*pipelines.all_pipelines().values()][:2])
     rest = worker("RUNNING")
     rest.refused = first
-    with pytest.raises(ConnectError, match=f"Connector {first} does not run: HTTP Error 400"):
+    with pytest.raises(ConnectError, match=f"Connector {first} is not running: HTTP Error 400"):
         register_all(Connect(rest.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
-    assert f"Connector {second} runs." in capsys.readouterr().out
+    assert f"Connector {second} is running." in capsys.readouterr().out
 
 
 def test_the_watch_reports_that_a_missing_connector_is_not_registered(worker):
@@ -253,4 +257,4 @@ def test_in_connect_mode_a_connector_is_registered_for_each_pipeline(worker, mon
     rest = worker("RUNNING")
     assert connect.main([rest.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 0
     text = capsys.readouterr().out.splitlines()
-    assert text == [f"Connector {name_of(pipeline)} runs." for pipeline in pipelines.all_pipelines().values()]
+    assert text == [f"Connector {name_of(pipeline)} is running." for pipeline in pipelines.all_pipelines().values()]

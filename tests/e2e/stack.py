@@ -1,4 +1,4 @@
-"""`make run` with the stores of the tests, in a state folder of its own: a real scheduler."""
+"""`make run` with the stores of the tests, in its own state folder: a real scheduler."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Stack:
         self._python("-m", "local", "stop")
 
     def backfill(self, dag_id: str, start: datetime, end: datetime) -> None:
-        """A run of each interval that begins from `start` to `end`, the last included, as the form in Airflow's UI makes them."""
+        """Run each interval that begins between `start` and `end` (inclusive), as the form in Airflow's UI does."""
         code = "airflow.backfill(sys.argv[1], *map(datetime.fromisoformat, sys.argv[2:]))"
         self._python("-c", _AIRFLOW + code, dag_id, start.isoformat(), end.isoformat())
 
@@ -67,7 +67,7 @@ class Stack:
 
 @contextlib.contextmanager
 def started(**settings: str) -> Iterator[Stack]:
-    """A stack with these settings, which is stopped at exit. `make run` waits for a first merge: write rows before."""
+    """A stack with these settings, which is stopped at exit. `make run` waits for a first merge, so write rows beforehand."""
     with tempfile.TemporaryDirectory(prefix="mm-") as state, contextlib.ExitStack() as stopped:
         stack = Stack(state, **settings)
         stopped.callback(stack.stop)
@@ -79,7 +79,7 @@ def started(**settings: str) -> Iterator[Stack]:
 
 
 def until(check: Callable[[], None]) -> None:
-    """Return when `check` raises no AssertionError any more; its last one after WITHIN seconds."""
+    """Return once `check` passes; after WITHIN seconds, raise its last AssertionError."""
     deadline = time.monotonic() + WITHIN
     while True:
         try:

@@ -1,4 +1,7 @@
-"""The demo's past through the whole chain: counted once, each decision has a campaign, and nothing is sent over a past."""
+"""The demo's past events through the whole chain: each counts once, and each decision has a campaign.
+
+Nothing is sent if there are past events already.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def test_the_past_is_counted_and_every_decision_is_there(airflow):
     assert decisions["campaign 907"] == "watch"  # too few applications
     publishers = dict(query("SELECT name, decision FROM recruitment.board_decisions WHERE kind = 'publisher'"))
     assert set(publishers.values()) == {"raise", "watch", "stop"}
-    # The newest full hour may be the one before this: the past ends five minutes ago.
+    # The newest full hour may be the previous one: the past events end five minutes before now.
     [(hours,)] = query(
         "SELECT COUNT(DISTINCT hour) FROM recruitment.events WHERE hour >= UTC_TIMESTAMP() - INTERVAL 25 HOUR"
     )
@@ -47,7 +50,7 @@ def test_sent_again_it_counts_once(airflow):
     assert query(f"{ROWS} AND minute <= %(newest)s", newest=newest) == first
 
 
-def test_nothing_is_sent_where_the_live_demo_or_real_events_have_a_past(airflow):
+def test_nothing_is_sent_if_past_events_exist_already(airflow):
     [(minute,)] = query("SELECT MAX(minute) FROM etl.minute_ledger WHERE minute < UTC_TIMESTAMP() - INTERVAL 2 HOUR")
     change(
         "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, raw_rows, state) "

@@ -54,7 +54,7 @@ def test_the_mangled_one_is_held_by_the_hour_and_changes_no_figure(airflow, as_f
     assert query("SELECT state, waiting, COUNT(*) FROM etl.minute_ledger GROUP BY state, waiting") == [("held", 0, 60)]
     reasons = {reason for (reason,) in query("SELECT reason FROM etl.minute_ledger")}
     assert reasons == {
-        f"staging_rejected_share: {broken} of 5 rows are rejected, and more than 20 % of the rows of its hour."
+        f"staging_rejected_share: {broken} of the minute's 5 rows are rejected, and so are more than 20 % of its hour's rows."
         for broken in (4, 5)
     }
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from include.operations import reprocess
-from include.warehouse.rejected import Choice
+from include.warehouse.rejected import Selection
 from include.warehouse.session import warehouse
 from tests.e2e.comparison import must_equal_reference
 from tests.e2e.runs import RECRUITMENT, count, write
@@ -35,7 +35,7 @@ def test_rows_of_an_import_become_events_and_each_fate_is_reported(airflow):
             [(f"sha:{line}", json.dumps(row)) for line, row in enumerate(FIXED)],
         )
         conn.commit()
-    started = reprocess.begin(RECRUITMENT, Choice())
+    started = reprocess.begin(RECRUITMENT, Selection())
     airflow.run().must_succeed()
     assert reprocess.follow(started) == "3 rows of 1 minutes are processed: 1 counted, 1 ignored, 1 still rejected."
     must_equal_reference(THERE + FIXED, {})

@@ -110,14 +110,14 @@ def test_a_later_member_that_is_damaged_costs_its_own_rows_alone(damaged, codec,
     at %= len(later)
     rows, problem = damaged(first + flipped(later, at, size) + compress(b"9,x\n"))
     assert len(rows) == 3_000
-    assert problem.startswith(f"it is {codec}, and damaged ")
+    assert problem.startswith(f"the {codec} data is damaged ")
     assert f"at byte {len(first):,}" in problem
 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_first_member_that_is_damaged_is_refused(compressed, codec):
     whole = CODECS[codec](FIRST)
-    with pytest.raises(FileRefused, match=f"it is {codec}, and damaged in the part that begins at byte 0"):
+    with pytest.raises(FileRefused, match=f"the {codec} data is damaged in the part that begins at byte 0"):
         compressed(flipped(whole, len(whole) // 2, 20) + CODECS[codec](LATER))
 
 
@@ -127,41 +127,41 @@ def test_a_truncated_file_is_read_up_to_the_cut(damaged, codec):
     rows, problem = damaged(whole[:-5])
     assert 3_000 <= len(rows) <= 6_000
     assert rows[2:] == [[str(number), f"{number**5:x}"] for number in [*range(2_998), *range(3_000, len(rows))]]
-    assert problem == f"it is {codec}, and cut off: it ends at byte {len(whole) - 5:,} in the middle of its data"
+    assert problem == f"the {codec} data is truncated: it ends at byte {len(whole) - 5:,} in the middle of its data"
 
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("left", [1, 2, 3, 6, 9, 10])
 def test_a_later_member_that_is_hardly_there_is_reported_as_cut_off(damaged, codec, left):
     rows, problem = damaged(CODECS[codec](FIRST) + CODECS[codec](LATER)[:left])
-    assert len(rows) == 3_000 and "cut off" in problem
+    assert len(rows) == 3_000 and "truncated" in problem
 
 
 @pytest.mark.parametrize("codec", ["gzip", "xz", "zip"])
 def test_a_first_member_that_is_cut_off_gives_its_whole_lines(damaged, codec):
-    """The line that is cut off is not a row: its last value may be half of one."""
+    """The truncated line is not a row: its last value may be half of one."""
     content = CSV + numbered(0, 100_000)
     whole = zipped({"x.csv": content}) if codec == "zip" else CODECS[codec](content)
     rows, problem = damaged(whole[: len(whole) // 2])
     assert 10_000 < len(rows) < 90_000
     assert rows[2:] == [[str(number), f"{number**5:x}"] for number in range(len(rows) - 2)]
-    assert problem == f"it is {codec}, and cut off: it ends at byte {len(whole) // 2:,} in the middle of its data"
+    assert problem == f"the {codec} data is truncated: it ends at byte {len(whole) // 2:,} in the middle of its data"
 
 
 def test_a_zip_without_its_directory_is_read(damaged):
     rows, problem = damaged(zipped({"x.csv": CSV})[:-30])
-    assert rows == ROWS and "it is zip, and cut off" in problem
+    assert rows == ROWS and "the zip data is truncated" in problem
 
 
 @pytest.mark.parametrize("files", [{"a.csv": CSV, "b.csv": CSV}, {"__MACOSX/._x.csv": CSV, "x.csv": CSV}])
 def test_a_zip_of_several_files_without_its_directory_is_refused(compressed, files):
-    with pytest.raises(FileRefused, match="zip archive.*damaged or cut off"):
+    with pytest.raises(FileRefused, match="zip archive.*damaged or truncated"):
         compressed(zipped(files)[:-30])
 
 
 def test_a_zip_that_is_damaged_is_refused(compressed):
     whole = zipped({"x.csv": FIRST})
-    with pytest.raises(FileRefused, match="it is zip, and damaged"):
+    with pytest.raises(FileRefused, match="the zip data is damaged"):
         compressed(flipped(whole, len(whole) // 2))
     without_some_bytes = whole[: len(whole) // 2] + whole[len(whole) // 2 + 30 :]
     with pytest.raises(FileRefused, match="a zip archive that is damaged"):
@@ -173,7 +173,7 @@ def test_damage_to_the_outer_of_two_compressions_ends_the_inner(damaged):
     first = gzip.compress(inner[:5_000])
     rows, problem = damaged(first + flipped(gzip.compress(inner[5_000:]), 1))
     assert rows[:2] == ROWS and 100 < len(rows) < 3_000
-    assert problem == f"it is gzip, and damaged at byte {len(first):,}: the bytes there are not gzip"
+    assert problem == f"the gzip data is damaged at byte {len(first):,}: the bytes there are not gzip"
 
 
 @pytest.mark.parametrize("codec", CODECS)

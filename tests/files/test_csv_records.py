@@ -173,7 +173,7 @@ def test_a_column_without_a_name_is_left_out(csv_file):
 @pytest.mark.parametrize("line", [b"\0" * 20_000, b"x" * 20_000, b'"' + b"x,\n" * 5_000, b"," * 20_000])
 def test_a_line_that_is_too_long_is_one_broken_line_and_its_beginning_is_kept(csv_file, monkeypatch, line):
     monkeypatch.setattr(module, "LONGEST_RECORD", 10_000)
-    monkeypatch.setattr(module, "_KEPT_OF_TOO_LONG", 10)
+    monkeypatch.setattr(module, "_KEPT_CHARACTERS", 10)
     with csv_records(csv_file(HEADER + b"a,1,\n" + line + b"\nb,1,\n"), NAMES) as file:
         records = list(file.records())
     assert [record.fields for record in records if record.fields[0] in ("a", "b")] == [["a", "1", ""], ["b", "1", ""]]
@@ -236,14 +236,14 @@ _LINE_ENDS = ["\n", "\n", "\n", "\r\n", "\r"]
     batch=st.integers(1, 4),
     piece=st.integers(3, 9),
     form=st.sampled_from(["csv,doubled", "csv,backslash", "jsonl"]),
-    is_cut_off=st.booleans(),
+    is_truncated=st.booleans(),
 )
-def test_lines_are_read_alike_in_batches_and_pieces_as_one_by_one(lines, batch, piece, form, is_cut_off):
+def test_lines_are_read_alike_in_batches_and_pieces_as_one_by_one(lines, batch, piece, form, is_truncated):
     content = "create_time,ev,ed\n" + "".join(map("".join, lines))
     form = replace(given("utf-8", form), delimiter=",")
 
     def records():
-        text = module._Lines(io.StringIO(content, newline=""), form, is_cut_off=is_cut_off)
+        text = module._Lines(io.StringIO(content, newline=""), form, is_truncated=is_truncated)
         if form.is_json:
             return list(module._json_records(text))
         return list(module._records(text, form, module._header(Path("x"), text, form, NAMES)))

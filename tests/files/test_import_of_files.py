@@ -216,7 +216,7 @@ def test_a_link_that_comes_after_its_path_was_resolved_is_not_followed(tmp_path,
     (root / "link.csv").symlink_to(elsewhere / "x.csv")
     (root / "folder").symlink_to(elsewhere)
     with contextlib.ExitStack() as stack, pytest.raises(OSError):
-        import_root._opened(root, Path(name).parts, stack)
+        import_root._open_below(root, Path(name).parts, stack)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_the_whole_rows_of_a_damaged_file_are_written_and_the_import_fails(file,
     first = gzip.compress("\n".join([HEADER, *lines(14), ""]).encode())
     path = file(first + b"\x1e" + gzip.compress("\n".join(lines(15)).encode())[1:])
     assert command(path) == 1
-    assert f"gzip, and damaged at byte {len(first)}" in capsys.readouterr().err
+    assert f"the gzip data is damaged at byte {len(first)}" in capsys.readouterr().err
     assert (len(lake_rows(14)), len(lake_rows(15))) == (3, 0)
 
 
@@ -300,7 +300,7 @@ def test_a_row_that_is_cut_off_is_not_written(file, command, capsys):
     whole = gzip.compress("\n".join([HEADER, *lines(16), ""]).encode(), compresslevel=0)
     assert command(file(whole[:-15])) == 1  # the last row ends in "489.0"
     error = capsys.readouterr().err
-    assert f"it is gzip, and cut off: it ends at byte {len(whole) - 15}" in error and error.count("\n") == 1
+    assert f"the gzip data is truncated: it ends at byte {len(whole) - 15}" in error and error.count("\n") == 1
     assert len(lake_rows(16)) == 2
     assert command(file("\n".join([HEADER, *lines(16)]))) == 0
     assert len(lake_rows(16)) == 3

@@ -113,7 +113,7 @@ def test_importing_a_file_again_changes_nothing(recruitment, csv_file):
     before = lake_rows("2026-07-03 10:00"), len(rejected())
     again = imports.import_csv(recruitment, path)
     assert (again.written, again.rejected) == (first.written, first.rejected) == (3, 1)
-    assert again.resumed_at is None  # in full: a change of the lake's table may be the cause
+    assert again.resumed_at is None  # not resumed: the user may repeat it because the lake table has changed
     assert (lake_rows("2026-07-03 10:00"), len(rejected())) == before
 
 
@@ -202,7 +202,7 @@ def test_rows_of_closed_minutes_are_rejected(recruitment, csv_file):
     assert (summary.written, summary.rejected) == (1, 1)
     assert rejected()[0]["minute"] == datetime(2026, 7, 6, 10)
     assert "past the lake's retention: bedan.tracking keeps 1 day" in rejected()[0]["reason"]
-    assert "1 rows are rejected: their minutes, 2026-07-06 10:00:00 to 2026-07-06 10:00:00 UTC" in str(summary)
+    assert "1 row is rejected: its minute, 2026-07-06 10:00:00 UTC, is closed" in str(summary)
 
 
 def test_unknown_columns_are_reported_and_kept(recruitment, csv_file):
@@ -228,14 +228,14 @@ def test_a_file_without_the_needed_columns_is_refused_before_anything_is_written
     assert query("SELECT count(*) AS n FROM etl.imports") == before
 
 
-def test_a_lake_table_of_another_layout_is_refused_before_anything_is_written(recruitment, csv_file):
+def test_a_lake_table_with_a_different_layout_is_refused_before_anything_is_written(recruitment, csv_file):
     with pytest.raises(LakeTableMismatch, match=r"bedan\.tracking has a different layout: mood is missing"):
         imports.import_csv(
             replace(recruitment, event_id="mood"), csv_file(f"{event_id('2026-07-09 10:00:00')},click,7,")
         )
 
 
-def test_a_dimension_is_typed_and_rows_without_a_whole_id_are_kept(recruitment, tmp_path):
+def test_a_dimension_is_typed_and_rows_without_an_integer_id_are_rejected(recruitment, tmp_path):
     path = tmp_path / "job.csv"
     path.write_text(
         "id,title,status,group_id,campaign_id,company_id,created_date,last_modified_date,mood\n"
@@ -250,7 +250,7 @@ def test_a_dimension_is_typed_and_rows_without_a_whole_id_are_kept(recruitment, 
     assert (summary.written, summary.rejected, summary.ignored_columns) == (3, 3, ("mood",))
     job, other = query("SELECT * FROM recruitment.job ORDER BY id")
     assert (other["id"], other["title"], other["created_date"]) == (8, "Baker", None)
-    assert "1 values cannot be read and are stored as null: line 5: created_date 'yesterday' is not a time" in str(
+    assert "1 value cannot be read and is stored as null: line 5: created_date 'yesterday' is not a time" in str(
         summary
     )
     assert (job["id"], job["title"], job["company_id"], job["group_id"]) == (1, "Baker and more", 78, None)

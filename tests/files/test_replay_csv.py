@@ -172,7 +172,7 @@ def test_of_a_file_that_is_damaged_the_whole_rows_are_sent_and_the_replay_fails(
     path.write_bytes(whole + b"\x1e" + gzip.compress(b"2019-11-02 12:00:09 UTC,view,1,,,1,s\n")[1:])
     monkeypatch.setitem(replay_csv.pipelines.all_pipelines(), shop.name, shop)
     summary = replay_csv.run_replay(shop.name, str(path), rate="max")
-    assert f"it is gzip, and damaged at byte {len(whole)}" in summary.problem
+    assert f"the gzip data is damaged at byte {len(whole)}" in summary.problem
     assert "shifted times then count a second time" in summary.problem
     assert len(sent(shop)) == 5
 
@@ -370,7 +370,7 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
 def test_it_does_not_run_far_ahead_of_the_consumers(shop, shop_file, monkeypatch):
     monkeypatch.setattr(replay_feed, "_ROWS_PER_CHUNK", 500)
     monkeypatch.setattr(replay_feed, "_ROWS_PER_CHECK", 1_000)
-    monkeypatch.setattr(replay_feed, "_MOST_WAITING", 1_500)
+    monkeypatch.setattr(replay_feed, "_MAX_WAITING", 1_500)
     path, summaries = shop_file(6_000, 1, "2019-11-11 10:00:00"), []
     thread = threading.Thread(target=lambda: summaries.append(replay_csv.replay_csv(shop, path, AS_IT_IS)), daemon=True)
     thread.start()

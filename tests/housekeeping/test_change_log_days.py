@@ -24,7 +24,7 @@ TABLE = RECRUITMENT.lake_table
 @pytest.fixture
 def old(reader) -> datetime:
     """A minute of a day long past; the change log is empty."""
-    with lake("lake_admin") as admin:  # truncated: deletions of the last test would hide touches of the past
+    with lake("lake_admin") as admin:  # truncated: deletions of the last test would hide backdated touches
         for table in CHANGE_LOG:
             admin.execute(f"TRUNCATE {table}")
     return (change_log.clock(reader) - timedelta(days=40)).replace(hour=10, minute=0, second=0, microsecond=0)
@@ -156,7 +156,7 @@ def test_a_closed_minute_does_not_keep_its_day(lab: Lab, reader, writer, old) ->
     assert forget(lab, reader, writer) == (1, 0)
 
 
-def test_a_young_touch_keeps_an_old_day_and_a_young_day_its_old_touch(lab: Lab, reader, writer, old) -> None:
+def test_a_recent_touch_keeps_an_old_day(lab: Lab, reader, writer, old) -> None:
     change_log.touch(writer, TABLE, [old])
     process(lab, reader)
     lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")
@@ -164,7 +164,7 @@ def test_a_young_touch_keeps_an_old_day_and_a_young_day_its_old_touch(lab: Lab, 
 
 
 # Such a touch breaks the contract of writers; deleting by its timestamp would hide every later one.
-def test_a_day_with_a_write_timestamp_of_the_future_stays(lab: Lab, reader, writer, old) -> None:
+def test_a_day_with_a_future_write_timestamp_stays(lab: Lab, reader, writer, old) -> None:
     touch_long_ago(old)
     with lake("lake_admin") as admin:
         admin.execute(
@@ -191,7 +191,7 @@ def test_a_day_goes_only_when_every_pipeline_of_its_table_has_merged_it(lab: Lab
 
 
 def test_days_of_a_broken_clock_are_forgotten_a_day_after_their_last_touch(lab: Lab, reader, writer, old) -> None:
-    """Also days of the future, which never grow old; the ledger reads them again when their time comes."""
+    """Also future days, which never grow old; the ledger makes them pending again when their time comes."""
     clock = change_log.clock(reader).replace(second=0, microsecond=0)
     far, soon, early = clock + timedelta(days=20_000), clock + timedelta(hours=12), datetime(1999, 5, 1, 12)
     touch_at(clock - timedelta(hours=25), far, soon, early)
@@ -204,7 +204,7 @@ def test_days_of_a_broken_clock_are_forgotten_a_day_after_their_last_touch(lab: 
     assert forget(lab, reader, writer) == (0, 0)
 
 
-def test_a_day_of_the_future_that_is_touched_again_in_its_time_is_read(lab: Lab, reader, writer, old) -> None:
+def test_a_future_day_that_is_touched_again_in_its_time_is_read(lab: Lab, reader, writer, old) -> None:
     clock = change_log.clock(reader).replace(second=0, microsecond=0)
     far = clock + timedelta(days=3)
     touch_at(clock - timedelta(hours=25), far)

@@ -24,7 +24,7 @@ from include.lake.errors import LakeError
 from include.lake.keys import shard_of
 from include.lake.session import lake
 from include.operations import reprocess
-from include.warehouse.rejected import Choice
+from include.warehouse.rejected import Selection
 from include.warehouse.session import warehouse
 from local.layout import ROOT
 from tests import airflow_home  # noqa: F401  (before Airflow)
@@ -263,7 +263,7 @@ def test_a_message_that_is_admissible_by_now_is_reprocessed_into_the_lake(pipeli
             (str(identity), pipeline.name),
         )
         conn.commit()
-    reprocess.begin(pipeline, Choice(), lambda _: None)
+    reprocess.begin(pipeline, Selection(), lambda _: None)
     assert lake_rows("2026-08-03 12:00")[str(identity)].job_id == 7
     assert [row["reason"].partition(":")[0] for row in kept(pipeline)] == ["the message is not JSON"]
 
@@ -332,7 +332,7 @@ def test_events_of_closed_minutes_are_rejected_and_named(pipeline, send):
     send.send(value_of(event_id("2026-07-06 10:00:00")), partition=0)
     summary = consume(replace(pipeline, lake_retention=timedelta(days=1)))
     assert (summary.written, summary.refused) == (0, 1)
-    assert "1 rows are rejected: their minutes, 2026-07-06 10:00:00 to" in str(summary)
+    assert "1 row is rejected: its minute, 2026-07-06 10:00:00 UTC, is closed" in str(summary)
 
 
 def test_the_command_ingests_up_to_the_end(schemas, kafka_broker, minutemark, capsys):

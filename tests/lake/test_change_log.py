@@ -104,7 +104,7 @@ def test_days_are_dates_of_the_minute(writer, reader):
 def test_a_day_is_touched_after_its_minutes(writer, reader, monkeypatch):
     change_log.touch(writer, "test.order", [MINUTE])
     before, looks = change_log.changed_days(reader, "test.order"), []
-    write = change_log._in_one_partition
+    write = change_log._write_to_one_partition
 
     def look_and_write(session, statement, rows):
         looks.append(
@@ -112,7 +112,7 @@ def test_a_day_is_touched_after_its_minutes(writer, reader, monkeypatch):
         )
         write(session, statement, rows)
 
-    monkeypatch.setattr(change_log, "_in_one_partition", look_and_write)
+    monkeypatch.setattr(change_log, "_write_to_one_partition", look_and_write)
     change_log.touch(writer, "test.order", [MINUTE + timedelta(minutes=1)])
     (days_first, minutes_first), (days_between, minutes_between) = looks
     assert days_first == days_between == before

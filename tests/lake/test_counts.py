@@ -10,7 +10,7 @@ from cassandra import InvalidRequest, ReadFailure
 from include.connections import LAKE_READER, endpoint
 from include.lake import counts, schema
 from include.lake.counts import minute_counts
-from include.lake.errors import explain, is_of_a_partition
+from include.lake.errors import explain, is_partition_error
 from include.lake.writer import EventWriter
 from tests.lake.conftest import event
 from tests.unreadable import unreadable_partition
@@ -41,7 +41,7 @@ def test_a_sample_gives_every_minute_the_rows_of_one_near_it(recruitment, writer
 
 
 def test_a_sample_counts_no_more_than_a_page_of_a_minute(recruitment, writer, reader, monkeypatch):
-    monkeypatch.setattr(counts, "_MOST_SAMPLED", 7)
+    monkeypatch.setattr(counts, "_MAX_SAMPLED", 7)
     minute = datetime(2026, 5, 4, 8, 0)
     EventWriter(writer, recruitment).write([event(str(minute), ev="1") for _ in range(20)])
     assert counts.sampled_rows(reader, recruitment, [minute]) == {minute: 7}
@@ -97,9 +97,9 @@ def test_an_error_of_all_hosts_is_the_partitions_unless_a_login_or_a_permission_
     from cassandra import Unauthorized, Unavailable
     from cassandra.cluster import NoHostAvailable
 
-    assert is_of_a_partition(NoHostAvailable("no host is left", {}))
-    assert is_of_a_partition(NoHostAvailable("no host is left", {"host": Unavailable("too few")}))
-    assert not is_of_a_partition(NoHostAvailable("no host is left", {"host": Unauthorized("no")}))
+    assert is_partition_error(NoHostAvailable("no host is left", {}))
+    assert is_partition_error(NoHostAvailable("no host is left", {"host": Unavailable("too few")}))
+    assert not is_partition_error(NoHostAvailable("no host is left", {"host": Unauthorized("no")}))
 
 
 def test_partitions_whose_replicas_are_away_are_named(recruitment, reader, admin):

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from include import pipelines
-from include.demo import EVENTS_A_MINUTE
+from include.demo import EVENTS_PER_MINUTE
 from include.demo import recruitment as demo
 from include.demo.past import events_of, past_minutes, send_past
 from include.demo.traffic import demo_of, is_demo
@@ -43,7 +43,7 @@ def test_the_newest_minutes_come_first_and_those_of_the_live_demo_are_left_out()
 
 def test_the_last_day_has_as_many_events_an_hour_as_the_live_demo_at_its_busiest() -> None:
     result = hours(past_minutes(NOW, DAY))
-    assert result[datetime(2026, 9, 15, 17)] == 60 * EVENTS_A_MINUTE
+    assert result[datetime(2026, 9, 15, 17)] == 60 * EVENTS_PER_MINUTE
     assert result[datetime(2026, 9, 15, 3)] < result[datetime(2026, 9, 15, 9)] / 4
 
 

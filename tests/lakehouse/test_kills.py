@@ -157,7 +157,7 @@ def test_a_kill_between_the_file_of_an_hour_and_its_note(moved: Shop, lakehouse)
 
 
 def test_a_kill_before_a_compaction_is_committed(shop: Shop, lakehouse) -> None:
-    minutes = [minute(number) for number in range(upkeep.MOST_FILES + 1)]
+    minutes = [minute(number) for number in range(upkeep.MAX_FILES + 1)]
     for at in minutes:
         in_lake(sent(at, 1))
         merged(shop, {at: [operation()]}, run_id=str(at))

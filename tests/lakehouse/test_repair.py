@@ -94,7 +94,7 @@ def test_an_hour_whose_file_is_missing_waits_until_its_minutes_are_written(shop:
 def test_upkeep_that_needs_a_missing_file_leaves_the_repair_to_the_next_export(
     shop: Shop, two_hours, lakehouse, monkeypatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "MOST_FILES", 0)
+    monkeypatch.setattr(upkeep, "MAX_FILES", 0)
     remove_data_of(lakehouse, "2026-03-01-10")
     upkeep.upkeep(SHOP)
     assert export(SHOP).minutes == 2

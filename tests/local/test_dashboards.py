@@ -23,7 +23,7 @@ BI = {
 
 @pytest.fixture(autouse=True)
 def stack(tmp_path, monkeypatch):
-    """A folder of state with `.local/env`, but nothing that runs."""
+    """A folder of state with `.local/env`, but nothing running."""
     monkeypatch.setattr(environment, "ENV_FILE", tmp_path / "env")
     monkeypatch.setattr(environment, "read", lambda file=tmp_path / "env", read=environment.read: read(file))
     monkeypatch.setattr(dashboards, "HOME", tmp_path / "superset")
@@ -62,14 +62,14 @@ def test_no_secret_is_on_a_command_line():
     assert "--bind 127.0.0.1:8088" in line
 
 
-def test_key_and_password_are_made_once_and_for_the_owner_alone(stack):
+def test_key_and_password_are_created_once_and_only_for_the_owner(stack):
     first = dashboards.own_secrets()
     assert dashboards.own_secrets() == first and len(set(first.values())) == 2
     assert stat.S_IMODE(dashboards.SECRETS.stat().st_mode) == 0o600
     assert stat.S_IMODE(dashboards.HOME.stat().st_mode) == 0o700
 
 
-def test_boards_need_a_stack_that_runs():
+def test_boards_need_a_running_stack():
     with pytest.raises(Problem, match="the stack is not running.*\n.*make run"):
         dashboards.start()
 
@@ -103,7 +103,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_account_and_host_join_the_address_at_each_connect(monkeypatch):
+def test_account_and_host_are_added_to_the_address_at_each_connect(monkeypatch):
     uri, params = settings(monkeypatch).DB_CONNECTION_MUTATOR(
         make_url("mysql+pymysql://bi@warehouse/ecommerce"), {"pool_pre_ping": True}, "analyst", None, None
     )

@@ -59,7 +59,7 @@ def test_a_notebook_is_saved_without_outputs(settings):
     settings.ContentsManager.pre_save_hook(model={"type": "file", "content": "x"}, path="x.txt", contents_manager=None)
 
 
-def test_it_needs_a_stack_that_runs(tmp_path, monkeypatch):
+def test_it_needs_a_running_stack(tmp_path, monkeypatch):
     for name in ("RUN", "LOGS"):
         monkeypatch.setattr(supervisor, name, tmp_path / name.lower())
     with pytest.raises(Problem, match="the stack is not running.*\n.*make run"):

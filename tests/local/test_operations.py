@@ -22,11 +22,11 @@ def make(tmp_path, schemas, warehouse_server):
     # Not as a part of the `make test` that may be running this: its variables are not what the user typed, and below
     # its level make prints the folders that it enters.
     outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
-    keeps = {name: value for name, value in os.environ.items() if name not in outer}
+    kept_environment = {name: value for name, value in os.environ.items() if name not in outer}
 
     def run(*words: str, **environ: str) -> subprocess.CompletedProcess:
-        own = keeps | warehouse_server | {"MINUTEMARK_STATE": str(tmp_path)} | environ
-        return subprocess.run(["make", *words], cwd=ROOT, env=own, capture_output=True, text=True)
+        environment = kept_environment | warehouse_server | {"MINUTEMARK_STATE": str(tmp_path)} | environ
+        return subprocess.run(["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True)
 
     return run
 
@@ -46,7 +46,7 @@ def test_variables_of_make_are_options_and_those_of_the_environment_are_not(make
     assert refused.returncode == 2 and "Choose one of ecommerce, recruitment" in refused.stderr
 
 
-def test_other_names_and_spellings_of_make_stay(make, tmp_path):
+def test_other_names_and_spellings_of_make_still_work(make, tmp_path):
     assert "there is nothing to reprocess" in make("replay", "PIPELINE=recruitment", "REASON=it's … *", "WAIT=0").stdout
     kept = make("housekeeping", "DRY=1", "KEEP=rejected_payloads=1 batches=30", "JSON=1")
     assert json.loads(kept.stdout)["failed"] == [], kept.stderr

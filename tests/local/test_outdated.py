@@ -38,7 +38,7 @@ def test_updates_of_maven_are_on_one_line_or_on_two():
 [INFO]
 [INFO] BUILD SUCCESS
 """
-    assert outdated.of_maven(output) == [
+    assert outdated.maven_updates(output) == [
         Update("a.long.group.of.servers:binaries-of-a-server-for-linux-amd64", "1.6.0", "1.15.0"),
         Update("org.example:lake", "5.0.8", "5.0.9"),
     ]
@@ -46,7 +46,7 @@ def test_updates_of_maven_are_on_one_line_or_on_two():
 
 def test_nothing_is_outdated_if_maven_lists_nothing():
     output = "[INFO] No dependencies in Dependencies have newer versions.\n[INFO]\n[INFO] BUILD SUCCESS\n"
-    assert outdated.of_maven(output) == []
+    assert outdated.maven_updates(output) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from include.warehouse import rejected
 from include.warehouse.errors import WarehouseError
-from include.warehouse.rejected import Choice
+from include.warehouse.rejected import Selection
 from include.warehouse.session import warehouse
 from tests.warehouse.lab import RECRUITMENT, Lab, minute
 
@@ -28,8 +28,8 @@ def reject(lab: Lab, reason: str, key: str, at=AT, origin: str = "lake", payload
     )
 
 
-def groups(conn, choice: Choice) -> dict[tuple[str, str], int]:
-    result = rejected.by_reason(conn, [RECRUITMENT], choice, payloads=True)
+def groups(conn, selection: Selection) -> dict[tuple[str, str], int]:
+    result = rejected.by_reason(conn, [RECRUITMENT], selection, payloads=True)
     return {(group["origin"], group["reason"]): group["rows"] for group in result}
 
 
@@ -42,7 +42,7 @@ def test_reasons_that_differ_only_in_the_value_are_one(lab: Lab) -> None:
     reject(lab, no_uuid.format('"it\'s"'), "sha:3", None, "import")
     reject(lab, "line 4 is not a record: it has 2 fields", "sha:4", None, "import")
     reject(lab, "line 17 is not a record: it has 9 fields", "sha:17", None, "import")
-    result = rejected.by_reason(lab.conn, [RECRUITMENT], Choice(), payloads=True)
+    result = rejected.by_reason(lab.conn, [RECRUITMENT], Selection(), payloads=True)
     assert {(one["origin"], one["reason"]): one["rows"] for one in result} == {
         ("lake", "bid is negative"): 2,
         ("lake", "bid is not a number"): 1,
@@ -58,32 +58,32 @@ def test_a_range_of_minutes_holds_only_rows_whose_minute_is_known(lab: Lab) -> N
     reject(lab, "bid is negative: -3", "a", minute(0))
     reject(lab, "bid is negative: -3", "b", minute(5))
     reject(lab, "id is absent", "sha:1", None, "import")
-    assert groups(lab.conn, Choice(None, minute(0), minute(5))) == {("lake", "bid is negative"): 1}
-    assert groups(lab.conn, Choice(None, minute(1))) == {("lake", "bid is negative"): 1}
-    assert groups(lab.conn, Choice(None, None, minute(9))) == {("lake", "bid is negative"): 2}
+    assert groups(lab.conn, Selection(None, minute(0), minute(5))) == {("lake", "bid is negative"): 1}
+    assert groups(lab.conn, Selection(None, minute(1))) == {("lake", "bid is negative"): 1}
+    assert groups(lab.conn, Selection(None, None, minute(9))) == {("lake", "bid is negative"): 2}
 
 
 @pytest.mark.parametrize("reason", ["bid is negative", "bid is neg", "bid is negative: -3"])
 def test_a_reason_is_chosen_by_its_name_or_its_beginning(lab: Lab, reason: str) -> None:
     reject(lab, "bid is negative: -3", "a")
     reject(lab, "bid is not a number: x", "b")
-    assert rejected.lake_keys(lab.conn, RECRUITMENT, Choice(reason)) == {minute(0): {"a"}}
+    assert rejected.lake_keys(lab.conn, RECRUITMENT, Selection(reason)) == {minute(0): {"a"}}
 
 
 def test_the_name_of_a_reason_with_a_value_in_it_chooses_its_rows(lab: Lab) -> None:
     reject(lab, "create_time 'x' is not a time-UUID", "sha:1", None, "import")
-    found, others = rejected.import_rows(lab.conn, RECRUITMENT, Choice("create_time … is not a time-UUID"))
+    found, others = rejected.import_rows(lab.conn, RECRUITMENT, Selection("create_time … is not a time-UUID"))
     assert (len(found), others) == (1, 0)
-    assert rejected.import_rows(lab.conn, RECRUITMENT, Choice("create_time _ is no%"))[0] == []
+    assert rejected.import_rows(lab.conn, RECRUITMENT, Selection("create_time _ is no%"))[0] == []
 
 
 def test_the_read_only_account_sees_reasons_but_no_payload(lab: Lab) -> None:
     reject(lab, "bid is negative: -3", "a", payload='{"email": "secret"}')
     with warehouse("warehouse_bi") as conn:
-        [group] = rejected.by_reason(conn, [RECRUITMENT], Choice(), payloads=False)
+        [group] = rejected.by_reason(conn, [RECRUITMENT], Selection(), payloads=False)
         assert group["samples"] == [{"origin_key": "a", "minute": minute(0), "reason": "bid is negative: -3"}]
         with pytest.raises(WarehouseError, match="denied permission"), warehouse("warehouse_bi") as other:
-            rejected.by_reason(other, [RECRUITMENT], Choice(), payloads=True)
+            rejected.by_reason(other, [RECRUITMENT], Selection(), payloads=True)
 
 
 def test_the_other_client_library_finds_the_same(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,9 +95,9 @@ def test_the_other_client_library_finds_the_same(lab: Lab, monkeypatch: pytest.M
     )
     with warehouse() as conn:
         assert "mysql.connector" in type(conn).__module__
-        [group] = rejected.by_reason(conn, [RECRUITMENT], Choice("bid is negative"), payloads=True)
+        [group] = rejected.by_reason(conn, [RECRUITMENT], Selection("bid is negative"), payloads=True)
         assert (group["reason"], group["samples"][0]["payload"]) == ("bid is negative", '{"bid": "-3"}')
-        assert rejected.lake_keys(conn, RECRUITMENT, Choice(None, minute(0))) == {minute(0): {"a"}}
+        assert rejected.lake_keys(conn, RECRUITMENT, Selection(None, minute(0))) == {minute(0): {"a"}}
         [(rejected_id,)] = lab.query("SELECT rejected_id FROM etl.rejected_events")
         assert rejected.stored(conn, [rejected_id])[0]["reason"] == "bid is negative: -3"
         rejected.record_outcomes(conn, [], [(rejected_id, "größer", None)])

@@ -20,7 +20,7 @@ from include.operations import reprocess
 from include.warehouse import batches, ledger, merge
 from include.warehouse.batches import RunInfo
 from include.warehouse.delta import Pending
-from include.warehouse.rejected import Choice
+from include.warehouse.rejected import Selection
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
 
 MINUTE = timedelta(minutes=1)
@@ -126,7 +126,7 @@ def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, n
     write(*events(clean, 1))
     run(lab)
     assert pending(lab) == []
-    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Selection(), output.append)
     assert pending(lab) == [first, other]
     span = f"{first:%Y-%m-%d %H:%M} to {other:%Y-%m-%d %H:%M}"
     assert output[0] == f"recruitment: 4 rejected rows of 2 minutes, {span}, are read again with their minutes."
@@ -143,9 +143,9 @@ def test_only_the_rows_of_a_reason_or_a_range_are_reprocessed(lab: Lab, now, out
     write(*events(first, 10), *events(second, 10))
     run(lab, broken=1)
     lab.query("UPDATE etl.rejected_events SET reason = 'job_id is not a whole number: x' WHERE minute = %s", second)
-    reprocess.begin(RECRUITMENT, Choice("job_id is not a whole number"), output.append)
+    reprocess.begin(RECRUITMENT, Selection("job_id is not a whole number"), output.append)
     assert pending(lab) == [second]
-    reprocess.begin(RECRUITMENT, Choice(None, first, first + MINUTE), output.append)
+    reprocess.begin(RECRUITMENT, Selection(None, first, first + MINUTE), output.append)
     assert pending(lab) == [first, second]
 
 
@@ -161,7 +161,7 @@ def test_a_merge_of_an_earlier_read_does_not_undo_reprocessing(lab: Lab, now, ou
         slow = planner.open_delta(RECRUITMENT, session, lab.conn, slow_run, polled=polled)
     stage(lab, slow, broken=2)
     assert lab.check(slow).passed
-    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Selection(), output.append)
     merge.merge(slow)
     lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")
     assert pending(lab) == [minute]
@@ -180,7 +180,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     refuse(lab, "sha:3", {"create_time": "still none", "ev": "1"})
     refuse(lab, "sha:4", {"line": "too,few"}, "line 4 is not a record: it has 2 fields")
     refuse(lab, "sha:5", '{"cut off', "create_time is too long")
-    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Selection(), output.append)
     assert output == [
         "recruitment: 4 rows of imports and topics are validated again.",
         "1 rows of imports and topics are in the lake now; 3 stay rejected.",
@@ -199,7 +199,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
         "line 4 is not a record: it has 2 fields",
     ]
     before = rejected(lab)
-    reprocess.begin(RECRUITMENT, Choice(), output.append)
+    reprocess.begin(RECRUITMENT, Selection(), output.append)
     assert rejected(lab) == before, "A reason does not grow with every replay."
     run(lab)
     assert reprocess.follow(started, pause=0.01).splitlines() == [
@@ -212,7 +212,7 @@ def test_an_import_s_row_that_the_transform_rejects_is_still_rejected_as_the_lak
     one, other = events(now - 60 * MINUTE, 2)
     for event in (one, other):
         refuse(lab, f"sha:{event.create_time.time}", {"create_time": str(event.create_time), "bid": "-1"})
-    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Selection(), output.append)
     with lake("lake_reader") as session:
         polled = planner.poll(RECRUITMENT, session, lab.conn)
     batch_id = lab.open(now - 60 * MINUTE, clock=polled.clock)
@@ -244,24 +244,24 @@ def test_reprocessing_that_is_killed_loses_nothing_and_counts_once(
     }[killed]
     monkeypatch.setattr(*place, die)
     with pytest.raises(KeyboardInterrupt):
-        reprocess.begin(RECRUITMENT, Choice(), output.append)
+        reprocess.begin(RECRUITMENT, Selection(), output.append)
     monkeypatch.undo()
     assert rejected(lab) == [("import", "create_time 'x' is not a time-UUID")]
     assert bool(lake_rows(minute)) is (killed != "before the write")
     run(lab, run_id="between")  # takes the minute where it is touched already
-    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Selection(), output.append)
     assert (lake_rows(minute), rejected(lab)) == ({event.create_time}, [])
     run(lab, run_id="after")
     assert "still rejected" in reprocess.follow(started, pause=0.01)
     assert lab.facts() == {(7, 0): 1}
-    assert reprocess.begin(RECRUITMENT, Choice(), output.append).keys == {}, "Nothing is left to replay."
+    assert reprocess.begin(RECRUITMENT, Selection(), output.append).keys == {}, "Nothing is left to replay."
 
 
 def test_more_rows_than_one_chunk_takes(lab: Lab, now, output) -> None:
     many = [Event(touched_at(now - 60 * MINUTE + number * MILLISECOND), {"ev": "1"}) for number in range(1_001)]
     for number, event in enumerate(many):
         refuse(lab, f"sha:{number}", {"create_time": str(event.create_time), "ev": "1"})
-    assert reprocess.begin(RECRUITMENT, Choice(), output.append).written == 1_001
+    assert reprocess.begin(RECRUITMENT, Selection(), output.append).written == 1_001
     assert lake_rows(now - 60 * MINUTE) == {event.create_time for event in many}
     assert rejected(lab) == []
 
@@ -278,11 +278,11 @@ def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, output) -> None:
         "INSERT INTO etl.imports (target, source_key, source_name) VALUES ('recruitment.job', 'job-sha', 'job.csv')"
     )
     refuse(lab, "job-sha:2", {"id": "seven"}, "id 'seven' is not a number")
-    reprocess.begin(RECRUITMENT, Choice(), output.append)
+    reprocess.begin(RECRUITMENT, Selection(), output.append)
     assert output == [
         "recruitment: there is nothing to reprocess.",
         "1 rows stay rejected: they come from dimension files (job). Fix the file and import it again.",
-        "No rejected events in these minutes can be reprocessed. Rejected in recruitment: 1 x import: id … is not a number.",
+        "No rejected events can be reprocessed. Rejected in recruitment: 1 x import: id … is not a number.",
     ]
     assert rejected(lab) == [("import", "id 'seven' is not a number")]
 
@@ -293,7 +293,7 @@ def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, outpu
     run(lab, broken=1)
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=2))
     refuse(lab, "sha:1", {"create_time": str(events(old, 1)[0].create_time), "ev": "1"})
-    reprocess.begin(forgetful, Choice(), output.append)
+    reprocess.begin(forgetful, Selection(), output.append)
     assert pending(lab) == [young]
     assert "1 rows stay rejected: their minutes are closed" in output[1]
     assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
@@ -305,7 +305,7 @@ def test_a_minute_that_is_held_after_reprocessing_is_reported(lab: Lab, now, out
     minute = now - 60 * MINUTE
     write(*events(minute, 10))
     run(lab, broken=1)
-    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Selection(), output.append)
     batch_id = lab.open(minute, run_id="shrunk", clock=now + 5 * MINUTE)
     lab.stage(batch_id, {minute: []})
     assert lab.check(batch_id).held == (minute,)
@@ -316,7 +316,7 @@ def test_a_minute_that_is_held_after_reprocessing_is_reported(lab: Lab, now, out
 def test_a_wait_without_a_merge_ends_with_a_hint(lab: Lab, now, output) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
-    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Selection(), output.append)
     with pytest.raises(
         reprocess.ReprocessingStalled, match="1 of 1 minutes are still pending.*recruitment_minute is not paused"
     ):

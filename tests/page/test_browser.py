@@ -110,7 +110,7 @@ def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:
     tab, page = visit("ulf")
     page.get_by_role("button", name="Drift").click()
     article = page.locator("article[data-field=job_id]")
-    expect(article).to_contain_text("job_id is in none of 200 rows; over the day before, 100 % of the rows had it.")
+    expect(article).to_contain_text("job_id is in none of 200 rows; over the previous day, 100 % of the rows had it.")
     expect(article).to_contain_text(f"First minute: {minute:%Y-%m-%d %H:%M}, 200 rows.")
     expect(page.locator("main img")).to_have_count(0)
     assert "owned" not in tab.title(), "A field's name is text from data."

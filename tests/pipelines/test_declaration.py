@@ -25,7 +25,7 @@ def with_fields(*names: str) -> Pipeline:
     + ["created_at", "fate", "kind", "reason", "event"]
     + ["_minute", "_shard", "_day", "_lake_table", "_minutemark_occurrence"],
 )  # fmt: skip
-def test_a_field_with_the_name_of_an_own_column_is_refused(name):
+def test_a_field_with_the_name_of_an_internal_column_is_refused(name):
     for spelled in (name, name.upper()):
         with pytest.raises(ValueError, match=f"cannot be named {spelled}: .* read it from payload"):
             with_fields(spelled)
@@ -46,7 +46,7 @@ def test_fields_that_differ_in_case_only_are_refused(names):
 
 
 @pytest.mark.parametrize("name", ["geo.city", "a`b", ""])
-def test_a_name_that_is_not_one_column_is_refused(name):
+def test_a_name_that_cannot_be_a_single_column_is_refused(name):
     with pytest.raises(ValueError, match="a dot or a backtick"):
         with_fields(name)
 
@@ -54,7 +54,7 @@ def test_a_name_that_is_not_one_column_is_refused(name):
 @pytest.mark.parametrize(
     "name", ["create_time", "event_date", "kinds", "_present", "Straße", "order", "user-agent", "a'b"]
 )
-def test_other_names_are_taken(name):
+def test_other_names_are_accepted(name):
     assert name in with_fields(name).fields
 
 
@@ -67,7 +67,7 @@ def test_an_id_that_cannot_name_a_column_of_the_lake_is_refused(name):
 @pytest.mark.parametrize(
     ("clock", "first"), [("12:34:00", "12:34"), ("12:34:00.000001", "12:35"), ("12:34:59.999999", "12:35")]
 )
-def test_the_first_open_minute_is_the_first_that_the_lake_still_has_whole(clock, first):
+def test_the_first_open_minute_is_the_first_that_the_lake_still_has_in_full(clock, first):
     lake_clock, first = (datetime.fromisoformat(f"2026-03-02 {time}") for time in (clock, first))
     pipeline = replace(SHOP, lake_retention=timedelta(days=1))
     yesterday = first - timedelta(days=1)

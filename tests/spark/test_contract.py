@@ -85,7 +85,7 @@ def test_undeclared_fields_are_counted_by_name(spark: SparkSession) -> None:
 def test_undeclared_names_are_bounded(spark: SparkSession) -> None:
     rows = [click(**{f"field{number}": "1"}) for number in range(130)]
     result = counts_of(spark, *rows, click(**{"x" * 200: "1", "field7": "1"}))["unknown"]
-    assert len(result) == contract.NAMES_A_MINUTE + 1 and sum(result.values()) == 132
+    assert len(result) == contract.NAMES_PER_MINUTE + 1 and sum(result.values()) == 132
     assert result["field7"] == 2 and result[contract.OTHER_NAMES] == 31
     assert max(map(len, result)) == 64
 

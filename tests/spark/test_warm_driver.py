@@ -133,7 +133,7 @@ def test_a_driver_ends_after_several_such_failures_in_a_row(run_job, status: int
     first = pid_in(run_job(status=status)[1])
     run_job()
     for _ in range(limit):
-        assert warm_driver._connected(warm_driver.folder_of(KEY), close=True)
+        assert warm_driver._connect_to(warm_driver.folder_of(KEY), close=True)
         assert pid_in(run_job(status=status)[1]) == first
     await_that(lambda: is_gone(first), "the driver stayed after the last failure")
 
@@ -230,7 +230,7 @@ def test_a_job_that_cannot_be_read_fails_with_the_reason_and_is_the_last_one_of_
     with driver() as kept:
         assert kept.run(short_path / "absent.json", output.append) == 1
     assert "the job failed: [Errno 2] No such file or directory" in output[0] and "absent.json" in output[0]
-    await_that(lambda: warm_driver._connected(warm_driver.folder_of(KEY), close=True) is None, "the driver stayed")
+    await_that(lambda: warm_driver._connect_to(warm_driver.folder_of(KEY), close=True) is None, "the driver stayed")
     assert run_job()[0] == 0
 
 
@@ -341,7 +341,7 @@ def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(fu
 def test_a_client_that_sends_no_request_does_not_block_the_others(run_job) -> None:
     code = DRIVER.replace("listener.IDLE_SECONDS", "listener.REQUEST_SECONDS = 0.3; listener.IDLE_SECONDS")
     first = pid_in(run_job(code=code)[1])
-    with warm_driver._connected(warm_driver.folder_of(KEY)):
+    with warm_driver._connect_to(warm_driver.folder_of(KEY)):
         assert pid_in(run_job()[1]) == first
 
 
@@ -352,7 +352,7 @@ def test_a_client_that_does_not_read_is_one_that_has_left(run_job, short_path: P
     assert run_job(code=code)[0] == 0
     result: list[int] = []
     following = threading.Thread(target=lambda: result.append(run_job()[0]), daemon=True)
-    with warm_driver._connected(warm_driver.folder_of(KEY)) as suspended:
+    with warm_driver._connect_to(warm_driver.folder_of(KEY)) as suspended:
         suspended.sendall((json.dumps({"job": str(job_file(short_path, status=0, size=10_000_000))}) + "\n").encode())
         following.start()
         following.join(20)

@@ -50,7 +50,9 @@ def on_record(kind: str, field: str, number: int, usual: float | None, accepted_
 def test_a_regular_field_that_no_row_has_is_found() -> None:
     findings = findings_of([fields(0, job_id=0), fields(1)])
     assert rows_of(findings) == [(minute(0), DISAPPEARED, "job_id")]
-    assert findings.drifting[0].text == "job_id is in none of 200 rows; over the day before, 100 % of the rows had it."
+    assert (
+        findings.drifting[0].text == "job_id is in none of 200 rows; over the previous day, 100 % of the rows had it."
+    )
 
 
 @pytest.mark.parametrize(

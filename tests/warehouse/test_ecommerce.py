@@ -307,7 +307,7 @@ def test_housekeeping_removes_the_touched_keys_of_old_batches_alone(shop: Shop) 
     assert wrong(shop) == []
 
 
-def test_a_merge_uses_keys_for_any_size_of_the_warehouse(shop: Shop) -> None:
+def test_a_merge_uses_indexes_however_large_the_warehouse_is(shop: Shop) -> None:
     start = datetime(2026, 2, 27)
     past = [start + timedelta(minutes=20 * number) for number in range(140)]  # over two days, three an hour
     shop.publish({one: [operation(event_time=one) for _ in range(5)] for one in past})

@@ -228,7 +228,7 @@ def test_what_a_deadlock_undoes_is_done_again(lab: Lab) -> None:
     assert lab.query("SELECT raw_rows FROM etl.minute_ledger") == [(2,), (2,)]
 
 
-def test_a_merge_is_refused_before_the_gate_has_passed(lab: Lab) -> None:
+def test_a_merge_is_refused_before_the_batch_has_passed_the_gate(lab: Lab) -> None:
     batch_id = lab.open(minute(0))
     lab.stage(batch_id, {minute(0): [contribution()]})
     with pytest.raises(BatchRefused, match="has passed the staging gate.*check_staging"):
@@ -289,7 +289,7 @@ def test_merging_works_with_the_other_client_library(lab: Lab, monkeypatch: pyte
         assert other.facts("bid_set") == {(7, 0): Decimal("0.5")}
 
 
-def test_a_merge_uses_keys_for_any_size_of_the_warehouse(lab: Lab) -> None:
+def test_a_merge_uses_indexes_however_large_the_warehouse_is(lab: Lab) -> None:
     for number in range(20):
         past = [minute(-10 * number - one) for one in range(1, 11)]
         many = {one: [contribution(job, hours=number) for job in range(1, 21)] for one in past}

@@ -124,7 +124,7 @@ def test_few_rows_move_when_their_partition_is_split_and_many_stay(shop: Shop, m
     merge_minute(shop, datetime(2019, 11, 1, 12))
     merge_minute(shop, today(shop))
     admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
-    monkeypatch.setattr(partitions, "_MOST_ROWS_TO_COPY", 1)
+    monkeypatch.setattr(partitions, "_MAX_ROWS_TO_COPY", 1)
     with caplog.at_level("WARNING"):
         assert partitions.make_ahead(shop.conn, shop.pipeline) == 0
     assert "Partition future of ecommerce.operations has more than 1 rows and is not split" in caplog.text

@@ -15,7 +15,7 @@ from tests.warehouse.lab import CLOCK, DAY, SECOND, Lab, contribution
 
 MINUTE = timedelta(minutes=1)
 MIDNIGHT = datetime(DAY.year, DAY.month, DAY.day)
-FIGURES = "more than 20 % of the rows of its hour."
+FIGURES = "so are more than 20 % of its hour's rows."
 
 
 class Rows(NamedTuple):
@@ -77,7 +77,10 @@ def expected(lake: dict[datetime, Rows]) -> dict[datetime, tuple[str, str | None
     def verdict(at: datetime, rows: Rows) -> tuple[str, str | None]:
         total = good[at.hour] + broken[at.hour]
         if total >= 100 and broken[at.hour] > 0.2 * total and rows.broken > 0.2 * sum(rows):
-            return "held", f"staging_rejected_share: {rows.broken} of {sum(rows)} rows are rejected, and {FIGURES}"
+            return (
+                "held",
+                f"staging_rejected_share: {rows.broken} of the minute's {sum(rows)} rows are rejected, and {FIGURES}",
+            )
         return "merged", None
 
     return {at: verdict(at, rows) for at, rows in lake.items()}
@@ -278,7 +281,7 @@ def test_a_published_minute_is_held_when_its_hour_turns_out_bad_unless_a_person_
     late = {MIDNIGHT + 2 * MINUTE: Rows(50, 50)}
     lab.see(*late, at=CLOCK - 400 * SECOND)
     read(lab, late, late)
-    reason = f"staging_rejected_share: 1 of 2 rows are rejected, and {FIGURES}"
+    reason = f"staging_rejected_share: 1 of the minute's 2 rows are rejected, and {FIGURES}"
     assert [lab.ledger(at)["reason"] for at in lake] == [reason, reason]
     assert (lab.facts(), lab.pending()) == (facts, [])
     held.release(lab.conn, lab.pipeline, first, second, by="ann")

@@ -40,7 +40,7 @@ def test_a_declaration_that_cannot_be_summed_is_refused(values: dict, message: s
 
 
 def test_a_fact_of_an_output_that_nobody_declares_is_refused() -> None:
-    with pytest.raises(ValueError, match="sums up the output baskets: declare it in outputs"):
+    with pytest.raises(ValueError, match="sums the output baskets: declare it in outputs"):
         replace(ECOMMERCE, facts=(fact(output="baskets"),))
 
 

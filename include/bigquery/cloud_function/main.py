@@ -8,7 +8,7 @@ from include.lakehouse.hour_file import HourFile
 
 @functions_framework.cloud_event
 def load_hour(event) -> None:
-    """For google.cloud.storage.object.v1.finalized. Other files of the lakehouse are ignored."""
+    """Handle google.cloud.storage.object.v1.finalized. Other files of the lakehouse are ignored."""
     file = HourFile.at(f"gs://{event.data['bucket']}/{event.data['name']}")
     if file is not None:
         bigquery = tables.client()
