@@ -39,7 +39,7 @@ BACKFILL_AT, DELETE_AT = 0.3, 0.6  # of the time
 LATEST = timedelta(minutes=40)  # in which late demo events arrive and their minutes are merged again
 PATIENCE = 900.0  # seconds in which everything must be written, counted and loaded at the end
 TASKS = ("write_events", "count_hours", "load_into_bigquery")
-# Compacts all hours but those of the future, and expires what is older than five minutes.
+# Compacts all hours but future ones, and expires what is older than five minutes.
 UPKEEP = (
     "from datetime import UTC, datetime, timedelta; from include import pipelines; from include.lakehouse.upkeep import upkeep; "
     "print(upkeep(pipelines.get('ecommerce'), now=datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=2), "

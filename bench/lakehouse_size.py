@@ -1,7 +1,7 @@
 """What the lakehouse costs as it grows: `python -m bench.lakehouse --events 10000000`.
 
-Fills a table on real stores with minutes of 5,000 shop events, a commit for each as `write_events` makes them, and does the
-upkeep of each hour. Then it exports and counts minutes from the lake as the DAG does: plain ones, and ones with 1 % of late
+Fills a table on real stores with minutes of 5,000 shop events, with one commit for each, as `write_events` does, and does the
+upkeep of each hour. Then it exports and counts minutes from the lake as the DAG does: plain ones, and ones with 1 % late
 events, which replace fifty older minutes of the last day. Prints seconds a minute, bytes, files, snapshots and memory.
 """
 
@@ -28,7 +28,7 @@ from include.lake.writer import Event, EventWriter
 from include.pipelines import Pipeline
 from local import connections, throwaway
 
-A_MINUTE = 5_000
+EVENTS_PER_MINUTE = 5_000
 LATE = 50  # minutes of the last day that late events replace, in each measured minute
 MEASURED = 5
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -57,10 +57,10 @@ def _measured(files: Path, pipeline: Pipeline, events: int) -> dict:
     from include.lakehouse import upkeep
     from include.lakehouse.table import replace, table
 
-    minutes = events // A_MINUTE
+    minutes = events // EVENTS_PER_MINUTE
     first = datetime(2026, 11, 1) - minutes * MINUTE
     seconds: list[float] = []
-    keeping: list[float] = []
+    upkeep_seconds: list[float] = []
     committed_at: list[datetime] = []
     for number in range(minutes):
         minute = first + number * MINUTE
@@ -70,15 +70,15 @@ def _measured(files: Path, pipeline: Pipeline, events: int) -> dict:
         committed_at.append(datetime.now(UTC).replace(tzinfo=None))
         _merge(pipeline, [minute], written=True)
         if number % 60 == 59:
-            with _timed(keeping):
+            with _timed(upkeep_seconds):
                 # Commits follow each other faster than once a minute: keep the snapshots of as many commits as a stack does.
                 oldest_kept = committed_at[max(0, number - upkeep.KEPT // MINUTE)]
                 done = upkeep.upkeep(pipeline, now=minute, kept=minute - oldest_kept)
             print(
-                f"{(number + 1) * A_MINUTE:,} events: {statistics.median(seconds[-60:]):.2f} s a commit; {done}",
+                f"{(number + 1) * EVENTS_PER_MINUTE:,} events: {statistics.median(seconds[-60:]):.2f} s a commit; {done}",
                 flush=True,
             )
-    _use_table(pipeline)
+    _register_table(pipeline)
     now = first + minutes * MINUTE
     rng = random.Random(7)
     late = [now - rng.randrange(60, min(minutes, 1_440)) * MINUTE for _ in range(LATE)]
@@ -91,8 +91,8 @@ def _measured(files: Path, pipeline: Pipeline, events: int) -> dict:
         "events": events,
         "commit_first_hour": _median(seconds[:60]),
         "commit_last_hour": _median(seconds[-60:]),
-        "upkeep": _median(keeping),
-        "upkeep_worst": round(max(keeping), 1),
+        "upkeep": _median(upkeep_seconds),
+        "upkeep_worst": round(max(upkeep_seconds), 1),
         "plain_minute": _medians(plain),
         "late_minute": _medians(with_late),
         "files_of_the_snapshot": len(snapshot),
@@ -104,7 +104,7 @@ def _measured(files: Path, pipeline: Pipeline, events: int) -> dict:
     }
 
 
-def _use_table(pipeline: Pipeline) -> None:
+def _register_table(pipeline: Pipeline) -> None:
     """Register the table: otherwise the export takes it for a new one, and writes everything again."""
     from include.lakehouse.table import table
     from include.warehouse.session import warehouse
@@ -135,7 +135,7 @@ def _one_minute(pipeline: Pipeline, minute: datetime, late: list[datetime]) -> d
 @functools.lru_cache(maxsize=1)
 def _events(minute: datetime) -> list[Event]:
     rng, events = random.Random(minute.timestamp()), []
-    for number in range(A_MINUTE):
+    for number in range(EVENTS_PER_MINUTE):
         at = minute + timedelta(milliseconds=number * 12)
         fields = {
             "id": f"{minute:%Y%m%d%H%M}-{number}",
@@ -165,9 +165,9 @@ def _rows(pipeline: Pipeline, minute: datetime):
     values = {name: [] for name in columns.names}
     for event in _events(minute):
         row = {"minute": minute, "create_time": str(event.create_time), **event.values}
-        for name, of_name in values.items():
+        for name, column in values.items():
             text = row.get(name) or None
-            of_name.append(typed[name](text) if text and name in typed else text)
+            column.append(typed[name](text) if text and name in typed else text)
     return pyarrow.table(values, schema=columns)
 
 
@@ -179,10 +179,13 @@ def _write(pipeline: Pipeline, minutes: list[datetime]) -> None:
 
 
 def _merge(pipeline: Pipeline, minutes: list[datetime], *, written: bool = False) -> None:
-    """What a merge of these minutes leaves in the ledger, the contributions and the fact; `written` ones the table has."""
+    """What a merge of these minutes leaves in the ledger, the contributions and the fact.
+
+    `written`: the table already has these minutes.
+    """
     from include.warehouse.session import warehouse
 
-    fact = next(measure for measure in pipeline.facts if measure.name == pipeline.lakehouse.fact)
+    fact = next(candidate for candidate in pipeline.facts if candidate.name == pipeline.lakehouse.fact)
     names = ", ".join(measure.name for measure in fact.measures)
     with warehouse() as conn:
         cursor = conn.cursor()
@@ -195,7 +198,7 @@ def _merge(pipeline: Pipeline, minutes: list[datetime], *, written: bool = False
                 "ignored_rows, rejected_rows, id_checksum, read_at, settled_before, merged_at) "
                 "VALUES (%s, %s, 'merged', 1, %s, %s, %s, 0, 0, %s, NOW(6), NOW(6), NOW(6)) "
                 "ON DUPLICATE KEY UPDATE attempt = attempt + 1",
-                (pipeline.name, minute, 1 if written else None, A_MINUTE, A_MINUTE, checksum),
+                (pipeline.name, minute, 1 if written else None, EVENTS_PER_MINUTE, EVENTS_PER_MINUTE, checksum),
             )
             cursor.execute(
                 f"REPLACE INTO {fact.contributions} (minute, hour, event_count, visits, cart_additions, removals) "

@@ -45,7 +45,7 @@ def fill(
     rows_per_minute: int = ROWS_PER_MINUTE,
     unique: bool = False,
 ) -> int:
-    """Write the `events` of that many rows into the pipeline's table, touching nothing; returns how many minutes."""
+    """Write that many rows of `events` into the pipeline's table, without touching the change log; returns how many minutes."""
     minutes = rows // rows_per_minute
     _write(events(spark, pipeline, newest, minutes, rows_per_minute=rows_per_minute, unique=unique), pipeline)
     return minutes
@@ -54,8 +54,8 @@ def fill(
 def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, rows_per_minute: int, unique: bool = False):
     """A frame of `rows_per_minute` events in `newest` (UTC) and in each of the minutes before it.
 
-    Every minute has the same visits, moved in time. With `unique` no two events are of one job, so that each that counts
-    is a fact of its own.
+    Every minute has the same visits, moved in time. With `unique` no two events share a job, so each counted event
+    is a separate fact.
     """
     from pyspark.sql import functions as F
 
@@ -92,7 +92,7 @@ def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, rows_pe
                 "ed": F.regexp_replace("ed", '("job[Ii]d":"?)\\d+', F.concat(F.lit("$1"), job.cast("string"))),
             }
         )
-    payload = F.to_json(F.struct("create_time", *pipeline.fields))  # without what is null
+    payload = F.to_json(F.struct("create_time", *pipeline.fields))  # nulls are omitted
     return written.select(*KEY, payload.alias("payload"))
 
 

@@ -66,7 +66,7 @@ def main() -> None:
         if is_due(_CLEANED, now):
             if subprocess.run(clean_command(now)).returncode == 0:
                 _CLEANED.touch()
-            print(f"{remove_old_logs(AIRFLOW_HOME / 'logs', now)} log files of more than {KEPT.days} days removed.")
+            print(f"Removed {remove_old_logs(AIRFLOW_HOME / 'logs', now)} log files older than {KEPT.days} days.")
         time.sleep(_PAUSE_SECONDS)
 
 

@@ -37,7 +37,7 @@ class Update(NamedTuple):
 
 
 def pins(text: str) -> dict[str, str]:
-    """Version by package of the lines `package==version`."""
+    """The pinned version of each package, from lines `package==version`."""
     return {name.lower().replace("_", "-"): version for name, version in _PIN.findall(text)}
 
 
@@ -50,12 +50,12 @@ def outdated(pinned: Mapping[str, str], newest: Mapping[str, str]) -> list[Updat
     ]
 
 
-def of_maven(output: str) -> list[Update]:
-    """The updates that the plugin lists; it puts the versions of a long name on a line of their own."""
+def maven_updates(output: str) -> list[Update]:
+    """The updates that the plugin lists; it puts the versions of a long name on a separate line."""
     return [Update(*update) for update in _UPDATE.findall(output)]
 
 
-def listed() -> Iterator[tuple[Path, list[Update]]]:
+def updates_by_file() -> Iterator[tuple[Path, list[Update]]]:
     """Each file with its outdated packages. Raises Problem."""
     for file in _files("requirements.in", "requirements.txt"):
         if pinned := pins(file.read_text()):
@@ -65,7 +65,7 @@ def listed() -> Iterator[tuple[Path, list[Update]]]:
         newest = _uv("--universal", "--python-version", "3.11", "--upgrade", str(source))
         yield lock, outdated(pins(lock.read_text()), pins(newest))
     for pom in _files("pom.xml", "*-pom.xml"):
-        yield pom, of_maven(_maven(pom))
+        yield pom, maven_updates(_maven(pom))
 
 
 def _files(*names: str) -> list[Path]:
@@ -98,7 +98,7 @@ def _output(command: list[str], what: str, given: str | None = None) -> str:
 
 def main() -> int:
     try:
-        for file, updates in listed():
+        for file, updates in updates_by_file():
             print(f"{file.relative_to(ROOT)}{'' if updates else ': up to date'}", *updates, sep="\n", flush=True)
     except Problem as problem:
         print(problem, file=sys.stderr)

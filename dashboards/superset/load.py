@@ -1,4 +1,4 @@
-"""Superset's own database, its roles, the account for people, and the boards of the folders beside this file.
+"""Superset's own database, its roles, the account that users log in with, and the boards of the folders beside this file.
 
 Runs in Superset's environment at each start, before its server. Every step can be repeated.
 """
@@ -49,7 +49,7 @@ def migrate() -> None:
     appbuilder.sm.sync_role_definitions()
 
 
-def account(name: str, roles: list[str], password: str, active: bool):
+def ensure_account(name: str, roles: list[str], password: str, active: bool):
     """Create or update the account with these roles and this password; returns it."""
     from superset.extensions import appbuilder, db
 
@@ -75,9 +75,9 @@ def main() -> None:
         from superset.commands.importers.v1.assets import ImportAssetsCommand
         from superset.utils.core import override_user
 
-        owner = account(OWNER, ["Admin"], secrets.token_urlsafe(32), active=False)
-        # Everything that the boards need, charts of one's own and SQL as the read-only account; no settings, no accounts.
-        account("analyst", ["Alpha", "sql_lab"], os.environ["MINUTEMARK_SUPERSET_PASSWORD"], active=True)
+        owner = ensure_account(OWNER, ["Admin"], secrets.token_urlsafe(32), active=False)
+        # All that the boards need, users' own charts, and SQL as the read-only account; no settings, no accounts.
+        ensure_account("analyst", ["Alpha", "sql_lab"], os.environ["MINUTEMARK_SUPERSET_PASSWORD"], active=True)
         with override_user(owner):
             ImportAssetsCommand(bundle()).run()
             remove_single_boards()

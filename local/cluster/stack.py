@@ -23,7 +23,7 @@ from local.start import Stack, log_of
 from local.supervisor import Program
 
 SCHEDULERS, CELERY_WORKERS = ("scheduler-1", "scheduler-2"), ("celery-worker-1", "celery-worker-2")
-_TASKS = 6  # of a worker at once
+_TASKS_PER_WORKER = 6
 
 
 class Cluster(Stack):
@@ -38,7 +38,7 @@ class Cluster(Stack):
         self.programs = self.servers.by_program()
         os.environ |= self.servers.connections(passwords) | {cluster.SETTING: str(len(NODES))}
         super().__init__()
-        self.env |= self._settings_of_celery()
+        self.env |= self._celery_settings()
         for worker in CELERY_WORKERS:
             copy_to(_home(worker) / "project")  # as its image has it
             (_home(worker) / "tmp").mkdir()
@@ -75,7 +75,7 @@ class Cluster(Stack):
             )
 
     def ports_of(self, store: str) -> set[int]:
-        """Of all its nodes."""
+        """The ports of all nodes of a store."""
         return {server.port for name, server in self.programs.items() if supervisor.kind_of(name) == store}
 
     @staticmethod
@@ -95,12 +95,12 @@ class Cluster(Stack):
         if len(answers) < len(CELERY_WORKERS):
             raise _NoWorker(f"{len(answers)} of {len(CELERY_WORKERS)} answer")
 
-    def _settings_of_celery(self) -> dict[str, str]:
+    def _celery_settings(self) -> dict[str, str]:
         return {
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": self.servers.redis.url,
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{self.env[postgres.SETTING]}",
-            "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(_TASKS),
+            "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(_TASKS_PER_WORKER),
         }
 
     def _programs(self) -> list[Program]:
@@ -116,7 +116,7 @@ class Cluster(Stack):
 
 
 def _program_of(server: Server) -> Program:
-    """A store, which sees no connection."""
+    """The program of a store, without connections in its environment."""
     group = group_of(server)
     in_group = ["setpriv", "--regid", str(group), "--clear-groups"] if group else []
     spark = {name: value for name, value in (server.environment() or {}).items() if name.startswith("SPARK_")}
@@ -127,7 +127,7 @@ def _program_of(server: Server) -> Program:
 def _worker_program(name: str, env: dict[str, str]) -> Program:
     """A Celery worker with its own home, copy of the project and temporary files."""
     home = _home(name)
-    own = {
+    worker_env = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "project" / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "project" / "plugins"),
@@ -138,7 +138,7 @@ def _worker_program(name: str, env: dict[str, str]) -> Program:
     }
     # The server for logs would listen on every interface.
     command = [str(VENV / "bin" / "airflow"), "celery", "worker", "--celery-hostname", name, "--skip-serve-logs"]
-    return Program(name, command, 90, env={**env, **own}, directory=home / "project")
+    return Program(name, command, 90, env={**env, **worker_env}, directory=home / "project")
 
 
 def _home(worker: str) -> Path:
