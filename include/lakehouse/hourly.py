@@ -203,15 +203,15 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
     import fsspec
     import pyarrow.parquet
 
-    files, root = fsspec.core.url_to_fs(folder_of(pipeline))
-    paths = {table.path_of(path): path for path in files.find(root)}
+    file_system, root = fsspec.core.url_to_fs(folder_of(pipeline))
+    paths = {table.path_of(path): path for path in file_system.find(root)}
     files_by_hour = {}
     for hour, version in counted.items():
         path = paths.get(table.path_of(HourFile.of(pipeline, hour, version).url))
         if path is None:
             continue
         try:
-            with files.open(path, "rb") as file:
+            with file_system.open(path, "rb") as file:
                 [row] = pyarrow.parquet.read_table(file).to_pylist()
         except (ValueError, KeyError, OSError):  # pyarrow's errors are subclasses of these
             continue

@@ -70,8 +70,8 @@ def lost_files(table: Table) -> Iterator[DataFile]:
     """The data files of the table's newest snapshot that are missing. Raises LakehouseError if a manifest is missing."""
     import fsspec
 
-    files, root = fsspec.core.url_to_fs(table.location())
-    present = {tables.path_of(path) for path in files.find(root)}
+    file_system, root = fsspec.core.url_to_fs(table.location())
+    present = {tables.path_of(path) for path in file_system.find(root)}
     try:
         tasks = list(table.scan().plan_files())
     except FileNotFoundError as error:
