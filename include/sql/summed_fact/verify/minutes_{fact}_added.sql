@@ -1,6 +1,6 @@
 {% set added = fact.measures | selectattr("added") | list %}
 {% if added %}
--- Every contribution has the measures that were added later; read the listed minutes again.
+-- Contributions lack a measure that was added later: read the listed minutes again.
 -- table: {{ fact.contributions }}
 SELECT
   c.minute
