@@ -126,7 +126,7 @@ def one_value(conn, sql: str, *binds):
     cursor = conn.cursor()
     cursor.execute(sql, binds)
     [(value,)] = cursor.fetchall()
-    conn.rollback()  # so that the next one sees what was committed meanwhile
+    conn.rollback()  # so that the next one sees what has been committed since
     return value
 
 

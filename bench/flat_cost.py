@@ -38,9 +38,9 @@ from include.warehouse.session import warehouse
 from local import connections, throwaway
 
 RESULTS = Path(__file__).parent / "results"
-DELTA = datetime(2026, 6, 1, 12)  # the minute that every lake has, newer than all others
-DELTA_ROWS = 5_000
-NEWEST = DELTA - timedelta(minutes=1)  # of the rest
+LIVE_MINUTE = datetime(2026, 6, 1, 12)  # the minute that every lake has, newer than all others
+LIVE_ROWS = 5_000
+NEWEST = LIVE_MINUTE - timedelta(minutes=1)  # of the rest
 YEARS = (1, 3)
 PARTS = ("minute", "classic", "poll", "catch-up")
 BACKLOGS = (1_000_000, 3_000_000)
@@ -107,14 +107,14 @@ class Bench:
         return world(self.folder, name, pipeline, self.passwords)
 
     def lake(self, rows: int, pipeline: Pipeline) -> Lake:
-        """A lake of that many rows besides the delta's."""
+        """A lake of `rows` rows besides the delta's."""
         with _log_progress(f"lake of {rows:,} rows"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows)
-            lakes.fill(self.spark, pipeline, DELTA, DELTA_ROWS, rows_per_minute=DELTA_ROWS)
+            lakes.fill(self.spark, pipeline, LIVE_MINUTE, LIVE_ROWS, rows_per_minute=LIVE_ROWS)
         return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
 
     def backlog(self, rows: int, pipeline: Pipeline) -> Lake:
-        """A lake of that many rows, no two of which belong to one fact."""
+        """A lake of `rows` rows, no two of which belong to one fact."""
         with _log_progress(f"lake of {rows:,} rows with unique keys"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows, unique=True)
         return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
@@ -124,7 +124,7 @@ class Bench:
         """A world that has merged the whole lake."""
         with self.world(lake.name, lake.pipeline) as made:
             with _log_progress(f"{len(lake.minutes) + 1:,} minutes of {lake.name} merged"):
-                made.catch_up(self.spark, [DELTA, *lake.minutes])
+                made.catch_up(self.spark, [LIVE_MINUTE, *lake.minutes])
             yield made
 
     def minutes(self, worlds: Sequence[World]) -> None:
@@ -132,14 +132,14 @@ class Bench:
         jobs, whole = ({side.name: [] for side in worlds} for _ in range(2))
         for counted in (False, False, *[True] * self.rounds):
             for side in worlds:
-                side.touch([DELTA])
+                side.touch([LIVE_MINUTE])
                 timing = side.run(self.spark)
                 side.settle()
                 if counted:
                     jobs[side.name].append(timing.job)
                     whole[side.name].append(timing.run)
-        _report("minute-job", f"Spark job of {DELTA_ROWS:,} events, by rows in the lake", jobs)
-        _report("minute-run", f"whole run of {DELTA_ROWS:,} events, by rows in the lake", whole)
+        _report("minute-job", f"Spark job of {LIVE_ROWS:,} events, by rows in the lake", jobs)
+        _report("minute-run", f"whole run of {LIVE_ROWS:,} events, by rows in the lake", whole)
 
     def classics(self, worlds: Sequence[World]) -> None:
         """The classic job on the same lakes; it appends to its own table."""
@@ -162,7 +162,7 @@ class Bench:
                     )
                 if counted:
                     seconds[side.name].append(time.perf_counter() - started)
-        _report("classic", f"the classic job for the same {DELTA_ROWS:,} events, by rows in the lake", seconds)
+        _report("classic", f"the classic job for the same {LIVE_ROWS:,} events, by rows in the lake", seconds)
 
     def polls(self) -> None:
         """The poll that finds nothing new, with a ledger that has merged all that the change log knows."""

@@ -172,7 +172,7 @@ def _delete_an_hour(airflow, pipeline, conn) -> None:
     )
     for file in files:
         file.unlink()
-    for _ in range(5):  # an export may commit meanwhile
+    for _ in range(5):  # an export may commit at the same time
         with contextlib.suppress(Exception):
             table.table(pipeline).delete(table.between("minute", hour, hour + HOUR / 2))
             break

@@ -45,7 +45,7 @@ def fill(
     rows_per_minute: int = ROWS_PER_MINUTE,
     unique: bool = False,
 ) -> int:
-    """Write that many rows of `events` into the pipeline's table, without touching the change log; returns how many minutes."""
+    """Write `rows` rows of `events` into the pipeline's table, without touching the change log; returns how many minutes."""
     minutes = rows // rows_per_minute
     _write(events(spark, pipeline, newest, minutes, rows_per_minute=rows_per_minute, unique=unique), pipeline)
     return minutes

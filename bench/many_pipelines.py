@@ -1,6 +1,6 @@
 """What a pipeline costs alongside others: `python -m bench.many_pipelines --pipelines 20 --minutes 30`.
 
-Makes that many pipelines from the skeleton in a copy of the project, starts a throw-away stack, and writes 1,000 events a
+Makes `--pipelines` pipelines from the skeleton in a copy of the project, starts a throw-away stack, and writes 1,000 events a
 minute for each of them to the lake. After a warm-up it measures the seconds from the tick to the merge of each run, failed
 runs, the CPU of each part of the stack, and its open sessions. At the end everything is verified; a failed run or a
 difference gives exit status 1.
@@ -90,7 +90,7 @@ def _measure(args: argparse.Namespace, project: Path) -> int:
 
 
 def _send(name: str, events: int, end: datetime) -> int:
-    """Write that many events a minute until `end`; returns how many were written."""
+    """Write `events` events a minute until `end`; returns how many were written."""
     from include import pipelines
     from include.demo.traffic import run_traffic
 

@@ -161,7 +161,7 @@ class _Sessions:
         self.tails = [self._new() for _ in range(max(1, round(new_per_minute * _SESSION_MINUTES)))]
 
     def renew(self, rows: int) -> None:
-        """Replace some sessions with new ones, before that many rows."""
+        """Replace some sessions with new ones, before the next `rows` rows."""
         for place in self._rng.choices(range(len(self.tails)), k=self._due.of(rows)):
             self.tails[place] = self._new()
 
@@ -174,9 +174,9 @@ class _Sessions:
 def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], list[float]]:
     """The middles of a row, product to price, the most popular first, and their cumulative weights: a few get most rows."""
     codes = [f"{part}.{rest}" for part, others in _PARTS.items() for rest in others.split()]
-    identities = rng.sample(range(2053013550000000000, 2053013569999999999), len(codes) + 300)
-    with_code = [f"{identity},{code}" for identity, code in zip(identities, codes, strict=False)]
-    without_code = [f"{identity}," for identity in identities[len(codes) :]]
+    category_ids = rng.sample(range(2053013550000000000, 2053013569999999999), len(codes) + 300)
+    with_code = [f"{category_id},{code}" for category_id, code in zip(category_ids, codes, strict=False)]
+    without_code = [f"{category_id}," for category_id in category_ids[len(codes) :]]
     popularity = list(accumulate(1 / (rank + 2) for rank in range(len(codes))))
     brands = sorted({"".join(rng.choices(_SYLLABLES, k=rng.choice((2, 2, 3)))) for _ in range(3_000)})
     rng.shuffle(brands)

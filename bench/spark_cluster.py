@@ -1,13 +1,14 @@
-"""What a Spark job takes on a standalone cluster: `python -m bench.spark_cluster [--rounds 5] [--backlog 1000000]`.
+"""How long a Spark job takes on a standalone cluster: `python -m bench.spark_cluster [--rounds 5] [--backlog 1000000]`.
 
 Starts throw-away stores and a throw-away cluster of two workers with one core each, on this machine. The same minute of
 5,000 events, and the same backlog, are staged by
 
-- local: a driver that stays on local[2]
-- kept: a driver that stays, whose application keeps its executors
+- local: a driver that keeps running, with master local[2]
+- kept: a driver that keeps running, and whose application keeps its executors
 - cold: a spark-submit for each attempt, on the same cluster
 
-A job is measured from the submission to the last staged row. The first job of a driver that stays is reported separately.
+A job is measured from the submission to the last staged row. The first job of a driver that keeps running is reported
+separately.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ from local.process import free_port
 from local.servers.spark_standalone import Master, Worker
 
 LOCAL = "local[2]"
-DELTA = datetime(2026, 6, 1, 12)
-DELTA_ROWS = 5_000
-NEWEST = DELTA - timedelta(minutes=1)  # of the backlog
+LIVE_MINUTE = datetime(2026, 6, 1, 12)
+LIVE_ROWS = 5_000
+NEWEST = LIVE_MINUTE - timedelta(minutes=1)  # of the backlog
 SECRET = "of-the-bench"
 _attempts = itertools.count(1)
 
@@ -70,13 +71,13 @@ def main() -> int:
 
 
 def fill(rows: int) -> list[datetime]:
-    """The minute of DELTA, and a backlog of so many rows; returns the minutes of the backlog."""
+    """The minute of LIVE_MINUTE, and a backlog of `rows` rows; returns the minutes of the backlog."""
     from pyspark.sql import SparkSession
 
     pipeline = pipelines.get("recruitment")
     own = settings.session_settings(LOCAL) | stores.lake_settings(endpoint(LAKE_WRITER))
     spark = SparkSession.builder.master(LOCAL).config(map=own).getOrCreate()
-    lakes.fill(spark, pipeline, DELTA, DELTA_ROWS, rows_per_minute=DELTA_ROWS)
+    lakes.fill(spark, pipeline, LIVE_MINUTE, LIVE_ROWS, rows_per_minute=LIVE_ROWS)
     minutes = lakes.fill(spark, pipeline, NEWEST, rows)
     spark.stop()
     return minutes_before(NEWEST, minutes)
@@ -103,10 +104,10 @@ def measure(kind: str, master: str, rounds: int, backlog: Sequence[datetime]) ->
         keys.add(stage(master, minutes, rows, keep))
         return time.perf_counter() - started
 
-    first = job([DELTA], DELTA_ROWS)
+    first = job([LIVE_MINUTE], LIVE_ROWS)
     for _ in range(rounds if keep else 0):  # until its code is compiled
-        job([DELTA], DELTA_ROWS)
-    seconds = sorted(job([DELTA], DELTA_ROWS) for _ in range(rounds))
+        job([LIVE_MINUTE], LIVE_ROWS)
+    seconds = sorted(job([LIVE_MINUTE], LIVE_ROWS) for _ in range(rounds))
     most = pipelines.get("recruitment").max_rows
     size = most // lakes.ROWS_PER_MINUTE
     batches = [backlog[at : at + size] for at in range(0, len(backlog), size)]
@@ -125,7 +126,7 @@ def measure(kind: str, master: str, rounds: int, backlog: Sequence[datetime]) ->
 def stage(master: str, minutes: Sequence[datetime], rows: int, keep: bool) -> str | None:
     """One attempt as the transform task submits it; returns the key of its driver."""
     planned = tuple(PlannedMinute(minute) for minute in minutes)
-    batch = Batch(1, "recruitment", RunInfo("bench", "run", None), DELTA + timedelta(hours=1), planned, rows)
+    batch = Batch(1, "recruitment", RunInfo("bench", "run", None), LIVE_MINUTE + timedelta(hours=1), planned, rows)
     own = {
         "spark.authenticate.secret": SECRET,
         "spark.executor.memory": "768m",

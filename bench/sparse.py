@@ -1,6 +1,6 @@
 """A history of few rows a minute: `python -m bench.sparse` (--rows 100000 --minutes 39000 --pipelines recruitment).
 
-Starts throw-away stores, writes the rows over that many minutes, and merges the backlog as the minute DAG does, run after
+Starts throw-away stores, spreads `--rows` rows over `--minutes` minutes, and merges the backlog as the minute DAG does, run after
 run, with ten live minutes in each batch. Prints for each run its minutes, the seconds of its steps, and the CPU seconds of
 all processes, stores included: they show what a run costs on a shared machine.
 """
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=39_000)
     parser.add_argument("--pipelines", nargs="+", default=sorted(pipelines.all_pipelines()))
     parser.add_argument("--max-minutes", type=int, help="instead of the pipeline's own limit")
-    parser.add_argument("--runs", type=int, help="stop after that many runs")
+    parser.add_argument("--runs", type=int, help="stop after this number of runs")
     args = parser.parse_args()
     os.environ["TZ"] = "UTC"
     time.tzset()

@@ -206,7 +206,7 @@ def _line(name: str, values: list[float], form: Callable[[float], str] = "{:,.1f
 
 
 def cores(per_thousand: Cost, fixed: Cost, thousands: float) -> dict[str, float]:
-    """Busy cores of each process at so many thousand events a minute and a run each minute."""
+    """Busy cores of each process at `thousands` thousand events a minute, with a run each minute."""
     return {
         name: sum(per_thousand[step][name] * thousands + fixed[step][name] for step in STEPS) / 60 for name in PROCESSES
     }

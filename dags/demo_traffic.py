@@ -26,7 +26,7 @@ SHARES = (
     ("late", 0.01, "events (0 to 1) that arrive late, with a time up to 30 minutes old."),
     ("duplicate", 0.01, "events (0 to 1) that are sent twice. They must count once."),
     ("broken", 0.005, "events (0 to 1) that break the contract and must be rejected."),
-    ("poison", 0.001, "additional messages (0 to 1) that are not events. Only with a topic."),
+    ("poison", 0.001, "`events` (0 to 1) to send in addition as messages that are not events. Only with a topic."),
 )
 EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or EVENTS_PER_MINUTE)
 

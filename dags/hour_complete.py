@@ -1,4 +1,4 @@
-"""An example DAG that starts when an hour is complete: it prints the hour's counts, and the fact hours that it adds to.
+"""An example DAG that starts when an hour is complete: it prints the hour's counts, and the fact hours that its events add to.
 
 1. **report_hour** runs once for each complete hour of create_time (UTC). When late events, a release or a backfill change
    an hour that was announced before, it runs again, marked as a correction.
@@ -33,7 +33,8 @@ def report_hour(pipeline: str, triggering_asset_events=None, dag_run=None) -> No
             print(f"{table}: {sums}")
     if hour["fact_hours_count"] > len(hour["fact_hours"]):
         print(
-            f"The newest {len(hour['fact_hours'])} of {hour['fact_hours_count']} hours. Read the others from the warehouse."
+            f"These are the newest {len(hour['fact_hours'])} of {hour['fact_hours_count']} hours. "
+            "Read the others from the warehouse."
         )
 
 

@@ -40,7 +40,7 @@ def poll(pipeline: Pipeline, lake_session, conn) -> Poll:
     """Record changed minutes in the ledger. Reads one row per day of the change log, and the minutes of changed days only."""
     clock = change_log.clock(lake_session)
     days = change_log.changed_days(lake_session, pipeline.lake_table)
-    due = ledger.days_to_drill(days, ledger.read_cursors(conn, pipeline), pipeline.settle)
+    due = ledger.days_to_read(days, ledger.read_cursors(conn, pipeline), pipeline.settle)
     minutes = {}
     for day in due:  # after the days: a touch in between moves its day again
         minutes.update(change_log.minutes_of_day(lake_session, pipeline.lake_table, day))

@@ -1,4 +1,4 @@
-"""Shows progress of long work: a bar on a terminal, a line every ten seconds in a log."""
+"""Shows progress of long-running work: a bar on a terminal, a line every ten seconds in a log."""
 
 from __future__ import annotations
 

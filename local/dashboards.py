@@ -1,7 +1,7 @@
 """`make dashboards`: Apache Superset with the boards of dashboards/superset, alongside a running warehouse.
 
-It has a separate Python environment and joins the supervisor that is already running. Its secrets (a key, a password for
-people, the bi account's connection) are in its processes' environment alone, which the supervisor keeps in private files.
+It has a separate Python environment and joins the supervisor that is already running. Its secrets (a key, a login
+password, the bi account's connection) are in its processes' environment alone, which the supervisor keeps in private files.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def addresses() -> list[tuple[str, str]]:
 
 def install() -> None:
     """Superset's environment, exactly as its lock says."""
-    bootstrap.install_separately(SUPERSET, LOCK, "Superset's environment", "some 150 packages, minutes the first time")
+    bootstrap.install_separately(
+        SUPERSET, LOCK, "Superset's environment", "about 150 packages; takes minutes the first time"
+    )
 
 
 def own_secrets() -> dict[str, str]:
@@ -88,7 +90,7 @@ def own_secrets() -> dict[str, str]:
 
 
 def superset_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What its processes see: of connections only the read-only account's."""
+    """The environment of Superset's processes; the only connection in it is the read-only account's."""
     known, own = environment.read(), own_secrets()
     bi = "AIRFLOW_CONN_WAREHOUSE_BI"
     inherited = environment.user_variables(environ)
@@ -157,6 +159,6 @@ def load_command() -> list[str]:
 def serve_command(port: int) -> list[str]:
     """The command of the server, without secrets. One process with threads is enough for a laptop, and takes half a gigabyte."""
     options = ["--workers", "1", "--worker-class", "gthread", "--threads", "8", "--timeout", "120"]
-    # Not the script beside it, which names the folder that it was installed in: a checkout may be moved.
+    # Not venv/bin/gunicorn: its first line names the folder it was installed in, and a checkout may be moved.
     gunicorn = [str(SUPERSET / "venv" / "bin" / "python"), "-m", "gunicorn"]
     return [*gunicorn, *options, "--bind", f"127.0.0.1:{port}", "superset.app:create_app()"]

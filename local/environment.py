@@ -200,7 +200,7 @@ def _external_connections(environ: Mapping[str, str], conn_ids: Mapping[str, str
     external = {name: environ[name] for name in names if _is_set_by_user(environ, name)}
     absent = [name for name, conn_id in names.items() if name not in external and not conn_id.endswith("_admin")]
     if external and absent:
-        problem = f"{', '.join(external)} is set, but not {', '.join(absent)}"
+        problem = f"only some are set: {', '.join(external)}. Not set: {', '.join(absent)}"
         raise Problem(
             "Connections",
             problem,

@@ -24,7 +24,7 @@ _CLEANED = DATA / "postgres" / "cleaned"  # beside the database that it describe
 
 
 def clean_command(now: datetime) -> list[str]:
-    """`airflow db clean` of what is older than KEPT; the newest scheduled run of each DAG stays by its own rule."""
+    """`airflow db clean` of what is older than KEPT; the command itself keeps the newest scheduled run of each DAG."""
     return [
         *("nice", "-n", "10", str(VENV / "bin" / "airflow"), "db", "clean", "--yes"),
         # Without it, every clean-up would leave archive tables of the rows that it removed.
@@ -41,7 +41,7 @@ def remove_old_logs(folder: Path, now: datetime) -> int:
     oldest = (now - KEPT).timestamp()
     removed = 0
     for path in sorted(folder.rglob("*"), reverse=True):  # the contents of a folder before the folder
-        with contextlib.suppress(OSError):  # being written to, or gone meanwhile
+        with contextlib.suppress(OSError):  # being written to, or removed since
             if path.is_symlink():
                 continue
             if path.is_file() and path.stat().st_mtime < oldest:

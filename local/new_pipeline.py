@@ -135,7 +135,7 @@ def _write(root: Path, files: dict[Path, str]) -> None:
             for folder in [parent for parent in reversed(path.parents) if not parent.exists()]:
                 folder.mkdir()
                 made.append(folder)
-            with path.open("x", encoding="utf-8") as file:  # never over a file that appeared meanwhile
+            with path.open("x", encoding="utf-8") as file:  # never over a file that was created in between
                 made.append(path)
                 file.write(text)
     except BaseException:

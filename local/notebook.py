@@ -29,13 +29,13 @@ def start() -> None:
     if not supervisor.running():
         raise Problem("make notebook", "the stack is not running", "Run `make run` or `make services` first.")
     bootstrap.install_separately(
-        JUPYTER, LOCK, "JupyterLab's environment", "about 100 packages, a minute the first time"
+        JUPYTER, LOCK, "JupyterLab's environment", "about 100 packages; takes a minute the first time"
     )
     chosen = ports.chosen()
     ports.require_free(chosen, ("JUPYTER_PORT",))
     ports.save(chosen)
     HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
-    say("   Open the URL with the token. Ctrl-C stops JupyterLab and its Spark.")
+    say("   Open the URL with the token. Ctrl-C stops JupyterLab and its Spark session.")
     line = command(chosen["JUPYTER_PORT"])
     os.chdir(FOLDER)
     os.execve(line[0], line, jupyter_environment(environment.read()))

@@ -19,7 +19,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def step(what: str, quick: float = 0.0) -> Iterator[None]:
-    """Announce a step and its end; one that took less than `quick` seconds leaves no second line."""
+    """Announce a step and its end. With `quick`, print only the end, and only if the step took that many seconds."""
     began = time.monotonic()
     if not quick:
         say(f"   … {what}")

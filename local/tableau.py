@@ -35,7 +35,7 @@ def install() -> None:
             f"Tableau's Hyper API has no build for Linux on {machine}",
             "Run it on Linux on x86-64, macOS or Windows, with a connection to this warehouse.",
         )
-    bootstrap.install_separately(TABLEAU, LOCK, "Tableau's Hyper API", "90 MB, seconds the first time")
+    bootstrap.install_separately(TABLEAU, LOCK, "Tableau's Hyper API", "90 MB; takes seconds the first time")
 
 
 def command(arguments: list[str]) -> list[str]:

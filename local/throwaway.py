@@ -71,7 +71,7 @@ def cassandra_node(folder: Path, *, heap_mb: int = 512, throw_away: bool = True)
 def warehouse_server(
     folder: Path, passwords: Mapping[str, str] | None = None
 ) -> contextlib.AbstractContextManager[dict[str, str]]:
-    """The server that WAREHOUSE names, with empty data."""
+    """The server that MINUTEMARK_WAREHOUSE names, with empty data."""
     start = mysql_server if os.environ.get("MINUTEMARK_WAREHOUSE") == "mysql" else mariadb_server
     return start(folder, passwords)
 

@@ -55,7 +55,7 @@ def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -
     staging = [output.staging for output in pipeline.staged]
     contributions = [fact.contributions for fact in pipeline.facts]
     dimensions = [dimension.table for dimension in pipeline.dimensions]
-    published = [*pipeline.contribution_tables, *(fact.table for fact in pipeline.facts)]
+    published = [*pipeline.tables_by_minute, *(fact.table for fact in pipeline.facts)]
     return Lineage(
         _of_warehouse(warehouse, [*staging, *contributions, *dimensions]),
         _of_warehouse(warehouse, published, rows),

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include import pipelines
 from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, Endpoint, endpoint
-from include.spark.listener import IDLE_SECONDS, OLDEST_SECONDS
+from include.spark.listener import IDLE_SECONDS, MAX_AGE_SECONDS
 from include.spark.warm_driver import DriverEnded
 from plugins import lineage
 from plugins.attempt_operator import AttemptOperator
@@ -94,9 +94,9 @@ def idle_seconds_of(spark: Endpoint) -> float:
         seconds = -1.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         seconds = -1.0
-    if not 0 <= seconds <= OLDEST_SECONDS:
+    if not 0 <= seconds <= MAX_AGE_SECONDS:
         raise AirflowFailException(
             f"Connection {SPARK!r} cannot be used: its extra driver_idle_seconds is {value!r}. Set it to a number of "
-            f"seconds from 0 to {OLDEST_SECONDS}."
+            f"seconds from 0 to {MAX_AGE_SECONDS}."
         )
     return seconds

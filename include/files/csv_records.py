@@ -44,7 +44,7 @@ class Record(NamedTuple):
     end_line: int
     fields: list[str]  # of a broken record, and of JSON lines: the line alone
     problem: str | None = None
-    content: str | None = None  # the id computed from its content, if it names none
+    content_id: str | None = None  # the id computed from its content, if the record has no id
     occurrence: int = 0  # number of equal records before it in the file
 
 
@@ -80,7 +80,7 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position: None) -> Fingerprint:
-    """SHA-256 of the decompressed content. Raises FileRefused if it is absent, unsupported, or damaged at its start."""
+    """SHA-256 of the decompressed content. Raises FileRefused if the file is absent, unsupported, or damaged at its start."""
     digest, damage = hashlib.sha256(), None
     try:
         with decompressed(path) as (content, _, position):
@@ -239,7 +239,7 @@ def _plain_records(lines: _Lines, file_format: FileFormat, columns: _Columns) ->
         except csv.Error:
             rows = []
         if len(rows) != len(batch):  # an error, or a value of several lines
-            lines.take_back(batch)
+            lines.return_batch(batch)
             return
         for number, fields in enumerate(rows, lines.number - len(batch) + 1):
             try:
@@ -251,7 +251,7 @@ def _plain_records(lines: _Lines, file_format: FileFormat, columns: _Columns) ->
 
 
 def _is_blank(fields: list[str]) -> bool:
-    """Whether the line holds white space alone."""
+    """Whether the line contains only white space."""
     return not fields or (len(fields) == 1 and not fields[0].strip())
 
 
@@ -367,8 +367,8 @@ class _Lines:
         self.number += _BATCH
         return pieces
 
-    def take_back(self, batch: list[str]) -> None:
-        """Lines of plain_batch, to be taken one by one."""
+    def return_batch(self, batch: list[str]) -> None:
+        """Accept lines of plain_batch back; they are then read one by one."""
         self._pieces.extend(batch)
         self.number -= len(batch)
 

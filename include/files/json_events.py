@@ -31,7 +31,7 @@ class JsonLineEvents:
         text = None
         try:
             values, text = self._objects.identified(record.fields[0])
-            event = self._objects.event(text, values, record.content)
+            event = self._objects.event(text, values, record.content_id)
             if self._as_strings:
                 return Event(event.create_time, {**self._objects.fields(text), **event.values})
             return event

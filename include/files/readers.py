@@ -32,7 +32,7 @@ class CsvEvents:
             return self.refused(record, f"line {record.line} is not a record: {record.problem}")
         values = dict(zip(self._header, record.fields, strict=True))
         try:
-            return self._validator.admit(values, content=record.content)
+            return self._validator.admit(values, content=record.content_id)
         except NotAdmitted as error:
             return self.refused(record, str(error), error.minute)
 

@@ -78,8 +78,8 @@ def check(options: ReplayOptions, pipeline: Pipeline, file_survey: Survey | None
             ends_in_time = False
         if not ends_in_time:
             raise ReplayRefused(
-                f"At a rate of {options.rate:g} the rows from {file_survey.first} to {file_survey.last} would last until after "
-                "2100. Choose a higher rate, or max."
+                f"At a rate of {options.rate:g}, replaying the rows from {file_survey.first} to {file_survey.last} would take "
+                "until after 2100. Choose a higher rate, or max."
             )
 
 

@@ -53,7 +53,11 @@ def apply_schema() -> None:
         account = endpoint(LAKE_ADMIN)
     except ConnectionMissing:
         account = endpoint(LAKE_WRITER)
-        log.info("Connection %s is not defined: the schema is applied as %s, without grants.", LAKE_ADMIN, LAKE_WRITER)
+        log.info(
+            "Connection %s is not defined: applying the schema with connection %s, without grants.",
+            LAKE_ADMIN,
+            LAKE_WRITER,
+        )
     try:
         _apply(account)
     except LakePermissionMissing as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from include.errors import MinutemarkError
 
-SETTING = "MINUTEMARK_LAKEHOUSE"  # where the files are, as fsspec writes it: file:///data/lakehouse, gs://bucket/folder
+SETTING = "MINUTEMARK_LAKEHOUSE"  # where the files are, as an fsspec URL: file:///data/lakehouse, gs://bucket/folder
 CATALOG = "lakehouse_catalog"  # Airflow connection: of type postgres, or http for a REST catalog
 
 

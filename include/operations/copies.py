@@ -1,6 +1,6 @@
 """The lag of a pipeline's copies, the lakehouse and the hours in BigQuery, for the Pipelines page and the watch.
 
-It reads only the warehouse, with either account, and needs none of the copies' packages.
+It reads only the warehouse, as etl or as bi, and needs none of the copies' packages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 LIMIT = timedelta(minutes=15)  # for a copy without progress, and for hours that differ
-_MOST = 10_000  # minutes: a longer backlog is not counted further
+_COUNT_LIMIT = 10_000  # minutes: a longer backlog is not counted further
 
 
 def lag_of(conn, pipeline: Pipeline) -> dict | None:
@@ -36,7 +36,7 @@ def lag_of(conn, pipeline: Pipeline) -> dict | None:
     if not (pipeline.lakehouse and lakehouse.is_on()):
         return None
     cursor = conn.cursor()
-    [minutes] = rows(cursor, sql("lag"), {"pipeline": pipeline.name, "most": _MOST})
+    [minutes] = rows(cursor, sql("lag"), {"pipeline": pipeline.name, "most": _COUNT_LIMIT})
     [hours] = rows(cursor, sql("hours"), {"pipeline": pipeline.name})
     lag = minutes | {
         name: int(value) if name in ("hours", "waiting", "differing", "to_load") else value
@@ -57,8 +57,8 @@ def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
             pipeline.name,
             "lakehouse_behind",
             max(lag["merged_at"], lag["written_at"]),
-            f"Minutes due to be written into {pipeline.lakehouse.table}: {lag['minutes']}. None was written within "
-            f"{LIMIT.total_seconds() / 60:.0f} minutes. The oldest is {lag['oldest_minute']:%Y-%m-%d %H:%M}.",
+            f"Minutes due to be written into {pipeline.lakehouse.table}: {lag['minutes']}. None has been written in "
+            f"the last {LIMIT.total_seconds() / 60:.0f} minutes. The oldest is {lag['oldest_minute']:%Y-%m-%d %H:%M}.",
             f"Check whether {dag} is paused, and read the log of write_events in its newest run.",
         )
     if lag["differing"] and now - lag["differs_since"] > LIMIT:
@@ -74,7 +74,7 @@ def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
             pipeline.name,
             "bigquery_behind",
             max(filter(None, (lag["counted_at"], lag["loaded_at"]))),
-            f"{lag['to_load']} hours are due to be loaded into BigQuery, and none was loaded within "
+            f"Hours due to be loaded into BigQuery: {lag['to_load']}. None has been loaded in the last "
             f"{LIMIT.total_seconds() / 60:.0f} minutes.",
             f"Check whether {dag} is paused, and read the log of load_into_bigquery in its newest run.",
         )

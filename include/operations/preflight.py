@@ -66,7 +66,7 @@ def jars_problem() -> str | None:
         installation.spark_jars()
         if ingest_mode() == BY_SPARK:
             submission.stream_jars()
-    except installation.SubmissionImpossible as error:
+    except installation.CannotSubmit as error:
         return str(error)
     return None
 

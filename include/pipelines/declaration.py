@@ -25,7 +25,7 @@ copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 OCCURRENCE = "_minutemark_occurrence"  # of a refused row among equal ones, kept in its payload
 RESERVED = frozenset({"_minute", "_shard", "_day", "_lake_table", OCCURRENCE})  # added at ingest: not the producer's
-# Columns of the rows between the lake and the counts, and what the names of further ones begin with.
+# Names, and prefixes of names, of the columns that the job itself adds.
 _OWN_COLUMNS = frozenset(
     {"minute", "shard", "payload", "is_object", "_all", "_parsed", "_names", "_unknown"}
     | {"created_at", "fate", "kind", "reason", "event"}  # that every transform adds
@@ -74,7 +74,7 @@ class Retention:
     contributions: timedelta = timedelta(days=90)  # minute by minute; older ones are folded per hour
     demo_events: timedelta = timedelta(days=21)  # a week more than the demo's past
     field_counts: timedelta = timedelta(days=30)  # of fields per minute; the drift checks compare with a day of them
-    rows_by_day: timedelta | None = None  # days of outputs with by_day, of which no fact is computed; None: forever
+    rows_by_day: timedelta | None = None  # days of outputs with by_day, from which no fact is computed; None: forever
 
     def __post_init__(self) -> None:
         for name, kept in vars(self).items():
@@ -102,7 +102,7 @@ class Pipeline:
     unknown_fields: str = EVOLVE  # undeclared fields are kept and reported; HOLD: their minute is held until accepted
     dimensions: tuple[Dimension, ...] = ()
     lakehouse: Lakehouse | None = None  # a copy of its events for other engines
-    # Of the transform, with defaults.
+    # Options of the transform, with their defaults.
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     option_help: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # texts of the trigger form
     tags: tuple[str, ...] = ()
@@ -116,8 +116,8 @@ class Pipeline:
     null_words: tuple[str, ...] = NULL_WORDS  # strings that mean an empty value
     shards: int = 4  # fixed for the life of the lake table
     live_minutes: int = 10  # newest minutes, which a batch takes first
-    # A batch of max_minutes without rows takes about 20 s on two cores, and so does one of max_rows in few minutes. Minutes and
-    # rows share that time: a batch may have half of each.
+    # A batch of max_minutes without rows takes about 20 s on two cores, and so does one of max_rows rows spread over few minutes.
+    # Minutes and rows share that time: a batch may have half of each.
     max_minutes: int = 12_000
     max_rows: int = 500_000
     settle: timedelta = timedelta(seconds=30)  # a minute touched less than this before its read is read again
@@ -135,11 +135,12 @@ class Pipeline:
         self._check_fields()
         if wrong := [word for word in self.null_words if "," in word or word != word.strip()]:
             raise ValueError(
-                f"Pipeline {self.name}: null_words {wrong} have a comma or outer spaces, which Connect's list cannot hold."
+                f"Pipeline {self.name}: null_words {wrong} contain a comma, or begin or end with a space, which Connect's "
+                "list cannot hold."
             )
         if undeclared := {*self.required, *self.numbers, *self.times} - set(self.fields):
             raise ValueError(
-                f"Pipeline {self.name}: required, numbers or times name {', '.join(sorted(undeclared))}: add them to fields."
+                f"Pipeline {self.name}: required, numbers or times contain {', '.join(sorted(undeclared))}: add them to fields."
             )
         if self.unknown_fields not in (EVOLVE, HOLD):
             raise ValueError(
@@ -171,11 +172,11 @@ class Pipeline:
         names = Counter(name.casefold() for name in self.fields)
         if doubled := [name for name in self.fields if names[name.casefold()] > 1]:
             raise ValueError(
-                f"Pipeline {self.name}: fields name {', '.join(doubled)}, which Spark cannot distinguish: keep only one."
+                f"Pipeline {self.name}: fields contains {', '.join(doubled)}, which Spark cannot distinguish: keep only one."
             )
         if unfit := [name for name in self.fields if not name or "." in name or "`" in name]:
             raise ValueError(
-                f"Pipeline {self.name}: fields name {', '.join(map(repr, unfit))}: a name must not be empty or contain a dot "
+                f"Pipeline {self.name}: fields contains {', '.join(map(repr, unfit))}: a name must not be empty or contain a dot "
                 f"or a backtick. {_READ_PAYLOAD}"
             )
         if taken := [name for name in self.fields if _is_taken(name.casefold())]:
@@ -197,7 +198,7 @@ class Pipeline:
         return (*self.outputs, *own)
 
     @property
-    def contribution_tables(self) -> tuple[str, ...]:
+    def tables_by_minute(self) -> tuple[str, ...]:
         """Every table that a merge replaces minute by minute."""
         return (*(part.published for part in self.outputs), *(part.contributions for part in self.facts))
 
@@ -216,7 +217,7 @@ class Pipeline:
         return f"create_time is before {self.earliest:%Y-%m-%d}, where this pipeline begins"
 
     @property
-    def too_late(self) -> str:
+    def too_far_ahead(self) -> str:
         """The reason why an event that is further ahead than `most_ahead` is rejected."""
         hours = self.most_ahead / HOUR
         return f"create_time is more than {hours:g} hours ahead of the lake's clock"
@@ -228,7 +229,7 @@ class Pipeline:
         """
         if minute < self.earliest:
             return self.too_early
-        return self.too_late if minute > clock + self.most_ahead else None
+        return self.too_far_ahead if minute > clock + self.most_ahead else None
 
     def first_open(self, clock: datetime) -> datetime:
         """The oldest minute that the lake still has in full at this time of its clock; all earlier ones are closed."""
@@ -243,7 +244,7 @@ class Pipeline:
     @property
     def keeps(self) -> str:
         """How long the lake keeps events, for messages; empty if it keeps them forever."""
-        return f"{self.lake_table} keeps {in_words(self.lake_retention)}" if self.lake_retention else ""
+        return f"{self.lake_table} keeps events for {in_words(self.lake_retention)}" if self.lake_retention else ""
 
     @property
     def lake_table(self) -> str:

@@ -1,4 +1,4 @@
-"""E-commerce: interprets one raw shop event. It contributes one row to the warehouse; hours are summed there."""
+"""E-commerce: interprets raw shop events. Each counted event becomes one row of the warehouse; hours are summed there."""
 
 from __future__ import annotations
 

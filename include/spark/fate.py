@@ -47,8 +47,8 @@ def apply_common_rules(classified: DataFrame, pipeline: Pipeline, clock: datetim
     )
     out_of_range = F.when(F.col("minute") < _instant(pipeline.earliest), F.lit(pipeline.too_early))
     if clock is not None:
-        is_too_late = F.col("minute") > _instant(clock + pipeline.most_ahead)
-        out_of_range = out_of_range.when(is_too_late, F.lit(pipeline.too_late))
+        is_too_far_ahead = F.col("minute") > _instant(clock + pipeline.most_ahead)
+        out_of_range = out_of_range.when(is_too_far_ahead, F.lit(pipeline.too_far_ahead))
     lacks_a_field = (F.col("fate") == COUNTED) & missing.isNotNull()
     return classified.withColumns(
         {

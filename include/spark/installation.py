@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class SubmissionImpossible(RuntimeError):
+class CannotSubmit(RuntimeError):
     """Something that spark-submit needs is missing; the message says what, and how to get it."""
 
 
@@ -21,14 +21,14 @@ def spark_jars() -> list[str]:
 
 
 def jars_of(pom: str, variable: str, folder: str, *, what: str, condition: str = "") -> list[str]:
-    """The jars of that pom, from the folder that the variable names, or from that folder of the project.
+    """The jars of `pom`, from the folder in environment variable `variable`, or else from `folder` in the project.
 
-    Raises SubmissionImpossible if there are none; `condition` says when set-up fetches them.
+    Raises CannotSubmit if there are none; `condition` says when set-up fetches them.
     """
     place = Path(os.environ.get(variable) or ROOT / folder)
     jars = sorted(str(jar) for jar in place.glob("*.jar"))
     if not jars:
-        raise SubmissionImpossible(
+        raise CannotSubmit(
             f"There are no {what} in {place}. `make setup` puts them there{condition}; elsewhere run "
             f"`mvn -f {pom} dependency:copy-dependencies -DoutputDirectory={place}`, "
             f"or set {variable} to the folder that has them."
@@ -42,7 +42,7 @@ def spark_home() -> Path:
         return Path(os.environ["SPARK_HOME"])
     spec = importlib.util.find_spec("pyspark")
     if spec is None or spec.origin is None:
-        raise SubmissionImpossible("Spark was not found. Install pyspark 3.5, or set SPARK_HOME.")
+        raise CannotSubmit("Spark was not found. Install pyspark 3.5, or set SPARK_HOME.")
     return Path(spec.origin).parent
 
 

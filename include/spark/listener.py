@@ -1,4 +1,4 @@
-"""The driver's side of a warm driver: it receives jobs, runs them one after the other, and ends by itself.
+"""The server side of the warm driver's protocol: it receives jobs, runs them one after the other, and ends by itself.
 
 include/spark/warm_driver.py is the client, and describes the protocol.
 """
@@ -26,10 +26,10 @@ from include.spark.warm_driver import OUTPUT, PID, REQUEST_SECONDS, SOCKET, STAR
 IDLE_SECONDS = 300  # five runs of a minute DAG
 _FIRST_JOB_SECONDS = 60
 _MIN_IDLE_SECONDS = 0.01  # a timeout of 0 would be an error at once
-OLDEST_SECONDS = 6 * 3600  # a JVM accumulates memory and classes: it is replaced after this time
+MAX_AGE_SECONDS = 6 * 3600  # a JVM accumulates memory and classes: it is replaced after this time
 _ENDS = -1  # not a job's status: this driver runs no more jobs
-# The failures in a row after which the driver ends. After the first ones it stays: a new driver would fail as well.
-_FAILURES = {EXECUTOR_LOST: 2, LAKE_FAILED: 3}
+# How many consecutive failures of a kind end the driver. Until then it keeps running: a new driver would fail as well.
+_MAX_FAILURES = {EXECUTOR_LOST: 2, LAKE_FAILED: 3}
 _WAITING_CLIENTS = 128
 _SEND_SECONDS = 60  # for a line to a client that does not read, such as a suspended one
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
@@ -43,7 +43,7 @@ def end_with_parent() -> None:
 
 
 class Listener:
-    """The driver's side: receives jobs and returns their status."""
+    """The server side: receives jobs and returns their status."""
 
     def __init__(self, folder: Path, formatter: logging.Formatter) -> None:
         self._folder = folder
@@ -80,7 +80,7 @@ class Listener:
     ) -> None:
         started, failures = time.monotonic(), 0
         self._socket.settimeout(max(idle_seconds, _FIRST_JOB_SECONDS))  # its client may not have connected yet
-        while time.monotonic() - started < OLDEST_SECONDS:
+        while time.monotonic() - started < MAX_AGE_SECONDS:
             try:
                 client, _ = self._socket.accept()
             except TimeoutError:
@@ -90,7 +90,7 @@ class Listener:
             if status is None:
                 continue
             failures = failures + 1 if status else 0
-            if status and failures >= _FAILURES.get(status, 1):
+            if status and failures >= _MAX_FAILURES.get(status, 1):
                 break  # the JVM may be in a bad state: it ends
             after_job()
             self._socket.settimeout(max(idle_seconds, _MIN_IDLE_SECONDS))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from include.connections import Endpoint
-from include.spark.installation import ROOT, SubmissionImpossible, spark_jars
+from include.spark.installation import ROOT, CannotSubmit, spark_jars
 from include.spark.jvm import archive_flag, environment, is_local
 from include.spark.listener import IDLE_SECONDS
 from include.spark.settings import authentication_problem, driver_properties, job_settings, properties_text, runs_here
@@ -82,11 +82,11 @@ def prepare(
 
     `extra` is the whole extra of that connection. The command line depends on it: another extra means another driver.
     With `keep`, the driver stays on this host until it has had no job for `idle_seconds`. Cluster mode ignores `keep`,
-    because its driver runs elsewhere. Raises SubmissionImpossible.
+    because its driver runs elsewhere. Raises CannotSubmit.
     """
     jars = spark_jars()
     if problem := authentication_problem(master, conf):
-        raise SubmissionImpossible(problem)
+        raise CannotSubmit(problem)
     sweep()
     folder, lock = private_folder()
     keep = keep and runs_here(conf)

@@ -56,7 +56,7 @@ def _replace_archive(archive: Path, run) -> float:
         new = Path(folder) / archive.name
         run(new, Path(folder))
         if not new.is_file():
-            raise installation.SubmissionImpossible(
+            raise installation.CannotSubmit(
                 f"The JVM wrote no archive to {new}. It needs its base archive: create that with `java -Xshare:dump`."
             )
         new.replace(archive)
@@ -85,7 +85,7 @@ def _run(command: Sequence[str], **variables: str) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise installation.SubmissionImpossible(f"{command[0]} ended with code {done.returncode}:\n{last}")
+        raise installation.CannotSubmit(f"{command[0]} ended with code {done.returncode}:\n{last}")
 
 
 def _spark_submit() -> str:
@@ -153,7 +153,7 @@ def main() -> int:
             return 0
         for archive, seconds in make_archives():
             print(f"{archive}: {archive.stat().st_size / 1e6:.0f} MB in {seconds:.1f} s", flush=True)
-    except (installation.SubmissionImpossible, OSError) as error:
+    except (installation.CannotSubmit, OSError) as error:
         print(f"No class archive, so every Spark job starts slower: {error}", file=sys.stderr)
         return 1
     return 0

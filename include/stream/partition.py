@@ -24,7 +24,7 @@ from include.pipelines import Pipeline
 # As much as a follower has in memory.
 _MAX_MESSAGES = 2_000
 _MAX_BYTES = 8_000_000
-_REHEARSED = 200  # messages of a partition
+_WARM_UP_MESSAGES = 200  # of a partition
 
 _sessions: dict[str, Any] = {}  # of this process: a login takes a tenth of a second
 
@@ -51,15 +51,15 @@ class PartitionWriter:
     as_of: int
     starts: dict[int, int]  # by partition: a predecessor wrote the messages before
 
-    def rehearse(self, rows: Iterable) -> Iterator[PartitionResult]:
-        """Read some messages and write nothing: the first real micro-batch finds consumers, code and caches warm."""
+    def warm_up(self, rows: Iterable) -> Iterator[PartitionResult]:
+        """Read some messages and write nothing, so that consumers, code and caches are warm for the first real micro-batch."""
         reader = TopicEvents(self.pipeline, self.clock)
-        for row in islice(rows, _REHEARSED):
+        for row in islice(rows, _WARM_UP_MESSAGES):
             reader.read(_message(row))  # ty: ignore[invalid-argument-type]
         return iter(())
 
     def __call__(self, rows: Iterable) -> Iterator[PartitionResult]:
-        """One result for each partition: rows have topic partition, offset and value, in the order of their offsets."""
+        """One result for each partition; each row is (topic, partition, offset, value), in the order of the offsets."""
         reader, results = TopicEvents(self.pipeline, self.clock), {}
         rows = (row for row in rows if row[2] >= self.starts.get(row[1], 0))
         with explained(self.lake):

@@ -172,7 +172,7 @@ class Stream:
             if self._ready:
                 self._store_batch(batch)
                 return
-            batch.rdd.mapPartitions(self._writer(change_log.clock(self._session)).rehearse).collect()
+            batch.rdd.mapPartitions(self._writer(change_log.clock(self._session)).warm_up).collect()
             with step("take over and write the first micro-batch"):
                 self._join()
                 self._store_batch(batch)

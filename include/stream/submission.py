@@ -10,7 +10,7 @@ from pathlib import Path
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, Endpoint, endpoint
 from include.pipelines import Pipeline
 from include.spark.cluster import STANDALONE
-from include.spark.installation import ROOT, SubmissionImpossible, jars_of, spark_defaults, spark_jars
+from include.spark.installation import ROOT, CannotSubmit, jars_of, spark_defaults, spark_jars
 from include.spark.jvm import environment, is_local
 from include.spark.settings import authentication_problem, driver_properties, properties_text, runs_here
 from include.spark.submission import Submission, private_folder, sweep, write_private
@@ -28,7 +28,7 @@ _TUNING = {
 
 
 def stream_jars() -> list[str]:
-    """Spark's Kafka source and its dependencies, from MINUTEMARK_STREAM_JARS or .local/stream. Raises SubmissionImpossible."""
+    """Spark's Kafka source and its dependencies, from MINUTEMARK_STREAM_JARS or .local/stream. Raises CannotSubmit."""
     return jars_of(
         "include/stream/pom.xml",
         "MINUTEMARK_STREAM_JARS",
@@ -39,14 +39,14 @@ def stream_jars() -> list[str]:
 
 
 def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to_the_end: bool = False) -> Submission:
-    """Write job and properties into a private folder. Raises SubmissionImpossible, MinutemarkError."""
+    """Write job and properties into a private folder. Raises CannotSubmit, MinutemarkError."""
     master = f"{spark.host}:{spark.port}" if spark.port else spark.host
     conf: Mapping[str, object] = spark.extra.get("conf") or {}
     jars = stream_jars()
     if problem := authentication_problem(master, conf):
-        raise SubmissionImpossible(problem)
+        raise CannotSubmit(problem)
     if not runs_here(conf):
-        raise SubmissionImpossible(
+        raise CannotSubmit(
             "A stream's driver runs on this host (client mode): it commits the group's offsets and uses the connections. Set "
             'spark.submit.deployMode to "client", or leave it out, in spark-defaults.conf and in extra `conf` of spark_default.'
         )

@@ -1,6 +1,6 @@
 """Finds ids with more than one create_time: they count as two events, although the producer meant one.
 
-It keeps twelve bytes for each event, so that a month of a shop fits into memory.
+It keeps twelve bytes for each event, so that a month of a shop's events fits in memory.
 """
 
 from __future__ import annotations

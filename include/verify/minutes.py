@@ -44,7 +44,7 @@ class Minutes:
     def days(self) -> list[date]:
         """Every day that the change log, the ledger, contributions or rejected events have a minute of."""
         changed = set(change_log.changed_days(self._lake, self._pipeline.lake_table))
-        for table in ("etl.minute_ledger", "etl.rejected_events", *self._pipeline.contribution_tables):
+        for table in ("etl.minute_ledger", "etl.rejected_events", *self._pipeline.tables_by_minute):
             changed.update(self._column(sql("days", table=table)))
         return sorted(changed)
 
@@ -52,7 +52,7 @@ class Minutes:
         """The minutes of that day that the change log, the ledger or contributions have."""
         start = datetime(day.year, day.month, day.day)
         minutes = set(change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day))
-        for table in ("etl.minute_ledger", *self._pipeline.contribution_tables):
+        for table in ("etl.minute_ledger", *self._pipeline.tables_by_minute):
             minutes.update(self._column(sql("minutes", table=table), start=start, end=start + DAY))
         return sorted(minutes)
 
@@ -60,7 +60,7 @@ class Minutes:
         """Stored contributions of the minutes from `start` to `end` (excluded)."""
         return sum(
             self._column(sql("contributions", table=table), start=start, end=end)[0]
-            for table in self._pipeline.contribution_tables
+            for table in self._pipeline.tables_by_minute
         )
 
     def compare(
@@ -168,7 +168,7 @@ class Minutes:
         for day_minutes in (list(group) for _, group in groupby(minutes, key=datetime.date)):
             rows |= ledger.ledger_of(self._conn, self._pipeline, day_minutes[0], day_minutes[-1] + MINUTE)
         days = change_log.changed_days(self._lake, self._pipeline.lake_table)
-        due = set(ledger.days_to_drill(days, cursors, self._pipeline.settle))
+        due = set(ledger.days_to_read(days, cursors, self._pipeline.settle))
         touches: dict[datetime, object] = {}
         for day in {minute.date() for minute in minutes}:
             touches |= change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day)

@@ -27,8 +27,8 @@ class Rule:
     """A file of verify/. Columns expected_x and found_x are compared; the others say where. `minute` is one of them, and so is
     `last_minute` if reading `minute` again is not enough.
 
-    minutes_*: SELECT of the minutes from `start` to `end` (excluded). facts_*: a SELECT of the end of the slice of keys
-    after `after`, then one of the facts in it. total_*: one number.
+    minutes_*: SELECT of the minutes from `start` to `end` (excluded). facts_*: first a SELECT of the last key of the
+    slice that begins after `after`, then a SELECT of the wrong facts in that slice. total_*: one number.
     """
 
     name: str

@@ -48,7 +48,7 @@ def explain(error: BaseException, target: Endpoint) -> WarehouseError | None:
         return None
     text = getattr(error, "msg", None) or (error.args[-1] if error.args else error)  # mysql-connector-python has msg
     message = " ".join(str(text).split())[:400]
-    return WarehouseError(f"The warehouse at {place(target)} {remedy[0]}: {message}. {remedy[1]}", code)
+    return WarehouseError(f"The warehouse of {place(target)} {remedy[0]}: {message}. {remedy[1]}", code)
 
 
 def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:

@@ -24,7 +24,7 @@ _MINUTES_PER_QUERY = 500
 COUNT_LIMIT = 10_000  # pending minutes: a larger backlog is not counted every minute
 
 RECHECK = "judged again"  # in held_changed_at: it differs from every change, so that the minute is pending
-# The start of the reason of minutes that housekeeping has closed and that their next event opens again.
+# Prefix of the reason of a minute that housekeeping closed; its next event reopens it.
 DEMO_EVENTS_ONLY = "Demo events of long ago"
 
 
@@ -33,10 +33,10 @@ def read_cursors(conn, pipeline: Pipeline) -> dict[date, tuple[UUID, datetime]]:
     query = "SELECT day, day_changed_at, drilled_at FROM etl.day_cursors WHERE pipeline = %(pipeline)s"
     with reading(conn) as cursor:
         known = execute(cursor, query, {"pipeline": pipeline.name}).fetchall()
-    return {day: (UUID(_text(changed_at)), drilled_at) for day, changed_at, drilled_at in known}
+    return {day: (UUID(_text(changed_at)), read_at) for day, changed_at, read_at in known}
 
 
-def days_to_drill(
+def days_to_read(
     days: Mapping[date, UUID], cursors: Mapping[date, tuple[UUID, datetime]], settle: timedelta
 ) -> list[date]:
     """Days with a new touch, and days whose newest touch was so recent at the last poll that it may hide another one.
@@ -45,8 +45,8 @@ def days_to_drill(
     """
     due = []
     for day, changed_at in sorted(days.items()):
-        known, drilled_at = cursors.get(day, (None, None))
-        if drilled_at is None or known != changed_at or time_of(changed_at) > drilled_at - settle:
+        known, read_at = cursors.get(day, (None, None))
+        if read_at is None or known != changed_at or time_of(changed_at) > read_at - settle:
             due.append(day)
     return due
 
@@ -58,7 +58,7 @@ def record_poll(
     days: Mapping[date, UUID],
     minutes: Mapping[datetime, UUID],
 ) -> int:
-    """Record the drilled `days` and the touches of their `minutes`; returns how many minutes had a new touch.
+    """Record the `days` that were read and the touches of their `minutes`; returns how many minutes had a new touch.
 
     A new touch opens a closed minute again, unless the lake's retention may have removed part of it.
     One transaction: cursors that moved without their minutes would lose these touches forever. `days` must be read
@@ -229,7 +229,7 @@ def forget_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID) -> Non
 def close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None], reason: str) -> int:
     """Close minutes whose `seen_changed_at` is still the given one; returns how many. Does not commit.
 
-    Take the pipeline's lock first: a merge that has already checked the minute would make it merged again.
+    Take the pipeline's lock first: a merge that has already checked the minute would mark it as merged again.
     """
     closed = 0
     for minute, changed_at in sorted(minutes.items()):
@@ -314,10 +314,10 @@ def hold_without_reading(
     )
 
 
-def read_again(cursor, pipeline_name: str, minutes: Sequence[datetime]) -> None:
+def make_held_pending(cursor, pipeline_name: str, minutes: Sequence[datetime]) -> None:
     """Make these held minutes pending: their gate may let them pass now. Does not commit."""
     for binds in _by_minutes(pipeline_name, minutes):
-        execute(cursor, sql("recheck_hours"), binds | {"judged_again": RECHECK})
+        execute(cursor, sql("make_held_pending"), binds | {"judged_again": RECHECK})
 
 
 def rows_of(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, dict]:

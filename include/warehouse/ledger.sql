@@ -73,7 +73,7 @@ WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS (
 ) AS d
 {{ recorded() }};
 
--- name: recheck_hours
+-- name: make_held_pending
 -- Makes held minutes pending.
 UPDATE etl.minute_ledger SET held_changed_at = %(judged_again)s
 WHERE pipeline = %(pipeline)s AND state = 'held' AND pending = 0 AND minute IN (%(minutes)s);
@@ -156,7 +156,7 @@ UPDATE etl.minute_ledger SET read_changed_at = NULL, read_at = NULL, settled_bef
 WHERE pipeline = %(pipeline)s AND state = 'merged' AND minute IN (%(minutes)s);
 
 -- name: move_cursor
--- Records that a day was drilled into.
+-- Records that a day's minutes were read.
 INSERT INTO etl.day_cursors (pipeline, day, day_changed_at, drilled_at) VALUES (%s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE day_changed_at = VALUES(day_changed_at), drilled_at = VALUES(drilled_at);
 

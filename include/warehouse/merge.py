@@ -143,7 +143,7 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
 def _contributions_of(statement: str, pipeline: Pipeline) -> str | None:
     """The table of contributions that a statement inserts into; None for every other statement."""
     words = statement.split(maxsplit=3)
-    return words[2] if words[:2] == ["INSERT", "INTO"] and words[2] in pipeline.contribution_tables else None
+    return words[2] if words[:2] == ["INSERT", "INTO"] and words[2] in pipeline.tables_by_minute else None
 
 
 def _set_options(pipeline: Pipeline, batch: dict) -> str | None:

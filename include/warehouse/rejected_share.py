@@ -173,7 +173,7 @@ def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock
         ledger.hold_without_reading(
             cursor, pipeline.name, [(read.minute, f"{CHECK}: {_reason(read)}") for read in to_hold], [CHECK]
         )
-        ledger.read_again(cursor, pipeline.name, [read.minute for read in to_read])
+        ledger.make_held_pending(cursor, pipeline.name, [read.minute for read in to_read])
 
 
 def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:

@@ -74,7 +74,11 @@ def apply_schema() -> None:
         account = endpoint(WAREHOUSE_ADMIN)
     except ConnectionMissing:
         account = endpoint(WAREHOUSE_ETL)
-        log.info("Connection %s is not defined: applying as %s, without grants.", WAREHOUSE_ADMIN, WAREHOUSE_ETL)
+        log.info(
+            "Connection %s is not defined: applying the schema with connection %s, without grants.",
+            WAREHOUSE_ADMIN,
+            WAREHOUSE_ETL,
+        )
     try:
         _apply(account)
     except WarehouseError as error:
@@ -85,7 +89,7 @@ def apply_schema() -> None:
 
 def _with_grants(error: WarehouseError, account: Endpoint) -> WarehouseError:
     """The error with the statements that grant all permissions that set-up needs."""
-    problem = f"The warehouse at {place(account)} denied permission that set-up needs: {error.__cause__.args[-1]}."
+    problem = f"The warehouse of {place(account)} denied permission that set-up needs: {error.__cause__.args[-1]}."
     if account.conn_id == WAREHOUSE_ADMIN:
         login, remedy = account.login, "As a user with all permissions, run:"
     else:

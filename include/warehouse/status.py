@@ -26,8 +26,8 @@ HELD = "held"  # everything else is merged, but newer minutes are held
 SILENT = "silent"  # everything is merged, and the lake has had nothing newer for longer than delay_limit
 FRESH = "fresh"
 
-_MOST = 1_000  # newest pending minutes that are searched for the oldest change
-_FAILURES = 100  # consecutive delta batches that are counted at most
+_MAX_SEARCHED = 1_000  # newest pending minutes that are searched for the oldest change
+_MAX_FAILURES = 100  # consecutive delta batches that are counted at most
 _SHOWN = 10
 
 
@@ -61,7 +61,7 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
         "now": now,
         "live": pipeline.live_minutes * MINUTE // MICROSECOND,
         "ahead": pipeline.future_tolerance // MICROSECOND,
-        "most": _MOST,
+        "most": _MAX_SEARCHED,
     }
     changes = rows(cursor, sql("changes"), binds)[0]
     published = publications.history(conn, pipeline, now - HOUR)
@@ -131,7 +131,7 @@ def _state(pipeline: Pipeline, entry: dict, oldest_live: datetime | None, held_n
 
 def _failures(cursor, binds: dict, pending: int) -> dict:
     """Failures, while a minute is pending: if none is, a run with `from` and `to` has processed the failed minutes."""
-    deltas = rows(cursor, sql("deltas"), binds | {"failures": _FAILURES}) if pending else ()
+    deltas = rows(cursor, sql("deltas"), binds | {"failures": _MAX_FAILURES}) if pending else ()
     failed = list(takewhile(lambda batch: batch["state"] == "failed", deltas))
     return {
         "failures": len(failed),

@@ -49,5 +49,5 @@ def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime)
 
 
 def last_check(conn, pipeline: Pipeline) -> datetime | None:
-    """When the broker last answered for each of this pipeline's topics, or None."""
+    """The oldest of the last answers for this pipeline's topics; None if there is none."""
     return read(conn, value, sql("last_check"), {"pipeline": pipeline.name})

@@ -257,7 +257,7 @@ class Node(Server):
                 raise
         return _introduce_administrator(self.port, self.passwords[ADMIN], self.host)
 
-    def not_yet(self) -> tuple[type[BaseException], ...]:
+    def startup_errors(self) -> tuple[type[BaseException], ...]:
         from cassandra.cluster import NoHostAvailable
 
         return NoHostAvailable, OSError

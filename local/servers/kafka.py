@@ -174,7 +174,7 @@ class Broker(Server):
         if self.node_id not in client.list_topics(timeout=2).brokers:
             raise _NotYet(f"broker {self.node_id} is not registered")
 
-    def not_yet(self) -> tuple[type[BaseException], ...]:
+    def startup_errors(self) -> tuple[type[BaseException], ...]:
         from confluent_kafka import KafkaException
 
         return KafkaException, _NotYet

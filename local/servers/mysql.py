@@ -95,7 +95,7 @@ def fetch() -> None:
     MYSQL.mkdir(parents=True, exist_ok=True)
     with (MYSQL / ".fetch").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _SERVER.is_dir():  # else another fetch has unpacked it meanwhile
+        if not _SERVER.is_dir():  # else another process has just unpacked it
             _unpack_from(mirror)
 
 

@@ -116,7 +116,7 @@ class Server(server.Server):
             host=HOST, port=self.port, user=ADMIN, password=password, dbname="postgres", connect_timeout=5
         )
 
-    def not_yet(self) -> tuple[type[BaseException], ...]:
+    def startup_errors(self) -> tuple[type[BaseException], ...]:
         import psycopg2
 
         return (psycopg2.OperationalError,)

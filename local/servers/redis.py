@@ -65,7 +65,7 @@ class Redis(Server):
         with redis.Redis(host=HOST, port=self.port, password=self.passwords[ACCOUNT], socket_timeout=2) as client:
             client.ping()
 
-    def not_yet(self) -> tuple[type[BaseException], ...]:
+    def startup_errors(self) -> tuple[type[BaseException], ...]:
         import redis
 
         return (redis.RedisError,)

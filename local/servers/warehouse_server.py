@@ -64,7 +64,7 @@ class WarehouseServer(Server):
             host=HOST, port=self.port, user=ADMIN, passwd=self.passwords[ADMIN], connect_timeout=5, autocommit=True
         )
 
-    def not_yet(self) -> tuple[type[BaseException], ...]:
+    def startup_errors(self) -> tuple[type[BaseException], ...]:
         import MySQLdb
 
         return (MySQLdb.Error,)

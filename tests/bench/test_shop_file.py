@@ -120,7 +120,7 @@ def test_few_rows_are_spread_over_all_days(count):
         assert {line[:10] for line in result[1:]} == {"2020-02-28", "2020-02-29", "2020-03-01"}
 
 
-def test_the_name_says_how_it_is_packed(tmp_path, capsys):
+def test_the_files_name_says_how_it_is_compressed(tmp_path, capsys):
     read = {
         "shop.csv": lambda path: path.read_bytes(),
         "shop.csv.gz": lambda path: gzip.decompress(path.read_bytes()),

@@ -20,7 +20,7 @@ from include.lake.keys import murmur2, time_uuid
 from include.lake.session import lake
 from include.lake.writer import Event, event_id, payload_of
 from include.pipelines import Pipeline
-from include.spark.installation import SubmissionImpossible
+from include.spark.installation import CannotSubmit
 from include.stream import submission
 from include.stream.catch_up import run_stream
 from tests import emptying
@@ -94,7 +94,7 @@ def expected(declared: Pipeline, messages: list[bytes | None]) -> dict[str, str]
 def test_the_same_messages_by_follower_connect_and_stream(declared, worker, template, monkeypatch):  # noqa: F811
     try:
         submission.stream_jars()
-    except SubmissionImpossible as error:
+    except CannotSubmit as error:
         pytest.skip(str(error))
 
     def by(mode: str) -> tuple[list[tuple], list[tuple]]:

@@ -35,7 +35,7 @@ HEADER = ("create_time", "event_time", "event_type", "value")
 
 
 def event(second: int, kind: str, value: str, **cells: str) -> dict[str, str]:
-    """An event that many seconds after noon, or before if negative; `cells` replace its own."""
+    """An event `second` seconds after noon, or before if negative; `cells` replace its own."""
     when = NOON + timedelta(seconds=second)
     return {
         "create_time": str(event_id(when)), "event_time": f"{when:%Y-%m-%d %H:%M:%S}Z", "event_type": kind, "value": value,

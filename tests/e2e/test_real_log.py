@@ -48,9 +48,7 @@ def test_a_repeated_and_recovered_import_becomes_the_facts_of_the_reference(airf
     assert conversions > 0
 
 
-def test_in_the_forms_that_people_save_it_in_it_changes_no_fact_but_the_corrected_one(
-    airflow, real_data, log, tmp_path
-):
+def test_saved_in_other_formats_the_log_changes_only_the_corrected_fact(airflow, real_data, log, tmp_path):
     content = (real_data / "tracking.csv").read_text(encoding="utf-8")
     rows, jobs = log
     place = next(place for place, row in enumerate(rows) if row["custom_track"] == "click" and row["bid"])
@@ -58,7 +56,7 @@ def test_in_the_forms_that_people_save_it_in_it_changes_no_fact_but_the_correcte
     as_json = [json.dumps({name: text for name, text in row.items() if text}) for row in corrected]
     forms = {
         "saved on Windows": content.replace("\n", "\r\n").encode("utf-8-sig"),
-        "packed": gzip.compress(content.encode()),
+        "compressed": gzip.compress(content.encode()),
         "corrected": "\n".join(as_json).encode(),
     }
     for form, file in forms.items():

@@ -201,7 +201,7 @@ def test_rows_of_closed_minutes_are_rejected(recruitment, csv_file):
     summary = imports.import_csv(keeps_a_day, csv_file(f"{event_id('2026-07-06 10:00:00')},click,7,", f"{recent},,,"))
     assert (summary.written, summary.rejected) == (1, 1)
     assert rejected()[0]["minute"] == datetime(2026, 7, 6, 10)
-    assert "past the lake's retention: bedan.tracking keeps 1 day" in rejected()[0]["reason"]
+    assert "past the lake's retention: bedan.tracking keeps events for 1 day" in rejected()[0]["reason"]
     assert "1 row is rejected: its minute, 2026-07-06 10:00:00 UTC, is closed" in str(summary)
 
 

@@ -65,7 +65,7 @@ def shop(kafka_broker):
 
 @pytest.fixture
 def shop_file(tmp_path):
-    """A file of that many rows, that many seconds apart, with `others` at its end."""
+    """A file of `rows` rows, `apart` seconds apart, with `others` at its end."""
 
     def write(rows: int, apart: float, start: str, *others: list[str], name: str = "2019-Nov.csv"):
         path, begin = tmp_path / name, datetime.fromisoformat(start)

@@ -267,7 +267,7 @@ def test_a_resumed_sample_takes_what_it_would_have_taken(shop_file):
 
 def test_a_replay_of_centuries_is_refused(shop_file):
     survey_of_file = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), FileFormat(), SHOP)
-    with pytest.raises(ReplayRefused, match=r"At a rate of 0.0001 the rows .* would last until after 2100"):
+    with pytest.raises(ReplayRefused, match=r"At a rate of 0.0001, replaying the rows .* would take until after 2100"):
         check(ReplayOptions(rate=0.0001), SHOP, survey_of_file, START)
     check(ReplayOptions(rate=0.1), SHOP, survey_of_file, START)
 

@@ -26,7 +26,7 @@ def staged_batch(lab: Lab, number: int = 0, **values) -> int:
 
 
 def age(lab: Lab, days: int) -> None:
-    """Make everything in the warehouse that many days old."""
+    """Make everything in the warehouse `days` days old."""
     lab.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL %s DAY", days)
     lab.query("UPDATE etl.attempts SET started_at = started_at - INTERVAL %s DAY", days)
     lab.query("UPDATE etl.rejected_events SET rejected_at = rejected_at - INTERVAL %s DAY", days)

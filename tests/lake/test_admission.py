@@ -77,7 +77,7 @@ def test_equal_rows_of_one_file_are_separate_events() -> None:
     assert result == read_all([["too", "old", "", ""], ROW, ROW, ROW])[1:]  # other rows change nothing
 
 
-def test_order_of_columns_white_space_and_empty_columns_make_no_other_event() -> None:
+def test_column_order_white_space_and_empty_columns_do_not_change_the_event() -> None:
     [found] = read_all([ROW])
     assert content_id(SHOP, dict(zip(HEADER, ROW, strict=True))) == found.values["id"]
     order = [2, 0, 3, 1]
@@ -99,7 +99,7 @@ def test_a_given_create_time_is_kept() -> None:
 
 
 @pytest.mark.parametrize("empty", ["", "NaN", " ", "NULL", "\\N", "None"])
-def test_a_blank_create_time_or_id_is_generated(empty: str) -> None:
+def test_a_blank_create_time_or_id_is_replaced(empty: str) -> None:
     result = read([empty, empty, *ROW], header=["create_time", "id", *HEADER])
     assert (result.create_time, result.values["id"]) == (read(ROW).create_time, read(ROW).values["id"])
 
@@ -129,7 +129,7 @@ def test_an_id_that_fits_no_key_is_refused() -> None:
     assert result.minute == datetime(2019, 11, 1)
 
 
-def test_a_refused_row_that_is_corrected_is_the_event_that_an_import_of_it_makes() -> None:
+def test_a_corrected_refused_row_becomes_the_same_event_as_an_imported_one() -> None:
     first, second = read_all([["soon", *ROW[1:]]] * 2)
     stored = StoredEvents(SHOP, CLOCK)
     with pytest.raises(NotAdmitted, match="'soon' is not a timestamp"):
@@ -147,7 +147,7 @@ def test_rows_of_a_flat_table_without_ids_get_them_from_their_content() -> None:
     assert str(result.create_time) == CREATE_TIME and result.values["id"]
 
 
-def test_a_pipeline_that_declares_nothing_of_this_makes_nothing_up() -> None:
+def test_without_event_time_and_event_id_nothing_is_generated() -> None:
     plain = pipelines.get("recruitment")
     header = ["create_time", "ev", "id", "ts"]
     result = read([CREATE_TIME, "1", "", "NaN"], header=header, pipeline=plain)
@@ -183,7 +183,7 @@ def test_json_lines_of_equal_rows_are_separate_events_even_after_a_correction() 
     [
         ("1999-12-31 23:59:59", "create_time is before 2000-01-01"),
         ("2000-01-01 00:00:00", None),
-        ("2026-03-02 12:00:59", None),  # CLOCK and a day is in this minute
+        ("2026-03-02 12:00:59", None),  # CLOCK plus a day falls in this minute
         ("2026-03-02 12:01:00", "create_time is more than 24 hours ahead of the lake's clock"),
         ("2093-01-01 00:00:00", "create_time is more than 24 hours ahead of the lake's clock"),
     ],

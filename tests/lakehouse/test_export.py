@@ -75,7 +75,7 @@ def test_events_from_too_far_ahead_count_when_their_time_comes(shop: Shop) -> No
     """Their minute of create_time is three days ahead; their event_time is ten o'clock."""
     ahead, event_time = minute(3 * 24 * 60), f"{TEN:%Y-%m-%d %H:%M:%S} UTC"
     in_lake(sent(TEN, 1), sent(ahead, 1, event_time=event_time))
-    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_late)])
+    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_far_ahead)])
     assert export(SHOP).events == 2
     assert counted() == {TEN: (1, 0)}
     merged(shop, {ahead: [operation()]}, run_id="its time", clock=ahead)

@@ -96,7 +96,7 @@ def test_the_first_and_last_hour_that_a_fact_can_have_count_in_all_engines(shop:
 def test_events_from_too_far_ahead_count_in_no_engine(shop: Shop, spark) -> None:  # noqa: F811
     ahead = datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None) + SHOP.most_ahead + HOUR
     in_lake(sent(TEN, 1), sent(ahead, 1, event_time=f"{TEN:%Y-%m-%d %H:%M:%S} UTC"))
-    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_late)])
+    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_far_ahead)])
     export(SHOP)
     [count] = hourly.count(SHOP)
     assert in_spark(spark) == in_mysql(shop) == {TEN: tuple(count.values.values())} == {TEN: (1, 0)}

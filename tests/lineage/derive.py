@@ -110,15 +110,15 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
         for statement in file.statements
         if (table := ddl.declared(statement))
     )
-    reported = [*staged, *(dimension.table for dimension in pipeline.dimensions), *pipeline.contribution_tables]
+    reported = [*staged, *(dimension.table for dimension in pipeline.dimensions), *pipeline.tables_by_minute]
     reported = list(dict.fromkeys([*reported, *(fact.table for fact in pipeline.facts)]))
     columns = {table: of_sql.columns_of(created[table], MYSQL) for table in reported}
     filled = {table: _with_generated(relation, columns[table]) for table, relation in staged.items()}
 
     def read(table: str) -> Relation | None:
-        """A reported table by its own columns; another one, such as the keys that a batch touched, by what fills it."""
+        """The columns of a reported table; for any other, such as the keys a batch touched, the lineage of what fills it."""
         if table in columns:
-            return _itself(f"{MYSQL} {table}", columns[table])
+            return _identity(f"{MYSQL} {table}", columns[table])
         return filled.get(table)
 
     for file in files(pipeline, "merge.sql"):
@@ -147,7 +147,7 @@ def _views(pipeline: Pipeline, columns: dict[str, list[str]]) -> Iterator[tuple[
     }
 
     def read(table: str) -> Relation | None:
-        return _itself(f"{MYSQL} {table}", columns[table]) if table in columns else None
+        return _identity(f"{MYSQL} {table}", columns[table]) if table in columns else None
 
     for file in files(pipeline, "*views.sql"):
         for statement in file.statements:
@@ -169,8 +169,8 @@ def _lakehouse(pipeline: Pipeline, lake_table: str) -> Iterator[tuple[str, dict]
     yield _described(events, columns, Relation(read))
     query = (SQL / pipeline.name / "lakehouse" / f"{pipeline.lakehouse.fact}.sql").read_text(encoding="utf-8")
     hour_columns = _hour_columns(pipeline)
-    yield _described(hourly, hour_columns, of_sql.selected(query, lambda _: _itself(events, columns), DUCKDB))
-    yield from _bigquery(pipeline, _itself(hourly, hour_columns))
+    yield _described(hourly, hour_columns, of_sql.selected(query, lambda _: _identity(events, columns), DUCKDB))
+    yield from _bigquery(pipeline, _identity(hourly, hour_columns))
 
 
 def _bigquery(pipeline: Pipeline, hourly: Relation) -> Iterator[tuple[str, dict]]:
@@ -181,11 +181,11 @@ def _bigquery(pipeline: Pipeline, hourly: Relation) -> Iterator[tuple[str, dict]
     loads, view = (f"bigquery {name.rpartition('.')[2]}" for name in names)
     columns = {field.name: {"type": field.field_type, "comment": texts[field.name]} for field in fields}
     yield _described(loads, columns, hourly)
-    yield _described(view, columns, of_sql.selected(query, lambda _: _itself(loads, columns), "bigquery"))
+    yield _described(view, columns, of_sql.selected(query, lambda _: _identity(loads, columns), "bigquery"))
 
 
 def _hour_columns(pipeline: Pipeline) -> dict[str, dict]:
-    """The columns of an hour's file, as one is written."""
+    """The columns of an hourly file, read from one written for this purpose."""
     with TemporaryDirectory() as folder, patch.dict(os.environ, {LAKEHOUSE: f"file://{folder}"}):
         none = dict.fromkeys(pipeline.lakehouse.measures, 0)
         hours.write_file(pipeline, hours.HourlyCount(datetime(2026, 3, 1), 1, none))
@@ -193,8 +193,8 @@ def _hour_columns(pipeline: Pipeline) -> dict[str, dict]:
         return {field.name: {"type": str(field.type)} for field in parquet.read_schema(file)}
 
 
-def _itself(name: str, columns: Iterable[str]) -> Relation:
-    """A data set of the file, by its own columns."""
+def _identity(name: str, columns: Iterable[str]) -> Relation:
+    """The relation that maps each column of a data set to itself."""
     return Relation({column: {(name, column): IDENTITY} for column in columns})
 
 

@@ -169,7 +169,9 @@ def test_the_documented_connections_are_all_that_own_stores_need():
 
 
 def test_half_an_external_warehouse_is_refused():
-    with pytest.raises(Problem, match="AIRFLOW_CONN_WAREHOUSE_ETL is set, but not AIRFLOW_CONN_WAREHOUSE_BI"):
+    with pytest.raises(
+        Problem, match="only some are set: AIRFLOW_CONN_WAREHOUSE_ETL. Not set: AIRFLOW_CONN_WAREHOUSE_BI"
+    ):
         environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_WAREHOUSE_ETL": OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]})
 
 

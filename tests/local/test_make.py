@@ -22,7 +22,9 @@ def test_make_alone_lists_every_target():
 def test_make_has_a_target_for_each_command_of_the_table():
     targets = re.search(r"^COMMANDS := (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1).split()
     names = [name for command in COMMANDS for name in (command.name, command.alias) if name]
-    assert targets == [name for name in names if name != "lineage"], "`make lineage` derives it, unless it has a COLUMN"
+    assert targets == [name for name in names if name != "lineage"], (
+        "`make lineage` derives the lineage unless COLUMN is set, so it is not in COMMANDS"
+    )
 
 
 @pytest.mark.parametrize(

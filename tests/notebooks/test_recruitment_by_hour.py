@@ -61,7 +61,7 @@ print(raw._jdf.queryExecution().executedPlan().toString())
 for frame in (contributed, shown):
     print(frame._jdf.queryExecution().executedPlan().toString())
 for process in psutil.Process().children(recursive=True):
-    with contextlib.suppress(psutil.Error):  # one that ends meanwhile
+    with contextlib.suppress(psutil.Error):  # one that has just ended
         print(process.cmdline())
 """
 

@@ -318,7 +318,7 @@ def test_minutes_past_lake_retention_are_not_released(lab: Lab) -> None:
     hold(lab)
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=1))
     with pytest.raises(
-        held.ReleaseRefused, match="10:00 of recruitment is closed: bedan.tracking keeps 1 day,"
+        held.ReleaseRefused, match="10:00 of recruitment is closed: bedan.tracking keeps events for 1 day,"
     ) as refused:
         held.release(lab.conn, forgetful, TEN, TEN + MINUTE, by="ann")
     assert lab.pending() == []

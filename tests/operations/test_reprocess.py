@@ -297,7 +297,7 @@ def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, outpu
     assert pending(lab) == [young]
     assert "1 rows stay rejected: their minutes are closed" in output[1]
     assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
-        "its minute is closed, because it is past the lake's retention: bedan.tracking keeps 2 days"
+        "its minute is closed, because it is past the lake's retention: bedan.tracking keeps events for 2 days"
     ]
 
 

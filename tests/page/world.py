@@ -18,7 +18,7 @@ GOOD, BAD = contribution(), contribution(bid_sum=-1)
 
 
 def ago(lab: Lab, minutes: int) -> datetime:
-    """The minute that many minutes before the warehouse's current one."""
+    """The minute `minutes` minutes before the warehouse's current one."""
     return server_time(lab.conn.cursor()).replace(second=0, microsecond=0) - minutes * MINUTE
 
 

@@ -144,7 +144,7 @@ def test_a_data_set_without_derived_columns_is_named_alone():
 def test_declared_facts_and_dimensions_are_those_of_the_merge(pipeline):
     merge = [statement for file in files(pipeline, "merge.sql") for statement in file.statements]
     inserted = {table for statement in merge for table in INSERTED.findall(statement)}
-    declared = {*pipeline.contribution_tables, *(fact.table for fact in pipeline.facts)}
+    declared = {*pipeline.tables_by_minute, *(fact.table for fact in pipeline.facts)}
     assert declared <= inserted
     unnamed = inserted & set(pipeline.readable) - declared
     assert not unnamed, f"People read {unnamed}, which the merge writes: declare it in facts= of {pipeline.name}."

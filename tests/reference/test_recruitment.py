@@ -69,8 +69,8 @@ def test_a_click_without_a_bid_is_counted_but_leaves_the_average_alone():
         pytest.param({"bid": "-0.01"}, ("rejected", "bid"), id="negative bid"),
         pytest.param({"bid": "NaN"}, ("counted", "click"), id="bid NaN"),
         pytest.param({"job_id": "0"}, ("ignored", "no_job"), id="zero is not a job"),
-        pytest.param({"bid": "cheap"}, ("rejected", "bid"), id="bid no number"),
-        pytest.param({"bid": "-1", "custom_track": "conversion"}, ("counted", "conversion"), id="bid of no click"),
+        pytest.param({"bid": "cheap"}, ("rejected", "bid"), id="bid not a number"),
+        pytest.param({"bid": "-1", "custom_track": "conversion"}, ("counted", "conversion"), id="bid of a conversion"),
     ],
 )
 def test_the_first_rule_that_applies_decides_the_fate(cells, fate):
@@ -108,7 +108,7 @@ def test_without_recover_ed_is_not_read():
 
 
 @pytest.mark.parametrize("ed", ["{", "[1]", '"x"', "null", '{"jobId": null}', '{"jobId": ""}'])
-def test_a_blank_ed_leaves_the_event_without_a_job(ed):
+def test_an_ed_without_a_job_leaves_the_event_without_one(ed):
     assert recruitment.fate_of(click(NOON, job_id=None, ed=ed)).kind == "no_job"
 
 
@@ -117,12 +117,12 @@ def test_a_recovered_job_that_is_not_a_number_rejects_the_row():
 
 
 def test_hour_and_date_are_those_of_ts_and_the_minute_that_of_create_time():
-    late = click(NOON, ts="2026-02-20 23:59:59.999")
-    assert list(recruitment.facts([late], {})) == [(7, date(2026, 2, 20), 23, 2, 30, 40)]
-    assert list(recruitment.minutes([late])) == [datetime(2026, 3, 1, 12, 0)]
+    back_dated = click(NOON, ts="2026-02-20 23:59:59.999")
+    assert list(recruitment.facts([back_dated], {})) == [(7, date(2026, 2, 20), 23, 2, 30, 40)]
+    assert list(recruitment.minutes([back_dated])) == [datetime(2026, 3, 1, 12, 0)]
 
 
-def test_of_two_versions_of_an_event_the_last_one_counts_whole():
+def test_the_last_version_of_an_event_replaces_the_others_entirely():
     again = click(NOON, bid=None, group_id="41")
     assert recruitment.facts([click(NOON), again], {}) == recruitment.facts([again], {})
     assert recruitment.minutes([click(NOON), again])[datetime(2026, 3, 1, 12, 0)].raw_rows == 1

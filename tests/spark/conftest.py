@@ -29,7 +29,7 @@ def spark() -> Iterator:
 
     try:
         installation.spark_jars()
-    except installation.SubmissionImpossible as error:
+    except installation.CannotSubmit as error:
         pytest.skip(str(error))
     logging.getLogger("py4j").setLevel(
         logging.WARNING

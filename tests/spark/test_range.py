@@ -24,8 +24,8 @@ def fates(spark: SparkSession, clock: datetime, earliest: datetime = PIPELINE.ea
 
 def test_a_minute_is_in_range_up_to_a_day_ahead_of_the_lakes_clock(spark: SparkSession) -> None:
     assert [fate for fate, _ in fates(spark, MINUTE - DAY)] == ["counted", "ignored", "rejected"]
-    too_late = ("rejected", "create_time is more than 24 hours ahead of the lake's clock")
-    assert fates(spark, MINUTE - DAY - SECOND) == [too_late] * 3
+    too_far_ahead = ("rejected", "create_time is more than 24 hours ahead of the lake's clock")
+    assert fates(spark, MINUTE - DAY - SECOND) == [too_far_ahead] * 3
 
 
 def test_a_minute_before_the_pipeline_begins_is_rejected(spark: SparkSession) -> None:

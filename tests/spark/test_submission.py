@@ -87,9 +87,7 @@ def test_authentication_cannot_be_turned_off_on_this_machine() -> None:
 
 
 def test_a_standalone_cluster_needs_its_own_secret(tmp_path) -> None:
-    with pytest.raises(
-        installation.SubmissionImpossible, match=r"spark\.authenticate\.secret is not set.*spark_default"
-    ):
+    with pytest.raises(installation.CannotSubmit, match=r"spark\.authenticate\.secret is not set.*spark_default"):
         submission.prepare(BATCH, 9, LAKE, WAREHOUSE, "spark://host:7077")
     assert not list(tmp_path.glob("minutemark-spark-job-*"))
     _, with_secret = prepared("spark://host:7077", conf=STANDALONE)
@@ -337,7 +335,7 @@ def test_tls_follows_the_connection() -> None:
 
 def test_missing_jars_are_named_with_the_remedy(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINUTEMARK_SPARK_JARS", str(tmp_path / "nowhere"))
-    with pytest.raises(installation.SubmissionImpossible, match="no jars for Spark in .*nowhere.*make setup"):
+    with pytest.raises(installation.CannotSubmit, match="no jars for Spark in .*nowhere.*make setup"):
         prepared()
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from include.connections import SPARK, endpoint
 from include.pipelines import Pipeline
-from include.spark.installation import SubmissionImpossible
+from include.spark.installation import CannotSubmit
 from include.stream import catch_up, submission
 from tests.kafka.conftest import pipeline, refusing_change_log, send, until  # noqa: F401  # fixtures
 
@@ -29,7 +29,7 @@ def stream_jars() -> None:
     pytest.importorskip("pyspark")
     try:
         submission.stream_jars()
-    except SubmissionImpossible as error:
+    except CannotSubmit as error:
         pytest.skip(str(error))
 
 

@@ -102,17 +102,17 @@ class Batch:
         self.rdd = self
 
     def mapPartitions(self, function) -> Batch:  # noqa: N802  # Spark's
-        self._is_rehearsal = function == "rehearse"
+        self._is_warm_up = function == "warm_up"
         return self
 
     def collect(self) -> list[PartitionResult]:
-        if self._fails is not None and not self._is_rehearsal:
+        if self._fails is not None and not self._is_warm_up:
             raise self._fails
-        return [] if self._is_rehearsal else self._results
+        return [] if self._is_warm_up else self._results
 
 
 class Writer:
-    rehearse = "rehearse"
+    warm_up = "warm_up"
 
 
 class Query:

@@ -14,7 +14,7 @@ import pytest
 
 from include import pipelines
 from include.connections import Endpoint, variable
-from include.spark.installation import ROOT, SubmissionImpossible
+from include.spark.installation import ROOT, CannotSubmit
 from include.stream import catch_up, submission
 from include.stream.job import Job
 
@@ -92,7 +92,7 @@ def test_the_workers_of_a_cluster_import_the_project_from_an_archive(tmp_path):
 
 def test_without_jars_it_says_where_they_come_from(tmp_path, monkeypatch):
     monkeypatch.setenv("MINUTEMARK_STREAM_JARS", str(tmp_path / "nothing"))
-    with pytest.raises(SubmissionImpossible, match=r"include/stream/pom\.xml"):
+    with pytest.raises(CannotSubmit, match=r"include/stream/pom\.xml"):
         prepared()
 
 
@@ -104,7 +104,7 @@ def test_the_checkpoints_are_on_the_drivers_machine_unless_a_setting_names_anoth
 
 
 def test_a_driver_on_the_cluster_is_refused():
-    with pytest.raises(SubmissionImpossible, match=r'spark\.submit\.deployMode to "client"'):
+    with pytest.raises(CannotSubmit, match=r'spark\.submit\.deployMode to "client"'):
         prepared(replace(CLUSTER, extra={"conf": {"spark.submit.deployMode": "cluster"}}))
 
 

@@ -73,7 +73,7 @@ def empty_lake(writer) -> None:
 
 
 def read_and_merge(lab: Lab, reader, rows: dict, *, rejects=(), run_id: str = "run-1", merging: bool = True) -> int:
-    """What Spark would have read of these minutes as they are in the lake now, published; every touch has settled."""
+    """Stage and merge what Spark would read of these minutes now, as if every touch had settled."""
     clock = planner.poll(RECRUITMENT, reader, lab.conn).clock
     batch_id = lab.open(*rows, run_id=run_id, clock=clock, is_delta=False, allow_shrink=True)
     result = counts.minute_counts(reader, RECRUITMENT, rows)
@@ -362,7 +362,7 @@ def test_facts_are_found_in_every_slice_of_keys(good: Lab, monkeypatch: pytest.M
 # Minutes that are listed separately.
 
 
-def test_pending_minutes_are_apart_whether_read_before_or_never(good: Lab, writer) -> None:
+def test_pending_minutes_are_listed_separately_whether_read_before_or_never(good: Lab, writer) -> None:
     write(writer, event(minute(0), 9), event(minute(7)))  # touched; no poll has seen it yet
     report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 2})
@@ -372,7 +372,7 @@ def test_pending_minutes_are_apart_whether_read_before_or_never(good: Lab, write
     assert (kinds(report), report.totals["pending"]) == ({}, 2)
 
 
-def test_a_held_minute_is_apart_with_its_reason(good: Lab, reader, writer) -> None:
+def test_a_held_minute_is_listed_separately_with_its_reason(good: Lab, reader, writer) -> None:
     write(writer, event(minute(0), 9))
     planner.poll(RECRUITMENT, reader, good.conn)
     as_if_settled(good)
@@ -384,7 +384,7 @@ def test_a_held_minute_is_apart_with_its_reason(good: Lab, reader, writer) -> No
     assert report.apart.kept["held"][0].remedy.startswith("staging_x: broken. Fix the cause, then trigger")
 
 
-def test_the_open_minute_is_listed_apart_and_blocks_nothing(good: Lab, reader, writer) -> None:
+def test_the_open_minute_is_listed_separately_and_blocks_nothing(good: Lab, reader, writer) -> None:
     now = change_log.clock(reader).replace(second=0, microsecond=0)
     write(writer, event(now, 0))
     report = report_of(patience=60)  # the test would take a minute
@@ -397,7 +397,9 @@ def test_minutes_past_lake_retention_are_not_compared_with_the_lake(good: Lab, w
     forgetful = replace(QUICK, lake_retention=timedelta(days=2))
     report = report_of(forgetful)
     assert (kinds(report), report.totals["closed"]) == ({}, 2)
-    assert report.notes == ["2 minutes are closed (bedan.tracking keeps 2 days): not compared with the lake."]
+    assert report.notes == [
+        "2 minutes are closed (bedan.tracking keeps events for 2 days): not compared with the lake."
+    ]
     good.query("DELETE FROM etl.rejected_events")
     assert kinds(report_of(forgetful)) == {"minutes_rejects_kept": 1}, "The warehouse must still agree with itself."
 
@@ -427,7 +429,7 @@ def before_the_count(monkeypatch, *steps) -> None:
 
 
 def before_ledger_is_read(monkeypatch, number: int, step) -> None:
-    """The step goes before the ledger is read for that time."""
+    """Run the step just before the ledger is read for the `number`-th time."""
     original, times = Minutes._known, []
 
     def known(self, minutes):
@@ -490,8 +492,8 @@ def test_a_count_of_one_read_is_not_evidence_against_the_next(good: Lab, reader,
     write(writer, event(minute(0), 8), touch=False)
     on_its_way = event(minute(0), 10)
     on_its_way_then = (lambda: write(writer, on_its_way, touch=False), None)
-    merge_counts, merged_after = (None, None), (None, written_and_merged)
-    around_the_count(monkeypatch, merged_after, merge_counts, on_its_way_then)
+    nothing, merged_after = (None, None), (None, written_and_merged)
+    around_the_count(monkeypatch, merged_after, nothing, on_its_way_then)
     report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
 

@@ -24,7 +24,7 @@ KEY = ("job_id", "dates", "hours", "publisher_id", "campaign_id", "group_id")
 
 
 def minute(number: int) -> datetime:
-    """The minute that many minutes after ten."""
+    """The minute `number` minutes after ten."""
     return TEN + timedelta(minutes=number)
 
 

@@ -87,7 +87,7 @@ def test_without_a_day_before_it_a_minute_is_not_judged(history) -> None:
 
 
 def bursts(*present: int) -> list[MinuteFields]:
-    """Minutes of 200 rows, of which so many have a group."""
+    """Minutes of 200 rows; `present` says how many of them have a group."""
     return [fields(number, group_id=rows) for number, rows in enumerate(present, -len(present))]
 
 

@@ -209,7 +209,7 @@ def test_a_drift_whose_minutes_are_read_backwards_is_one(day: Lab) -> None:
 
 
 def age_drifts(lab: Lab, days: int) -> None:
-    """All drift on record is so many days older."""
+    """Make all recorded drift `days` days older."""
     lab.query(
         "UPDATE etl.drifts SET found_at = found_at - INTERVAL %s DAY, first_minute = first_minute - INTERVAL %s DAY, "
         "last_minute = last_minute - INTERVAL %s DAY, ended_minute = ended_minute - INTERVAL %s DAY",

@@ -125,7 +125,7 @@ def test_cursors_move_only_together_with_their_minutes(lab: Lab) -> None:
     assert lab.pending() == [minute(0)]
 
 
-def test_days_are_drilled_for_news_and_again_while_their_touch_is_fresh() -> None:
+def test_days_are_read_when_they_change_and_again_while_their_touch_is_recent() -> None:
     old, fresh, moved = (TEN.date() + timedelta(days=number) for number in range(3))
     settle = timedelta(seconds=30)
     days = {
@@ -136,10 +136,10 @@ def test_days_are_drilled_for_news_and_again_while_their_touch_is_fresh() -> Non
         moved: touched_at(CLOCK),
     }
     cursors = {old: (days[old], CLOCK), fresh: (days[fresh], CLOCK), moved: (days[old], CLOCK)}
-    assert ledger.days_to_drill(days, cursors, settle) == [fresh, moved]
-    assert ledger.days_to_drill(days, {}, settle) == [old, fresh, moved]
+    assert ledger.days_to_read(days, cursors, settle) == [fresh, moved]
+    assert ledger.days_to_read(days, {}, settle) == [old, fresh, moved]
     later = {day: (changed, CLOCK + 60 * SECOND) for day, changed in days.items()}
-    assert ledger.days_to_drill(days, later, settle) == []
+    assert ledger.days_to_read(days, later, settle) == []
 
 
 def test_choosing_is_bounded_for_any_backlog(lab: Lab) -> None:
@@ -201,7 +201,7 @@ def test_a_minute_that_was_too_far_ahead_is_read_again_once_it_is_in_range(lab: 
     day = RECRUITMENT.most_ahead
     ahead, now = CLOCK.replace(second=0) + day + timedelta(minutes=1), CLOCK.replace(day=2, hour=13)
     lab.see(ahead, minute(0), at=LONG_AGO)
-    lab.publish({ahead: [], minute(0): [contribution()]}, rejects=[(ahead, RECRUITMENT.too_late)])
+    lab.publish({ahead: [], minute(0): [contribution()]}, rejects=[(ahead, RECRUITMENT.too_far_ahead)])
     ledger.record_poll_time(lab.conn, RECRUITMENT, ahead - day - SECOND)
     assert lab.pending() == []
     ledger.record_poll_time(lab.conn, RECRUITMENT, now)  # a poll after a pause: the minute is over by now

@@ -187,7 +187,7 @@ def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: S
     shop.stage(
         batch_id,
         {at: [operation(event_time=at)] for at in good},
-        rejects=[(at, shop.pipeline.too_late) for at in junk for _ in range(150 if at == junk[-1] else 1)],
+        rejects=[(at, shop.pipeline.too_far_ahead) for at in junk for _ in range(150 if at == junk[-1] else 1)],
     )
     checked = shop.check(batch_id)
     assert checked.passed and not checked.held and not checked.waiting

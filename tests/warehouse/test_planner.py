@@ -160,7 +160,7 @@ def test_a_late_touch_brings_a_merged_minute_back(lab: Lab, reader, writer, now)
 
 
 # ⚑ a touch may hide behind another coordinator's, of the same moment
-def test_a_day_is_drilled_again_until_its_touch_has_settled(lab: Lab, reader, writer, now) -> None:
+def test_a_day_is_read_again_until_its_touch_has_settled(lab: Lab, reader, writer, now) -> None:
     touch(writer, now - MINUTE)
     first = planner.poll(RECRUITMENT, reader, lab.conn)
     hidden = now - 2 * MINUTE  # visible later, without its day's touch
@@ -200,7 +200,7 @@ def test_a_range_that_cannot_be_is_refused(lab: Lab, reader, now, minutes: int, 
 # ⚑ minutes past a declared lake retention are closed: refused
 def test_a_range_into_closed_minutes_is_refused(lab: Lab, reader, writer, now) -> None:
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=2))
-    with pytest.raises(planner.RangeRefused, match="keeps 2 days. Their facts stay"):
+    with pytest.raises(planner.RangeRefused, match="keeps events for 2 days. Their facts stay"):
         range_of(reader, lab, now - timedelta(days=3), now - timedelta(days=3) + MINUTE, pipeline=forgetful)
     touch(writer, now - timedelta(days=3), now - MINUTE)
     assert opened(lab, delta(reader, lab, pipeline=forgetful)) == [now - MINUTE]
