@@ -35,7 +35,7 @@ RANGE = {
 }
 
 
-@reporting_task(lineage.of_export, execution_timeout=timedelta(minutes=10))
+@reporting_task(lineage.export_lineage, execution_timeout=timedelta(minutes=10))
 def write_events(pipeline: str, params=None, dag_run=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -60,7 +60,7 @@ def write_events(pipeline: str, params=None, dag_run=None) -> None:
 
 
 # Minutes that cannot be read, or hours that differ, must not keep the others from being counted and loaded.
-@reporting_task(lineage.of_count, trigger_rule="all_done", execution_timeout=timedelta(minutes=5))
+@reporting_task(lineage.count_lineage, trigger_rule="all_done", execution_timeout=timedelta(minutes=5))
 def count_hours(pipeline: str) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -73,7 +73,7 @@ def count_hours(pipeline: str) -> None:
         raise AirflowFailException(str(differ)) from None
 
 
-@reporting_task(lineage.of_load, trigger_rule="all_done", execution_timeout=timedelta(minutes=10))
+@reporting_task(lineage.load_lineage, trigger_rule="all_done", execution_timeout=timedelta(minutes=10))
 def load_into_bigquery(pipeline: str) -> None:
     from include.bigquery.due import load_due
 

@@ -29,7 +29,7 @@ def triggering_user(dag_run) -> str:
 
 
 @reporting_task(
-    lineage.of_views, retries=18, execution_timeout=timedelta(hours=12)
+    lineage.views_lineage, retries=18, execution_timeout=timedelta(hours=12)
 )  # an upgrade may sum all published rows
 def apply_schema() -> None:
     from include.operations.setup import set_up

@@ -8,14 +8,14 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def slices(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
-    """The items in slices of at most `most` items."""
-    for start in range(0, len(items), most):
-        yield list(items[start : start + most])
+def slices(items: Sequence[Item], max_items: int) -> Iterator[list[Item]]:
+    """The items in slices of at most `max_items` items."""
+    for start in range(0, len(items), max_items):
+        yield list(items[start : start + max_items])
 
 
-def chunks(items: Iterable[Item], size_of: Callable[[Item], int], most: int, most_size: int) -> Iterator[list[Item]]:
-    """The items in chunks of at most `most` items, whose sizes add up to at most `most_size`.
+def chunks(items: Iterable[Item], size_of: Callable[[Item], int], max_items: int, max_size: int) -> Iterator[list[Item]]:
+    """The items in chunks of at most `max_items` items, whose sizes add up to at most `max_size`.
 
     An item that is larger than this is a chunk by itself.
     """
@@ -23,12 +23,12 @@ def chunks(items: Iterable[Item], size_of: Callable[[Item], int], most: int, mos
     size = 0
     for item in items:
         own_size = size_of(item)
-        if chunk and size + own_size > most_size:
+        if chunk and size + own_size > max_size:
             yield chunk
             chunk, size = [], 0
         chunk.append(item)
         size += own_size
-        if len(chunk) == most:  # now, not with the next item, which may be late or unreadable
+        if len(chunk) == max_items:  # now, not with the next item, which may be late or unreadable
             yield chunk
             chunk, size = [], 0
     if chunk:

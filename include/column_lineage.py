@@ -21,15 +21,15 @@ class ColumnUnknown(MinutemarkError):
     """A column that no data set of any pipeline has."""
 
 
-def of_pipeline(name: str) -> dict[str, dict]:
+def pipeline_data_sets(name: str) -> dict[str, dict]:
     """Data sets of the pipeline by store and name; empty if `make lineage` has not derived them yet."""
     file = FOLDER / f"{name}.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
-def of_all() -> dict[str, dict]:
+def all_data_sets() -> dict[str, dict]:
     """The data sets of all pipelines."""
-    return {key: described for name in pipelines.all_pipelines() for key, described in of_pipeline(name).items()}
+    return {key: described for name in pipelines.all_pipelines() for key, described in pipeline_data_sets(name).items()}
 
 
 def sources_of(described: dict) -> set[str]:
@@ -42,7 +42,7 @@ def sources_of(described: dict) -> set[str]:
 
 def as_text(column: str) -> str:
     """Where `database.table.column` comes from, step by step. Raises ColumnUnknown."""
-    lines, data_sets = [], of_all()
+    lines, data_sets = [], all_data_sets()
     for key, described in data_sets.items():
         own = column.removeprefix(f"{key.partition(' ')[2]}.")
         if own != column and own in described["columns"]:

@@ -40,15 +40,15 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 def make_passwords(airflow: Mapping[str, str]) -> None:
     """A password for each user without one, before Airflow makes it and prints it to its log."""
-    known = _known()
+    known = _read_passwords()
     names = [user.split(":")[0] for user in airflow[_USERS].split(",")]
     write_private(PASSWORDS, json.dumps({name: secrets.token_urlsafe(12) for name in names} | known) + "\n")
 
 
 def credentials() -> dict[str, str]:
     """The administrator's credentials. Airflow without a login accepts any."""
-    return {"username": ADMIN, "password": _known().get(ADMIN, "")}
+    return {"username": ADMIN, "password": _read_passwords().get(ADMIN, "")}
 
 
-def _known() -> dict[str, str]:
+def _read_passwords() -> dict[str, str]:
     return json.loads(PASSWORDS.read_text()) if PASSWORDS.exists() else {}

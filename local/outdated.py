@@ -41,7 +41,7 @@ def pins(text: str) -> dict[str, str]:
     return {name.lower().replace("_", "-"): version for name, version in _PIN.findall(text)}
 
 
-def outdated(pinned: Mapping[str, str], newest: Mapping[str, str]) -> list[Update]:
+def find_outdated(pinned: Mapping[str, str], newest: Mapping[str, str]) -> list[Update]:
     """The packages whose version is not the newest one."""
     return [
         Update(name, version, newest[name])
@@ -59,11 +59,11 @@ def updates_by_file() -> Iterator[tuple[Path, list[Update]]]:
     """Each file with its outdated packages. Raises Problem."""
     for file in _files("requirements.in", "requirements.txt"):
         if pinned := pins(file.read_text()):
-            yield file, outdated(pinned, pins(_uv("--no-deps", "-", given="\n".join(pinned))))
+            yield file, find_outdated(pinned, pins(_uv("--no-deps", "-", given="\n".join(pinned))))
     for lock in _files("requirements.lock"):
         source = next(path for path in map(lock.with_suffix, (".in", ".txt")) if path.exists())
         newest = _uv("--universal", "--python-version", "3.11", "--upgrade", str(source))
-        yield lock, outdated(pins(lock.read_text()), pins(newest))
+        yield lock, find_outdated(pins(lock.read_text()), pins(newest))
     for pom in _files("pom.xml", "*-pom.xml"):
         yield pom, maven_updates(_maven(pom))
 

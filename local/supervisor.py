@@ -139,7 +139,7 @@ def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
         run=_escaped(RUN),
         root=_escaped(ROOT),
         socket=_escaped(socket()),
-        joined=_escaped(_joined()),
+        joined=_escaped(_joined_folder()),
     )
     path = RUN / "supervisord.conf"
     differences = {program.name: _write_definition(program) for program in programs}
@@ -147,7 +147,7 @@ def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
     if running():
         return _reload(differences)
     # What joined another supervisord joins this one when it is started again.
-    for old in _joined().glob("*.conf"):
+    for old in _joined_folder().glob("*.conf"):
         old.unlink()
     command = [str(VENV / "bin" / "supervisord"), "-c", str(path)]
     env = {**environment.bare(), MARK: str(STATE)}
@@ -159,14 +159,14 @@ def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
 
 def join(*programs: Program) -> None:
     """Give the running supervisord programs that are not part of every stack."""
-    _joined().mkdir(mode=0o700, exist_ok=True)
+    _joined_folder().mkdir(mode=0o700, exist_ok=True)
     differences = {program.name: _write_definition(program) for program in programs}
     for program in programs:
-        write_private(_joined() / f"{program.name}.conf", _section(program))
+        write_private(_joined_folder() / f"{program.name}.conf", _section(program))
     _reload(differences)
 
 
-def _joined() -> Path:
+def _joined_folder() -> Path:
     return RUN / "joined"
 
 

@@ -68,7 +68,9 @@ class Announces:
             asset = hours_asset(pipeline.name)
             if offered := hours.offers(conn, pipeline):
                 conn.rollback()
-                hours.settle(conn, pipeline, offered, _recorded(asset, min(offer.offered_at for offer in offered)))
+                hours.settle(
+                    conn, pipeline, offered, _recorded_versions(asset, min(offer.offered_at for offer in offered))
+                )
             if due := hours.offer(conn, pipeline):
                 event = context["outlet_events"][asset]
                 # Events of one task share one `extra`: each finds its own hour in it by its partition key.
@@ -96,7 +98,7 @@ class Announces:
         from include.warehouse import batches
 
         asset = batches_asset(self.pipeline)
-        if asset not in self.declared or (batch := batches.merged(conn, batch_id)) is None:
+        if asset not in self.declared or (batch := batches.merged_batch(conn, batch_id)) is None:
             return
         if context["ti"].try_number > 1 and any(
             event.extra.get("batch_id") == batch_id for event in _events(asset, batch.merged_at)
@@ -106,7 +108,7 @@ class Announces:
         context["outlet_events"][asset].extra = batch.as_json()
 
 
-def _recorded(asset: Asset, since: datetime) -> set[tuple[datetime, int]]:
+def _recorded_versions(asset: Asset, since: datetime) -> set[tuple[datetime, int]]:
     """(hour, version) of the events that Airflow has recorded since then."""
     events: Iterator[Any] = (
         (event.partition_key, event.extra.get("hours", {}).get(event.partition_key)) for event in _events(asset, since)

@@ -30,4 +30,4 @@ class FollowTopic(ReportsLineage, BaseOperator):
         summary = ingest(pipeline, hook.get_consumer, lake_writer=lake)
         for line in str(summary).splitlines():
             self.log.info("%s", line)
-        self.lineage = lineage.of_ingest(pipeline, hook.servers, lake, summary.written)
+        self.lineage = lineage.ingest_lineage(pipeline, hook.servers, lake, summary.written)

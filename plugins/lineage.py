@@ -35,19 +35,19 @@ class Lineage:
     writes: tuple[DataSet, ...]
 
 
-def of_ingest(pipeline: Pipeline, servers: str, lake: Endpoint, rows: int) -> Lineage:
+def ingest_lineage(pipeline: Pipeline, servers: str, lake: Endpoint, rows: int) -> Lineage:
     """Topic to lake table; `servers` as librdkafka takes them, `rows` events written."""
     topic = DataSet(f"kafka://{_address(servers, None, KAFKA_PORT)}", pipeline.topic, f"kafka {pipeline.topic}")
     return Lineage((topic,), (_of_lake(pipeline, lake, rows),))
 
 
-def of_transform(pipeline: Pipeline, lake: Endpoint, warehouse: Endpoint) -> Lineage:
+def transform_lineage(pipeline: Pipeline, lake: Endpoint, warehouse: Endpoint) -> Lineage:
     """Lake table to staging tables."""
     staging = _of_warehouse(warehouse, (output.staging for output in pipeline.staged))
     return Lineage((_of_lake(pipeline, lake),), staging)
 
 
-def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -> Lineage:
+def merge_lineage(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -> Lineage:
     """Staging tables to contributions, and contributions and dimensions to facts; `rows`: inserted rows by table.
 
     Contributions are read too: a fact is the sum of those of all minutes.
@@ -62,17 +62,17 @@ def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -
     )
 
 
-def of_export(pipeline: Pipeline) -> Lineage:
+def export_lineage(pipeline: Pipeline) -> Lineage:
     """Lake table to the Iceberg table of its events."""
     return Lineage((_of_lake(pipeline, endpoint(LAKE_READER)),), (_of_iceberg(pipeline),))
 
 
-def of_count(pipeline: Pipeline) -> Lineage:
+def count_lineage(pipeline: Pipeline) -> Lineage:
     """Iceberg table to the files of its hourly counts."""
     return Lineage((_of_iceberg(pipeline),), (_of_hours(pipeline),))
 
 
-def of_load(pipeline: Pipeline) -> Lineage:
+def load_lineage(pipeline: Pipeline) -> Lineage:
     """Files of hourly counts to the table that they are appended to, and that table to its view of the newest counts."""
     from include.bigquery import tables
 
@@ -83,9 +83,9 @@ def of_load(pipeline: Pipeline) -> Lineage:
     return Lineage((_of_hours(pipeline), loads), (loads, view))
 
 
-def of_views() -> Lineage:
+def views_lineage() -> Lineage:
     """Facts and dimensions of all pipelines to the views of boards and BI tools, which set-up creates."""
-    described = column_lineage.of_all()
+    described = column_lineage.all_data_sets()
     views = [key for key, entry in described.items() if entry.get("view")]
     sources = {source for key in views for source in column_lineage.sources_of(described[key])}
     target = endpoint(WAREHOUSE_ETL)

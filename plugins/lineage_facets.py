@@ -18,7 +18,7 @@ from plugins.lineage import DataSet, Lineage
 
 def operator_lineage(lineage: Lineage) -> OperatorLineage:
     """The lineage as the provider takes it. A data set whose lineage is not derived has no columns."""
-    described = column_lineage.of_all()
+    described = column_lineage.all_data_sets()
     known = {data_set.key: data_set for data_set in (*lineage.reads, *lineage.writes)}
 
     def facets(data_set: DataSet) -> dict:

@@ -36,5 +36,5 @@ class MergeIntoWarehouse(ReportsLineage, BaseOperator):
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
         self.log.info("%s", result)
-        self.lineage = lineage.of_merge(pipelines.get(result.pipeline), target, result.inserted)
+        self.lineage = lineage.merge_lineage(pipelines.get(result.pipeline), target, result.inserted)
         metrics.send_merge_counters(result)

@@ -53,4 +53,4 @@ class StreamTopic(AttemptOperator):
         finally:
             shutil.rmtree(self.submission.dir, ignore_errors=True)  # it holds the passwords; a sweep may be quicker
         servers = str(endpoint(KAFKA).extra.get("bootstrap.servers", ""))
-        self.lineage = lineage.of_ingest(pipeline, servers, endpoint(LAKE_WRITER), result["written"])
+        self.lineage = lineage.ingest_lineage(pipeline, servers, endpoint(LAKE_WRITER), result["written"])

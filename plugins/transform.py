@@ -57,7 +57,7 @@ class TransformDelta(AttemptOperator):
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
         self.log.info("Batch %s of %s, attempt %s, on %s.", batch.batch_id, batch.pipeline, attempt, master)
-        self.lineage = lineage.of_transform(pipelines.get(batch.pipeline), lake, target)
+        self.lineage = lineage.transform_lineage(pipelines.get(batch.pipeline), lake, target)
         self.name = f"{batch.pipeline}-batch-{batch.batch_id}-attempt-{attempt}"
         self.spark = spark
         self.submission = submission.prepare(

@@ -34,7 +34,7 @@ def _views(pipeline: Pipeline) -> dict:
         "name": pipeline.name,
         "description": pipeline.description,
         "schema": pipeline.database,
-        "tables": [_view(view) for view in bi_views.of_pipeline(pipeline)],
+        "tables": [_view(view) for view in bi_views.views_of(pipeline)],
     }
 
 

@@ -67,7 +67,7 @@ def write(file: Path, views: list[View], start: datetime | None, end: datetime |
 
 def chosen_views(names: str) -> list[View]:
     """The views with these names, separated by commas or spaces; all views if there are none. Raises ExtractRefused."""
-    views = {view.name: view for view in bi_views.of_pipelines(pipelines.all_pipelines().values())}
+    views = {view.name: view for view in bi_views.views_of_all(pipelines.all_pipelines().values())}
     wanted = re.split(r"[,\s]+", names.strip()) if names.strip() else list(views)
     if unknown := [name for name in wanted if name not in views]:
         raise ExtractRefused(f"VIEWS={names} names {', '.join(unknown)}; the views are: {', '.join(views)}.")

@@ -112,7 +112,7 @@ def created_ms(table: Table) -> int:
 def descriptions(pipeline: Pipeline) -> dict[str, str]:
     """The description of each column. Those of hour and measures come from the fact's view for BI tools, if there is one."""
     name = f"{pipeline.database}.bi_{pipeline.lakehouse.fact}"
-    view_columns = [view.columns for view in bi_views.of_pipeline(pipeline) if view.name == name]
+    view_columns = [view.columns for view in bi_views.views_of(pipeline) if view.name == name]
     described = {column.name: column.description for columns in view_columns for column in columns}
     return {
         "hour": described.get("hour_utc", "Start of the hour of the events, UTC. Filter by this column."),

@@ -85,7 +85,7 @@ def decompressed(
         stack.enter_context(raw)
         compression = Compression(damage=damage)
         content: io.BufferedReader = io.BufferedReader(raw, PEEK)
-        while inner := _decompressed(path, content, compression, stack):
+        while inner := _decompress_layer(path, content, compression, stack):
             if len(compression.layers) > _MAX_LAYERS:
                 raise FileRefused(f"{path}: it is compressed more than {_MAX_LAYERS} times. {_RECOMPRESS}")
             content = io.BufferedReader(inner, PEEK)
@@ -96,7 +96,7 @@ _RECOMPRESS = "Decompress it, and import the CSV or JSON lines file inside, plai
 _EXPORT = "Save it as CSV (UTF-8) or JSON lines, and import that."
 
 
-def _decompressed(path: Path, content: io.BufferedReader, compression: Compression, stack) -> io.RawIOBase | None:
+def _decompress_layer(path: Path, content: io.BufferedReader, compression: Compression, stack) -> io.RawIOBase | None:
     """The content of the next layer, or None if this one is the data."""
     head = content.peek()
     for codec in _CODECS:
@@ -204,12 +204,12 @@ class _Layer(io.RawIOBase):
         except FileRefused as error:
             self._error = error
         except _DAMAGED as error:
-            self._error = self._explained(error)
+            self._error = self._explain(error)
         if self._error and not filled and self._compression.damage is None:
             raise self._error
         return filled
 
-    def _explained(self, error: Exception) -> FileRefused:
+    def _explain(self, error: Exception) -> FileRefused:
         if "memory" in str(error).lower():
             return FileRefused(
                 f"{self._path}: it is {self._name} with a dictionary of more than {_MAX_MEMORY >> 20} MiB, or a window of "

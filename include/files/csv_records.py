@@ -375,12 +375,12 @@ class _Lines:
     def _next(self) -> str:
         line = self._piece()
         if not line.endswith(("\n", "\r")):
-            line = self._joined(line)
+            line = self._join_pieces(line)
         if not line or (self._is_truncated and not line.endswith(("\n", "\r")) and not isinstance(line, _Start)):
             raise StopIteration
         return line
 
-    def _joined(self, line: str) -> str:
+    def _join_pieces(self, line: str) -> str:
         """The line that begins with that piece, or only its beginning if it is too long."""
         pieces, size = [line], len(line)
         while (more := self._piece()) and size < LONGEST_RECORD:

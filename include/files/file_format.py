@@ -54,7 +54,7 @@ class FileFormat:
         return {"delimiter": self.delimiter, "escapechar": escape, "skipinitialspace": True, "strict": True}
 
 
-def given(encoding: str = "", words: str = "") -> FileFormat:
+def format_from_options(encoding: str = "", words: str = "") -> FileFormat:
     """The format that the options `encoding` and `format` describe. Raises FileRefused."""
     file_format = FileFormat()
     if encoding:

@@ -114,7 +114,7 @@ def import_csv(
     Raises FileRefused before anything is written if the file cannot hold the pipeline's events; a bad line is rejected alone.
     """
     path, started = _as_path(path), time.monotonic()
-    stated_format = file_format.given(encoding, format_words)
+    stated_format = file_format.format_from_options(encoding, format_words)
     digest, damage = checked_fingerprint(path)
     with (
         csv_records(path, names_of(pipeline), stated_format, damage) as file,
@@ -204,7 +204,7 @@ def import_dimension(
 
     path, started = _as_path(path), time.monotonic()
     owner, dimension = dimension_of(table, pipeline)
-    stated_format = file_format.given(encoding, format_words)
+    stated_format = file_format.format_from_options(encoding, format_words)
     digest, damage = checked_fingerprint(path)
     with csv_records(path, dimension.columns, stated_format, damage) as file, warehouse(WAREHOUSE_ETL) as conn:
         absent = [column for column in dimension.columns if column not in file.header]

@@ -97,7 +97,7 @@ def replay_csv(
     path, started = Path(path), time.monotonic()
     _check_ingest_mode(pipeline)
     check(options, pipeline, None, utc_now())
-    stated_format = file_format.given(encoding, format_words)
+    stated_format = file_format.format_from_options(encoding, format_words)
     digest, damage = checked_fingerprint(path)
     file_survey = survey(path, stated_format, pipeline, damage) if options.needs_survey else None
     check(options, pipeline, file_survey, utc_now())

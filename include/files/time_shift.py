@@ -47,7 +47,7 @@ class Timeline:
         try:
             moved = self.at(time)
             match = _TIME.fullmatch(text)
-            return _written(text, match, moved) if match else _since_1970(text, moved)
+            return _with_moved_time(text, match, moved) if match else _since_1970(text, moved)
         except OverflowError:
             return text
 
@@ -75,7 +75,7 @@ class Shift:
         return Event(time_uuid(time, identity), values)
 
 
-def _written(text: str, match: re.Match, moved: datetime) -> str:
+def _with_moved_time(text: str, match: re.Match, moved: datetime) -> str:
     """The text with the moved date and time in place of its own."""
     _, clock, sign, hours, minutes = match.groups()
     ahead = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))

@@ -63,14 +63,14 @@ def parsed(text: str) -> tuple[dict[str, str | None], str]:
         json.dumps(document, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
         raise NotAnObject("has an unpaired surrogate, which is not valid Unicode") from None
-    return {name: _text(value) for name, value in document.items()}, _written(document) if constants else text
+    return {name: _text(value) for name, value in document.items()}, _to_json(document) if constants else text
 
 
 def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else _written(value)
+    return value if value is None or isinstance(value, str) else _to_json(value)
 
 
-def _written(value: object) -> str:
+def _to_json(value: object) -> str:
     """The value as JSON, with its numbers as they were written; as strings if it is nested too deeply for recursion."""
     try:
         return _as_json(value)

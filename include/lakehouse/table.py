@@ -61,12 +61,12 @@ def catalog() -> Catalog:
         place["py-io-impl"] = (
             "pyiceberg.io.fsspec.FsspecFileIO"  # like all other code here that reads and writes a bucket
         )
-    with _explained(target):
+    with _explain_errors(target):
         return load_catalog("lakehouse", **{**place, "warehouse": location(), **target.extra})
 
 
 @contextmanager
-def _explained(target: Endpoint) -> Iterator[None]:
+def _explain_errors(target: Endpoint) -> Iterator[None]:
     """Raise errors of the catalog's client as LakehouseError with the remedy."""
     from pyiceberg.exceptions import RESTError
     from requests import RequestException
@@ -106,7 +106,7 @@ def existing(pipeline: Pipeline) -> Table | None:
 
     name = pipeline.lakehouse.table
     try:
-        with _explained(endpoint(CATALOG)):
+        with _explain_errors(endpoint(CATALOG)):
             table = catalog().load_table(name)
     except NoSuchTableError:
         return None

@@ -192,7 +192,7 @@ def _write_imports(
     reader, writer = StoredEvents(pipeline, clock), EventWriter(session, pipeline)
     for chunk in chunks(imported, itemgetter(1), _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK):
         events, accepted, refused = [], [], []
-        for row in rejected.stored(conn, [rejected_id for rejected_id, _ in chunk]):
+        for row in rejected.read_rows(conn, [rejected_id for rejected_id, _ in chunk]):
             try:
                 events.append(reader.read(row["payload"], row["reason"]))
                 accepted.append(row["rejected_id"])

@@ -96,10 +96,10 @@ def run(spark: SparkSession, job: Job) -> None:
         for output in pipeline.staged if total.counted_rows else ():
             with step(f"stage {output.name}"):
                 contributions = transform.OUTPUTS[output.name](rows.where(F.col("fate") == COUNTED))
-                warehouse.append(_of_attempt(contributions, job.attempt), output.staging)
+                warehouse.append(_with_attempt(contributions, job.attempt), output.staging)
         if total.rejected_rows:
             with step("stage rejected rows"):
-                warehouse.append(_of_attempt(staging.rejects(rows), job.attempt), staging.REJECTS_TABLE)
+                warehouse.append(_with_attempt(staging.rejects(rows), job.attempt), staging.REJECTS_TABLE)
         if pipeline.event_id not in lake.KEY and total.raw_rows > 1:
             with step("stage repeated ids"):
                 repeats = [[job.attempt, number, *row] for number, row in enumerate(staging.repeats(rows))]
@@ -238,7 +238,7 @@ def attempt(spark: SparkSession, job: Job) -> int:
     return 0
 
 
-def _of_attempt(frame: DataFrame, attempt: int) -> DataFrame:
+def _with_attempt(frame: DataFrame, attempt: int) -> DataFrame:
     return frame.select(F.lit(attempt).alias("attempt"), "*")
 
 

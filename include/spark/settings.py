@@ -28,8 +28,8 @@ def driver_properties(
     # If an option occurs twice, the JVM uses the last one.
     options = {key: value for key, value in runtime_properties.items() if key in _CONCATENATED}
     class_paths = {key: value for key, value in runtime_properties.items() if key in _CLASS_PATHS}
-    chosen = _chosen(conf)
-    return _merged(
+    chosen = _effective_settings(conf)
+    return _merge(
         _tuning(master),
         _sharing(master, chosen),
         _network_security(master),
@@ -43,13 +43,13 @@ def driver_properties(
 
 def job_settings(conf: Mapping[str, object] | None, *, small: bool) -> dict[str, str]:
     """Settings that depend on the size of a job, unless spark-defaults.conf or `conf` sets them."""
-    chosen = _chosen(conf)
+    chosen = _effective_settings(conf)
     return {key: value for key, value in _session(small).items() if key not in chosen}
 
 
 def session_settings(master: str) -> dict[str, str]:
     """The properties of a session without stores: for notebooks, tests, and the class archive."""
-    return _merged(
+    return _merge(
         _tuning(master),
         _network_security(master),
         _session(small=True),
@@ -121,7 +121,7 @@ def _own_address(master: str) -> str | None:
 
 def runs_here(conf: Mapping[str, object] | None) -> bool:
     """Whether the driver runs on the host that submits it (client mode), and not on the cluster."""
-    return _chosen(conf).get("spark.submit.deployMode", "client").lower() == "client"
+    return _effective_settings(conf).get("spark.submit.deployMode", "client").lower() == "client"
 
 
 def _network_security(master: str) -> dict[str, str]:
@@ -156,7 +156,7 @@ def reading_settings() -> dict[str, str]:
 
 def authentication_problem(master: str, conf: Mapping[str, object] | None = None) -> str | None:
     """The problem if a standalone cluster lacks its secret, which master and workers share. Elsewhere Spark creates it itself."""
-    chosen = _chosen(conf)
+    chosen = _effective_settings(conf)
     if not master.startswith(STANDALONE) or _SECRET in chosen or chosen.get(_AUTHENTICATE, "").lower() == "false":
         return None
     return (
@@ -166,11 +166,11 @@ def authentication_problem(master: str, conf: Mapping[str, object] | None = None
     )
 
 
-def _chosen(conf: Mapping[str, object] | None) -> dict[str, str]:
-    return _merged(spark_defaults(), {key: str(value) for key, value in (conf or {}).items()})
+def _effective_settings(conf: Mapping[str, object] | None) -> dict[str, str]:
+    return _merge(spark_defaults(), {key: str(value) for key, value in (conf or {}).items()})
 
 
-def _merged(*layers: Mapping[str, str]) -> dict[str, str]:
+def _merge(*layers: Mapping[str, str]) -> dict[str, str]:
     """Later layers win; JVM options and class paths add up."""
     merged: dict[str, str] = {}
     for layer in layers:

@@ -48,7 +48,7 @@ class Minutes:
             changed.update(self._column(sql("days", table=table)))
         return sorted(changed)
 
-    def of_day(self, day: date) -> list[datetime]:
+    def minutes_of_day(self, day: date) -> list[datetime]:
         """The minutes of that day that the change log, the ledger or contributions have."""
         start = datetime(day.year, day.month, day.day)
         minutes = set(change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day))
@@ -71,7 +71,7 @@ class Minutes:
     ) -> dict[datetime, Comparison]:
         """Compare each minute. With `earlier` comparisons, the lake is counted only if that could decide something."""
         minutes = sorted(minutes)
-        before, clock = self._known(minutes), change_log.clock(self._lake)
+        before, clock = self._read_known(minutes), change_log.clock(self._lake)
         wanted = [
             minute
             for minute in minutes
@@ -85,7 +85,7 @@ class Minutes:
 
         in_lake = counts.minute_counts(self._lake, self._pipeline, wanted, on_row, add_unreadable)
         clock = change_log.clock(self._lake)
-        after = before | self._known(
+        after = before | self._read_known(
             [
                 candidate
                 for candidate in wanted
@@ -159,7 +159,7 @@ class Minutes:
                 else:
                     left[minute] = comparison
 
-    def _known(self, minutes: list[datetime]) -> dict[datetime, Known]:
+    def _read_known(self, minutes: list[datetime]) -> dict[datetime, Known]:
         """Read cursors, ledger and change log, in this order: a poll or a touch in between then looks like a later one."""
         if not minutes:
             return {}

@@ -76,7 +76,7 @@ class _PipelineCheck:
             for number, day in enumerate(days):
                 first = datetime(day.year, day.month, day.day)
                 begin, until = max(start or first, first), min(end or first + DAY, first + DAY)
-                minutes = list(minutes_between(begin, until)) if start and end else self._minutes.of_day(day)
+                minutes = list(minutes_between(begin, until)) if start and end else self._minutes.minutes_of_day(day)
                 for chunk in slices(minutes, CHUNK):
                     self._compare(chunk)
                     bar.at(number * DAY // MINUTE + (chunk[-1] - first) // MINUTE)

@@ -91,7 +91,7 @@ class MergedBatch:
         }
 
 
-def merged(conn, batch_id: int) -> MergedBatch | None:
+def merged_batch(conn, batch_id: int) -> MergedBatch | None:
     """What the batch published; None if it was not merged."""
     records = rows(conn.cursor(), sql("merged"), {"batch_id": batch_id})
     return MergedBatch(**records[0]) if records else None

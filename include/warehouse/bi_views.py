@@ -44,14 +44,14 @@ class View:
     columns: tuple[Column, ...]
 
 
-def of_pipeline(pipeline: Pipeline) -> list[View]:
+def views_of(pipeline: Pipeline) -> list[View]:
     """The pipeline's views for BI tools, in the order of the file. Raises ViewNotDescribed."""
     return [view for file in files(pipeline, FILE) for view in described(file)]
 
 
-def of_pipelines(pipelines: Iterable[Pipeline]) -> list[View]:
+def views_of_all(pipelines: Iterable[Pipeline]) -> list[View]:
     """The views of several pipelines. Raises ViewNotDescribed."""
-    return [view for pipeline in pipelines for view in of_pipeline(pipeline)]
+    return [view for pipeline in pipelines for view in views_of(pipeline)]
 
 
 def described(file: SqlFile) -> Iterator[View]:

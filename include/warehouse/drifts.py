@@ -83,18 +83,18 @@ class Accepted:
         return f"Accepted by {self.by}: {listed}. This drift no longer holds minutes.{waiting}"
 
 
-def of_attempt(conn, pipeline: Pipeline, attempt: int) -> DriftFindings:
+def find_in_attempt(conn, pipeline: Pipeline, attempt: int) -> DriftFindings:
     """The drift in the minutes of this attempt."""
     with reading(conn) as cursor:
         staged = execute(cursor, sql("staged_fields"), {"attempt": attempt}).fetchall()
         batch = [MinuteFields.read(*row) for row in staged]
-        on_record = known(cursor, pipeline)
+        on_record = recorded_drifts(cursor, pipeline)
         checked = [fields.minute for fields in batch if fields.rows >= MIN_ROWS]
         history = [fields for start, end in _days_before(checked) for fields in _history(cursor, pipeline, start, end)]
     return find(pipeline, batch, history, on_record)
 
 
-def known(cursor, pipeline: Pipeline) -> list[Drift]:
+def recorded_drifts(cursor, pipeline: Pipeline) -> list[Drift]:
     """The pipeline's drift on record."""
     return [Drift(*row) for row in execute(cursor, sql("known"), {"pipeline": pipeline.name}).fetchall()]
 
@@ -167,7 +167,7 @@ def accept(
         lock(cursor, pipeline)
         waiting = [
             drift
-            for drift in known(cursor, pipeline)
+            for drift in recorded_drifts(cursor, pipeline)
             if not drift.accepted_by and kind in (None, drift.kind) and drift_id in (None, drift.drift_id)
         ]
         # Spaces around the name are a typing error, unless a producer sends such a name.
@@ -255,7 +255,7 @@ def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
 
 
 def _nothing_open(cursor, pipeline: Pipeline, field: str) -> str:
-    names = sorted({(drift.field, drift.kind) for drift in known(cursor, pipeline) if not drift.accepted_by})
+    names = sorted({(drift.field, drift.kind) for drift in recorded_drifts(cursor, pipeline) if not drift.accepted_by})
     shown = ", ".join(f"{name} ({kind})" for name, kind in names[:20])
     instead = f"Drift to accept: {shown}." if names else "There is no drift to accept."
     return f"No drift of field {field!r} of {pipeline.name} waits to be accepted. {instead}"

@@ -78,7 +78,7 @@ def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     if attempt is None:
         raise BatchRefused(_incomplete(conn, batch))
     outcomes = _outcomes(conn, pipeline, batch, STAGING, attempt)
-    findings = drifts.of_attempt(conn, pipeline, attempt)
+    findings = drifts.find_in_attempt(conn, pipeline, attempt)
     verdict = in_transaction(conn, lambda cursor: _settle(cursor, pipeline, batch, attempt, outcomes, findings))
     return GateResult(
         batch.batch_id,
@@ -161,7 +161,7 @@ def _settle(
     if may_hold or drifts.needs_lock(findings):
         lock(cursor, pipeline)
         share_verdict = rejected_share.batch_verdict(cursor, pipeline, changed_at, batch.lake_clock, attempt)
-    on_record = drifts.known(cursor, pipeline)
+    on_record = drifts.recorded_drifts(cursor, pipeline)
     outcomes = (*outcomes, *share_verdict.outcomes, *drifts.outcomes(pipeline, findings, on_record))
     query = "SELECT state FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE"
     if (state := value(cursor, query, {"batch_id": batch.batch_id})) != "open":

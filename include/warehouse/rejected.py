@@ -154,7 +154,7 @@ def import_rows(conn, pipeline: Pipeline, selection: Selection) -> tuple[list[tu
     return events, len(records) - len(events)
 
 
-def stored(conn, rejected_ids: Sequence[int]) -> list[dict]:
+def read_rows(conn, rejected_ids: Sequence[int]) -> list[dict]:
     """These rows as they are now: rejected_id, origin_key, reason, minute, payload. Rows that no longer exist are left out."""
     # The caller then writes to other stores: no transaction stays open while it does.
     return read(conn, rows, sql("stored"), {"ids": rejected_ids})

@@ -33,16 +33,16 @@ def replace_changed(conn, statement: str) -> bool:
         "SELECT stored_digest FROM etl.view_definitions WHERE view_name = %s AND statement_digest = %s", (view, digest)
     )
     recorded = cursor.fetchone()
-    if recorded and recorded[0] == _stored(conn, view):
+    if recorded and recorded[0] == _stored_digest(conn, view):
         return False
     if not ddl.execute(conn, statement):
         raise ddl.in_use(conn, view, "its definition could not be replaced")
-    cursor.execute(sql("keep_digest"), (view, digest, _stored(conn, view)))
+    cursor.execute(sql("keep_digest"), (view, digest, _stored_digest(conn, view)))
     conn.commit()
     return True
 
 
-def _stored(conn, view: str) -> str | None:
+def _stored_digest(conn, view: str) -> str | None:
     """The digest of the definition as the server shows it; None if there is no such view."""
     definition = described(conn, view, "views", "view_definition")
     return _digest(definition[0][0]) if definition else None

@@ -10,7 +10,7 @@ from local.layout import ROOT
 from tests.docs.pages import text_of
 
 PAGE = text_of(ROOT / "docs" / "bi-tools.md")
-VIEWS = bi_views.of_pipelines(pipelines.all_pipelines().values())
+VIEWS = bi_views.views_of_all(pipelines.all_pipelines().values())
 
 
 def section(view: bi_views.View) -> str:

@@ -25,7 +25,7 @@ def test_it_describes_every_column_of_the_views_and_the_freshness_of_each_pipeli
         for pipeline in pipelines.all_pipelines()
         for table in by_name[pipeline]["tables"]
     }
-    views = bi_views.of_pipelines(pipelines.all_pipelines().values())
+    views = bi_views.views_of_all(pipelines.all_pipelines().values())
     assert described == {view.name: [column.name for column in view.columns] for view in views}
     tested = [
         column["tests"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from include.files import csv_records as module
 from include.files.csv_records import FileRefused, csv_records, fingerprint
-from include.files.file_format import given
+from include.files.file_format import format_from_options
 
 HEADER = b"create_time,ev,ed\n"
 
@@ -22,7 +22,7 @@ NAMES = ("create_time", "ev", "ed")
 
 
 def read(path, after_line=0, encoding="", form="", names=NAMES):
-    with csv_records(path, names, given(encoding, form)) as file:
+    with csv_records(path, names, format_from_options(encoding, form)) as file:
         return [(record.line, record.end_line, record.problem or record.fields) for record in file.records(after_line)]
 
 
@@ -125,7 +125,7 @@ def test_the_encoding_can_be_given(csv_file):
 
 def test_an_unknown_encoding_is_refused():
     with pytest.raises(FileRefused, match="Unknown encoding 'latin-x'"):
-        given("latin-x")
+        format_from_options("latin-x")
 
 
 def test_an_absent_file_is_reported(tmp_path):
@@ -240,7 +240,7 @@ _LINE_ENDS = ["\n", "\n", "\n", "\r\n", "\r"]
 )
 def test_lines_are_read_alike_in_batches_and_pieces_as_one_by_one(lines, batch, piece, form, is_truncated):
     content = "create_time,ev,ed\n" + "".join(map("".join, lines))
-    form = replace(given("utf-8", form), delimiter=",")
+    form = replace(format_from_options("utf-8", form), delimiter=",")
 
     def records():
         text = module._Lines(io.StringIO(content, newline=""), form, is_truncated=is_truncated)

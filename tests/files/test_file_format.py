@@ -5,7 +5,7 @@ import codecs
 import pytest
 
 from include.files.csv_records import FileRefused, csv_records
-from include.files.file_format import given
+from include.files.file_format import format_from_options
 
 NAMES = ("create_time", "job_id", "ed")
 
@@ -17,7 +17,7 @@ def read(tmp_path):
     def of(content: bytes, encoding: str = "", form: str = ""):
         path = tmp_path / "file"
         path.write_bytes(content)
-        with csv_records(path, NAMES, given(encoding, form)) as file:
+        with csv_records(path, NAMES, format_from_options(encoding, form)) as file:
             return file.recognized, [record.problem or record.fields for record in file.records()]
 
     return of
@@ -118,13 +118,13 @@ def test_the_format_can_be_forced(read):
 
 def test_an_unknown_format_is_refused_with_the_known_ones():
     with pytest.raises(FileRefused, match="csv, jsonl, comma, semicolon, tab, pipe, doubled, backslash"):
-        given(words="excel")
+        format_from_options(words="excel")
 
 
 @pytest.mark.parametrize("encoding", ["base64", "rot13", "idna", "punycode", "undefined"])
 def test_an_encoding_that_a_file_cannot_have_is_refused(encoding):
     with pytest.raises(FileRefused, match=f"Unknown encoding '{encoding}'"):
-        given(encoding)
+        format_from_options(encoding)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
@@ -133,6 +133,6 @@ def test_an_encoding_that_needs_a_byte_order_mark_is_refused_without_one(tmp_pat
     path.write_bytes("create_time,ev\na,1\n".encode(f"{encoding}-le"))
     with (
         pytest.raises(FileRefused, match=f"Set `encoding` to {encoding}-le"),
-        csv_records(path, NAMES, given(encoding)),
+        csv_records(path, NAMES, format_from_options(encoding)),
     ):
         pass

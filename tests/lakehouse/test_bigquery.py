@@ -81,7 +81,7 @@ def test_a_measure_that_is_declared_later_becomes_a_column(bigquery, files) -> N
 
 def test_columns_are_described_as_in_the_view_for_bi_tools(bigquery, files) -> None:
     tables.create_missing(bigquery, SHOP)
-    [visits] = [view for view in bi_views.of_pipeline(SHOP) if view.name == "ecommerce.bi_visits"]
+    [visits] = [view for view in bi_views.views_of(SHOP) if view.name == "ecommerce.bi_visits"]
     known = {column.name: column.description for column in visits.columns}
     for name in (tables.loads_table(SHOP), tables.view(SHOP)):
         result = {field.name: (field.field_type, field.description) for field in bigquery.get_table(name).schema}

@@ -143,7 +143,7 @@ def _views(pipeline: Pipeline, columns: dict[str, list[str]]) -> Iterator[tuple[
     """The views of boards and BI tools; `columns` by table."""
     described = {
         view.name: {column.name: {"type": column.type, "comment": column.description} for column in view.columns}
-        for view in bi_views.of_pipeline(pipeline)
+        for view in bi_views.views_of(pipeline)
     }
 
     def read(table: str) -> Relation | None:

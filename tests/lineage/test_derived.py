@@ -84,7 +84,7 @@ def test_views_lead_to_the_facts(kept):
 
 
 def test_hours_of_the_lakehouse_lead_to_bigquery():
-    shop = column_lineage.of_pipeline("ecommerce")
+    shop = column_lineage.pipeline_data_sets("ecommerce")
     assert shop["bigquery visits_hourly"]["columns"]["visits"]["from"] == {
         "bigquery visits_hourly_loads": {"visits": "IDENTITY"}
     }
@@ -98,7 +98,7 @@ def test_hours_of_the_lakehouse_lead_to_bigquery():
 
 
 def test_every_source_is_a_column_of_a_described_data_set():
-    described = column_lineage.of_all()
+    described = column_lineage.all_data_sets()
     missing = [
         (key, source, name)
         for key, one in described.items()

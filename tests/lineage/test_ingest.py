@@ -58,7 +58,7 @@ def test_each_field_changes_the_columns_that_come_from_it(pipeline):
             for column, value in after.items():
                 if before[column] != value:
                     changed.setdefault(column, set()).add(name)
-    columns = column_lineage.of_pipeline(pipeline.name)[f"cassandra {pipeline.lake_table}"]["columns"]
+    columns = column_lineage.pipeline_data_sets(pipeline.name)[f"cassandra {pipeline.lake_table}"]["columns"]
     derived = {name: set(of["from"][f"kafka {pipeline.topic}"]) for name, of in columns.items() if "from" in of}
     changed.pop("payload.create_time", None)  # it is not one of the declared fields
     assert changed == derived

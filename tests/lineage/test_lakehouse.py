@@ -33,7 +33,7 @@ def test_each_field_changes_the_column_that_comes_from_it(pipeline):
         for column in after:
             if after[column] != before[column]:
                 changed.setdefault(column, set()).add(f"payload.{name}")
-    columns = column_lineage.of_pipeline(pipeline.name)[f"iceberg {pipeline.lakehouse.table}"]["columns"]
+    columns = column_lineage.pipeline_data_sets(pipeline.name)[f"iceberg {pipeline.lakehouse.table}"]["columns"]
     derived = {name: set(of["from"][f"cassandra {pipeline.lake_table}"]) for name, of in columns.items()}
     assert changed == {name: of for name, of in derived.items() if name not in KEY}
     assert {name: of for name, of in derived.items() if name in KEY} == {name: {name} for name in KEY}

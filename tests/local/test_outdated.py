@@ -25,7 +25,7 @@ tqdm
 def test_an_outdated_package_has_another_version_than_the_newest():
     pinned = {"b": "1.0", "a": "2.0", "current": "3.0", "unknown": "1"}
     newest = {"a": "2.1", "b": "1.1", "current": "3.0", "new": "9"}
-    assert outdated.outdated(pinned, newest) == [Update("a", "2.0", "2.1"), Update("b", "1.0", "1.1")]
+    assert outdated.find_outdated(pinned, newest) == [Update("a", "2.0", "2.1"), Update("b", "1.0", "1.1")]
 
 
 def test_updates_of_maven_are_on_one_line_or_on_two():

@@ -24,7 +24,7 @@ from tests.warehouse.lab import Lab, contribution, minute
 from tests.warehouse.shop import Shop, operation
 
 DAY = timedelta(days=1)
-VIEWS = bi_views.of_pipelines(pipelines.all_pipelines().values())
+VIEWS = bi_views.views_of_all(pipelines.all_pipelines().values())
 READ = """
 import json, sys
 from tableauhyperapi import Connection, HyperProcess, Telemetry

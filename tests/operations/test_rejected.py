@@ -99,9 +99,9 @@ def test_the_other_client_library_finds_the_same(lab: Lab, monkeypatch: pytest.M
         assert (group["reason"], group["samples"][0]["payload"]) == ("bid is negative", '{"bid": "-3"}')
         assert rejected.lake_keys(conn, RECRUITMENT, Selection(None, minute(0))) == {minute(0): {"a"}}
         [(rejected_id,)] = lab.query("SELECT rejected_id FROM etl.rejected_events")
-        assert rejected.stored(conn, [rejected_id])[0]["reason"] == "bid is negative: -3"
+        assert rejected.read_rows(conn, [rejected_id])[0]["reason"] == "bid is negative: -3"
         rejected.record_outcomes(conn, [], [(rejected_id, "größer", None)])
-        assert rejected.stored(conn, [rejected_id])[0]["reason"] == "größer"
+        assert rejected.read_rows(conn, [rejected_id])[0]["reason"] == "größer"
 
 
 def test_the_list_cuts_payloads_to_a_readable_length(lab: Lab, minutemark, capsys) -> None:

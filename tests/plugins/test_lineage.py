@@ -39,11 +39,11 @@ def test_names_follow_the_naming_convention_of_each_store():
         MySQL("db.example.org", "3306", "recruitment", name)
         for name in ("events_staged", "events_by_minute", "events", "job")
     )
-    ingested = lineage.of_ingest(RECRUITMENT, "k1:9093,k2:9093", LAKE, 5)
+    ingested = lineage.ingest_lineage(RECRUITMENT, "k1:9093,k2:9093", LAKE, 5)
     assert (pairs(ingested.reads), pairs(ingested.writes)) == (named(topic), named(table))
-    transformed = lineage.of_transform(RECRUITMENT, LAKE, WAREHOUSE)
+    transformed = lineage.transform_lineage(RECRUITMENT, LAKE, WAREHOUSE)
     assert (pairs(transformed.reads), pairs(transformed.writes)) == (named(table), named(staged))
-    merged = lineage.of_merge(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
+    merged = lineage.merge_lineage(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
     assert (pairs(merged.reads), pairs(merged.writes)) == (
         named(staged, by_minute, job),
         named(by_minute, facts),
@@ -72,11 +72,11 @@ def test_names_of_the_lakehouse_and_of_bigquery(monkeypatch, location, table, ho
     shop = pipelines.get("ecommerce")
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", location)
     monkeypatch.setenv("MINUTEMARK_BIGQUERY", "project.dataset")
-    counted, loaded = lineage.of_count(shop), lineage.of_load(shop)
+    counted, loaded = lineage.count_lineage(shop), lineage.load_lineage(shop)
     loads, view = (BigQuery("project", "dataset", name) for name in ("visits_hourly_loads", "visits_hourly"))
     assert (pairs(counted.reads), pairs(counted.writes)) == ([table], [hours])
     assert (pairs(loaded.reads), pairs(loaded.writes)) == ([hours, *named(loads)], named(loads, view))
-    assert all(one.key in column_lineage.of_all() for one in (*counted.reads, *loaded.reads, *loaded.writes))
+    assert all(one.key in column_lineage.all_data_sets() for one in (*counted.reads, *loaded.reads, *loaded.writes))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_rows_that_were_written_are_an_output_statistic():
 
     task = MergeIntoWarehouse(task_id="merge_into_warehouse", pipeline="recruitment", batch_id="1")
     assert task.get_openlineage_facets_on_complete(None) is None  # it was refused before it knew anything
-    task.lineage = lineage.of_merge(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
+    task.lineage = lineage.merge_lineage(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
     facets = task.get_openlineage_facets_on_complete(None)
     by_minute, facts = facets.outputs
     assert by_minute.outputFacets["outputStatistics"].rowCount == 2
@@ -113,7 +113,7 @@ def test_columns_are_those_of_the_data_sets_that_the_task_reads_and_writes():
     from plugins import lineage
     from plugins.lineage_facets import operator_lineage
 
-    merged = lineage.of_merge(RECRUITMENT, WAREHOUSE, {})
+    merged = lineage.merge_lineage(RECRUITMENT, WAREHOUSE, {})
     facts = operator_lineage(merged).outputs[-1]
     [spent] = facts.facets["columnLineage"].fields["spend_hour"].inputFields
     assert (spent.namespace, spent.name, spent.field) == (
@@ -136,7 +136,7 @@ def test_a_data_set_without_derived_columns_is_named_alone():
     from plugins.lineage_facets import operator_lineage
 
     new = dataclasses.replace(RECRUITMENT, facts=(dataclasses.replace(RECRUITMENT.facts[0], table="turnover.events"),))
-    facts = operator_lineage(lineage.of_merge(new, WAREHOUSE, {})).outputs[-1]
+    facts = operator_lineage(lineage.merge_lineage(new, WAREHOUSE, {})).outputs[-1]
     assert (facts.name, facts.facets) == ("turnover.events", {})
 
 
@@ -157,7 +157,11 @@ def test_a_task_whose_data_sets_cannot_be_named_does_not_fail(monkeypatch, caplo
 
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", "nowhere")
     task = ReportingTask(
-        task_id="count_hours", python_callable=print, op_args=["ecommerce"], op_kwargs={}, data_sets=lineage.of_count
+        task_id="count_hours",
+        python_callable=print,
+        op_args=["ecommerce"],
+        op_kwargs={},
+        data_sets=lineage.count_lineage,
     )
     task.report()
     assert task.get_openlineage_facets_on_complete(None) is None

@@ -86,9 +86,9 @@ def test_prices_are_rounded_to_the_cent():
 
 
 def test_the_hour_is_that_of_event_time_and_the_minute_that_of_create_time():
-    late = view(NOON, event_time="2026-02-28 23:59:59 UTC")
-    assert list(ecommerce.visits([late])) == [datetime(2026, 2, 28, 23)]
-    assert list(ecommerce.minutes([late])) == [HOUR]
+    back_dated = view(NOON, event_time="2026-02-28 23:59:59 UTC")
+    assert list(ecommerce.visits([back_dated])) == [datetime(2026, 2, 28, 23)]
+    assert list(ecommerce.minutes([back_dated])) == [HOUR]
     assert list(ecommerce.minutes([view(NOON + timedelta(minutes=3), create_time=None)])) == [
         HOUR + timedelta(minutes=3)
     ]

@@ -430,7 +430,7 @@ def before_the_count(monkeypatch, *steps) -> None:
 
 def before_ledger_is_read(monkeypatch, number: int, step) -> None:
     """Run the step just before the ledger is read for the `number`-th time."""
-    original, times = Minutes._known, []
+    original, times = Minutes._read_known, []
 
     def known(self, minutes):
         times.append(minutes)
@@ -438,7 +438,7 @@ def before_ledger_is_read(monkeypatch, number: int, step) -> None:
             step()
         return original(self, minutes)
 
-    monkeypatch.setattr(Minutes, "_known", known)
+    monkeypatch.setattr(Minutes, "_read_known", known)
 
 
 def test_a_minute_merged_between_two_reads_is_not_reported(good: Lab, reader, writer, monkeypatch) -> None:

@@ -241,10 +241,10 @@ def test_a_group_that_passes_lets_the_other_suspects_travel_in_larger_groups(lab
 def test_what_a_merged_batch_published_has_its_range_and_rows(lab):
     lab.see(minute(0), minute(2))
     batch_id = lab.publish({minute(0): [contribution()], minute(2): [contribution(), contribution(8)]})
-    result = batches.merged(lab.conn, batch_id)
+    result = batches.merged_batch(lab.conn, batch_id)
     assert (result.start, result.end, result.minutes) == (minute(0), minute(3), 2)
     assert (result.raw_rows, result.counted_rows, result.kind) == (3, 3, "minute")
     assert result.attempt == lab.one("SELECT attempt FROM etl.minute_ledger WHERE minute = %s", minute(0))
     assert result.as_json()["end"] == "2026-03-01T10:03:00+00:00"
     lab.see(minute(5))
-    assert batches.merged(lab.conn, lab.open(minute(5))) is None
+    assert batches.merged_batch(lab.conn, lab.open(minute(5))) is None

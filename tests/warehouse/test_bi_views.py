@@ -18,7 +18,7 @@ from tests.warehouse.shop import Shop, operation
 from tests.warehouse.test_bookkeeping_cost import rows_read
 from tests.warehouse.test_reporting_zone import berlin  # noqa: F401 - a fixture
 
-VIEWS = {view.name: view for view in bi_views.of_pipelines(pipelines.all_pipelines().values())}
+VIEWS = {view.name: view for view in bi_views.views_of_all(pipelines.all_pipelines().values())}
 FACTS = {
     "recruitment.bi_events": "recruitment.events",
     "ecommerce.bi_sales": "ecommerce.sales_hourly",

@@ -111,14 +111,14 @@ def test_an_acceptance_covers_no_other_check(day: Lab) -> None:
 
 def test_an_acceptance_while_the_gate_runs_counts(day: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED})
-    batch_id, before = stage_batch(day, {minute(3): RENAMED}, "racing"), drifts.of_attempt
+    batch_id, before = stage_batch(day, {minute(3): RENAMED}, "racing"), drifts.find_in_attempt
 
     def accepted_meanwhile(conn, *rest):
         findings = before(conn, *rest)
         drifts.accept(conn, RECRUITMENT, "job_id", None, by="ann")
         return findings
 
-    monkeypatch.setattr(drifts, "of_attempt", accepted_meanwhile)
+    monkeypatch.setattr(drifts, "find_in_attempt", accepted_meanwhile)
     assert day.check(batch_id).held == ()
 
 
