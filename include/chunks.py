@@ -14,7 +14,9 @@ def slices(items: Sequence[Item], max_items: int) -> Iterator[list[Item]]:
         yield list(items[start : start + max_items])
 
 
-def chunks(items: Iterable[Item], size_of: Callable[[Item], int], max_items: int, max_size: int) -> Iterator[list[Item]]:
+def chunks(
+    items: Iterable[Item], size_of: Callable[[Item], int], max_items: int, max_size: int
+) -> Iterator[list[Item]]:
     """The items in chunks of at most `max_items` items, whose sizes add up to at most `max_size`.
 
     An item that is larger than this is a chunk by itself.

@@ -105,7 +105,7 @@ def _sharing(master: str, chosen: Mapping[str, str]) -> dict[str, str]:
     """Settings with which several applications share a standalone cluster, unless the user has configured this.
 
     By default an application takes all cores and keeps them until it ends: a driver on another Airflow worker would
-    wait for them. Executors of one core fit into any worker of the cluster.
+    wait for them. Executors of one core fit in any worker of the cluster.
     """
     if not master.startswith(STANDALONE) or {"spark.cores.max", _DYNAMIC} & chosen.keys():
         return {}

@@ -81,7 +81,7 @@ def prepare(
     """Write properties and job into a private folder. `conf` (extra of spark_default) wins over defaults.
 
     `extra` is the whole extra of that connection. The command line depends on it: another extra means another driver.
-    With `keep`, the driver stays on this host until it has had no job for `idle_seconds`. Cluster mode ignores `keep`,
+    With `keep`, the driver keeps running on this host until it has had no job for `idle_seconds`. Cluster mode ignores `keep`,
     because its driver runs elsewhere. Raises CannotSubmit.
     """
     jars = spark_jars()

@@ -1,4 +1,4 @@
-"""A Spark driver that stays when its job is done, so that the next minute's job finds it warm.
+"""A Spark driver that keeps running when its job is done, so that the next minute's job finds it warm.
 
 A driver that starts for each job spends most of a run's time on starting: it loads classes, and interprets code that it
 has not compiled yet. A warm driver listens on a Unix socket in a folder that only its user can enter, runs one job after

@@ -90,7 +90,7 @@ def test_what_cannot_be_an_event_is_refused_with_its_reason_and_place(value, rea
     result = read(value)
     assert result.reason.startswith(reason), result.reason
     assert result.key == "recruitment.events/0/7"
-    assert len(result.payload.encode()) < 16_000_000  # fits into its column
+    assert len(result.payload.encode()) < 16_000_000  # fits in its column
     assert result.payload  # an empty one says that housekeeping has removed it
 
 

@@ -1,4 +1,4 @@
-"""An application that stays on a standalone cluster: who uses it, what ends it, and what others see of it."""
+"""An application that keeps running on a standalone cluster: who uses it, what ends it, and what others see of it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def cluster(_cluster: Cluster, warm_drivers: None) -> Cluster:
 
 @pytest.fixture
 def submit(cluster: Cluster, written: None) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs an attempt in a driver that stays, whose UI and event log are on."""
+    """Runs an attempt in a driver that keeps running, whose UI and event log are on."""
     (cluster.folder / "events").mkdir(exist_ok=True)
     own = {
         "spark.authenticate.secret": SECRET,

@@ -1,4 +1,4 @@
-"""A driver that stays: who gets it, when it ends, and what it leaves. The drivers here are processes without Spark."""
+"""A driver that keeps running: who gets it, when it ends, and what it leaves. The drivers here are processes without Spark."""
 
 from __future__ import annotations
 
