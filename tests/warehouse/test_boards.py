@@ -235,8 +235,8 @@ def test_the_rule_has_the_same_words_wherever_it_is_shown() -> None:
         f"have fewer than {RULE['enough']} qualified applications",
         f"even with one more qualified application, the cost would be {RULE['averages']} times the average or more",
         f"fewer than {RULE['enough']} qualified applications in both weeks together",
-        f"fell by {RULE['raise_from'] * 100:.0f} % or more, by more than chance explains in {by_chance - 1} of {by_chance}",
-        f"rose by {RULE['stop_from'] * 100:.0f} % or more, by more than chance explains in {by_chance - 1} of {by_chance}",
+        f"fell by {RULE['raise_from'] * 100:.0f} % or more, by more than chance would explain in {by_chance - 1} of {by_chance}",
+        f"rose by {RULE['stop_from'] * 100:.0f} % or more, by more than chance would explain in {by_chance - 1} of {by_chance}",
     )
     [superset] = [
         one["meta"]["code"]

@@ -92,7 +92,11 @@ export function verify({ pipeline, overview, place, isCurrent }) {
         conf: { pipeline: pipeline.pipeline, ...span },
       });
       status.replaceChildren(
-        h("p", { class: "done" }, "Verification has started. It changes nothing, and other DAGs can run at the same time."),
+        h(
+          "p",
+          { class: "done" },
+          "Verification has started. It changes nothing, and other DAGs can run at the same time.",
+        ),
       );
       show();
     } catch (error) {
