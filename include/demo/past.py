@@ -74,7 +74,7 @@ def events_of(demo: ModuleType, past_minute: PastMinute, now: datetime) -> Itera
 
 
 def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
-    """Whether events of another sender that are older than an hour were merged: then there is no gap to fill."""
+    """Whether merged events from another sender are more than an hour old, so that there is no gap to fill."""
     return read(conn, value, sql("other_events"), {"pipeline": pipeline.name, "before": now - _LIVE_FOR}) is not None
 
 

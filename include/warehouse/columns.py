@@ -1,7 +1,7 @@
 """Adds columns and keys that a newer version declares to existing tables, from the CREATE TABLE of new ones.
 
 This keeps warehouse.sql the only description of a table, and set-up repeatable. Set-up neither changes nor drops a
-column, even one that is no longer declared: see docs/adr/0014-columns-from-the-create-table.md.
+column, even if it is no longer declared (docs/adr/0014-columns-from-the-create-table.md).
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def test_the_login_of_connect_is_one_of_its_accounts_wherever_it_is_used():
     logins = (PROJECT / "docker" / "connect-logins.properties").read_text().splitlines()
     accounts = [line.replace("=", ":", 1) for line in logins if line and not line.startswith("#")]
     used = {SERVICES[name]["environment"][LOGIN_SETTING] for name in ("connectors", "scheduler", "dag-processor")}
-    assert used == set(accounts), "Connect lets everybody in if there is no account."
+    assert used == set(accounts), "Without an account, Connect requires no login."
     [mount] = SERVICES["connect"]["volumes"]
     place = mount.split(":")[1]
     assert f'file="{place}"' in (PROJECT / "docker" / "connect" / "jaas.conf").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -93,56 +94,61 @@ def the_warehouse_is_restored_from_a_dump(world: World) -> None:
     early = world.events(200, at=now() - timedelta(hours=3))
     world.send(early)
     world.must_be_right()
-    with backups.folder() as folder, world.quiet:
-        backups.dump_warehouse(world, folder / "warehouse.sql")
-        poison = runs.count("etl.rejected_events WHERE origin = 'kafka'")
-        with world.followed_topic():
-            world.send(world.events(200), by_topic=True)
-            world.send_poison()
-        world.correct({**early[0], "bid": "7.25"})  # of a minute that the dump has
-        world.visit_shop(50)
-        world.must_be_right()
-        with _idle(world):
-            backups.restore_warehouse(world, folder / "warehouse.sql")
-    consume(RECRUITMENT.name, again=True)
-    if runs.count("etl.rejected_events WHERE origin = 'kafka'") != poison + 1:
-        raise Broken("the message that is not an event is not among the rejected events")
+    with _one_more_rejected():
+        with backups.folder() as folder, world.quiet:
+            backups.dump_warehouse(world, folder / "warehouse.sql")
+            with world.followed_topic():
+                world.send(world.events(200), by_topic=True)
+                world.send_poison()
+            world.correct({**early[0], "bid": "7.25"})  # of a minute that the dump has
+            world.visit_shop(50)
+            world.must_be_right()
+            with _idle(world):
+                backups.restore_warehouse(world, folder / "warehouse.sql")
+        consume(RECRUITMENT.name, again=True)
 
 
 @scenario("events sent by topic after the copy come back, because the topic is read again")
 def the_lake_is_restored_from_a_copy(world: World) -> None:
-    world.send(world.events(200, at=now() - timedelta(hours=3)))
-    world.must_be_right()
-    with backups.folder() as folder, world.quiet:
-        backups.copy_lake(world, folder / "lake")
-        with world.followed_topic(), world.followed_topic(SHOP):
-            world.send(world.events(300), by_topic=True)
-            world.send(world.events(50, pipeline=SHOP), pipeline=SHOP, by_topic=True)
-        world.must_be_right()
-        with _idle(world):
-            backups.restore_lake(world, folder / "lake")
-            for pipeline in (RECRUITMENT, SHOP):
-                consume(pipeline.name, again=True)
+    with _restored_lake(world):
+        world.send(world.events(300), by_topic=True)
+        world.send(world.events(50, pipeline=SHOP), pipeline=SHOP, by_topic=True)
 
 
 @scenario("60 minutes of events and a message that is not an event come back, because both topics are read again")
 def both_stores_are_restored_from_backups_an_hour_old(world: World) -> None:
+    with _one_more_rejected(), _restored_lake(world, with_warehouse=True):
+        events_of_an_hour(world)
+        world.send_poison()
+
+
+@contextlib.contextmanager
+def _restored_lake(world: World, *, with_warehouse: bool = False) -> Iterator[None]:
+    """Follow both topics during the block; then restore the lake as it was before it, and read the topics again."""
     world.send(world.events(200, at=now() - timedelta(hours=3)))
     world.must_be_right()
     with backups.folder() as folder, world.quiet:
-        backups.dump_warehouse(world, folder / "warehouse.sql")
+        if with_warehouse:
+            backups.dump_warehouse(world, folder / "warehouse.sql")
         backups.copy_lake(world, folder / "lake")
-        poison = runs.count("etl.rejected_events WHERE origin = 'kafka'")
         with world.followed_topic(), world.followed_topic(SHOP):
-            events_of_an_hour(world)
-            world.send_poison()
+            yield
         world.must_be_right()
         with _idle(world):
-            backups.restore_warehouse(world, folder / "warehouse.sql")
+            if with_warehouse:
+                backups.restore_warehouse(world, folder / "warehouse.sql")
             backups.restore_lake(world, folder / "lake")
             for pipeline in (RECRUITMENT, SHOP):
                 consume(pipeline.name, again=True)
-    if runs.count("etl.rejected_events WHERE origin = 'kafka'") != poison + 1:
+
+
+@contextlib.contextmanager
+def _one_more_rejected() -> Iterator[None]:
+    """Check that after the block there is one more rejected message than before."""
+    messages = "etl.rejected_events WHERE origin = 'kafka'"
+    before = runs.count(messages)
+    yield
+    if runs.count(messages) != before + 1:
         raise Broken("the message that is not an event is not among the rejected events")
 
 
@@ -511,7 +517,7 @@ def a_producer_changes_a_type(world: World) -> None:
     def retyped(row: dict) -> dict:
         return {**row, "publisher_id": f"p-{row['publisher_id']}"} if row.get("publisher_id") else row
 
-    _drift(world, retyped, "values of publisher_id are not numbers")
+    _drift(world, retyped, r"staging_field_unreadable: \d+ of \d+ values of publisher_id are not numbers")
     _accept(world, "publisher_id")
 
 
@@ -571,7 +577,10 @@ def _drift(world: World, changed: Callable[[dict], dict], reason: str) -> list[t
 
 
 def _must_hold_two(world: World, pipeline: Pipeline, day: datetime, *, merged: int, reason: str) -> None:
-    """Check that two minutes of the hour of `day` are held for that reason, and `merged` minutes are merged."""
+    """Check that two minutes of the hour of `day` are held and `merged` are merged.
+
+    The reason for the hold must match the regular expression `reason` from its start.
+    """
     hour = (
         f"pipeline = '{pipeline.name}' AND minute >= '{day:%Y-%m-%d %H}:00' "
         f"AND minute < '{day + timedelta(hours=1):%Y-%m-%d %H}:00'"
@@ -584,7 +593,7 @@ def _must_hold_two(world: World, pipeline: Pipeline, day: datetime, *, merged: i
 
     world.until(is_held, "two minutes to be held, and their neighbors to be merged", BACK_WITHIN)
     for minute, why in runs.query(f"SELECT minute, reason FROM {held}"):
-        if reason not in why:
+        if not re.match(reason, why):
             raise Broken(f"{minute} is held because of {why!r}")
 
 

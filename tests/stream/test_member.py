@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import pytest
 
 from include.kafka.clients import TopicMissing
@@ -55,13 +57,15 @@ def test_a_member_that_was_out_of_the_group_commits_nothing_before_it_has_read_t
         member.commit(start.offsets, start.topic_id)
 
 
-def test_a_topic_that_is_being_created_again_is_awaited(pipeline, monkeypatch):
-    with Member(pipeline) as member:
+def test_a_topic_that_is_being_created_again_is_awaited(pipeline):
+    with Member(pipeline) as member, ThreadPoolExecutor(1) as other:
         member.join()
         before = member.starts(lambda _: None)
         remove_topic(pipeline)
-        monkeypatch.setattr(member, "_wait", lambda _: until(lambda: make_topics([pipeline]) is None))
-        assert member.starts(lambda _: None).topic_id not in (None, before.topic_id)
+        start = other.submit(member.starts, lambda _: None)
+        assert not wait([start], timeout=1).done
+        until(lambda: make_topics([pipeline]) is None)
+        assert start.result().topic_id not in (None, before.topic_id)
 
 
 def test_a_topic_that_stays_deleted_is_missing(pipeline, monkeypatch):
