@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import uuid
@@ -346,8 +347,7 @@ def test_drift_that_comes_through_connect_is_held_by_name_until_a_person_accepts
     assert held.keys() == {renamed_at, retyped_at, dropped_at}
     assert held[renamed_at].startswith("staging_field_disappeared: job_id is in none of 200 rows")
     assert "jobId" in held[renamed_at]
-    assert held[retyped_at].startswith("staging_field_unreadable: ")
-    assert "values of publisher_id are not numbers" in held[retyped_at]
+    assert re.match(r"staging_field_unreadable: \d+ of \d+ values of publisher_id are not numbers", held[retyped_at])
     assert held[dropped_at].startswith("staging_field_disappeared: campaign_id is in none of 200 rows")
     assert runs.count("etl.drifts WHERE kind = 'appeared' AND field = 'novelty'") == 1
     published = "SELECT DISTINCT minute FROM recruitment.events_by_minute WHERE minute >= %(noon)s"
