@@ -87,7 +87,7 @@ def main() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Lake:
-    """The pipeline that reads a filled lake, and the lake's minutes, the newest first, without the delta's."""
+    """The pipeline that reads a filled lake, and the lake's minutes, newest first, without LIVE_MINUTE."""
 
     name: str
     pipeline: Pipeline
@@ -107,7 +107,7 @@ class Bench:
         return world(self.folder, name, pipeline, self.passwords)
 
     def lake(self, rows: int, pipeline: Pipeline) -> Lake:
-        """A lake of `rows` rows besides the delta's."""
+        """A lake of `rows` rows, besides those of LIVE_MINUTE."""
         with _log_progress(f"lake of {rows:,} rows"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows)
             lakes.fill(self.spark, pipeline, LIVE_MINUTE, LIVE_ROWS, rows_per_minute=LIVE_ROWS)

@@ -133,7 +133,8 @@ def _figures(airflow, names: list[str], begin: datetime, end: datetime) -> dict:
 def _sessions() -> dict[str, dict[str, int]]:
     """For each store: the open sessions, without those of this process, and the sessions that were closed in the last minute.
 
-    The kernel lists a connection for a minute after its client has closed it, without the client's process.
+    The kernel lists a connection for a minute after its client has closed it, but not by which process: those of this
+    process are among them.
     """
     from local import ports
 

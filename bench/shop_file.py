@@ -1,6 +1,8 @@
-"""Writes a file of invented shop events, distributed like those of the public data set "eCommerce behavior data from
-multi category store" (https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose
-months are too large to keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
+"""Writes a file of invented shop events, distributed like those of a public data set.
+
+The data set is "eCommerce behavior data from multi category store"
+(https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose months are too large to
+keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
 
 The file is sorted by time, and the same for the same seed. It needs constant memory, because rows are composed of
 prepared strings.
@@ -25,7 +27,6 @@ from typing import BinaryIO
 
 from include.progress_log import Bar
 
-DESCRIPTION = "Writes a file of invented shop events, distributed like those of a public data set."
 HEADER = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
 PRODUCTS = 190_000
 CARTS, PURCHASES = 0.045, 0.014  # of all rows; the others are views
@@ -258,7 +259,7 @@ def _request(rows: str, start: str, days: str, seed: str) -> Request:
 
 def main(arguments: list[str] | None = None, products: int = PRODUCTS) -> int:
     """`make shop-file`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="make shop-file", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(prog="make shop-file", description=__doc__.splitlines()[0])
     parser.add_argument("--file", required=True, help="file to write: .csv, .csv.gz or .zip (make: FILE=)")
     parser.add_argument("--rows", required=True, help="number of rows (make: ROWS=)")
     parser.add_argument("--start", default="2019-11-01", help="first day (make: START=, default 2019-11-01)")

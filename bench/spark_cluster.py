@@ -30,6 +30,7 @@ from pathlib import Path
 from bench import lakes
 from bench.worlds import minutes_before
 from include import pipelines
+from include.chunks import slices
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.lake import schema as lake_schema
 from include.spark import installation, settings, stores, submission
@@ -110,7 +111,7 @@ def measure(kind: str, master: str, rounds: int, backlog: Sequence[datetime]) ->
     seconds = sorted(job([LIVE_MINUTE], LIVE_ROWS) for _ in range(rounds))
     most = pipelines.get("recruitment").max_rows
     size = most // lakes.ROWS_PER_MINUTE
-    batches = [backlog[at : at + size] for at in range(0, len(backlog), size)]
+    batches = list(slices(backlog, size))
     whole = sum(job(batch, len(batch) * lakes.ROWS_PER_MINUTE) for batch in batches)
     rows = len(backlog) * lakes.ROWS_PER_MINUTE
     print(

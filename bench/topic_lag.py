@@ -36,7 +36,7 @@ class Sample:
 
 
 def lags(samples: Sequence[Sample]) -> list[float]:
-    """For each sample, the seconds until everything sent before it was committed; leaves out the others."""
+    """For each sample, the seconds until everything sent before it was committed; omits samples that never were."""
     seconds_behind = []
     for number, sample in enumerate(samples):
         if not sample.ends:  # taken after the measurement, to see the last samples committed

@@ -37,7 +37,7 @@ FILE_OPTIONS = (
     ),
     Parameter(
         "format",
-        "Format of the file, as comma-separated words, such as csv,semicolon,backslash or jsonl. Empty: recognized from it.",
+        "Format of the file, as comma-separated words, such as csv,semicolon,backslash or jsonl. Empty: recognized.",
         keyword="format_words",
     ),
     Parameter(

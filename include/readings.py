@@ -1,6 +1,6 @@
 """Reads strings, numbers and times the same way for every writer. include/spark/values.py uses the same patterns.
 
-A text is empty if only white space or one of the pipeline's words for null is left of it.
+A string is empty if only white space or one of the pipeline's words for null is left of it.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _runs(python: Path, version: str) -> bool:
 
 
 def find_java_home() -> str | None:
-    """The JAVA_HOME of a Java 17: as set, else the one on the PATH, else among the system's. None if Java 17 is not installed."""
+    """The JAVA_HOME of a Java 17: as set, else the one on the PATH, else among the system's. None if there is none."""
     homes = [os.environ.get("JAVA_HOME")]
     if on_path := shutil.which("java"):
         homes.append(str(Path(on_path).resolve().parents[1]))

@@ -81,7 +81,7 @@ def compile_java(source: Path, into: Path, jars: Path = CONNECT_JARS, also: Iter
 
     `also` names folders of classes that it needs besides the jars.
 
-    Raises Problem if no Java compiler is installed: a JRE does not include it.
+    Raises Problem if no Java compiler is installed: a JRE does not include one.
     """
     compiler = [java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
     shutil.rmtree(into, ignore_errors=True)

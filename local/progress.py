@@ -19,7 +19,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def step(what: str, quick: float = 0.0) -> Iterator[None]:
-    """Announce a step and its end. With `quick`, print only the end, and only if the step took that many seconds."""
+    """Announce a step and its end. With `quick`, print only the end, if the step failed or took that long."""
     began = time.monotonic()
     if not quick:
         say(f"   … {what}")

@@ -329,7 +329,7 @@ def _interrupt_tasks(names: set[str]) -> None:
 
 
 def _end_leftovers(seconds: float = 5) -> list[str]:
-    """End all processes of this stack outside supervisord: Spark drivers, and tasks in their own sessions."""
+    """End all processes of this stack that do not descend from supervisord: Spark drivers, and tasks in own sessions."""
     names = []
     while leftovers := _leftovers():
         waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}

@@ -32,7 +32,7 @@ class Loads:
         return f"{self.hours} hours loaded. Query them in {self.view}."
 
 
-def load_due(pipeline: Pipeline, most: int = MAX_HOURS) -> Loads:
+def load_due(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> Loads:
     """Load the hours that are due, one job for each. For a new table, all hours are due.
 
     A missing file is written again. Raises BigQueryError if hours failed, after the others are loaded.
@@ -42,7 +42,7 @@ def load_due(pipeline: Pipeline, most: int = MAX_HOURS) -> Loads:
         bigquery = tables.client()
         table = tables.create_missing(bigquery, pipeline)
         _use_table(conn, pipeline, table)
-        due = turns.take(conn, pipeline, turns.LOAD, most)
+        due = turns.take(conn, pipeline, turns.LOAD, max_hours)
         for row in due:
             file = HourFile.of(pipeline, row["hour"], row["counted_change"])
             try:

@@ -272,13 +272,13 @@ def _look_up_samples(
     summary: ImportSummary,
 ) -> Iterator[list]:
     """The chunks; a few rows of each are looked up in the lake before it is written."""
-    rows, others = _LOOKED_UP
+    sample_size, later_size = _LOOKED_UP
     for chunk in chunks_of_rows:
-        sample = chunk[:: -(-len(chunk) // rows)]
+        sample = chunk[:: -(-len(chunk) // sample_size)]
         events = [event for row in sample if isinstance(event := read(row), Event)]
         summary.looked_up += len(events)
         summary.known += len(events) - len(presence.absent(events))
-        rows = others
+        sample_size = later_size
         yield chunk
 
 

@@ -57,7 +57,7 @@ def write_chunks(
 ) -> Iterator[tuple[list, ChunkResult]]:
     """Write chunks of named tuples; yields each, in order, once its events are in the lake and their minutes in the change log.
 
-    Raises LakeError or ProcessEnded. Chunks after a failed one may be in the lake as well: the next try writes the same
+    Raises LakeError or ProcessEnded. Chunks after a failed one may be in the lake as well: the next attempt writes the same
     rows again. Of several versions of an event, the last one in the chunks' order stays, whichever process writes it.
     """
     writer = _Writer(EventWriter(session, pipeline), read)
@@ -111,7 +111,7 @@ class _Writer:
 
 # In a process of the pool
 
-_open_session = contextlib.ExitStack()  # closed when the process ends
+_open_session = contextlib.ExitStack()  # never closed: the session lives as long as the process
 _writer: _Writer
 _target: Endpoint
 

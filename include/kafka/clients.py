@@ -79,7 +79,7 @@ def follower_settings(pipeline: Pipeline, consumer: str = DAG) -> dict:
         # A static member: a successor with this name gets all partitions at once, without a rebalance,
         # and its predecessor is fenced. So each minute's task takes over from the previous one, even if that still runs.
         "group.instance.id": name,
-        "heartbeat.interval.ms": 1_000,  # within this time the predecessor is fenced out
+        "heartbeat.interval.ms": 1_000,  # within this time the predecessor is fenced
         "enable.auto.commit": False,
         "auto.offset.reset": "error",  # nothing is skipped: include/kafka/follow.py records removed messages
         **_READING,
@@ -161,7 +161,7 @@ def _explanation(error: KafkaError) -> str:
     if error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
         return (
             f"{problem} Grant the connection's account Read on topics and on groups minutemark-*, "
-            "and Write on the topics that it writes."
+            "and Write on the topics that it writes to."
         )
     if _is_login_refusal(error):
         return f"{problem} Correct sasl.username and sasl.password in the extra of connection {KAFKA}."

@@ -22,8 +22,8 @@ _PATIENCE = 30.0  # seconds without an expected message
 # A dead letter keeps its event's timestamp, by which a broker would soon remove it. Headers make it longer than its message.
 _DEAD_LETTER_SETTINGS = {
     "message.timestamp.type": "LogAppendTime",
-    "max.message.bytes": "16777216",
-}  # dead_letters.LONGEST
+    "max.message.bytes": "16777216",  # dead_letters.LONGEST
+}
 _FOR_EVER = 100 * 365 * 86_400_000  # ms
 
 

@@ -136,7 +136,8 @@ def answers_of(
 ) -> Iterator[tuple[Binds, Callable[[], Iterable]]]:
     """Each request with a function that returns its rows, or raises the driver's error.
 
-    At most _REQUESTS_IN_FLIGHT run at a time, and the next _REQUESTS_AT_ONCE start when these are read.
+    They run in chunks of _REQUESTS_AT_ONCE, at most _REQUESTS_IN_FLIGHT at a time. The next chunk starts when the caller
+    has taken all answers of the current one.
     """
     from cassandra.concurrent import execute_concurrent_with_args
 

@@ -54,7 +54,7 @@ def explain(error: BaseException, endpoint: Endpoint) -> LakeError:
     text = " ".join(str(cause).split())[:400]
     kind = type(cause).__name__
     made = LakePermissionMissing if kind == "Unauthorized" else LakeError
-    return made(f"The lake at {place(endpoint)} {_what_and_remedy(kind, text, endpoint)}")
+    return made(f"The lake of {place(endpoint)} {_what_and_remedy(kind, text, endpoint)}")
 
 
 def unreadable_minutes(

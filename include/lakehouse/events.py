@@ -37,7 +37,8 @@ def events_of(
     counts = dict.fromkeys(minutes, (0, 0))
     read = _reader(pipeline)
     names = [name for name in columns.names if name not in (*KEY, pipeline.event_id)]
-    # If the pipeline declares an id column, the id comes from the key: a payload may have none, or one with outer white space.
+    # If the pipeline declares an id column, the id comes from the key: a payload may have none, or one with white space
+    # around it.
     own_id = pipeline.event_id if pipeline.event_id not in KEY else None
     identified_by = f", {own_id}" if own_id else ""
     query = session.prepare(

@@ -51,7 +51,7 @@ def drop_lost_files(conn, pipeline: Pipeline, table: Table) -> Lost:
 def drop_unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, end: datetime) -> None:
     """Delete events of minutes from `start` to `end` (excluded) that no merge has read, hour by hour.
 
-    A minute that is merged and written while this runs stays: the commit is refused, and the next try finds it in the ledger.
+    A minute that is merged and written while this runs stays: the commit is refused, and the next attempt finds it in the ledger.
     """
     files = table.scan(row_filter=tables.between("minute", start, end)).plan_files()
     for hour in sorted({hour_of(task.file) for task in files}):

@@ -14,10 +14,8 @@ from pyspark.sql.types import TimestampType
 from include.chunks import chunks
 
 _BATCH_ROWS = 5_000
-_ROWS_PER_PARAMETER, _CHARACTERS_PER_PARAMETER = (
-    1_000,
-    2_000_000,
-)  # a statement must fit the server's max_allowed_packet
+# A statement must fit the server's max_allowed_packet.
+_ROWS_PER_PARAMETER, _CHARACTERS_PER_PARAMETER = 1_000, 2_000_000
 
 
 class Warehouse:

@@ -86,7 +86,7 @@ def run_stream(
         result = json.loads((prepared.dir / "summary.json").read_text())
         return StreamSummary(**result, lines=tuple(line for line in lines if " minutemark " in line))
     finally:
-        shutil.rmtree(prepared.dir, ignore_errors=True)  # it holds the passarguments
+        shutil.rmtree(prepared.dir, ignore_errors=True)  # it holds the passwords
 
 
 def command(prepared: submission.Submission, spark) -> list[str]:

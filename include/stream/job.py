@@ -17,7 +17,7 @@ STORES = (LAKE_WRITER, WAREHOUSE_ETL, KAFKA)
 
 @dataclass(frozen=True)
 class Job:
-    """A stream that runs for `seconds` or, with `to_the_end`, up to the topic's end offsets at its start."""
+    """A stream that runs for `seconds` or, with `to_the_end`, up to the topic's end offsets when the stream starts."""
 
     pipeline: Pipeline
     seconds: float

@@ -129,7 +129,10 @@ class Member:
                 log_client_error(error)
 
     def starts(self, record_gaps: Callable[[list[Gap]], None]) -> Start:
-        """The offsets to start at, once they are committed and lost messages are recorded. Raises TakenOver, BrokerError."""
+        """The offsets to start at, once they are committed and lost messages are recorded.
+
+        Waits for a topic that is being created again. Raises TakenOver, BrokerError.
+        """
         deadline = time.monotonic() + TIMEOUT
         while True:
             self._joins_at_start = self._joins

@@ -19,7 +19,7 @@ _TRIGGER = "500 milliseconds"  # as long as a follower waits for a chunk
 def start(
     spark: SparkSession, job: Job, starts: Offsets, checkpoint: str, write: Callable[[DataFrame, int], None]
 ) -> StreamingQuery:
-    """Start a query of topic, partition, offset and value from these offsets; a topic partition is a partition in Spark."""
+    """Start a query of topic, partition, offset and value from these offsets, with one Spark partition per topic partition."""
     options = {
         **{f"kafka.{name}": value for name, value in job.kafka.items()},
         "kafka.isolation.level": "read_committed",  # messages of an aborted transaction count as never sent

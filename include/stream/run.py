@@ -38,7 +38,7 @@ log = logging.getLogger("minutemark")
 
 
 def main() -> int:
-    """Run the job that the command line names; returns 0 if its time is up or a successor took over."""
+    """Run the job that the command line names; returns 0 once the stream has ended or a successor has taken over."""
     parser = argparse.ArgumentParser(description="Streams a topic into the lake.")
     parser.add_argument("--job", type=Path, required=True, help="written by include/stream/submission.py")
     arguments = parser.parse_args()

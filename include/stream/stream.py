@@ -42,7 +42,7 @@ class TopicChanged(Exception):
 
 
 class _TimeOver(Exception):
-    """The stream's time was over before it joined: it leaves the group to the member that is in it."""
+    """The stream's time was up before it joined: it leaves the group to the member that is in it."""
 
 
 class Stream:
@@ -63,7 +63,10 @@ class Stream:
         self._over_at = math.inf
 
     def run(self) -> IngestSummary:
-        """Follow the topic until its time is over or a successor takes over. Raises MinutemarkError, and Spark's errors."""
+        """Follow the topic until the stream's time is up or a successor takes over.
+
+        Raises MinutemarkError, and Spark's errors.
+        """
         kept = keep_dead_letters(self._pipeline)
         with lake(LAKE_WRITER) as session, Member(self._pipeline) as self._member:
             self._session = session
@@ -91,7 +94,7 @@ class Stream:
         else:
             is_of_topic = self._positions or isinstance(self._error, TopicChanged)
             if self._is_over() and not is_of_topic:
-                raise self._error  # the time was over before the stream could check whether the topic has changed
+                raise self._error  # the time was up before the stream could check whether the topic has changed
             self._planned, self._ready = self._take_over(), True
             if self._is_over():
                 return False  # the topic has changed: the next stream continues there
@@ -122,7 +125,7 @@ class Stream:
         return True
 
     def _watch(self, running: StreamingQuery) -> None:
-        """Return when the query has read to the end or has failed, or the stream's time is over. Raises what Spark raised."""
+        """Return when the query has read to the end or has failed, or the stream's time is up. Raises what Spark raised."""
         while running.isActive and not self._is_over():
             if self._ready:
                 self._member.poll()

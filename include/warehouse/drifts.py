@@ -226,7 +226,7 @@ def _outcome(
 def _reason(pipeline: Pipeline, findings: Sequence[DriftFinding]) -> str:
     """The drift in a minute, and what to do."""
     others = len(findings) - _NAMED
-    more = f" {others} other fields drift, too." if others > 0 else ""
+    more = f" Other fields that drift: {others}." if others > 0 else ""
     texts = " ".join(finding.text for finding in findings[:_NAMED])
     commands = " or ".join(f"./minutemark accept {pipeline.name} {finding.field}" for finding in findings[:_NAMED])
     return f"{texts}{more} Fix the producer, or: {commands}"

@@ -36,7 +36,7 @@ def history(conn, pipeline: Pipeline, start: datetime) -> list[tuple[datetime, d
 
 
 def lag_between(published: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime) -> Lag | None:
-    """The lag from `start` to `end`; None if nothing was published before `end`. The oldest publication comes first."""
+    """The lag from `start` to `end`; None if nothing was published before `end`. `published` is sorted, oldest first."""
     pieces = list(_pieces(published, start, end))
     covered = sum(highest - lowest for lowest, highest in pieces)
     if not covered:

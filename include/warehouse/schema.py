@@ -89,7 +89,7 @@ def apply_schema() -> None:
 
 def _with_grants(error: WarehouseError, account: Endpoint) -> WarehouseError:
     """The error with the statements that grant all permissions that set-up needs."""
-    problem = f"The warehouse of {place(account)} denied permission that set-up needs: {error.__cause__.args[-1]}."
+    problem = f"The warehouse of {place(account)} denied a permission that set-up needs: {error.__cause__.args[-1]}."
     if account.conn_id == WAREHOUSE_ADMIN:
         login, remedy = account.login, "As a user with all permissions, run:"
     else:

@@ -49,5 +49,5 @@ def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime)
 
 
 def last_check(conn, pipeline: Pipeline) -> datetime | None:
-    """The oldest of the last answers for this pipeline's topics; None if there is none."""
+    """When the broker last answered for every topic of this pipeline; None if it never did."""
     return read(conn, value, sql("last_check"), {"pipeline": pipeline.name})

@@ -13,10 +13,10 @@ LOCK = ROOT / "local" / "cluster" / "requirements.lock"
 
 
 def check_warehouse() -> None:
-    """Raise Problem if the environment asks for another warehouse than the cluster's."""
+    """Raise Problem if the environment asks for a warehouse other than the cluster's."""
     if (warehouse := os.environ.get(WAREHOUSE, "mariadb")) != "mariadb":
-        found = f"its warehouse is MariaDB with a replica, and {WAREHOUSE} is {warehouse}"
-        raise Problem("The cluster", found, "leave out WAREHOUSE=.")
+        found = f"its warehouse is MariaDB with a replica, but {WAREHOUSE} is {warehouse}"
+        raise Problem("The cluster", found, "Leave out WAREHOUSE=, or for make faults CLUSTER=1.")
 
 
 def install() -> None:

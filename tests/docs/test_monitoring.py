@@ -42,7 +42,7 @@ def mapped(name: str, kind: str) -> tuple[str, dict[str, str]]:
 IN_PROMETHEUS = {mapped(name, kind)[0] for name, kind in SENT.items()}
 
 
-def test_every_metric_gets_a_separate_name_and_its_pipeline_as_label():
+def test_every_metric_gets_its_own_name_and_its_pipeline_as_label():
     result = {name: mapped(name, kind) for name, kind in SENT.items()}
     assert all(labels["pipeline"] == "p" for _, labels in result.values())
     assert {mapped_to: len(METRIC.findall(mapped_to)) for mapped_to, _ in result.values()} == dict.fromkeys(

@@ -126,7 +126,7 @@ def test_the_same_file_by_a_topic_changes_nothing(airflow, csv_file, topic):
     as_if_settled()
     summary = replay_csv(topic, csv_file, ReplayOptions(rate=None, shift=False))
     assert (summary.sent, summary.rejected) == (len(ROWS), 1)
-    assert consume(replace(topic, name=topic.topic)).written == len(ROWS)  # by a separate group
+    assert consume(replace(topic, name=topic.topic)).written == len(ROWS)  # in its own consumer group
     airflow.run("ecommerce_minute").must_succeed()
     assert published() == before
 

@@ -29,7 +29,7 @@ NOTICED_WITHIN = 60  # seconds, in which the failure detector notices that a nod
 _ONLY_OF_ONE_NODE = (
     "the_warehouse_is_restored_from_a_dump",
     "the_lake_is_restored_from_a_copy",
-    "both_stores_are_restored_from_backups_an_hour_old",
+    "both_stores_are_restored_from_backups",
 )
 SCENARIOS = {name: one for name, one in OF_ONE_NODE.items() if name not in _ONLY_OF_ONE_NODE}
 

@@ -116,9 +116,11 @@ def the_lake_is_restored_from_a_copy(world: World) -> None:
 
 
 @scenario("60 minutes of events and a message that is not an event come back, because both topics are read again")
-def both_stores_are_restored_from_backups_an_hour_old(world: World) -> None:
+def both_stores_are_restored_from_backups(world: World) -> None:
     with _one_more_rejected(), _restored_lake(world, with_warehouse=True):
-        events_of_an_hour(world)
+        for pipeline in (RECRUITMENT, SHOP):
+            rows = world.events(3_000, spread=3600, pipeline=pipeline)
+            world.send(rows, pipeline=pipeline, by_topic=True)
         world.send_poison()
 
 
@@ -150,12 +152,6 @@ def _one_more_rejected() -> Iterator[None]:
     yield
     if runs.count(messages) != before + 1:
         raise Broken("the message that is not an event is not among the rejected events")
-
-
-def events_of_an_hour(world: World) -> None:
-    """Send events of each of the last 60 minutes by topic."""
-    for pipeline in (RECRUITMENT, SHOP):
-        world.send(world.events(3_000, spread=3600, pipeline=pipeline), pipeline=pipeline, by_topic=True)
 
 
 @contextlib.contextmanager

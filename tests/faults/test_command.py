@@ -18,7 +18,7 @@ def test_the_cluster_refuses_a_warehouse_that_it_does_not_have(command: list[str
     env = {**os.environ, "MINUTEMARK_WAREHOUSE": "mysql"}
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "MariaDB with a replica, and MINUTEMARK_WAREHOUSE is mysql" in done.stderr
+    assert "MariaDB with a replica, but MINUTEMARK_WAREHOUSE is mysql" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from tests.e2e import comparison, runs, shop_comparison
 RECRUITMENT, SHOP = pipelines.get("recruitment"), pipelines.get("ecommerce")
 DAG = "recruitment_minute"
 BACK_WITHIN = 180  # seconds until everything that was sent is published
-FIRST_WITHIN = 600  # the same for the first events: every worker starts its Spark application
+FIRST_WITHIN = 600  # the same for the first events on a cluster, where every worker starts its Spark application
 STAGING = ("etl.staged_counts", "etl.staged_rejects", "recruitment.events_staged", "ecommerce.operations_staged")
 
 

@@ -132,7 +132,7 @@ def test_a_truncated_file_is_read_up_to_the_cut(damaged, codec):
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("left", [1, 2, 3, 6, 9, 10])
-def test_a_later_member_that_is_hardly_there_is_reported_as_cut_off(damaged, codec, left):
+def test_a_later_member_that_is_hardly_there_is_reported_as_truncated(damaged, codec, left):
     rows, problem = damaged(CODECS[codec](FIRST) + CODECS[codec](LATER)[:left])
     assert len(rows) == 3_000 and "truncated" in problem
 

@@ -71,7 +71,7 @@ def test_staging_of_a_possibly_live_batch_is_kept(lab: Lab) -> None:
     assert lab.facts() == {(7, 0): 1}
 
 
-def test_an_open_batch_without_attempts_is_abandoned_with_its_staging(lab: Lab) -> None:
+def test_an_open_batch_without_recent_attempts_is_abandoned_with_its_staging(lab: Lab) -> None:
     batch_id = staged_batch(lab, kind="backfill", is_delta=False)
     assert lab.check(batch_id).passed
     age(lab, 3)

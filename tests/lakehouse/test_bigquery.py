@@ -176,7 +176,7 @@ def test_hours_that_fail_each_time_do_not_keep_an_older_one_from_its_turn(bigque
     counted(shop, *(unreadable(TEN + number * HOUR) for number in (1, 2)), written(1, 10))
     for _ in range(2):
         with pytest.raises(BigQueryError, match="of 2 hours failed"):
-            load_due(SHOP, most=2)
+            load_due(SHOP, max_hours=2)
     assert in_view(bigquery) == [(TEN, 1, 10)]
 
 
@@ -187,7 +187,7 @@ def test_the_newest_hour_does_not_wait_for_a_backlog(bigquery, shop: Shop) -> No
     counted(shop, *(written(1, 10, hour=TEN + number * HOUR) for number in range(4)))
     written(2, 6, hour=now)
     shop.query("UPDATE etl.lakehouse_hours SET changes = 2, counted_change = 2 WHERE hour = %s", now)
-    load_due(SHOP, most=2)
+    load_due(SHOP, max_hours=2)
     assert in_view(bigquery) == [(TEN + 3 * HOUR, 1, 10), (now, 2, 6)]
 
 
@@ -239,8 +239,8 @@ def test_without_an_answer_a_run_fails_soon_and_the_next_one_loads(bigquery, sho
 def test_the_hour_that_waits_longest_is_loaded_first(bigquery, shop: Shop) -> None:
     later = TEN + HOUR
     counted(shop, written(1, 10), written(1, 5, hour=later))
-    load_due(SHOP, most=1)
+    load_due(SHOP, max_hours=1)
     written(2, 6, hour=later)
     shop.query("UPDATE etl.lakehouse_hours SET changes = 2, counted_change = 2 WHERE hour = %s", later)
-    load_due(SHOP, most=1)
+    load_due(SHOP, max_hours=1)
     assert in_view(bigquery) == [(TEN, 1, 10), (later, 1, 5)]

@@ -149,9 +149,8 @@ def test_no_port_of_a_kernel_hands_out_anything(jupyter):
     status, _, text = jupyter.request("POST", "/api/kernels", jupyter.token, {"name": "python3"})
     assert status == 201, text
     try:
-        until(
-            lambda: len(open_channels(jupyter)) >= CHANNELS + 1, 60
-        )  # and one for the output of the kernel's children
+        expected = CHANNELS + 1  # and one for the output of the kernel's children
+        until(lambda: len(open_channels(jupyter)) >= expected, 60)
         places = open_channels(jupyter)
         sockets = [place for place in places if isinstance(place, str)]
         assert len(sockets) >= CHANNELS

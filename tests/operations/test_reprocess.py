@@ -285,6 +285,8 @@ def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, output) -> None:
         "No rejected events can be reprocessed. Rejected in recruitment: 1 x import: id … is not a number.",
     ]
     assert rejected(lab) == [("import", "id 'seven' is not a number")]
+    reprocess.begin(RECRUITMENT, Selection(None, now, now + MINUTE), output.append)
+    assert output[-1].startswith("No rejected events in these minutes can be reprocessed. Rejected in recruitment: 1 x")
 
 
 def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, output) -> None:

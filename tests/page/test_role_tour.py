@@ -48,7 +48,8 @@ SHOWS_VARIABLES = {"/api/v2/variables", "/api/v2/variables/{variable_key:path}"}
 NOTHING_THERE = re.compile(
     "asset|state-store|hitlDetails|listMapped|partitioned|importErrors|externalLogUrl|enqueue-test|/config|/teams"
 )
-OWN = {"/api/v2/dags/{dag_id}/favorite", "/api/v2/dags/{dag_id}/unfavorite", "/ui/auth/token"}  # the user's settings
+# Changes that affect only the user who makes them, so every role may make them.
+OWN = {"/api/v2/dags/{dag_id}/favorite", "/api/v2/dags/{dag_id}/unfavorite", "/ui/auth/token"}
 KEPT = (
     "/api/v2/dags/{dag_id}", RUN, TASK, f"{TASK}/xcomEntries/{{xcom_key:path}}", "/api/v2/backfills/{backfill_id}",
     "/api/v2/connections", "/api/v2/variables", "/api/v2/pools",

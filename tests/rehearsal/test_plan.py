@@ -1,4 +1,4 @@
-"""`make rehearse` starts exactly the services that the compose files declare, with their settings."""
+"""`make rehearse` starts every service of the compose files that is not left out on purpose, with its declared settings."""
 
 from __future__ import annotations
 

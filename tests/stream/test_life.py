@@ -49,7 +49,7 @@ class Group(Member):
         return {(self.pipeline.topic, partition): offset for partition, offset in enumerate(offsets)}
 
     def at(self, *offsets: int, partitions: int = 4) -> Offsets:
-        """The offsets of all partitions: the others are unread."""
+        """The offsets of all partitions: those after the given ones are 0, that is, unread."""
         return self.ends(*offsets, *[0] * (partitions - len(offsets)))
 
     def commit_at(self, *offsets: int) -> None:

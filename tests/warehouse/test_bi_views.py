@@ -179,7 +179,7 @@ def assert_that_a_day_reads_a_day(name: str, lab: Lab) -> None:
 
 
 def test_the_plan_of_a_day_uses_the_index(many_days: Lab) -> None:
-    """Only the owner of a view can EXPLAIN it."""
+    """EXPLAIN of a view requires privileges on its tables, so the administrator runs it."""
     for name in VIEWS:
         a_day = f"SELECT * FROM {name} WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
         with warehouse("warehouse_admin") as conn:

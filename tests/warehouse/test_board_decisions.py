@@ -67,7 +67,7 @@ def decisions(found: dict) -> dict[str, str]:
 
 
 def add_others(lab: Lab, average: Decimal | int = 4, qualified: int = 60) -> None:
-    """Add a campaign to compare with: `average` per application, and `qualified` applications in both weeks."""
+    """Add a campaign to compare with: `qualified` qualified applications in both weeks together, at `average` each."""
     add(lab, B, BEFORE, spend=average * qualified, qualified=qualified)
 
 

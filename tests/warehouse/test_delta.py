@@ -131,6 +131,6 @@ def test_a_folded_hour_counts_for_all_of_its_minutes_and_rows() -> None:
         assert len(minutes_of(plan(late, clock=CLOCK, pipeline=narrow, folded=hours))) == 120
 
 
-def test_a_folded_hour_is_a_separate_batch_if_it_is_larger_than_a_batch() -> None:
+def test_a_folded_hour_that_exceeds_the_limit_of_a_batch_is_planned_alone() -> None:
     late = pending(minute(3), split_size=1)
     assert len(minutes_of(plan(late, clock=CLOCK, pipeline=SMALL, folded=folded(minute(3))))) == 60

@@ -31,7 +31,7 @@ def stage_batch(lab: Lab, fields: dict, run_id: str = "run-1") -> int:
 
 
 def publish_minutes(lab: Lab, fields: dict, run_id: str = "run-1") -> gates.GateResult:
-    """The chain for these minutes, up to where the gate stops it."""
+    """Run the chain for these minutes, up to where the gate stops it."""
     batch_id = stage_batch(lab, fields, run_id)
     result = lab.check(batch_id)
     if result.passed:

@@ -110,7 +110,7 @@ def test_a_merge_of_any_day_makes_no_partition(shop: Shop) -> None:
 
 
 def test_housekeeping_makes_what_days_have_brought_and_nothing_twice(shop: Shop) -> None:
-    """All partitions of days are missing, as a week after set-up."""
+    """All daily partitions are missing, as if set-up had last run a week ago."""
     admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
     (planned,) = steps.run_step("make_partitions", {}, dry=True)
     assert len(table_partitions(shop)) == 1

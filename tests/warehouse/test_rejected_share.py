@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from include.chunks import slices
 from include.warehouse import held, merge, rejected_share, status
 from tests.warehouse.lab import CLOCK, DAY, SECOND, Lab, contribution
 
@@ -101,25 +102,21 @@ def mixed_lake() -> dict[datetime, Rows]:
     return {at: rows(at) for at in (MIDNIGHT + number * MINUTE for number in range(500))}
 
 
-def chunks(minutes: list[datetime], size: int) -> list[list[datetime]]:
-    return [minutes[start : start + size] for start in range(0, len(minutes), size)]
-
-
 def one_by_one(lab: Lab, lake: dict[datetime, Rows]) -> None:
     lab.see(*lake)
     for at in random.Random(1).sample(sorted(lake), len(lake)):
         read(lab, lake, [at])
 
 
-def publish_in_batches(lab: Lab, lake: dict[datetime, Rows]) -> None:
+def in_batches(lab: Lab, lake: dict[datetime, Rows]) -> None:
     lab.see(*lake)
-    for some in chunks(sorted(lake), 47):
+    for some in slices(sorted(lake), 47):
         read(lab, lake, some)
 
 
 def shuffled_in_batches(lab: Lab, lake: dict[datetime, Rows]) -> None:
     lab.see(*lake)
-    for some in chunks(random.Random(2).sample(sorted(lake), len(lake)), 31):
+    for some in slices(random.Random(2).sample(sorted(lake), len(lake)), 31):
         read(lab, lake, some)
 
 
@@ -130,7 +127,7 @@ def all_at_once(lab: Lab, lake: dict[datetime, Rows]) -> None:
 
 def live(lab: Lab, lake: dict[datetime, Rows]) -> None:
     """Runs that read what was written meanwhile: two minutes each, as the clock passes them."""
-    for some in chunks(sorted(lake), 2):
+    for some in slices(sorted(lake), 2):
         clock = some[-1] + MINUTE + 20 * SECOND
         lab.see(*some, at=clock - 40 * SECOND, clock=clock)
         rejected_share.recheck_waiting(lab.conn, lab.pipeline, clock)
@@ -141,12 +138,12 @@ def live_and_by_backfill(lab: Lab, lake: dict[datetime, Rows]) -> None:
     """Live first, with the same verdicts; then every minute again, hour by hour, newest first."""
     live(lab, lake)
     assert_verdicts(lab, lake)
-    hours = chunks([MIDNIGHT + number * MINUTE for number in range(540)], 60)
+    hours = list(slices([MIDNIGHT + number * MINUTE for number in range(540)], 60))
     for some in reversed(hours):
         read(lab, lake, some, kind="backfill", is_delta=False)
 
 
-ORDERS = (one_by_one, publish_in_batches, shuffled_in_batches, all_at_once, live_and_by_backfill)
+ORDERS = (one_by_one, in_batches, shuffled_in_batches, all_at_once, live_and_by_backfill)
 
 
 # ⚑ a verdict belongs to a minute, never to its batch
@@ -187,7 +184,7 @@ def test_a_mangled_file_is_held_by_the_hour_and_released_by_the_good_one(lab: La
     spared = MIDNIGHT + timedelta(hours=3, minutes=30)
     mangled = {at: Rows(5) if at == spared else Rows(at.minute % 2, 5 - at.minute % 2) for at in good}  # 90 percent
     lab.see(*mangled, at=CLOCK - 400 * SECOND)
-    for some in chunks(sorted(mangled), size):
+    for some in slices(sorted(mangled), size):
         read(lab, mangled, some)
     finish(lab, mangled)
     assert [at for at, (state, _) in states(lab).items() if state == "merged"] == [spared], (
@@ -196,7 +193,7 @@ def test_a_mangled_file_is_held_by_the_hour_and_released_by_the_good_one(lab: La
     assert lab.facts() == facts, "What was published stays."
 
     lab.see(*good, at=CLOCK - 200 * SECOND)
-    for some in chunks(sorted(good), size):
+    for some in slices(sorted(good), size):
         read(lab, good, some)
     finish(lab, good)
     assert {state for state, _ in states(lab).values()} == {"merged"}

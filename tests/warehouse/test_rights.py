@@ -65,7 +65,7 @@ def test_each_documented_right_is_needed(limited: str, right: str) -> None:
             run(limited, f"REVOKE {right} ON {database[1]}.* FROM {ACCOUNT}")
     run(limited, "DROP VIEW IF EXISTS etl.board_now")  # a view is made only if it is not there or has changed
     with pytest.raises(
-        WarehouseError, match="connection warehouse_admin .*denied permission that set-up needs"
+        WarehouseError, match="connection warehouse_admin .*denied a permission that set-up needs"
     ) as raised:
         apply_schema()
     assert all(grant in str(raised.value) for grant in administrator_grants(ACCOUNT))
@@ -93,7 +93,7 @@ def test_without_an_administrator_the_message_names_its_connection_and_its_right
 ) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_WAREHOUSE_ADMIN")
     with pytest.raises(
-        WarehouseError, match="connection warehouse_etl .*denied permission that set-up needs"
+        WarehouseError, match="connection warehouse_etl .*denied a permission that set-up needs"
     ) as raised:
         apply_schema()
     assert "Connection warehouse_admin is not defined: define it (AIRFLOW_CONN_WAREHOUSE_ADMIN" in str(raised.value)

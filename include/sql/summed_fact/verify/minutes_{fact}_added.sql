@@ -1,6 +1,6 @@
 {% set added = fact.measures | selectattr("added") | list %}
 {% if added %}
--- Contributions lack a measure that was added later: read the listed minutes again.
+-- Every contribution has the measures added later; read a minute without one again.
 -- table: {{ fact.contributions }}
 SELECT
   c.minute
