@@ -187,7 +187,7 @@ def test_an_account_that_does_not_exist_is_made(warehouse_schema: None, monkeypa
 
 def test_without_an_administrator_etl_applies_or_says_what_it_lacks(warehouse_schema: None, monkeypatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_WAREHOUSE_ADMIN")
-    with pytest.raises(WarehouseError, match="(?s)warehouse_etl.*denied permission.*AIRFLOW_CONN_WAREHOUSE_ADMIN"):
+    with pytest.raises(WarehouseError, match="(?s)warehouse_etl.*denied a permission.*AIRFLOW_CONN_WAREHOUSE_ADMIN"):
         apply_schema()
 
 
