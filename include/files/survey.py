@@ -1,4 +1,4 @@
-"""Reads a file of events once before it is used: whether it is whole, its times, and its kinds of event.
+"""Scans a file of events before it is used, and finds whether it is whole, its times and its kinds of event.
 
 A sample is chosen from this result: a share of every kind, the same rows every time, in memory that does not grow with the
 file.
@@ -26,8 +26,8 @@ from include.pipelines import Pipeline
 from include.progress_log import Bar
 
 Kind = str | None  # None: a line that is not a record
-NO_KIND = ""  # the event names no kind
-_MAX_KINDS = 1_000  # that are counted separately; a column of ids would fill the memory
+NO_KIND = ""  # the event names no kind, or one beyond the first _MAX_KINDS
+_MAX_KINDS = 1_000  # that are counted separately: a column of ids would fill the memory
 _ROWS_PER_CHECK = 5_000
 
 
@@ -41,9 +41,15 @@ class Survey:
     kinds: Counter[Kind] = field(default_factory=Counter)  # rows
 
     def __str__(self) -> str:
-        kinds = ", ".join(f"{rows:,} {_name(kind)}" for kind, rows in self.kinds.most_common(10))
+        kinds = ", ".join(f"{rows:,} {self._name(kind)}" for kind, rows in self.kinds.most_common(10))
         others = f" and {len(self.kinds) - 10} more kinds" if len(self.kinds) > 10 else ""
         return f"{self.kinds.total():,} rows from {self.first} to {self.last} UTC: {kinds}{others}."
+
+    def _name(self, kind: Kind) -> str:
+        if kind is None:
+            return "unreadable"
+        without = "without a kind" if len(self.kinds) < _MAX_KINDS else "without a kind or of other kinds"
+        return kind[:60] or without
 
 
 class RecordPreview:
@@ -158,16 +164,16 @@ def shares(kinds: Mapping[Kind, int], size: int) -> dict[Kind, int]:
         return dict(kinds)
     if size < len(kinds):
         raise ValueError(f"there are {len(kinds)} kinds of row, and each has at least one row in a sample")
-    quotas = {kind: size * rows / total for kind, rows in kinds.items()}
-    quota_of = {kind: max(1, int(quota)) for kind, quota in quotas.items()}
-    by_need = sorted(kinds, key=lambda kind: (quota_of[kind] - quotas[kind], str(kind)))
-    while sum(quota_of.values()) < size:
-        for kind in by_need[: size - sum(quota_of.values())]:
-            quota_of[kind] += quota_of[kind] < kinds[kind]
-    for _ in range(sum(quota_of.values()) - size):  # the frequent kinds give up what the rare ones have in excess
-        several = (kind for kind in quota_of if quota_of[kind] > 1)
-        quota_of[max(several, key=lambda kind: (quota_of[kind] - quotas[kind], quota_of[kind]))] -= 1
-    return quota_of
+    exact = {kind: size * rows / total for kind, rows in kinds.items()}
+    rows_of = {kind: max(1, int(share)) for kind, share in exact.items()}
+    by_need = sorted(kinds, key=lambda kind: (rows_of[kind] - exact[kind], str(kind)))
+    while sum(rows_of.values()) < size:
+        for kind in by_need[: size - sum(rows_of.values())]:
+            rows_of[kind] += rows_of[kind] < kinds[kind]
+    for _ in range(sum(rows_of.values()) - size):  # the frequent kinds give up what the rare ones have in excess
+        several = (kind for kind in rows_of if rows_of[kind] > 1)
+        rows_of[max(several, key=lambda kind: (rows_of[kind] - exact[kind], rows_of[kind]))] -= 1
+    return rows_of
 
 
 def checked_fingerprint(path: Path) -> Fingerprint:
@@ -175,7 +181,3 @@ def checked_fingerprint(path: Path) -> Fingerprint:
     size = path.stat().st_size if path.is_file() else 0
     with Bar(f"checking {path.name}", size) as bar:
         return fingerprint(path, bar.at)
-
-
-def _name(kind: Kind) -> str:
-    return "that are not records" if kind is None else kind[:60] or "without a kind"

@@ -189,7 +189,9 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
         )
     wanted = _key_of(pipeline) | _PAYLOAD
     differences = [
-        f"{column} is {' '.join(columns.get(column, ('missing',)))}, not {' '.join(kind)}"
+        f"{column} is {' '.join(columns[column])}, not {' '.join(kind)}"
+        if column in columns
+        else f"{column} is missing (expected: {' '.join(kind)})"
         for column, kind in wanted.items()
         if columns.get(column) != kind
     ]
@@ -200,8 +202,8 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
     ]
     if differences:
         raise LakeTableMismatch(
-            f"Pipeline {pipeline.name}: {pipeline.lake_table} has a different layout: {'; '.join(differences)}. It must be "
-            f"PRIMARY KEY ((minute, shard), {', '.join(list(_key_of(pipeline))[2:])}) with the event in payload text. "
+            f"Pipeline {pipeline.name}: {pipeline.lake_table} has a different layout: {'; '.join(differences)}. It needs "
+            f"PRIMARY KEY ((minute, shard), {', '.join(list(_key_of(pipeline))[2:])}), and a column `payload text` for events. "
             f"Declare another `table` in include/pipelines/{pipeline.name}.py, {SET_UP}, and copy the old table: "
             f"./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )
@@ -215,6 +217,7 @@ def _check_shards(session: Session, pipeline: Pipeline) -> None:
     if comment.startswith(_SHARDS) and comment != f"{_SHARDS}{pipeline.shards}":
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name} declares shards={pipeline.shards}, but {pipeline.lake_table} was created with {comment}. "
-            f"The number is fixed for the life of a table. Declare {comment} in include/pipelines/{pipeline.name}.py, or another "
-            f"`table`, and copy the old one: ./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
+            f"The number is fixed for the life of a table. Either declare {comment} in include/pipelines/{pipeline.name}.py; "
+            f"or declare another `table` and copy the old one: ./minutemark import --pipeline {pipeline.name} --from "
+            f"{pipeline.lake_table}"
         )

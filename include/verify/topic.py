@@ -45,8 +45,8 @@ class Tally:
     in_lake: int = 0
     kept: int = 0  # among the rejected events
     missing: int = 0
-    unreadable: int = 0  # of partitions of the lake that cannot be read
-    closed: int = 0  # of closed minutes: the lake may no longer have them
+    unreadable: int = 0  # messages in partitions of the lake that cannot be read
+    closed: int = 0  # messages in closed minutes: the lake may no longer have them
     waiting: int = 0
     dead: int = 0  # in dead letters that are not consumed yet
 
@@ -86,8 +86,8 @@ class TopicCheck:
 
     def __str__(self) -> str:
         tally = self.tally
-        closed = f", {tally.closed:,} of closed minutes" if tally.closed else ""
-        unreadable = f", {tally.unreadable:,} of partitions that cannot be read" if tally.unreadable else ""
+        closed = f", {tally.closed:,} in closed minutes" if tally.closed else ""
+        unreadable = f", {tally.unreadable:,} in partitions that cannot be read" if tally.unreadable else ""
         dead = f", {tally.dead:,} in the dead-letter topic" if tally.dead else ""
         return (
             f"{self._pipeline.topic}, up to the committed offsets of {self._group}: {tally.messages:,} messages, "
@@ -142,10 +142,12 @@ class TopicCheck:
             else:
                 others.append((message, minute))
         unreadable: list[tuple[list[Event], Exception]] = []
-        missing = self._presence.absent((event for _, event in events), lambda *place: unreadable.append(place))
+        missing = self._presence.absent(
+            (event for _, event in events), lambda unread, error: unreadable.append((unread, error))
+        )
         absent = {id(record) for record in missing}
         for events_of_partition, error in unreadable:
-            yield self._unreadable(events_of_partition, error)
+            yield self._unreadable_finding(events_of_partition, error)
         self.tally.in_lake += (
             len(events) - len(absent) - sum(len(events_of_partition) for events_of_partition, _ in unreadable)
         )
@@ -166,7 +168,7 @@ class TopicCheck:
                 self.tally.missing += 1
                 yield self._unstored_finding(message, minute)
 
-    def _unreadable(self, events: list[Event], error: Exception) -> Finding:
+    def _unreadable_finding(self, events: list[Event], error: Exception) -> Finding:
         """The finding for a partition that cannot be read, once in each chunk."""
         self.tally.unreadable += len(events)
         minute = minute_of(events[0].create_time)

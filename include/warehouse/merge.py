@@ -54,7 +54,7 @@ class MergeResult:
             return f"Batch {self.batch_id} is skipped: none of its minutes was left to publish; etl.batch_minutes says why."
         if not self.changed:
             return f"Batch {self.batch_id} was already merged (attempt {self.attempt}): nothing changed."
-        dropped = f"; {self.superseded} left to a newer read" if self.superseded else ""
+        dropped = f"; {self.superseded} left out (etl.batch_minutes says why)" if self.superseded else ""
         return (
             f"Batch {self.batch_id}, attempt {self.attempt}: {self.minutes} minutes merged{dropped}; {self.raw_rows} rows = "
             f"{self.counted_rows} counted + {self.ignored_rows} ignored + {self.rejected_rows} rejected."
@@ -173,7 +173,10 @@ def _drop_superseded(cursor, binds: dict) -> None:
 
 
 def oldest_kept_batch(cursor) -> int:
-    """The oldest batch that may still be checked. Rows of older ones for check_warehouse can be deleted: they are a day old."""
+    """The oldest batch that may still be checked.
+
+    Rows that check_warehouse needs can be deleted for older batches: those were opened more than a day ago.
+    """
     return value(cursor, sql("oldest_kept_batch")) or 0
 
 

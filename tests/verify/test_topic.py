@@ -75,7 +75,7 @@ def test_messages_of_a_partition_that_cannot_be_read_are_named_and_the_others_ar
     assert topic_findings(report.differences) == {"topic_unreadable": 1, "topic_unstored": 1}
     (finding,) = report.differences.kept["topic_unreadable"]
     assert finding.minute == at and f"shard {shard}" in finding.where and "garbagecollect" in finding.remedy
-    assert "of partitions that cannot be read" in report.notes[0]
+    assert "in partitions that cannot be read" in report.notes[0]
 
 
 def test_a_committed_poison_message_that_is_not_kept_is_found(pipeline, events):
@@ -117,7 +117,7 @@ def test_events_of_closed_minutes_are_not_looked_up_in_the_lake(pipeline, events
     remove(pipeline, events[0])
     report = report_of(replace(pipeline, lake_retention=timedelta(hours=1)))
     assert topic_findings(report.differences) == {}
-    assert "0 missing, 2 of closed minutes" in report.notes[0]  # the event, and its duplicate
+    assert "0 missing, 2 in closed minutes" in report.notes[0]  # the event, and its duplicate
 
 
 def test_without_an_ingest_mode_topics_are_not_verified(pipeline, events, monkeypatch):
