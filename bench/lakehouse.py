@@ -310,7 +310,7 @@ def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int,
         view = tables.view(pipeline)
         rows = tables.query(tables.client(), f"SELECT DATETIME(hour) AS hour, visits, cart_additions FROM `{view}`")
         results["bigquery"] = {row["hour"]: (row["visits"], row["cart_additions"]) for row in rows}
-    # An hour may have removals alone, or have lost all its events. Only some engines then have a row, of zeros.
+    # An hour may have only removals, or have lost all its events. Only some engines then have a row, of zeros.
     return {name: {hour: row for hour, row in rows.items() if any(row)} for name, rows in results.items()}
 
 

@@ -49,11 +49,11 @@ def measure(folder: Path, events: int) -> int:
         from include.operations.setup import set_up
 
         set_up()
-        print(json.dumps(_measured(folder / "lakehouse", pipeline, events), indent=1))
+        print(json.dumps(_measure(folder / "lakehouse", pipeline, events), indent=1))
     return 0
 
 
-def _measured(files: Path, pipeline: Pipeline, events: int) -> dict:
+def _measure(files: Path, pipeline: Pipeline, events: int) -> dict:
     from include.lakehouse import upkeep
     from include.lakehouse.table import replace, table
 
@@ -65,12 +65,12 @@ def _measured(files: Path, pipeline: Pipeline, events: int) -> dict:
     for number in range(minutes):
         minute = first + number * MINUTE
         rows = _rows(pipeline, minute)
-        with _timed(seconds):
+        with _time_block(seconds):
             replace(table(pipeline), [minute], rows)
         committed_at.append(datetime.now(UTC).replace(tzinfo=None))
         _merge(pipeline, [minute], written=True)
         if number % 60 == 59:
-            with _timed(upkeep_seconds):
+            with _time_block(upkeep_seconds):
                 # Commits follow each other faster than once a minute: keep the snapshots of as many commits as a stack does.
                 oldest_kept = committed_at[max(0, number - upkeep.KEPT // MINUTE)]
                 done = upkeep.upkeep(pipeline, now=minute, kept=minute - oldest_kept)
@@ -216,7 +216,7 @@ def _merge(pipeline: Pipeline, minutes: list[datetime], *, written: bool = False
 
 
 @contextmanager
-def _timed(into: list[float]) -> Iterator[None]:
+def _time_block(into: list[float]) -> Iterator[None]:
     began = time.monotonic()
     yield
     into.append(time.monotonic() - began)

@@ -33,7 +33,7 @@ from include.warehouse.session import warehouse
 from local import connections, throwaway
 
 NEWEST = datetime(2026, 6, 1, 12)  # of the backlog
-LIVE_ROWS = 300  # of each live minute
+LIVE_ROWS = 300  # in each live minute
 
 
 def main() -> int:

@@ -27,7 +27,7 @@ def past_dag(pipeline: pipelines.Pipeline) -> DAG:
         schedule="@once",
         max_active_runs=1,
         dagrun_timeout=timedelta(minutes=30),
-        # On a first start, minutemark_setup creates its tables at the same time.
+        # On a first start, minutemark_setup creates the pipeline's tables at the same time.
         default_args={"owner": pipeline.owner, "retries": 8, "retry_delay": timedelta(seconds=10)},
         tags=sorted({"demo", "minutemark", *pipeline.tags}),
         **SETTINGS,

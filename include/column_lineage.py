@@ -29,24 +29,24 @@ def pipeline_data_sets(name: str) -> dict[str, dict]:
 
 def all_data_sets() -> dict[str, dict]:
     """The data sets of all pipelines."""
-    return {key: described for name in pipelines.all_pipelines() for key, described in pipeline_data_sets(name).items()}
+    return {key: entry for name in pipelines.all_pipelines() for key, entry in pipeline_data_sets(name).items()}
 
 
-def sources_of(described: dict) -> set[str]:
+def sources_of(data_set: dict) -> set[str]:
     """The data sets from which the columns or the rows of a data set come."""
     return {
-        *described.get("rows", {}),
-        *(key for column in described["columns"].values() for key in column.get("from", {})),
+        *data_set.get("rows", {}),
+        *(key for column in data_set["columns"].values() for key in column.get("from", {})),
     }
 
 
 def as_text(column: str) -> str:
     """Where `database.table.column` comes from, step by step. Raises ColumnUnknown."""
     lines, data_sets = [], all_data_sets()
-    for key, described in data_sets.items():
+    for key, data_set in data_sets.items():
         own = column.removeprefix(f"{key.partition(' ')[2]}.")
-        if own != column and own in described["columns"]:
-            kind = described["columns"][own].get("type")
+        if own != column and own in data_set["columns"]:
+            kind = data_set["columns"][own].get("type")
             lines += [f"{key}: {own}{f', {kind}' if kind else ''}", *_origins(data_sets, key, own, "  ")]
     if not lines:
         raise ColumnUnknown(

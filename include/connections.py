@@ -96,7 +96,7 @@ def _from_airflow(conn_id: str) -> Endpoint:
         raise _missing(conn_id) from error
 
     try:
-        return _described(conn_id, BaseHook.get_connection(conn_id))
+        return _to_endpoint(conn_id, BaseHook.get_connection(conn_id))
     except AirflowNotFoundException as error:
         raise _missing(conn_id) from error
 
@@ -107,7 +107,7 @@ async def endpoint_in_trigger(conn_id: str) -> Endpoint:
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        return _described(conn_id, await BaseHook.aget_connection(conn_id))
+        return _to_endpoint(conn_id, await BaseHook.aget_connection(conn_id))
     except AirflowNotFoundException as error:
         raise _missing(conn_id) from error
 
@@ -119,7 +119,7 @@ def _missing(conn_id: str) -> ConnectionMissing:
     )
 
 
-def _described(conn_id: str, connection) -> Endpoint:
+def _to_endpoint(conn_id: str, connection) -> Endpoint:
     return Endpoint(
         conn_id=conn_id,
         conn_type=connection.conn_type or "",

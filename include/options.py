@@ -18,7 +18,7 @@ class OptionRefused(MinutemarkError):
 def options_of_run(pipeline: Pipeline, params: Mapping[str, object]) -> tuple[dict[str, object], bool]:
     """The transform's options, and allow_shrink; options that `params` lacks have their defaults. Raises OptionRefused."""
     defaults = {**pipeline.options, ALLOW_SHRINK: False}
-    values = {name: _checked(name, params.get(name, default), default) for name, default in defaults.items()}
+    values = {name: _check(name, params.get(name, default), default) for name, default in defaults.items()}
     return values, bool(values.pop(ALLOW_SHRINK))
 
 
@@ -31,7 +31,7 @@ def json_type(default: object) -> str:
     return "string"
 
 
-def _checked(name: str, value: object, default: object) -> object:
+def _check(name: str, value: object, default: object) -> object:
     declared = json_type(default)
     if not isinstance(value, (bool, Real, str)) or json_type(value) != declared:
         example = {"boolean": "true or false, without quotes", "number": "a number, without quotes"}

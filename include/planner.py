@@ -161,11 +161,11 @@ def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
 def _open_exactly(pipeline: Pipeline, conn, run: RunInfo, polled: Poll, minutes: list[datetime]) -> int:
     known = ledger.ledger_of(conn, pipeline, minutes[0], minutes[-1] + MINUTE)
     typical = ledger.typical_rows(conn, pipeline)
-    planned = [_planned(minute, known.get(minute), typical) for minute in minutes]
+    planned = [_planned_minute(minute, known.get(minute), typical) for minute in minutes]
     return batches.open_batch(conn, pipeline, run, lake_clock=polled.clock, minutes=planned)
 
 
-def _planned(minute: datetime, row: dict | None, typical_rows: float | None) -> PlannedMinute:
+def _planned_minute(minute: datetime, row: dict | None, typical_rows: float | None) -> PlannedMinute:
     if row is None or (row["seen_changed_at"] is None and row["raw_rows"] is None):
         return PlannedMinute(minute)  # never touched: most likely empty
     return PlannedMinute(minute, row["seen_changed_at"], estimate(row["raw_rows"], typical_rows))
@@ -198,7 +198,9 @@ def _with_folded_hours(
         if len(whole) == max(1, pipeline.max_minutes // 60) or pipeline.is_closed(hour, clock):
             continue
         known = ledger.ledger_of(conn, pipeline, hour, hour + HOUR)
-        whole[hour] = [_planned(minute, known.get(minute), typical_rows) for minute in folded_hours.minutes_of(hour)]
+        whole[hour] = [
+            _planned_minute(minute, known.get(minute), typical_rows) for minute in folded_hours.minutes_of(hour)
+        ]
     blocked = set(hours) - set(whole)
     taken = [changed for changed in pending if folded_hours.hour_of(changed.minute) not in blocked]
     together = {

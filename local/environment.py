@@ -245,7 +245,7 @@ def airflow_environment(
     """Everything that the stack's processes see: the project's `.env`, the user's environment, `.local/env`, our folders."""
     url = f"http://127.0.0.1:{ports['AIRFLOW_PORT']}"
     tuning = {name: value for name, value in read(ROOT / ".env").items() if not name.startswith("AIRFLOW_CONN_")}
-    # Our connections come from `environment` alone: one that the user sourced earlier may be out of date.
+    # Our connections come only from `environment`: one that the user sourced earlier may be out of date.
     own_variables = set(map(connections.variable, IDS))
     kept = {name: value for name, value in user_variables(environ).items() if name not in own_variables}
     return {

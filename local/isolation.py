@@ -23,7 +23,7 @@ def copy_to(folder: Path) -> Path:
 
 
 def work_in_copy(project: Path) -> None:
-    """Import the project from a copy from now on: edits made meanwhile have no effect."""
+    """Import the project from a copy from now on: later edits have no effect."""
     copy_to(project)
     (project / ".local").symlink_to(ROOT / ".local")
     os.chdir(project)

@@ -37,8 +37,8 @@ def batches_asset(pipeline: str) -> Asset:
     return Asset(f"{pipeline}_batches")
 
 
-class Announces:
-    """An operator whose success announces hours, or its batch, if their assets are among its outlets.
+class AnnouncementMixin:
+    """Mixin of an operator whose success announces hours, or its batch, if their assets are among its outlets.
 
     Airflow emits an event for every outlet of a task that succeeds, and fails a task whose outlet is inactive. The declared
     outlets are therefore only for the DAG's page and the asset graph. A running task has one only if it announces something.
@@ -60,7 +60,7 @@ class Announces:
         return hours_asset(self.pipeline) in self.declared and run_type != "backfill"
 
     def announce_hours(self, context: Context, conn, pipeline: Pipeline) -> list[Hour]:
-        """Have the success of this task announce the hours that are due. An error is logged: the next run tries again."""
+        """Announce the due hours when this task succeeds. An error is logged: the next run tries again."""
         from include.warehouse import hours
 
         try:
@@ -68,7 +68,7 @@ class Announces:
             asset = hours_asset(pipeline.name)
             if offered := hours.offers(conn, pipeline):
                 conn.rollback()
-                hours.settle(
+                hours.confirm(
                     conn, pipeline, offered, _recorded_versions(asset, min(offer.offered_at for offer in offered))
                 )
             if due := hours.offer(conn, pipeline):
@@ -81,7 +81,7 @@ class Announces:
             self.log.warning("Complete hours could not be announced; the next run tries again.", exc_info=True)
             return []
         if due:
-            self.log.info("Announced as %s: %s.", asset.name, ", ".join(map(_described, due)))
+            self.log.info("Announced as %s: %s.", asset.name, ", ".join(map(_hour_text, due)))
         return due
 
     def _check_merges(self, conn, pipeline: Pipeline) -> None:
@@ -94,7 +94,7 @@ class Announces:
             self.log.log(logging.INFO if result.passed else logging.WARNING, "%s", result)
 
     def announce_batch(self, context: Context, conn, batch_id: int) -> None:
-        """Have the success of this task announce its merged batch. A task that is run again does not repeat the event."""
+        """Announce the merged batch of this task when it succeeds. A task that is run again does not repeat the event."""
         from include.warehouse import batches
 
         asset = batches_asset(self.pipeline)
@@ -123,5 +123,5 @@ def _events(asset: Asset, since: datetime) -> Sequence[AssetEventResult]:
     return InletEventsAccessors([asset])[asset].after(since.replace(tzinfo=UTC) - MAX_CLOCK_DIFFERENCE)  # ty: ignore[invalid-argument-type]
 
 
-def _described(hour: Hour) -> str:
+def _hour_text(hour: Hour) -> str:
     return f"{hour.start:%Y-%m-%d %H}:00{' (correction)' if hour.correction else ''}"

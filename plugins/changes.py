@@ -24,7 +24,7 @@ from include.connections import LAKE_READER, WAREHOUSE_ETL, Endpoint, endpoint_i
 from include.options import OptionRefused, options_of_run
 from include.schedule import continuous_wait
 from include.window import Window, WindowRefused, window_of_run
-from plugins.assets import Announces
+from plugins.assets import AnnouncementMixin
 
 PATIENCE = timedelta(seconds=45)  # with one run per minute: the rest of the minute is for the next tasks
 GRACE = timedelta(
@@ -43,7 +43,7 @@ class Opened:
     hours_due: bool = False  # whether hours are to be announced
 
 
-class WaitForChanges(Announces, BaseSensorOperator):
+class WaitForChanges(AnnouncementMixin, BaseSensorOperator):
     """Opens the batch of this run and returns its id; skips the run when nothing changes within `patience`.
 
     A `minute` DAG takes changed minutes, a `reconcile` DAG those that differ from the ledger. A backfill run, or a manual
@@ -81,12 +81,12 @@ class WaitForChanges(Announces, BaseSensorOperator):
         except (WindowRefused, RangeRefused, OptionRefused) as refused:
             raise AirflowFailException(str(refused)) from None
         if opened.batch_id is not None:
-            self.log.info("Opened batch %s of %s (%s).", opened.batch_id, pipeline.name, _described(window))
+            self.log.info("Opened batch %s of %s (%s).", opened.batch_id, pipeline.name, _window_text(window))
             if opened.hours_due:
                 self._announce_hours(context, pipeline)
             return opened.batch_id
         if window.what != "changes":
-            raise AirflowSkipException(f"The lake and the ledger of {pipeline.name} agree in {_described(window)}.")
+            raise AirflowSkipException(f"The lake and the ledger of {pipeline.name} agree from {_window_text(window)}.")
         remaining = deadline - datetime.now(UTC)
         if remaining <= timedelta(0) or window.kind == "manual" or (opened.hours_due and self.continuous):
             if opened.hours_due and window.kind != "manual" and self._announce_hours(context, pipeline):
@@ -159,7 +159,7 @@ class LakeChangeTrigger(BaseTrigger):
         self.lake_table = lake_table
         self.digest = digest
         self.deadline = deadline  # ISO, with zone
-        self.wake = wake  # the same, before the deadline
+        self.wake = wake  # the same, no later than the deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         names = ("conn_id", "lake_table", "digest", "deadline", "wake")
@@ -189,7 +189,7 @@ class LakeChangeTrigger(BaseTrigger):
             return change_log.digest(await change_log.changed_days_in_trigger(session, self.lake_table))
 
 
-def _described(window: Window) -> str:
+def _window_text(window: Window) -> str:
     if window.what == "changes":
         return "changed minutes"
     return f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC"

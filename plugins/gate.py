@@ -9,11 +9,11 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include import pipelines
 from include.connections import WAREHOUSE_ETL
-from plugins.assets import Announces
+from plugins.assets import AnnouncementMixin
 from plugins.batch import batch_id_of
 
 
-class QualityGate(Announces, BaseOperator):
+class QualityGate(AnnouncementMixin, BaseOperator):
     """Fails without retries if nothing can be published: a retry would find the same rows. Held minutes alone do not fail it."""
 
     template_fields = ("batch_id",)

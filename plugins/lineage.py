@@ -85,9 +85,9 @@ def load_lineage(pipeline: Pipeline) -> Lineage:
 
 def views_lineage() -> Lineage:
     """Facts and dimensions of all pipelines to the views of boards and BI tools, which set-up creates."""
-    described = column_lineage.all_data_sets()
-    views = [key for key, entry in described.items() if entry.get("view")]
-    sources = {source for key in views for source in column_lineage.sources_of(described[key])}
+    data_sets = column_lineage.all_data_sets()
+    views = [key for key, entry in data_sets.items() if entry.get("view")]
+    sources = {source for key in views for source in column_lineage.sources_of(data_sets[key])}
     target = endpoint(WAREHOUSE_ETL)
     reads, writes = (
         _of_warehouse(target, (key.partition(" ")[2] for key in keys)) for keys in (sorted(sources), views)

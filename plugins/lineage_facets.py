@@ -18,14 +18,14 @@ from plugins.lineage import DataSet, Lineage
 
 def operator_lineage(lineage: Lineage) -> OperatorLineage:
     """The lineage as the provider takes it. A data set whose lineage is not derived has no columns."""
-    described = column_lineage.all_data_sets()
+    data_sets = column_lineage.all_data_sets()
     known = {data_set.key: data_set for data_set in (*lineage.reads, *lineage.writes)}
 
     def facets(data_set: DataSet) -> dict:
-        return _schema(described[data_set.key]["columns"]) if data_set.key in described else {}
+        return _schema(data_sets[data_set.key]["columns"]) if data_set.key in data_sets else {}
 
     def written(data_set: DataSet) -> OutputDataset:
-        own = {**facets(data_set), **_column_lineage(described.get(data_set.key, {}), known)}
+        own = {**facets(data_set), **_column_lineage(data_sets.get(data_set.key, {}), known)}
         counted = (
             {}
             if data_set.rows is None
@@ -52,17 +52,17 @@ def _schema(columns: Mapping[str, Mapping]) -> dict[str, schema_dataset.SchemaDa
 
 
 def _column_lineage(
-    described: Mapping[str, Mapping], known: Mapping[str, DataSet]
+    entry: Mapping[str, Mapping], known: Mapping[str, DataSet]
 ) -> dict[str, column_lineage_dataset.ColumnLineageDatasetFacet]:
     """The lineage of columns that come from data sets of this task; a column of constants has none."""
     fields = {
         name: column_lineage_dataset.Fields(inputFields=inputs)
-        for name, column in described.get("columns", {}).items()
+        for name, column in entry.get("columns", {}).items()
         if (inputs := _inputs(column.get("from", {}), known))
     }
     if not fields:
         return {}
-    row_inputs = _inputs(described.get("rows", {}), known)
+    row_inputs = _inputs(entry.get("rows", {}), known)
     return {"columnLineage": column_lineage_dataset.ColumnLineageDatasetFacet(fields=fields, dataset=row_inputs)}
 
 

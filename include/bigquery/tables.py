@@ -113,11 +113,11 @@ def descriptions(pipeline: Pipeline) -> dict[str, str]:
     """The description of each column. Those of hour and measures come from the fact's view for BI tools, if there is one."""
     name = f"{pipeline.database}.bi_{pipeline.lakehouse.fact}"
     view_columns = [view.columns for view in bi_views.views_of(pipeline) if view.name == name]
-    described = {column.name: column.description for columns in view_columns for column in columns}
+    view_texts = {column.name: column.description for columns in view_columns for column in columns}
     return {
-        "hour": described.get("hour_utc", "Start of the hour of the events, UTC. Filter by this column."),
+        "hour": view_texts.get("hour_utc", "Start of the hour of the events, UTC. Filter by this column."),
         "attempt": "Number of this count of the hour. A higher number replaces lower ones.",
-        **{measure: described[measure] for measure in pipeline.lakehouse.measures if measure in described},
+        **{measure: view_texts[measure] for measure in pipeline.lakehouse.measures if measure in view_texts},
         "counted_at": "When the lakehouse counted the hour, UTC.",
     }
 

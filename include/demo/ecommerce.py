@@ -1,4 +1,4 @@
-"""Visits to an invented shop: mostly views, few purchases, and the gaps of a real shop's log, with its own products."""
+"""Visits to an invented shop: mostly views, few purchases, and the gaps of a real shop's log. Its products are invented too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import uuid
 from datetime import datetime, timedelta
 
-# category_code, brand and price of each product; products without the first two are common in real logs.
+# Each category: category_code, brands, lowest and highest price. Products without code and brand are common in real logs.
 _CATEGORIES = (
     ("electronics.smartphone", ("nordlys", "pika", "oval"), 129, 1_199),
     ("electronics.audio.headphone", ("pika", "hush"), 19, 349),

@@ -117,7 +117,7 @@ def foreign_hosts() -> list[str]:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host is an address of this machine alone, of which a cluster in rehearsal has several."""
+    """Whether a host is an address of this machine only, of which a cluster in rehearsal has several."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name

@@ -30,7 +30,7 @@ _MAX_LAYERS = 4
 _MAX_LEFT_OUT = 1024 * 1024  # more bytes than this after the end are data, not garbage
 _LONGEST_START = 16  # bytes by which a member is recognized
 _FEW = 8  # bytes: fewer after the end are garbage, whatever they are
-_PLAIN_TEXT = re.compile(rb"[\0\t-\r\x1a -~]*")  # no member consists of text alone
+_PLAIN_TEXT = re.compile(rb"[\0\t-\r\x1a -~]*")  # no member consists only of text
 _SHOWN = 5
 
 
@@ -107,7 +107,7 @@ def _decompress_layer(path: Path, content: io.BufferedReader, compression: Compr
         if not content.seekable():
             raise FileRefused(f"{path}: it is a zip archive inside {compression.layers[-1]}. {_RECOMPRESS}")
         compression.layers.append("zip")
-        return _archived(path, content, compression, stack)
+        return _open_archive(path, content, compression, stack)
     for what, starts, remedy in _UNREADABLE:
         if starts(head):
             inside = f" (inside {', '.join(compression.layers)})" if compression.layers else ""
@@ -340,7 +340,9 @@ _LONGEST_DESCRIPTOR = 28  # bytes between a file of an archive and the header of
 _METHODS = {9: "Deflate64", 93: "zstd", 95: "xz", 97: "WavPack", 98: "PPMd", 99: "AES encryption"}
 
 
-def _archived(path: Path, content: io.BufferedReader, compression: Compression, stack: contextlib.ExitStack) -> _Layer:
+def _open_archive(
+    path: Path, content: io.BufferedReader, compression: Compression, stack: contextlib.ExitStack
+) -> _Layer:
     try:
         archive = stack.enter_context(zipfile.ZipFile(content))
     except (*_DAMAGED, NotImplementedError) as error:

@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
     line: int  # the physical line where it begins, counted from 1
     end_line: int
-    fields: list[str]  # of a broken record, and of JSON lines: the line alone
+    fields: list[str]  # of a broken record, and of JSON lines: only the line
     problem: str | None = None
     content_id: str | None = None  # the id computed from its content, if the record has no id
     occurrence: int = 0  # number of equal records before it in the file

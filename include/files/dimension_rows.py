@@ -67,7 +67,7 @@ def typed_rows(
         row, problems = {}, {}
         for column, text in texts.items():
             try:
-                row[column] = _typed(column, text, readers[column], null_words)
+                row[column] = _convert(column, text, readers[column], null_words)
             except ValueError as error:
                 row[column], problems[column] = None, str(error)
         if row[dimension.key] is None:
@@ -108,7 +108,7 @@ def _readers(conn, dimension: Dimension) -> dict[str, Callable[[str], object]]:
     return readers
 
 
-def _typed(column: str, text: str | None, read: Callable[[str], object], null_words: Collection[str]) -> object:
+def _convert(column: str, text: str | None, read: Callable[[str], object], null_words: Collection[str]) -> object:
     value = readings.text(text, null_words)
     if value is None:
         return None

@@ -79,13 +79,13 @@ def format_from_options(encoding: str = "", words: str = "") -> FileFormat:
     return file_format
 
 
-def _marked(error: UnicodeError) -> tuple[str, int]:
+def _mark_bytes(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
 
 
-codecs.register_error(MARKS, _marked)
+codecs.register_error(MARKS, _mark_bytes)
 
 
 def with_encoding(path: Path, known: FileFormat, sample: bytes) -> tuple[FileFormat, int]:

@@ -55,7 +55,7 @@ class ImportSummary:
     left_out: int = 0  # bytes after the end of the compressed data
     damage: Damage | None = None  # of the file: what follows it was not read
     looked_up: int = 0  # events that were looked up in the lake before they were written
-    known: int = 0  # of these, those that were there
+    known: int = 0  # those of them that were already in the lake
     written: int = 0
     rejected: int = 0
     minutes: set[datetime] = field(default_factory=set)  # touched by this call

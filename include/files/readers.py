@@ -185,10 +185,10 @@ def about_columns(source: str, unknown: Sequence[str], missing: Sequence[str]) -
     """Lines of a summary about the columns that check_header found; `source` is the word for it in these lines."""
     lines = []
     if missing:
-        lines.append(f"Columns that the {source} does not have: {_listed(missing)}.")
+        lines.append(f"Columns that the {source} does not have: {_list_text(missing)}.")
     if unknown:
         lines.append(
-            f"Columns of the {source} that the pipeline does not declare, kept with each event: {_listed(unknown)}."
+            f"Columns of the {source} that the pipeline does not declare, kept with each event: {_list_text(unknown)}."
         )
     if other_case := _other_case(unknown, missing):
         lines.append(other_case)
@@ -201,9 +201,9 @@ def _other_case(names: Iterable[str], declared: Iterable[str]) -> str | None:
     close_names = [
         f"{name} is not {by_case[name.casefold()]}" for name in names if by_case.get(name.casefold(), name) != name
     ]
-    return f"Names in JSON are matched exactly: {_listed(close_names)}." if close_names else None
+    return f"Names in JSON are matched exactly: {_list_text(close_names)}." if close_names else None
 
 
-def _listed(columns: Sequence[str]) -> str:
+def _list_text(columns: Sequence[str]) -> str:
     more = len(columns) - _COLUMNS_SHOWN
     return ", ".join(columns[:_COLUMNS_SHOWN]) + (f" and {more} more" if more > 0 else "")

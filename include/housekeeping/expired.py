@@ -80,7 +80,7 @@ def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
     Never an open one, the newest one, or one of the ten newest that were merged. The ledger keeps their
     numbers: merges compare attempts, and nothing looks up a batch by them.
     """
-    binds = {"pipeline": pipeline, "kept": _KEPT_MERGED - 1, **_older(age)}
+    binds = {"pipeline": pipeline, "kept": _KEPT_MERGED - 1, **_age_binds(age)}
     newest = read(conn, value, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", binds)
     binds |= {"newest": newest or 0, "kept_merged": read(conn, value, sql("kept_merged"), binds) or 0}
 
@@ -97,7 +97,7 @@ def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
 
 def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Remove counts of fields that were merged longer than `age` ago; minutes that are read again get new ones."""
-    binds = {"pipeline": pipeline, "chunk": CHUNK, **_older(age)}
+    binds = {"pipeline": pipeline, "chunk": CHUNK, **_age_binds(age)}
     if dry:
         return read(conn, value, sql("count_field_counts"), binds)
     return _until_none(conn, sql("remove_field_counts"), binds)
@@ -121,7 +121,7 @@ def remove_drifts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> 
         return len(ids)
 
     checks = {f"check_{kind}": f'%"{name}"%' for kind, (name, _) in drifts.CHECKS.items()}
-    binds = {"pipeline": pipeline, "appeared": APPEARED, **_older(age), **checks}
+    binds = {"pipeline": pipeline, "appeared": APPEARED, **_age_binds(age), **checks}
     return in_transaction(conn, remove)
 
 
@@ -152,7 +152,7 @@ def _empty(conn, find: str, update: str, pipeline: str, age: timedelta, dry: boo
     def empty(cursor, ids: Sequence[int]) -> int:
         return execute(cursor, update, {"ids": ids}).rowcount
 
-    return _walk(conn, find, {"pipeline": pipeline, **_older(age)}, empty, dry, limit=CHUNK)
+    return _walk(conn, find, {"pipeline": pipeline, **_age_binds(age)}, empty, dry, limit=CHUNK)
 
 
 def _walk(
@@ -182,5 +182,5 @@ def _until_none(conn, statement: str, binds: dict) -> int:
     return removed
 
 
-def _older(age: timedelta) -> dict[str, int]:
+def _age_binds(age: timedelta) -> dict[str, int]:
     return {"age": age // MICROSECOND}

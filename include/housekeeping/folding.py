@@ -57,11 +57,11 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
     cursor.execute("INSERT INTO etl.folded_hours (pipeline, hour) VALUES (%(pipeline)s, %(hour)s)", binds)
     if _is_in_use(cursor, binds):
         raise _HourInUse
-    before = _contributed(cursor, pipeline, binds)
+    before = _contribution_counts(cursor, pipeline, binds)
     folds = files(pipeline, "fold.sql")
     for statement in (statement for file in folds for statement in file.statements):
         cursor.execute(statement, binds)
-    after = _contributed(cursor, pipeline, binds)
+    after = _contribution_counts(cursor, pipeline, binds)
     if [events for events, _ in before] != [events for events, _ in after] or any(elsewhere for _, elsewhere in after):
         raise FoldingWrong(
             f"{', '.join(str(file.source) for file in folds)}: (events, rows beyond the first minute) of "
@@ -88,7 +88,7 @@ def _is_in_use(cursor, binds: dict) -> bool:
     )
 
 
-def _contributed(cursor, pipeline: Pipeline, binds: dict) -> list[tuple[int, int]]:
+def _contribution_counts(cursor, pipeline: Pipeline, binds: dict) -> list[tuple[int, int]]:
     """The events of the hour for each fact, and how many rows are beyond its first minute."""
     sums = []
     for fact in pipeline.facts:

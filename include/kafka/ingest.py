@@ -196,13 +196,16 @@ class MessageStore:
         self._warehouse_retry_at = 0.0
 
     def use_clock(self, clock: datetime) -> None:
-        """From now on, refuse events later than this time of the lake, instead of the time when this was created."""
+        """From now on, judge by this time of the lake's clock which events are too far ahead or closed.
+
+        Until then, the time when this was created decides.
+        """
         self._reader = TopicEvents(self._pipeline, clock)
 
     def store(self, messages: list[Message], as_of: int) -> None:
         """Store these messages; returns once each of them is safe.
 
-        `as_of` is the lake's write clock from before they were consumed.
+        `as_of` is the lake's write clock, as read before they were consumed.
         """
         events: dict[int, list[Event]] = {}  # by write timestamp
         refused = []
@@ -229,7 +232,7 @@ class MessageStore:
 
     def record_gaps(self, gaps: list[Gap]) -> None:
         """Keep lost messages as one rejected event, at their first offset."""
-        self._keep([_refused(gap) for gap in gaps])
+        self._keep([_refuse_gap(gap) for gap in gaps])
 
     def _keep(self, refused: list[Refused]) -> None:
         if not refused:
@@ -271,7 +274,7 @@ def _with_topic_ids(refused: list[Refused]) -> list[Refused]:
     return [replace(row, key=with_topic_id(row.key, ids.get(row.key.split("/", 1)[0]))) for row in refused]
 
 
-def _refused(gap: Gap) -> Refused:
+def _refuse_gap(gap: Gap) -> Refused:
     count = gap.end - gap.first
     log.error(
         "Retention removed %s messages of %s, partition %s, before they were read.", count, gap.topic, gap.partition

@@ -43,14 +43,14 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
         if ingest_mode() == CONNECT and (state := restart_failed(pipeline)):
             log.warning("Connector %s: %s", name_of(pipeline), state)
         if broker_is_down:  # every further request would time out, too
-            yield from _unchecked(conn, pipeline, now)
+            yield from _unchecked_problems(conn, pipeline, now)
             continue
         try:
             missing = _record(conn, pipeline, now)
         except (BrokerError, ConnectionMissing) as error:
             errors[pipeline.name] = error
             broker_is_down = not _broker_answers()
-            yield from _unchecked(conn, pipeline, now, None if broker_is_down else error)
+            yield from _unchecked_problems(conn, pipeline, now, None if broker_is_down else error)
             continue
         if missing:
             yield Problem(
@@ -123,7 +123,9 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
     ]
 
 
-def _unchecked(conn, pipeline: Pipeline, now: datetime, error: MinutemarkError | None = None) -> Iterator[Problem]:
+def _unchecked_problems(
+    conn, pipeline: Pipeline, now: datetime, error: MinutemarkError | None = None
+) -> Iterator[Problem]:
     """A problem if the topics were not checked for longer than the limit, because of `error` or a broker that is down."""
     checked_at = topic_progress.last_check(conn, pipeline)
     if not checked_at or now - checked_at <= pipeline.delay_limit:

@@ -28,7 +28,7 @@ class Fields:
         self._decode = msgspec.json.Decoder(msgspec.defstruct("Fields", numbered)).decode  # ty: ignore[invalid-argument-type]  # pairs and triples
 
     def read(self, text: str) -> tuple[dict[str, str | None], str]:
-        """The same as `parsed`, for these fields alone."""
+        """The same as `parsed`, for these fields only."""
         if "\\ud" not in text and "\\uD" not in text:  # lone surrogates are checked below
             try:
                 document = self._decode(text)

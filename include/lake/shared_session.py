@@ -47,7 +47,7 @@ async def shared_lake(target: Endpoint) -> AsyncIterator[Session]:
 
     Raises errors of the driver as LakeError.
     """
-    shared, is_new = _shared(target)
+    shared, is_new = _shared_session(target)
     shared.users += 1  # before anything is awaited: a session without users may be closed during an await
     try:
         if is_new:
@@ -93,7 +93,7 @@ def _settle(setter, answer: asyncio.Future, value: object) -> None:
         setter(value)
 
 
-def _shared(target: Endpoint) -> tuple[_Shared, bool]:
+def _shared_session(target: Endpoint) -> tuple[_Shared, bool]:
     """The connection's session, and whether it is new. It is opened once; every user that waits for it gets its error."""
     key = json.dumps(astuple(target), sort_keys=True, default=str)
     shared = _sessions.get(key)

@@ -79,7 +79,7 @@ class EventWriter:
         """Write all events, then touch their minutes; after a failed write, touch those that may have events.
 
         Of several versions of an event the last one stays, whole. `as_of` is their write timestamp: the lake's clock
-        (microseconds since 1970) from before they were read from their source, so that a writer that was suspended
+        (microseconds since 1970) as it was before they were read from their source, so that a writer that was suspended
         cannot replace a later version with an earlier one. Raises the driver's error of the first write that failed.
         """
         minutes: set[datetime] = set()

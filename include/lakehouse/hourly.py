@@ -100,7 +100,7 @@ def count(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> list[HourlyCount]:
             hour_count = HourlyCount(hour, version, figures.published.get(hour, none))
             if of_table != of_fact:
                 differing[hour] = (
-                    f"{hour:%Y-%m-%d %H:%M}: {_listed(of_table)} in the lakehouse, {_listed(of_fact)} in the warehouse"
+                    f"{hour:%Y-%m-%d %H:%M}: {_list_text(of_table)} in the lakehouse, {_list_text(of_fact)} in the warehouse"
                 )
             elif minutes := figures.waits.get(hour):
                 waiting.append(hour_count)
@@ -144,9 +144,9 @@ def compare(
                 in_table = connection.execute(sql("minutes_in", fact_time=pipeline.fact_time)).fetchall()
                 of_fact, left_out, ahead, waits = _of_fact(conn, pipeline, hours, in_table, changed)
                 _leave_out(connection, ahead)
-                published = _counted(connection, pipeline)
+                published = _count_by_hour(connection, pipeline)
                 _leave_out(connection, left_out)
-                of_table = _counted(connection, pipeline) if left_out else published
+                of_table = _count_by_hour(connection, pipeline) if left_out else published
         except FileNotFoundError as error:
             if only_read:
                 raise
@@ -311,7 +311,7 @@ def _leave_out(connection, minutes: Collection[datetime]) -> None:
     connection.execute("INSERT INTO left_out SELECT minute FROM minutes")
 
 
-def _counted(connection, pipeline: Pipeline) -> FiguresByHour:
+def _count_by_hour(connection, pipeline: Pipeline) -> FiguresByHour:
     query = (FOLDER / pipeline.name / "lakehouse" / f"{pipeline.lakehouse.fact}.sql").read_text(encoding="utf-8")
     cursor = connection.execute(query)
     names = [column[0] for column in cursor.description]
@@ -397,5 +397,5 @@ def _readable(connection, files: list[str]) -> list[str]:
     return files
 
 
-def _listed(values: Mapping[str, int]) -> str:
+def _list_text(values: Mapping[str, int]) -> str:
     return " and ".join(f"{value:,} {name}" for name, value in values.items())

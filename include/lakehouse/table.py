@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tenacity import Retrying
 
 KEY = ("minute", "create_time")
-MAX_MINUTES = 200  # of one expression: pyiceberg looks into every file for the values of a longer list
+MAX_MINUTES = 200  # in one expression: pyiceberg looks into every file for the values of a longer list
 CONNECT_SECONDS = 20  # after which a catalog that does not answer counts as down
 TRIES = 5  # of a commit that other writers refuse
 _PROPERTIES = {

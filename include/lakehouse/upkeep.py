@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 COMPACTED_AFTER = timedelta(hours=2)  # by then most late minutes of an hour are written
 MAX_FILES = 4  # hours with no more files than this are left as they are
 SMALL = 1 << 20  # bytes: hours whose files are larger on average are left as they are
-MAX_ROWS = 2_000_000  # of an hour that is compacted: it is read into memory
+MAX_ROWS = 2_000_000  # in an hour that is compacted: it is read into memory
 MAX_HOURS = 24  # in one call
 # How long replaced snapshots are kept (for readers), and unreferenced files (for commits in progress). pyiceberg copies all
 # snapshots several times in each commit: with those of a day, 1,440 or more, each commit would take seconds.
@@ -105,7 +105,7 @@ def _delete_unreferenced(table: Table, before: datetime) -> int:
     """Delete files under the table's location that no snapshot references and that are older than `before`."""
     import fsspec
 
-    referenced = {tables.path_of(name) for name in _referenced(table)}
+    referenced = {tables.path_of(name) for name in _referenced_files(table)}
     file_system, root = fsspec.core.url_to_fs(table.location())
     present = file_system.find(root, detail=True)
     if tables.path_of(table.metadata_location) not in map(tables.path_of, present):
@@ -152,7 +152,7 @@ def _delete_outdated_counts(pipeline: Pipeline, before: datetime) -> int:
     return deleted
 
 
-def _referenced(table: Table) -> Iterator[str]:
+def _referenced_files(table: Table) -> Iterator[str]:
     """Every file that the table's metadata references, itself included."""
     yield table.metadata_location
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)

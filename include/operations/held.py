@@ -19,7 +19,7 @@ _COLUMNS = {
     "held_since": "held since", "rows_before": "rows before", "rows_now": "rows now", "status": "status",
     "reason": "reason",
 }  # fmt: skip
-_SHOWN_ROWS = 2  # of a check's sample, in a table
+_SHOWN_ROWS = 2  # from a check's sample, in a table
 _NEXT_STEPS = {
     "accepted": "its drift is accepted; the next run reads the minute again",
     "waiting": "waits for the other rows of its hour; it is published without a release unless too many are rejected",

@@ -45,7 +45,7 @@ class ReprocessingStalled(MinutemarkError):
 
 @dataclass
 class Reprocessing:
-    """A started reprocessing: its rows by minute, and the ledger's counts of these minutes from before it started."""
+    """A started reprocessing: its rows by minute, and the ledger's counts of these minutes before it started."""
 
     pipeline: Pipeline
     keys: dict[datetime, set[str]] = field(default_factory=dict)  # origin keys, as the lake's rejected events have them
@@ -68,7 +68,7 @@ def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], obje
     with lake(LAKE_WRITER) as session, warehouse(WAREHOUSE_ETL) as conn:
         clock = change_log.clock(session)
         keys = rejected.lake_keys(conn, pipeline, selection)
-        closed = _closed(conn, pipeline, keys, clock)
+        closed = _closed_minutes(conn, pipeline, keys, clock)
         imported, dimension_rows = rejected.import_rows(conn, pipeline, selection)
         to_read = {minute: keys_of_minute for minute, keys_of_minute in keys.items() if minute not in closed}
         report(_plan(pipeline, to_read, len(imported)))
@@ -208,7 +208,7 @@ def _write_imports(
 
 
 def _remember_counts(conn, reprocessing: Reprocessing, minutes: Iterable[datetime]) -> None:
-    """Keep the ledger's counts of these minutes from before they are touched."""
+    """Keep the ledger's counts of these minutes before they are touched."""
     new = set(minutes) - reprocessing.before.keys()
     ledger_rows = ledger.rows_of(conn, reprocessing.pipeline, new)
     for minute in new:
@@ -233,7 +233,7 @@ def _is_settled(row: dict | None, started_at: datetime) -> bool:
     return row["state"] in ("held", "closed") and not row["pending"]
 
 
-def _closed(conn, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> set[datetime]:
+def _closed_minutes(conn, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> set[datetime]:
     """Minutes that no run may read again, because the lake's retention may have removed part of them."""
     closed = {minute for minute, row in ledger.rows_of(conn, pipeline, minutes).items() if row["state"] == "closed"}
     return closed | {minute for minute in minutes if pipeline.is_closed(minute, clock)}

@@ -17,8 +17,8 @@ from include.window import WindowRefused
 sql = Statements(__file__)
 
 CHUNKS = {"hour": ("reconcile", HOUR), "minute": ("minute", MINUTE)}
-MAX_RUNS = 744  # of one backfill, a month of hours: Airflow makes all of them in one request
-_LIKE = 20  # newest merged batches, for the estimate of a run's duration
+MAX_RUNS = 744  # in one backfill, a month of hours: Airflow creates all of them in one request
+_ESTIMATE_BATCHES = 20  # newest merged batches, for the estimate of a run's duration
 
 
 def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -> dict:
@@ -43,7 +43,7 @@ def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -
             f"This range has {runs:,} runs; one backfill takes at most {MAX_RUNS}. Start with {first:%Y-%m-%d %H:%M} to "
             f"{first + MAX_RUNS * step:%Y-%m-%d %H:%M}, and backfill the rest afterwards.{instead}"
         )
-    binds = {"pipeline": pipeline.name, "start": first, "end": last, "like": _LIKE}
+    binds = {"pipeline": pipeline.name, "start": first, "end": last, "limit": _ESTIMATE_BATCHES}
     return {
         "dag_id": f"{pipeline.name}_{kind}",
         "from": first,

@@ -10,5 +10,5 @@ WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s;
 SELECT AVG(TIMESTAMPDIFF(MICROSECOND, b.opened_at, b.merged_at)) / 1000000 AS seconds
 FROM (
   SELECT opened_at, merged_at FROM etl.batches
-  WHERE pipeline = %(pipeline)s AND state = 'merged' ORDER BY batch_id DESC LIMIT %(like)s
+  WHERE pipeline = %(pipeline)s AND state = 'merged' ORDER BY batch_id DESC LIMIT %(limit)s
 ) AS b;

@@ -19,19 +19,19 @@ _TRIED = 240  # newest batches that are searched for these minutes: four hours' 
 # A minute is in one of these states; the first that fits.
 OPEN = "open"  # not over, or the lake has not been polled since it ended: there may be more rows
 HELD = "held"
-FAILED = "failed"  # pending, and the last batch of it that ended failed
+FAILED = "failed"  # pending, and its last finished batch failed
 PENDING = "pending"
 CLOSED = "closed"
 EMPTY = "empty"  # no rows
 MERGED = "merged"
 
 _COUNTS = ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")
-_LOOK = "SELECT lake_clock FROM etl.looks WHERE pipeline = %(pipeline)s"
+_POLL_CLOCK = "SELECT lake_clock FROM etl.looks WHERE pipeline = %(pipeline)s"
 
 
 def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     """The last sixty, oldest first: minute, state, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_at,
-    and `run` (dag_id, run_id) of the last batch that took it, or that failed; or None.
+    and `run` (dag_id, run_id) of its last batch, for a failed minute of the batch that failed; or None.
     """
     clock = server_time(conn.cursor())
     newest = minute_floor(clock)
@@ -43,12 +43,12 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     )  # the oldest first, so that the last of each minute stays
     taken = {row["minute"]: row for row in tries}
     ended = {row["minute"]: row for row in tries if row["state"] != "open"}
-    looked = value(conn.cursor(), _LOOK, binds)
+    polled_at = value(conn.cursor(), _POLL_CLOCK, binds)
     runs = batches.runs_of(conn, (row["batch_id"] for row in known.values()))
     cells = []
     for minute in minutes:
         row = known.get(minute, {})
-        state = state_of(minute, row, ended.get(minute), looked, clock)
+        state = state_of(minute, row, ended.get(minute), polled_at, clock)
         batch = ended[minute] if state == FAILED else taken.get(minute)
         run = {"dag_id": batch["dag_id"], "run_id": batch["run_id"]} if batch else runs.get(row.get("batch_id"))
         cells.append(
@@ -64,14 +64,14 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     return cells
 
 
-def state_of(minute: datetime, row: Mapping, ended: Mapping | None, looked: datetime | None, clock: datetime) -> str:
-    """One of the states above. `row` is the ledger's, or empty; `ended` the last batch of the minute that ended; `looked`
+def state_of(minute: datetime, row: Mapping, ended: Mapping | None, polled_at: datetime | None, clock: datetime) -> str:
+    """One of the states above. `row` is the ledger's, or empty; `ended` the minute's last finished batch; `polled_at`
     when the lake was last polled, by its own clock.
     """
     if minute + MINUTE > clock:
         return OPEN
     if not row:
-        return EMPTY if looked is not None and looked >= minute + MINUTE else OPEN
+        return EMPTY if polled_at is not None and polled_at >= minute + MINUTE else OPEN
     if row["pending"]:
         return FAILED if ended is not None and ended["state"] == "failed" else PENDING
     if row["state"] in (HELD, CLOSED):

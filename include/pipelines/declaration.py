@@ -61,7 +61,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Retention:
-    """How long data that facts do not need is kept. Facts, contributions, the ledger and reasons of rejected rows stay forever.
+    """How long data that facts do not need is kept. Facts, contributions, the ledger and the reasons for rejections stay forever.
 
     Raises ValueError for less than a day: a run, its retries and a cleared run must find their data.
     """

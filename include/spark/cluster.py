@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 STANDALONE = "spark://"
-_ANY_NUMBER = 2**31 - 1  # of executors: what a standalone application has from its start
+_ANY_NUMBER = 2**31 - 1  # executors: what a standalone application has from its start
 _CHECK_SECONDS = 10  # between two checks while a job runs
 _REFUSALS = 2  # in a row: a master that is starting may give one
 

@@ -19,45 +19,48 @@ from include.spark.values import FIRST_NUMBER, TIME, is_unreadable, literal
 NAMES_PER_MINUTE = 100  # undeclared fields that are counted by name: the most frequent ones
 OTHER_NAMES = "_other"  # stands for the rest
 _NAME_LENGTH = 64
-_BITS = 60  # of a BIGINT
+_BITS = 60  # used in each BIGINT
 
 
-def optional_of(pipeline: Pipeline, key: Collection[str]) -> list[str]:
+def presence_fields(pipeline: Pipeline, key: Collection[str]) -> list[str]:
     """The fields whose presence is counted: all but those in the lake's key, which every row has."""
     return [name for name in pipeline.fields if name not in key]
 
 
-def typed_of(pipeline: Pipeline, key: Collection[str]) -> list[str]:
+def typed_fields(pipeline: Pipeline, key: Collection[str]) -> list[str]:
     """The fields whose unreadable values are counted."""
     return [name for name in (*pipeline.numbers, *pipeline.times) if name not in key]
 
 
 def columns(pipeline: Pipeline, key: Collection[str]) -> list[str]:
     """The columns that with_contract adds."""
-    return [*words_of_bits(pipeline, key), "_unknown"]
+    return [*bit_columns(pipeline, key), "_unknown"]
 
 
-def words_of_bits(pipeline: Pipeline, key: Collection[str]) -> list[str]:
-    """The columns among them that have a bit for each field."""
-    return [*_words("_present", optional_of(pipeline, key)), *_words("_unreadable", typed_of(pipeline, key))]
+def bit_columns(pipeline: Pipeline, key: Collection[str]) -> list[str]:
+    """The BIGINT columns with a bit for each field."""
+    return [*_words("_present", presence_fields(pipeline, key)), *_words("_unreadable", typed_fields(pipeline, key))]
 
 
 def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> DataFrame:
-    """Add bits for the fields of optional_of and typed_of, and `_unknown`: the undeclared names in `_names`, or null.
+    """Add bits for the fields of presence_fields and typed_fields, and `_unknown`: the undeclared names in `_names`, or null.
 
     The declared fields of `rows` are strings.
     """
     known = ", ".join(literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
-    patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_of(pipeline, key)}
+    patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_fields(pipeline, key)}
     unreadable = _bits("_unreadable", [is_unreadable(f"`{name}`", pattern) for name, pattern in patterns.items()])
-    present = _bits("_present", [f"`{name}` IS NOT NULL" for name in optional_of(pipeline, key)])
+    present = _bits("_present", [f"`{name}` IS NOT NULL" for name in presence_fields(pipeline, key)])
     named = rows.withColumn("_names", F.expr(f"filter(_names, name -> name NOT IN ({known}))"))
     unknown = F.expr("IF(size(_names) > 0, _names, NULL)").alias("_unknown")
     return named.select("*", *present, *unreadable, unknown).drop("_names")
 
 
 def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
-    """How many rows of a group have each bit, as arrays; the group's rows are counted in `rows` by their words of bits."""
+    """For each bit, the number of rows of a group that have it, as arrays.
+
+    The input has one row for each combination of the bit columns, with its number of rows in `rows`.
+    """
     return {
         kind: F.expr(_array(f"sum(getbit(_{kind}_{at // _BITS}, {at % _BITS}) * rows)" for at in range(len(fields))))
         for kind, fields in _counted_fields(pipeline, key).items()
@@ -96,8 +99,8 @@ def unknown_by_minute(rows: DataFrame) -> dict[int, dict[str, int]]:
 
 def as_json(row: Row, unknown: Mapping[str, int], pipeline: Pipeline, key: Collection[str]) -> str:
     """What the ledger keeps of a minute: rows by field, zeros left out."""
-    present = dict(zip(optional_of(pipeline, key), row.present, strict=True))
-    unreadable = dict(zip(typed_of(pipeline, key), row.unreadable, strict=True))
+    present = dict(zip(presence_fields(pipeline, key), row.present, strict=True))
+    unreadable = dict(zip(typed_fields(pipeline, key), row.unreadable, strict=True))
     counts = {"present": present, "unreadable": unreadable, "unknown": unknown}
     return json.dumps(
         {kind: {name: rows for name, rows in by_name.items() if rows} for kind, by_name in counts.items()},
@@ -106,7 +109,7 @@ def as_json(row: Row, unknown: Mapping[str, int], pipeline: Pipeline, key: Colle
 
 
 def _counted_fields(pipeline: Pipeline, key: Collection[str]) -> dict[str, list[str]]:
-    return {"present": optional_of(pipeline, key), "unreadable": typed_of(pipeline, key)}
+    return {"present": presence_fields(pipeline, key), "unreadable": typed_fields(pipeline, key)}
 
 
 def _words(kind: str, fields: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The three fates of a raw row, and the reasons of rejections."""
+"""The three fates of a raw row, and the reasons for rejections."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Rejection(Enum):
         return F.concat(F.lit(f"{self.value}: "), shown)
 
 
-def of(reason: Column, counts: Column) -> Column:
+def of(reason: Column, is_counted: Column) -> Column:
     """The fate of a row: rejected if it has a reason, otherwise counted or ignored."""
-    return F.when(reason.isNotNull(), F.lit(REJECTED)).when(counts, F.lit(COUNTED)).otherwise(F.lit(IGNORED))
+    return F.when(reason.isNotNull(), F.lit(REJECTED)).when(is_counted, F.lit(COUNTED)).otherwise(F.lit(IGNORED))
 
 
 def apply_common_rules(classified: DataFrame, pipeline: Pipeline, clock: datetime | None = None) -> DataFrame:

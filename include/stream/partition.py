@@ -24,7 +24,7 @@ from include.pipelines import Pipeline
 # As much as a follower has in memory.
 _MAX_MESSAGES = 2_000
 _MAX_BYTES = 8_000_000
-_WARM_UP_MESSAGES = 200  # of a partition
+_WARM_UP_MESSAGES = 200  # in a partition
 
 _sessions: dict[str, Any] = {}  # of this process: a login takes a tenth of a second
 
@@ -43,13 +43,13 @@ class PartitionResult:
 
 @dataclass(frozen=True)
 class PartitionWriter:
-    """Writes partitions of one micro-batch. `as_of` is the lake's write clock from before its messages were read."""
+    """Writes partitions of one micro-batch. `as_of` is the lake's write clock, as read before the messages."""
 
     pipeline: Pipeline
     lake: Endpoint
     clock: datetime
     as_of: int
-    starts: dict[int, int]  # by partition: a predecessor wrote the messages before
+    starts: dict[int, int]  # first offset by partition; a predecessor wrote the earlier messages
 
     def warm_up(self, rows: Iterable) -> Iterator[PartitionResult]:
         """Read some messages and write nothing, so that consumers, code and caches are warm for the first real micro-batch."""

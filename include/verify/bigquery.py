@@ -42,7 +42,7 @@ class BigQueryCheck:
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
         """Differences in the hours from `start` to `end` (excluded), or in all hours. Raises BigQueryError."""
-        known, shown = self._counted(start, end), self._shown(start, end)
+        known, shown = self._counted_hours(start, end), self._shown(start, end)
         if shown is None and (loaded := [hour for hour, row in known.items() if not row["to_load"]]):
             remedy = f"the next run of {self._pipeline.name}_lakehouse creates it and loads all hours"
             yield Finding(NO_TABLE, None, tables.view(self._pipeline), {"hours": len(loaded)}, {}, remedy)
@@ -51,7 +51,7 @@ class BigQueryCheck:
         for hour in sorted({*known, *shown}):
             self.hours += 1
             finding = self._finding_of(hour, known.get(hour), shown.get(hour))
-            if finding and self._counted(hour, hour + HOUR).get(hour) == known.get(hour):
+            if finding and self._counted_hours(hour, hour + HOUR).get(hour) == known.get(hour):
                 yield finding
 
     def _finding_of(self, hour: datetime, row: Mapping | None, shown: Mapping | None) -> Finding | None:
@@ -68,7 +68,7 @@ class BigQueryCheck:
         remedy = f"{rerun}: it counts and loads the hour again"
         return Finding(DIFFERS, hour, place, expected, shown or {}, remedy)
 
-    def _counted(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict]:
+    def _counted_hours(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict]:
         binds = {"pipeline": self._pipeline.name, "start": start, "end": end}
         records = read(self._conn, rows, sql("counts"), binds)
         return {row["hour"]: row for row in records}

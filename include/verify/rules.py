@@ -92,7 +92,7 @@ def _differing(values: dict, names: list[str]) -> dict:
 
 
 def _rule(file: SqlFile) -> Rule:
-    table, remedy = (_after(file.header, f"{key}:") for key in ("table", "remedy"))
+    table, remedy = (_header_value(file.header, f"{key}:") for key in ("table", "remedy"))
     purpose = " ".join(line for line in file.header if not line.startswith(("table:", "remedy:")))
     kind = file.name.partition("_")[0]
     if len(file.statements) != _STATEMENTS.get(kind):
@@ -104,5 +104,5 @@ def _rule(file: SqlFile) -> Rule:
     return Rule(file.name, purpose, table or file.name, remedy or "{again}", file.statements)
 
 
-def _after(header: list[str], key: str) -> str | None:
+def _header_value(header: list[str], key: str) -> str | None:
     return next((line.removeprefix(key).strip() for line in header if line.startswith(key)), None)

@@ -57,7 +57,7 @@ def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert
         known = {(row["pipeline"], row["problem"]): Alert(**row) for row in records}
         due = []
         for key in sorted(known.keys() | present.keys()):
-            alert = after(known.get(key), present.get(key), now)
+            alert = updated_alert(known.get(key), present.get(key), now)
             if alert != known.get(key):
                 cursor.execute(sql("keep"), vars(alert))
             if notice := notice_of(alert, now):
@@ -72,7 +72,7 @@ def mark_notified(conn, alert: Alert, now: datetime) -> None:
     write(conn, sql("keep"), vars(replace(alert, told_at=now)))
 
 
-def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
+def updated_alert(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
     """The alert at this check: opened, kept open with the latest text, or closed after a while without the problem."""
     if problem is not None:
         texts = {"found": problem.found[:LONGEST_REASON], "remedy": problem.remedy[:LONGEST_REASON]}

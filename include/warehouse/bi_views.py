@@ -46,7 +46,7 @@ class View:
 
 def views_of(pipeline: Pipeline) -> list[View]:
     """The pipeline's views for BI tools, in the order of the file. Raises ViewNotDescribed."""
-    return [view for file in files(pipeline, FILE) for view in described(file)]
+    return [view for file in files(pipeline, FILE) for view in parse_views(file)]
 
 
 def views_of_all(pipelines: Iterable[Pipeline]) -> list[View]:
@@ -54,7 +54,7 @@ def views_of_all(pipelines: Iterable[Pipeline]) -> list[View]:
     return [view for pipeline in pipelines for view in views_of(pipeline)]
 
 
-def described(file: SqlFile) -> Iterator[View]:
+def parse_views(file: SqlFile) -> Iterator[View]:
     """The views of a file. Raises ViewNotDescribed."""
     heads = list(_VIEW.finditer(file.text))
     if len(heads) != file.text.count("CREATE OR REPLACE VIEW"):

@@ -1,4 +1,4 @@
-"""Adds columns and keys that a newer version declares to existing tables, from the CREATE TABLE of new ones.
+"""Adds to existing tables the columns and keys that a newer version declares. It reads them from the CREATE TABLE statement.
 
 This keeps warehouse.sql the only description of a table, and set-up repeatable. Set-up neither changes nor drops a
 column, even if it is no longer declared (docs/adr/0014-columns-from-the-create-table.md).
@@ -59,7 +59,7 @@ def add_missing(conn, statement: str, patience: int | None = None) -> list[str]:
 
     `patience` is the number of seconds to wait for a table in use. Existing rows get NULL or the default. A unique key that
     is now declared as the primary key becomes the primary key. DDL commits.
-    Raises ColumnRefused for a column without a default that is NOT NULL, and WarehouseError for a table that is in use.
+    Raises ColumnRefused for a NOT NULL column without a default, and WarehouseError for a table that is in use.
     """
     wanted = declared(statement)
     if not wanted:
@@ -104,13 +104,13 @@ def _existing(conn, table: str, of: str = "column") -> set[str]:
         "column": ("columns", "column_name"),
         "key": ("statistics", "index_name"),
     }[of]
-    return {name for (name,) in described(conn, table, source, f"DISTINCT {name_of}")}
+    return {name for (name,) in catalog_rows(conn, table, source, f"DISTINCT {name_of}")}
 
 
-def described(conn, table: str, view: str, columns: str, order: str = "") -> list[tuple]:
+def catalog_rows(conn, table: str, view: str, columns: str, order: str = "") -> list[tuple]:
     """The rows of a view of information_schema about database.table, such as its columns or partitions."""
     database, name = table.split(".")
-    query = sql("described", view=view, columns=columns, order=order)
+    query = sql("catalog_rows", view=view, columns=columns, order=order)
     with reading(conn) as cursor:
         cursor.execute(query, {"database": database, "name": name})
         return [tuple(_text(value) for value in row) for row in cursor.fetchall()]
@@ -135,7 +135,7 @@ def _promote(conn, table: str, primary: list[str]) -> list[str]:
     """Make the unique key of these columns the primary key, which locks no gaps when a row is inserted again."""
     keys: dict[str, list[str]] = {}
     unique = "AND non_unique = 0 ORDER BY index_name, seq_in_index"
-    for name, column in described(conn, table, "statistics", "index_name, column_name", unique):
+    for name, column in catalog_rows(conn, table, "statistics", "index_name, column_name", unique):
         keys.setdefault(name, []).append(column)
     former = next((name for name, columns in keys.items() if columns == primary and name != "PRIMARY"), None)
     if former is None or keys.get("PRIMARY") == primary:

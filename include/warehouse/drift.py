@@ -19,7 +19,7 @@ from include.pipelines.declaration import HOLD
 
 DISAPPEARED, UNREADABLE, IGNORED, APPEARED = "disappeared", "unreadable", "ignored", "appeared"
 IGNORED_ROWS = "ignored_rows"  # the `field` of a drift of the share of ignored rows
-MIN_ROWS = 100  # of a minute that is checked
+MIN_ROWS = 100  # in a minute that is checked
 HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less, there is nothing to compare with
 USUAL = 0.05  # share of rows above which a field is a regular one
 # By chance, a field that 5 % of the rows have is absent from one in 170 minutes of 100 rows, and from one in 20,000 minutes

@@ -119,7 +119,7 @@ def offers(conn, pipeline: Pipeline) -> list[Offer]:
     return [Offer(**row) for row in records]
 
 
-def settle(conn, pipeline: Pipeline, offered: Iterable[Offer], recorded: Collection[tuple[datetime, int]]) -> None:
+def confirm(conn, pipeline: Pipeline, offered: Iterable[Offer], recorded: Collection[tuple[datetime, int]]) -> None:
     """Mark offers as announced if Airflow has `recorded` their (hour, version), and withdraw the others."""
 
     def write(cursor) -> None:

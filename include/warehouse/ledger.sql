@@ -37,7 +37,7 @@ ON DUPLICATE KEY UPDATE held_since = VALUES(held_since), held_at = VALUES(held_a
 {{ pending("split_size IS NOT NULL", "minute") }};
 
 -- name: last_to_settle
--- When the newest pending minute was touched, if all of them are merged and pending for their settle time alone: one
+-- When the newest pending minute was touched, if all of them are merged and pending only for their settle time: one
 -- row. The first minute with news ends the search of a backlog. A minute of a folded hour is not news: it may be
 -- pending for as long as another minute of its hour is held.
 SELECT MAX(seen_changed_time) FROM etl.minute_ledger

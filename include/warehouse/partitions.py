@@ -14,7 +14,7 @@ from datetime import date, timedelta
 
 from include.pipelines import Pipeline
 from include.warehouse import ddl
-from include.warehouse.columns import described
+from include.warehouse.columns import catalog_rows
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, read, value
 from include.warehouse.statements import Statements
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 DAYS_AHEAD = 7
 _YEARS_FROM = 2000
 _MONTHS = 12  # before the current one, and after it
-_MAX_ROWS_TO_COPY = 1_000  # of a partition that is split: some milliseconds
+_MAX_ROWS_TO_COPY = 1_000  # in a partition that is split: some milliseconds
 _MAX_PARTITIONS = 8_000  # of 8,192 that a table can have: 20 years of days, then months
 _ORDINAL_OF_DAY_0 = 365  # TO_DAYS of a date minus its ordinal
 
@@ -124,7 +124,7 @@ def partitions_of(conn, table: str) -> list[Partition]:
     partitions, start = [], None
     if _method(conn, table) != "RANGE":
         return partitions
-    for name, until in _described(conn, table, "partition_name, partition_description"):
+    for name, until in _partition_rows(conn, table, "partition_name, partition_description"):
         end = None if until == "MAXVALUE" else date.fromordinal(int(until) - _ORDINAL_OF_DAY_0)
         partitions.append(Partition(name, start, end))
         start = end
@@ -147,11 +147,11 @@ def _keep_from(cursor, pipeline: Pipeline, day: date) -> None:
 
 
 def _method(conn, table: str) -> str | None:
-    return _described(conn, table, "partition_method, partition_name")[0][0]
+    return _partition_rows(conn, table, "partition_method, partition_name")[0][0]
 
 
-def _described(conn, table: str, columns: str) -> list[tuple]:
-    return described(conn, table, "partitions", columns, "ORDER BY partition_ordinal_position")
+def _partition_rows(conn, table: str, columns: str) -> list[tuple]:
+    return catalog_rows(conn, table, "partitions", columns, "ORDER BY partition_ordinal_position")
 
 
 def _today(conn) -> date:

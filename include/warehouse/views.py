@@ -8,7 +8,7 @@ import re
 from hashlib import sha256
 
 from include.warehouse import ddl
-from include.warehouse.columns import described
+from include.warehouse.columns import catalog_rows
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -44,7 +44,7 @@ def replace_changed(conn, statement: str) -> bool:
 
 def _stored_digest(conn, view: str) -> str | None:
     """The digest of the definition as the server shows it; None if there is no such view."""
-    definition = described(conn, view, "views", "view_definition")
+    definition = catalog_rows(conn, view, "views", "view_definition")
     return _digest(definition[0][0]) if definition else None
 
 

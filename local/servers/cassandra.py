@@ -96,7 +96,7 @@ initial_token: {tokens}
 auth_read_consistency_level: LOCAL_ONE
 auth_write_consistency_level: ONE
 """
-_TOKENS = 4  # of each node
+_TOKENS = 4  # for each node
 
 # What a guarded cluster refuses, so that tests meet it: statements for many partitions, reads past many deleted rows.
 _GUARDED = """\

@@ -32,7 +32,7 @@ advertised.listeners=BROKER://{host}:{port}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT
-# PLAIN keeps the account in this file alone. SCRAM keeps it in the data, which a controller reads after its start.
+# PLAIN keeps the account only in this file. SCRAM keeps it in the data, which a controller reads after its start.
 sasl.enabled.mechanisms=PLAIN
 sasl.mechanism.inter.broker.protocol=PLAIN
 sasl.mechanism.controller.protocol=PLAIN

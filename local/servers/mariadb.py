@@ -28,7 +28,7 @@ bind-address = {host}
 port = {port}
 skip-name-resolve
 {replication}
-# A self-made key for each start costs seconds, and nothing leaves the loopback interface.
+# Generating a key at each start takes seconds, and nothing leaves the loopback interface.
 skip-ssl
 
 character-set-server = utf8mb4
@@ -43,7 +43,7 @@ explicit-defaults-for-timestamp
 innodb-flush-log-at-trx-commit = {flush}
 innodb-buffer-pool-size = 256M
 innodb-file-per-table
-# Sums by hour and names are grouped in memory: at its default of 16 MB a large batch goes through files, twice as slowly.
+# Sums by hour and names are grouped in memory: at the default of 16 MB, a large batch spills to disk and takes twice as long.
 tmp-table-size = 128M
 max-heap-table-size = 128M
 max-allowed-packet = 64M

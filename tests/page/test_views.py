@@ -16,29 +16,29 @@ from tests.warehouse.lab import Lab
 
 NOW = datetime(2026, 3, 1, 10, 30, 20)
 PAST = datetime(2026, 3, 1, 10, 20)
-LOOKED, LOOKED_BEFORE = NOW, PAST + timedelta(seconds=30)
+POLLED, POLLED_BEFORE = NOW, PAST + timedelta(seconds=30)
 ROW = {"state": "merged", "pending": 0, "raw_rows": 5}
 
 
 @pytest.mark.parametrize(
-    ("minute", "row", "ended", "looked", "state"),
+    ("minute", "row", "ended", "polled_at", "state"),
     [
-        (NOW.replace(second=0), ROW, None, LOOKED, "open"),  # it still runs, whatever was read of it
-        (PAST, ROW, None, LOOKED, "merged"),
-        (PAST, ROW | {"raw_rows": 0}, None, LOOKED, "empty"),  # a backfill found nothing
-        (PAST, {}, None, LOOKED, "empty"),
-        (PAST, {}, None, LOOKED_BEFORE, "open"),  # the lake has not been polled since it ended
+        (NOW.replace(second=0), ROW, None, POLLED, "open"),  # it still runs, whatever was read of it
+        (PAST, ROW, None, POLLED, "merged"),
+        (PAST, ROW | {"raw_rows": 0}, None, POLLED, "empty"),  # a backfill found nothing
+        (PAST, {}, None, POLLED, "empty"),
+        (PAST, {}, None, POLLED_BEFORE, "open"),  # the lake has not been polled since it ended
         (PAST, {}, None, None, "open"),
-        (PAST, ROW | {"pending": 1}, None, LOOKED, "pending"),
-        (PAST, ROW | {"pending": 1}, {"state": "failed"}, LOOKED, "failed"),
-        (PAST, ROW, {"state": "failed"}, LOOKED, "merged"),  # another run has merged it since
-        (PAST, ROW | {"state": "held"}, {"state": "merged"}, LOOKED, "held"),
-        (PAST, ROW | {"state": "held", "pending": 1}, None, LOOKED, "pending"),  # released, or touched
-        (PAST, ROW | {"state": "closed"}, None, LOOKED, "closed"),
+        (PAST, ROW | {"pending": 1}, None, POLLED, "pending"),
+        (PAST, ROW | {"pending": 1}, {"state": "failed"}, POLLED, "failed"),
+        (PAST, ROW, {"state": "failed"}, POLLED, "merged"),  # another run has merged it since
+        (PAST, ROW | {"state": "held"}, {"state": "merged"}, POLLED, "held"),
+        (PAST, ROW | {"state": "held", "pending": 1}, None, POLLED, "pending"),  # released, or touched
+        (PAST, ROW | {"state": "closed"}, None, POLLED, "closed"),
     ],
 )
-def test_a_minute_is_in_one_state(minute, row, ended, looked, state) -> None:
-    assert minutes.state_of(minute, row, ended, looked, NOW) == state
+def test_a_minute_is_in_one_state(minute, row, ended, polled_at, state) -> None:
+    assert minutes.state_of(minute, row, ended, polled_at, NOW) == state
 
 
 @pytest.fixture

@@ -200,4 +200,4 @@ def test_the_plan_of_a_day_uses_the_index(many_days: Lab) -> None:
 )
 def test_a_view_that_is_not_described_is_refused(text: str, message: str) -> None:
     with pytest.raises(bi_views.ViewNotDescribed, match=message):
-        list(bi_views.described(SqlFile("bi_views", Path("bi_views.sql"), text)))
+        list(bi_views.parse_views(SqlFile("bi_views", Path("bi_views.sql"), text)))

@@ -28,7 +28,7 @@ def publish(lab: Lab, *numbers: int, jobs: int = 1, clock: datetime = CLOCK, **v
 def offered_hours(lab: Lab) -> list[hours.Hour]:
     """What a task offers; Airflow then records it."""
     due = hours.offer(lab.conn, RECRUITMENT)
-    hours.settle(
+    hours.confirm(
         lab.conn, RECRUITMENT, hours.offers(lab.conn, RECRUITMENT), {(hour.start, hour.version) for hour in due}
     )
     return due
@@ -158,7 +158,7 @@ def test_an_offer_that_airflow_has_not_recorded_is_made_again(lab):
     assert hours.is_any_due(lab.conn, RECRUITMENT)
     assert hours.offer(lab.conn, RECRUITMENT) == []  # not until Airflow was queried for it
     [left] = hours.offers(lab.conn, RECRUITMENT)
-    hours.settle(lab.conn, RECRUITMENT, [left], set())
+    hours.confirm(lab.conn, RECRUITMENT, [left], set())
     assert hours.offer(lab.conn, RECRUITMENT) == first
 
 
@@ -169,7 +169,7 @@ def test_a_merge_between_the_offer_and_the_query_of_airflow_is_announced_too(lab
     [first] = hours.offer(lab.conn, RECRUITMENT)
     publish(lab, 1)
     recorded = {(first.start, first.version)} if was_recorded else set()
-    hours.settle(lab.conn, RECRUITMENT, hours.offers(lab.conn, RECRUITMENT), recorded)
+    hours.confirm(lab.conn, RECRUITMENT, hours.offers(lab.conn, RECRUITMENT), recorded)
     as_if_quiet(lab)
     [second] = offered_hours(lab)
     assert (second.correction, second.raw_rows) == (was_recorded, 2)

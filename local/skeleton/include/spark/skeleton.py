@@ -28,9 +28,9 @@ class Rejection(fate.Rejection):
 def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
     """Adds created_at, fate, kind, reason (null unless rejected) and `event`, a struct of the row's typed values."""
     typed = raw.withColumns(_typed())
-    counts = F.col("counted_kind").isNotNull()
+    is_counted = F.col("counted_kind").isNotNull()
     return typed.withColumns(
-        {"reason": _reason(), "fate": fate.of(_reason(), counts), "kind": _kind(), "event": _event()}
+        {"reason": _reason(), "fate": fate.of(_reason(), is_counted), "kind": _kind(), "event": _event()}
     )
 
 
