@@ -68,7 +68,7 @@ _MAY_BE_SKIPPED = ("real_data", "optional_install")  # markers
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers here: pyproject.toml is not copied either."""
-    config.addinivalue_line("markers", "both_servers: runs on MySQL too, not on MariaDB alone")
+    config.addinivalue_line("markers", "both_servers: runs on MySQL too, not only on MariaDB")
     config.addinivalue_line("markers", "one_server: decides in Python what another server would not change")
     config.addinivalue_line("markers", "real_data: needs ../shared/data; may be skipped even where CI=true")
     config.addinivalue_line(

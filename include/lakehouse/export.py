@@ -41,13 +41,13 @@ class Export:
 
     def __str__(self) -> str:
         left = f"; {self.changed_since} minutes have changed since their merge" if self.changed_since else ""
-        return f"{self.events} events of {self.minutes} minutes written{left}."
+        return f"{self.events} events of {self.minutes} minutes were written{left}."
 
 
 def export(pipeline: Pipeline) -> Export:
     """Write what is due, newest minutes first, commit by commit. Raises LakehouseError.
 
-    Minutes that cannot be read from the lake stay due. They raise LakeUnreadable after the others are written.
+    Minutes that cannot be read from the lake stay due. LakeUnreadable is raised after the others are written.
     """
     done, into = Export(), table.table(pipeline)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
@@ -76,7 +76,7 @@ def export(pipeline: Pipeline) -> Export:
             pipeline.lake_table,
             done.unreadable,
             endpoint(LAKE_READER),
-            f"They stay due. The other minutes: {done}",
+            f"They stay due. {done}",
         )
     return done
 

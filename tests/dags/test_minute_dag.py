@@ -46,7 +46,7 @@ def test_the_minute_has_priority_over_the_reconciliation(dags):
     assert min(weights("minute")) > max(weights("reconcile"))
 
 
-def test_form_offers_times_shrinking_and_the_options_of_the_pipeline(dags):
+def test_the_form_has_from_to_allow_shrink_and_the_options(dags):
     for name, pipeline in pipelines.all_pipelines().items():
         form = dags[f"{name}_minute"].params.dump()
         assert form == {"from": None, "to": None, "allow_shrink": False, **pipeline.options}

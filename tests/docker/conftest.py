@@ -1,6 +1,6 @@
 """What tests of Kafka Connect share: the transform and the tests' own Java classes, compiled.
 
-`local` is imported in the fixtures alone: where `astro dev pytest` runs, it is not there.
+`local` is imported only in the fixtures: where `astro dev pytest` runs, it is not there.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from local import connect
 from tests.e2e import runs
 from tests.kafka.conftest import kept, until
 
-EVENTS = int(os.environ.get("MINUTEMARK_TEST_EVENTS", "600"))  # of each pipeline and test
+EVENTS = int(os.environ.get("MINUTEMARK_TEST_EVENTS", "600"))  # for each pipeline and test
 START = datetime(2026, 10, 3, 12)
 # Tests that do not depend on the pipeline run with one pipeline, unless the sink is the real one.
 SOME = [*pipelines.all_pipelines()] if "MINUTEMARK_TEST_SINK" in os.environ else ["ecommerce"]

@@ -184,7 +184,7 @@ def test_what_the_transform_is_not_sure_of_is_left_to_python(transform):
             assert isinstance(by_python(pipeline, value), Event), value[:200]
 
 
-def test_damaged_messages_are_never_written_otherwise_than_python_would(transform):
+def test_damaged_messages_are_only_written_as_python_writes_them(transform):
     """Bytes of good messages cut out, doubled and changed, always the same ones."""
     rng, written = random.Random(14), 0
     for pipeline, values in by_pipeline(EVENTS):

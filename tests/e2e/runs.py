@@ -23,7 +23,7 @@ from include.warehouse.session import warehouse
 PROJECT = Path(__file__).resolve().parents[2]
 RECRUITMENT = pipelines.get("recruitment")
 CHAIN = ("wait_for_changes", "transform_delta", "check_staging", "merge_into_warehouse", "check_warehouse")
-MAX_RUNS = 10  # of one catch-up
+MAX_RUNS = 10  # in one catch-up
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Run:
     run_id: str
     state: str
     tasks: dict[str, str]
-    log: str = field(repr=False)  # of this run alone
+    log: str = field(repr=False)  # of this run only
 
     def must_succeed(self) -> Run:
         assert self.state == "success", f"{self.tasks}\n{self.log[-20_000:]}"

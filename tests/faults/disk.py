@@ -14,7 +14,7 @@ FILLER = "filler"
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """Mount a small file system on `folder` meanwhile, if that is allowed."""
+    """Mount a small file system on `folder` for the duration of the block, if that is allowed."""
     folder.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "minutemark-faults", str(folder)]
     mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -594,7 +594,7 @@ def _must_hold_two(world: World, pipeline: Pipeline, day: datetime, *, merged: i
 
 
 def _accept(world: World, field: str, pipeline: Pipeline = RECRUITMENT) -> None:
-    done = accept_drift(pipeline.name, field, None, user="fault matrix", why="meant so")
+    done = accept_drift(pipeline.name, field, None, user="fault matrix", why="on purpose")
     if done.minutes != 2:
         raise Broken(f"the acceptance makes {done.minutes} minutes pending")
     world.run(dag_id=f"{pipeline.name}_minute")

@@ -44,7 +44,7 @@ def fake_iptables(monkeypatch):
     return make
 
 
-def test_the_rules_are_in_force_meanwhile_and_every_call_waits_for_the_lock(fake_iptables) -> None:
+def test_the_rules_apply_during_the_block_and_every_call_waits_for_the_lock(fake_iptables) -> None:
     packet_filter = fake_iptables()
     with partition.applied(RULES):
         assert [shlex.split(line)[1:] for line in packet_filter.lines[len(OTHERS) :]] == RULES

@@ -295,7 +295,7 @@ class World:
 
     @contextlib.contextmanager
     def followed_topic(self, pipeline: Pipeline = RECRUITMENT) -> Iterator[None]:
-        """Have the topic followed meanwhile, and then to its end."""
+        """Follow the topic during the block, and then to its end."""
         follower = f"{pipeline.name}_ingest"
         self.airflow.unpause(follower)
         try:

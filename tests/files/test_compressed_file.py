@@ -104,7 +104,7 @@ def test_garbage_after_the_end_is_not_damage(compressed, codec, garbage):
 @pytest.mark.parametrize(
     ("at", "size"), [(0, 1), (0, 3), (1, 2), (0, 64), (2_000, 8), (-6, 4)], ids=lambda value: str(value)
 )
-def test_a_later_member_that_is_damaged_costs_its_own_rows_alone(damaged, codec, at, size):
+def test_a_later_member_that_is_damaged_costs_only_its_own_rows(damaged, codec, at, size):
     compress = CODECS[codec]
     first, later = compress(FIRST), compress(LATER)
     at %= len(later)

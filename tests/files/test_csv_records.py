@@ -154,7 +154,7 @@ def test_columns_are_matched_in_any_case_and_with_spaces_and_others_keep_their_n
         assert file.header == ["create_time", "ev", "Mood"]
 
 
-def test_of_two_names_that_differ_in_case_the_exact_one_is_the_column(csv_file):
+def test_the_exact_one_of_two_names_that_differ_in_case_is_the_column(csv_file):
     with csv_records(csv_file(b"create_time,EV,ev\na,1,2\n"), NAMES) as file:
         assert file.header == ["create_time", "EV", "ev"]
 

@@ -72,7 +72,7 @@ def test_a_backslash_in_a_file_of_doubled_quotes_is_a_character(read, written, m
     assert (recognized, rows) == ("UTF-8, CSV with commas", [["a", means, "1"]])
 
 
-def test_a_later_line_of_the_other_dialect_says_what_to_give(read):
+def test_the_error_for_a_later_line_of_the_other_dialect_says_what_to_give(read):
     content = b"create_time,ed\n" + b"a,x\n" * 70_000 + b'a,"{\\"k\\":1}"\n'
     assert "`format` to backslash" in read(content)[1][-1]
     assert read(content, form="backslash")[1][-1] == ["a", '{"k":1}']
@@ -88,7 +88,7 @@ def test_a_later_line_of_the_other_dialect_says_what_to_give(read):
     ],
 )
 @pytest.mark.parametrize("given_encoding", ["", "cp1252"])
-def test_a_byte_order_mark_says_the_encoding_and_is_not_part_of_the_header(read, mark, encoding, given_encoding):
+def test_a_byte_order_mark_gives_the_encoding_and_is_not_part_of_the_header(read, mark, encoding, given_encoding):
     recognized, rows = read(mark + "create_time,ed\na,ü𝄞\n".encode(encoding), given_encoding)
     assert (recognized, rows) == (f"{encoding.upper()}, CSV with commas", [["a", "ü𝄞"]])
 

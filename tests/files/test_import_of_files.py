@@ -129,7 +129,7 @@ def test_the_summary_says_first_what_was_recognized(file):
     assert "3 bytes after the end of the compressed data were ignored." in others
 
 
-def test_a_file_whose_rows_are_there_already_says_so(file):
+def test_the_summary_reports_rows_that_are_in_the_lake_already(file):
     path = file("\n".join([HEADER, *lines(9, 10)]))
     assert "already" not in str(imports.import_csv(SHOP, path))
     path = file("\n".join([HEADER, *lines(9, 12)]))

@@ -166,7 +166,7 @@ def test_json_lines_are_replayed_as_the_rows_of_a_csv_are(shop, tmp_path):
     assert [row["payload"] for row in kept(shop)] == ['{"line": "no object"}']
 
 
-def test_of_a_file_that_is_damaged_the_whole_rows_are_sent_and_the_replay_fails(shop, shop_file, monkeypatch):
+def test_the_whole_rows_of_a_damaged_file_are_sent_and_the_replay_fails(shop, shop_file, monkeypatch):
     path = shop_file(5, 1, "2019-11-02 12:00:00", name="x.csv.gz")
     whole = path.read_bytes()
     path.write_bytes(whole + b"\x1e" + gzip.compress(b"2019-11-02 12:00:09 UTC,view,1,,,1,s\n")[1:])

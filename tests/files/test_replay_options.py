@@ -99,7 +99,7 @@ def test_other_options_are_another_replay():
         ("", ""),
     ],
 )
-def test_a_text_moves_in_its_own_format(text, moved):
+def test_a_shifted_time_keeps_its_format(text, moved):
     assert Timeline(START, FIRST, 60).text(text) == moved
 
 
@@ -112,7 +112,7 @@ def shop_event(seconds: float, name: str = "order-1") -> Event:
     return Event(event_id(str(time)), {"id": name, "event_time": f"{time:%F %T} UTC", "event_type": "view"})
 
 
-def test_a_shifted_event_happens_now_is_another_one_and_the_same_when_it_comes_again():
+def test_a_shifted_event_gets_a_new_id_and_the_same_one_each_time():
     one = shop_event(120)
     moved = Shift(SHOP, Timeline(START, FIRST, 60)).moved(one)
     assert time_of(moved.create_time) == START + (time_of(one.create_time) - FIRST) / 60
@@ -156,13 +156,13 @@ def shop_file(tmp_path):
     return write
 
 
-def test_a_survey_finds_the_times_in_any_column_and_counts_the_kinds(shop_file):
+def test_a_survey_finds_first_and_last_time_in_any_order_and_counts_the_kinds(shop_file):
     path = shop_file(
         ["2019-11-01 00:00:10 UTC", "view", "1"],
         ["2019-11-01 00:00:00 UTC", " cart ", "1"],
         ["2019-11-01 02:00:30+02:00", "NaN", "1"],
         ["soon", "view", "1"],
-        ["2019-11-01 00:00:40 UTC", "view"],  # no record: it has two fields
+        ["2019-11-01 00:00:40 UTC", "view"],  # not a record: it has two fields
         ["0001-01-01 00:00:00 UTC", "", "1"],
     )
     survey_of_file = survey(path, FileFormat(), SHOP)
@@ -192,7 +192,7 @@ def test_a_column_of_ids_for_a_kind_does_not_fill_the_memory(shop_file):
         ({"view": 60, "cart": 40, "a": 1}, 5, {"view": 2, "cart": 2, "a": 1}),
     ],
 )
-def test_shares_are_in_proportion_and_one_at_least(kinds, size, expected):
+def test_shares_are_in_proportion_and_at_least_one(kinds, size, expected):
     assert shares(kinds, size) == expected
 
 

@@ -67,7 +67,7 @@ def test_an_event_that_was_fixed_and_sent_again_replaces_its_row(pipeline, send)
     assert lake_rows("2026-08-02 11:00")[str(one.create_time)].bid == "1"
 
 
-def test_of_two_versions_that_wait_together_the_last_one_stays_whole(pipeline, send):
+def test_the_last_of_two_versions_that_wait_together_stays_whole(pipeline, send):
     one = event("2026-08-02 11:30:00", custom_track="click", bid="9")
     send.write([one, one._replace(values={"custom_track": "conversion"})])
     assert consume(pipeline).written == 2

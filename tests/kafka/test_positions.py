@@ -14,7 +14,7 @@ from include.kafka.clients import BrokerError
 from include.kafka.positions import Gap, Start, commit, starting_offsets
 from tests.kafka.conftest import until
 
-MESSAGES = 9  # of each partition
+MESSAGES = 9  # in each partition
 
 
 class Group:

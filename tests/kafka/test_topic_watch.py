@@ -1,4 +1,4 @@
-"""Consumers that make no progress become problems of the watch: on a real broker, with the warehouse's memory of it."""
+"""Consumers that make no progress become problems of the watch: a real broker, with the progress that the warehouse records."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_messages_that_wait_without_progress_are_a_problem_with_consumer_partiti
 ):
     assert problems_at(0) == []  # nothing waits
     send_one(pipeline, send, 2)
-    assert problems_at(60) == problems_at(240) == []  # since the look at 60 s nothing moved, 180 s are allowed
+    assert problems_at(60) == problems_at(240) == []  # no progress since the check at 60 s, but 180 s are allowed
     [problem] = problems_at(241)
     assert (problem.pipeline, problem.problem, problem.since) == (pipeline.name, "stuck", NOON + 60 * SECOND)
     consumer = {CONNECT: f"Connector minutemark-{pipeline.name}", DAG: f"DAG {pipeline.name}_ingest"}[mode]

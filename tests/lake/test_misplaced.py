@@ -26,7 +26,7 @@ def test_rows_in_partitions_that_no_run_reads_are_named(recruitment, admin, writ
     insert(admin, AT, 6, 3)
     insert(admin, AT, -1, 4)
     insert(admin, AT + timedelta(seconds=30), 0, 31)
-    insert(admin, 1_700_000_000_000_000_000, 2, 5)  # nanoseconds, which no calendar has as milliseconds
+    insert(admin, 1_700_000_000_000_000_000, 2, 5)  # nanoseconds: read as milliseconds, they are beyond any calendar
     result = {
         (one.minute, one.found["shard"]): one
         for one in unread.findings(reader, recruitment, AT, AT + timedelta(minutes=1))

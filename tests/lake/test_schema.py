@@ -54,7 +54,7 @@ def test_what_an_account_must_not_do_is_refused_with_the_grant_it_lacks(lake_sch
         session.execute(statement)
 
 
-def test_a_table_of_the_layout_before_is_refused_with_the_command_that_copies_it(recruitment, reader, odd_tables):
+def test_a_table_of_the_former_layout_is_refused_with_the_command_that_copies_it(recruitment, reader, odd_tables):
     short = replace(recruitment, keyspace="odd", table="short")
     with pytest.raises(
         LakeTableMismatch, match=r"payload is missing.*./minutemark import --pipeline recruitment --from odd\.short"

@@ -44,7 +44,7 @@ def test_a_later_version_replaces_the_whole_event(recruitment, writer, reader):
     assert json.loads(row.payload) == {"custom_track": "click"}  # nothing is left of what the correction leaves out
 
 
-def test_of_two_versions_in_one_write_the_last_one_stays(recruitment, writer, reader):
+def test_the_last_of_two_versions_in_one_write_stays(recruitment, writer, reader):
     """A batch has one timestamp, and Cassandra breaks the tie for the larger value: "9" would win."""
     first = event("2026-04-01 10:08:00", bid="9")
     EventWriter(writer, recruitment).write([first, first._replace(values={"bid": "10"})])

@@ -93,7 +93,7 @@ def test_exports_of_two_minutes_in_one_file_at_once(six_minutes: Shop) -> None:
     assert len(in_table()) == 7
 
 
-def test_a_minute_that_another_export_has_written_meanwhile_is_not_written_again(six_minutes: Shop) -> None:
+def test_a_minute_that_another_export_has_written_is_not_written_again(six_minutes: Shop) -> None:
     with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
         write_unrecorded(TEN)
         six_minutes.query("UPDATE etl.minute_ledger SET lakehouse_attempt = attempt WHERE minute = %s", TEN)

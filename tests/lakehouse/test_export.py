@@ -91,7 +91,7 @@ def test_a_minute_that_has_not_settled_waits(shop: Shop) -> None:
     assert export(SHOP).minutes == 1
 
 
-def test_a_minute_that_the_lake_holds_otherwise_by_now_is_left_to_its_next_merge(shop: Shop) -> None:
+def test_a_minute_that_has_changed_in_the_lake_is_left_to_its_next_merge(shop: Shop) -> None:
     in_lake(sent(TEN, 1), sent(minute(1), 1))
     merged(shop, {TEN: [operation()], minute(1): [operation()]})
     in_lake(sent(TEN, 2))
@@ -104,7 +104,7 @@ def test_a_minute_that_the_lake_holds_otherwise_by_now_is_left_to_its_next_merge
 def test_a_minute_that_cannot_be_read_stays_due_and_the_others_are_written(shop: Shop) -> None:
     in_lake(sent(TEN, 1), sent(minute(1), 1), sent(minute(2), 1))
     merged(shop, {TEN: [operation()], minute(1): [operation()], minute(2): [operation()]})
-    message = r"cannot be read: 2026-03-01 10:01\. They stay due\. The other minutes: 2 events of 2 minutes written\."
+    message = r"cannot be read: 2026-03-01 10:01\. They stay due\. 2 events of 2 minutes were written\."
     with (
         lake("lake_writer") as writer,
         unreadable_partition(writer, SHOP, minute(1), 0),
@@ -134,7 +134,7 @@ def test_an_hour_that_lost_its_events_is_counted_also_after_a_kill(shop: Shop) -
     assert counted() == {TEN: (0, 0), elsewhere: (1, 0)}
 
 
-def test_of_two_exports_of_one_minute_at_once_the_later_commit_is_refused(shop: Shop) -> None:
+def test_the_later_of_two_commits_of_a_minute_is_refused(shop: Shop) -> None:
     """A task that seemed dead and resumed has an older read."""
     from pyiceberg.exceptions import ValidationException
 
@@ -175,7 +175,9 @@ def test_a_slower_count_marks_no_hour_that_another_has_counted_since(shop: Shop)
     merged(shop, {TEN: [operation()]})
     export(SHOP)
     [count] = hourly.count(SHOP)
-    hourly._record(shop.conn.cursor(), SHOP, [], [], {TEN: count.version})  # of the slower one, which saw another fact
+    hourly._record(
+        shop.conn.cursor(), SHOP, [], [], {TEN: count.version}
+    )  # the slower count, which saw a different value
     shop.conn.commit()
     assert shop.query("SELECT to_count, differs_since FROM etl.lakehouse_hours") == [(0, None)]
 

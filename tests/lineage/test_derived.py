@@ -38,7 +38,7 @@ def test_a_fact_comes_from_contributions_and_they_from_staging_and_it_from_the_p
     assert kept[STAGED]["columns"]["bid_sum"]["from"] == {
         LAKE: {
             "payload.bid": "AGGREGATION",
-            "payload.custom_track": "CONDITIONAL",  # of clicks alone
+            "payload.custom_track": "CONDITIONAL",  # only of clicks
             "payload.ed": "CONDITIONAL",  # names the kind of an event that does not
             "payload.ev": "CONDITIONAL",
         }

@@ -33,7 +33,7 @@ def start(tmp_path):
         yield start_all
 
 
-def test_of_three_brokers_one_may_be_killed_and_none_of_what_was_acknowledged_is_lost(start, tmp_path):
+def test_one_of_three_brokers_may_be_killed_and_nothing_acknowledged_is_lost(start, tmp_path):
     from confluent_kafka import Producer
     from confluent_kafka.admin import AdminClient, NewTopic
 

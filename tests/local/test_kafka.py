@@ -59,7 +59,7 @@ def test_it_comes_back_with_its_data_even_after_a_kill_and_listens_on_loopback_o
     assert not child.alive()
 
 
-def test_its_password_is_for_the_owner_alone(broker):
+def test_only_the_owner_can_read_its_password(broker):
     command = broker.prepare()
     [file] = [path for path in broker.home.iterdir() if path.is_file() and PASSWORD in path.read_text()]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

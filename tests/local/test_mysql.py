@@ -45,7 +45,7 @@ def test_its_first_account_is_locked_on_the_socket_too(admin):
         _open({**admin, "login": "root", "password": ""})
 
 
-def test_passwords_are_in_a_file_of_its_owner_alone(tmp_path):
+def test_passwords_are_in_a_file_that_only_its_owner_can_read(tmp_path):
     accounts = dict.fromkeys(("minutemark_admin", "etl", "bi"), "secret")
     mysql.Server(tmp_path / "mysql", passwords=accounts).configure(tmp_path)
     assert stat.S_IMODE((tmp_path / "mysql" / "accounts.sql").stat().st_mode) == 0o600
@@ -60,7 +60,7 @@ def test_a_system_without_apt_is_named(monkeypatch, tmp_path):
     assert mysql.main() == 0, "`make test` continues without it"
 
 
-def test_of_two_fetches_at_once_one_downloads(monkeypatch, tmp_path):
+def test_only_one_of_two_concurrent_fetches_downloads(monkeypatch, tmp_path):
     unpacked = []
 
     def unpack(mirror):

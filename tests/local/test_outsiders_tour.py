@@ -137,7 +137,7 @@ def test_kafka_answers_its_account(listener, kafka_broker):
 # Stores with accounts: SQL and CQL.
 
 
-def test_cassandra_lets_in_its_accounts_alone(cassandra_node):
+def test_cassandra_lets_in_only_its_accounts(cassandra_node):
     from cassandra.cluster import Cluster, NoHostAvailable
 
     port = fields(cassandra_node, "lake_reader")["port"]
@@ -220,7 +220,7 @@ def conf_of(port: int) -> Path:
 
 
 @pytest.mark.both_servers
-def test_the_warehouse_lets_in_its_accounts_alone(warehouse_server):
+def test_the_warehouse_lets_in_only_its_accounts(warehouse_server):
     import MySQLdb
 
     account = fields(warehouse_server, "warehouse_etl")
@@ -239,7 +239,7 @@ def metadata(tmp_path_factory):
         yield server.port
 
 
-def test_postgresql_lets_in_its_accounts_alone(metadata):
+def test_postgresql_lets_in_only_its_accounts(metadata):
     import psycopg2
 
     accounts = (postgres.ADMIN, postgres.AIRFLOW, "postgres", "root")

@@ -65,7 +65,7 @@ def test_a_program_that_dies_is_started_again(stack):
     assert until(lambda: (pid := pid_of("sleeper")) and pid != first)
 
 
-def test_it_listens_on_a_socket_of_its_owner_alone(stack):
+def test_it_listens_on_a_socket_that_only_its_owner_can_use(stack):
     stack(Program("sleeper", SLEEP, 10))
     supervisord = psutil.Process(supervisor._call().supervisor.getPID())
     assert not supervisord.net_connections("inet")

@@ -169,7 +169,7 @@ def test_a_merge_of_an_earlier_read_does_not_undo_reprocessing(lab: Lab, now, ou
     run(lab, run_id="fixed")
     assert reprocess.follow(started, pause=0.01) == (
         "1 rows of 1 minutes are processed: 1 counted or ignored, 0 still rejected."
-    ), "An eleventh row has come meanwhile: the ledger cannot distinguish it from ours."
+    ), "An eleventh row has come in between: the ledger cannot distinguish it from ours."
     assert lab.facts()[7, 0] == 11
 
 

@@ -61,4 +61,4 @@ def as_user(api) -> Callable:
 @pytest.fixture
 def held(lab: Lab) -> dict:  # noqa: F811  (a fixture by its name)
     """A held minute, and a rejected event of the one before it; the body of its release."""
-    return {"minute": text(reject_and_hold(lab)), "why": "meant so"}
+    return {"minute": text(reject_and_hold(lab)), "why": "on purpose"}

@@ -1,4 +1,4 @@
-"""Access to the page: Airflow's permissions decide who sees and changes what, and only from its own pages."""
+"""Access to the page: Airflow's permissions apply, and changes come only from its own pages."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_only_users_with_permission_to_edit_the_dag_release_and_the_record_names
     assert (refused.status_code, releases(lab)) == (403, [])
     done = as_user("ulf").post(RELEASE, json=held, headers=CHANGE)
     assert done.status_code == 200 and done.json()["message"].startswith("Released by ulf: ")
-    assert releases(lab) == [("ulf", "meant so")]
+    assert releases(lab) == [("ulf", "on purpose")]
 
 
 def test_a_release_is_in_airflows_audit_log(as_user, lab: Lab, held: dict) -> None:
@@ -70,19 +70,19 @@ def test_a_release_is_in_airflows_audit_log(as_user, lab: Lab, held: dict) -> No
 
 def test_only_users_with_permission_to_edit_the_dag_accept_drift_and_the_record_names_them(as_user, lab: Lab) -> None:
     drift(lab, ago(lab, 5))
-    path, body = f"{DATA}/recruitment/accept", {"field": "job_id", "kind": "disappeared", "why": "meant so"}
+    path, body = f"{DATA}/recruitment/accept", {"field": "job_id", "kind": "disappeared", "why": "on purpose"}
     shown = {row["field"]: row["status"] for row in as_user("vera").get(f"{DATA}/recruitment/drift").json()["drifts"]}
     assert shown == {"job_id": "open", "jobId": "reported"}
     assert as_user("vera").post(path, json=body, headers=CHANGE).status_code == 403
     assert as_user("ulf").post(path, json=body, headers={"Content-Type": "application/json"}).status_code == 403
     assert lab.query("SELECT accepted_by FROM etl.drifts WHERE accepted_by IS NOT NULL") == []
     assert as_user("ulf").post(path, json=body | {"drift_id": 10**9}, headers=CHANGE).status_code == 409, (
-        "Not that one."
+        "There is no drift with this id."
     )
     done = as_user("ulf").post(path, json=body, headers=CHANGE)
     assert done.status_code == 200 and done.json()["minutes"] == 1
     assert lab.query("SELECT field, accepted_by, reason FROM etl.drifts WHERE kind = 'disappeared'") == [
-        ("job_id", "ulf", "meant so")
+        ("job_id", "ulf", "on purpose")
     ]
     again = as_user("ulf").post(path, json=body, headers=CHANGE)
     assert again.status_code == 409 and "waits to be accepted" in again.json()["detail"]
@@ -140,7 +140,7 @@ def test_nothing_from_elsewhere_and_nothing_inline_may_run(as_user) -> None:
     assert client.get("/minutemark/static/..%2f__init__.py").status_code == 404
 
 
-def test_airflow_has_it_as_a_top_level_entry(as_user) -> None:
+def test_the_page_is_a_top_level_entry_of_airflows_menu(as_user) -> None:
     plugins = as_user("ada").get("/api/v2/plugins").json()["plugins"]
     [view] = [view for plugin in plugins for view in plugin["external_views"] if view["url_route"] == "pipelines"]
     assert (view["name"], view["nav_top_level"], view["destination"]) == ("Pipelines", True, "nav")

@@ -84,11 +84,11 @@ def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
     page.get_by_role("button", name=re.compile("^Held")).click()
     article = page.locator(f"article[data-minute='{text(minute)}']")
     expect(article).to_contain_text("staging_events_no_negative found 1 row")
-    article.get_by_placeholder("Reason, kept in the record").fill("meant so")
+    article.get_by_placeholder("Reason, kept in the record").fill("on purpose")
     article.get_by_role("button", name="Release").click()
     expect(page.get_by_role("status").filter(has_text="Released by ulf")).to_be_visible()
     expect(article).to_contain_text("The next run publishes it")
-    assert lab.query("SELECT minute, released_by, reason FROM etl.releases") == [(minute, "ulf", "meant so")]
+    assert lab.query("SELECT minute, released_by, reason FROM etl.releases") == [(minute, "ulf", "on purpose")]
     assert lab.pending() == [minute]
 
 
@@ -114,7 +114,7 @@ def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:
     expect(article).to_contain_text(f"First minute: {minute:%Y-%m-%d %H:%M}, 200 rows.")
     expect(page.locator("main img")).to_have_count(0)
     assert "owned" not in tab.title(), "A field's name is text from data."
-    article.get_by_placeholder("Reason, kept in the record").fill("meant so")
+    article.get_by_placeholder("Reason, kept in the record").fill("on purpose")
     article.get_by_role("button", name="Accept").click()
     expect(page.get_by_role("status").filter(has_text="Accepted by ulf: job_id disappeared")).to_be_visible()
     expect(article).to_contain_text("Accepted by ulf at")

@@ -33,7 +33,7 @@ def test_what_a_run_leaves_out_has_its_default() -> None:
         ("mode", ["strict"]),
     ],
 )
-def test_a_value_of_another_type_is_refused_by_the_option_s_name(name: str, value: object) -> None:
+def test_a_value_of_another_type_is_refused_and_the_option_is_named(name: str, value: object) -> None:
     with pytest.raises(OptionRefused, match=f"Option `{name}` is"):
         options_of_run(PIPELINE, {name: value})
 

@@ -131,7 +131,7 @@ def test_columns_are_those_of_the_data_sets_that_the_task_reads_and_writes():
     assert [column.name for column in facts.facets["schema"].fields][:2] == ["job_id", "dates"]
 
 
-def test_a_data_set_without_derived_columns_is_named_alone():
+def test_a_data_set_without_derived_columns_has_only_its_name():
     from plugins import lineage
     from plugins.lineage_facets import operator_lineage
 

@@ -336,7 +336,7 @@ def failed_context(previous: str | None = None, hours_ago: float = 0.02, **more)
         (failed_context("failed", ti=None), 1),  # Airflow knows no task: a run that timed out before it began
     ],
 )
-def test_of_consecutive_failed_runs_the_first_of_each_hour_is_notified(serve, connect, context, sent):
+def test_the_first_of_consecutive_failed_runs_in_each_hour_is_notified(serve, connect, context, sent):
     from plugins.notifiers import NotifyFailedRun
 
     receiver = serve(Receiver(200))

@@ -76,7 +76,7 @@ def test_the_first_rule_that_a_purchase_breaks_decides_its_fate(cells, fate):
 
 
 @pytest.mark.parametrize("price", ["-1", "NaN", None, "99999999999"])
-def test_a_price_matters_to_purchases_alone(price):
+def test_a_price_matters_only_to_purchases(price):
     assert ecommerce.fate_of(view(NOON, price=price)).operation.price is None
 
 

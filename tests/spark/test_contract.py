@@ -90,7 +90,7 @@ def test_undeclared_names_are_bounded(spark: SparkSession) -> None:
     assert max(map(len, result)) == 64
 
 
-def test_of_equal_keys_the_last_one_counts(spark: SparkSession) -> None:
+def test_the_last_of_equal_keys_counts(spark: SparkSession) -> None:
     row = raw(spark, click()).first().asDict()
     payload = row["payload"].replace('"job_id": "258"', '"job_id": "9", "jobId": 1, "job_id": "258", "jobId": 2')
     rows = stored(spark, {**row, "minute": f"{MINUTE}Z", "payload": payload})

@@ -30,7 +30,7 @@ from include.stream.stream import Stream
 from tests.kafka.conftest import until
 from tests.kafka.test_holes import make_again
 
-MESSAGES = 10  # of each partition
+MESSAGES = 10  # in each partition
 
 
 class Group(Member):

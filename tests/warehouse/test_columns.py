@@ -74,7 +74,7 @@ def add_missing(statement: str, patience: int | None = None) -> list[str]:
         return columns.add_missing(conn, statement, patience)
 
 
-def test_of_every_table_all_columns_are_known_in_their_order(lab: Lab) -> None:
+def test_all_columns_of_every_table_are_known_in_their_order(lab: Lab) -> None:
     made = [statement for file in FILES for statement in file.statements if "TABLE" in statement.split("(")[0].upper()]
     assert made == list(STATEMENTS.values()), "Write CREATE TABLE IF NOT EXISTS database.table (…) ENGINE = InnoDB …"
     for table, statement in STATEMENTS.items():

@@ -19,7 +19,7 @@ from include.warehouse.sql import files
 from tests.warehouse.lab import CLOCK, DAY, Lab, minute
 from tests.warehouse.shop import Shop, operation
 
-TEN, ELEVEN = datetime(2026, 3, 1, 10, 5), datetime(2026, 3, 1, 11, 5)
+IN_TEN, IN_ELEVEN = datetime(2026, 3, 1, 10, 5), datetime(2026, 3, 1, 11, 5)
 PRICE = Decimal("489.07")
 PHONE = ("smartphone", "nordlys")
 TABLES = {
@@ -52,7 +52,7 @@ def test_operations_add_up_to_sales_and_visits_per_hour(shop: Shop) -> None:
                 operation("remove_from_cart"),
                 operation("purchase", price=Decimal("0.01")),
                 operation("view", brand="pika", price=None),
-                operation("view", event_time=ELEVEN),
+                operation("view", event_time=IN_ELEVEN),
             ],
         }
     )
@@ -64,7 +64,7 @@ def test_operations_add_up_to_sales_and_visits_per_hour(shop: Shop) -> None:
     assert shop.visits() == {10: (3, 1, 1), 11: (1, 0, 0)}
 
 
-def test_an_operation_says_its_hour_and_its_revenue(shop: Shop) -> None:
+def test_an_operation_has_its_hour_and_its_revenue(shop: Shop) -> None:
     last = datetime(2026, 3, 1, 10, 59, 59, 999_999)
     shop.publish(
         {minute(0): [operation("purchase", event_time=last), operation("cart"), operation("view", price=None)]}
@@ -81,7 +81,9 @@ def test_an_operation_says_its_hour_and_its_revenue(shop: Shop) -> None:
 
 
 def test_a_minute_read_again_replaces_its_operations_and_the_hours_they_leave(shop: Shop) -> None:
-    shop.publish({minute(0): [operation(event_time=TEN), operation(event_time=ELEVEN)], minute(1): [operation("cart")]})
+    shop.publish(
+        {minute(0): [operation(event_time=IN_TEN), operation(event_time=IN_ELEVEN)], minute(1): [operation("cart")]}
+    )
     shop.publish({minute(0): [operation("purchase", brand="pika"), operation("cart", brand="pika")]}, run_id="run-2")
     assert shop.sales() == {(10, *PHONE): (0, 1, 0, 0, 0), (10, "smartphone", "pika"): (0, 1, 0, 1, PRICE)}
     assert shop.visits() == {10: (0, 2, 0)}
@@ -103,9 +105,9 @@ def test_merging_again_changes_nothing(shop: Shop) -> None:
 
 
 def test_hours_that_no_minute_of_the_batch_touches_stay_as_they_are(shop: Shop) -> None:
-    shop.publish({minute(0): [operation(event_time=TEN)]})
+    shop.publish({minute(0): [operation(event_time=IN_TEN)]})
     shop.query("UPDATE ecommerce.sales_hourly SET views = 1000")  # a mark that only a recomputation removes
-    shop.publish({minute(1): [operation(event_time=ELEVEN)]}, run_id="run-2")
+    shop.publish({minute(1): [operation(event_time=IN_ELEVEN)]}, run_id="run-2")
     assert {key[0]: found[0] for key, found in shop.sales().items()} == {10: 1000, 11: 1}
 
 
@@ -116,14 +118,14 @@ def test_names_that_differ_in_case_or_accent_are_kept_apart(shop: Shop) -> None:
 
 
 def test_random_batches_end_in_the_sums_of_what_was_read_last(shop: Shop) -> None:
-    """To the cent, against sums that no SQL has made: minutes come in any order, again, and with events of other hours."""
+    """To the cent, against sums computed in Python. Minutes come in any order, repeatedly, and with events of other hours."""
     rng = random.Random(7)
     last_read: dict[datetime, list[dict]] = {}
 
     def any_operation() -> dict:
         return operation(
             rng.choice(("view", "view", "cart", "remove_from_cart", "purchase")),
-            event_time=TEN + timedelta(minutes=rng.randrange(-90, 90), microseconds=rng.randrange(10**6)),
+            event_time=IN_TEN + timedelta(minutes=rng.randrange(-90, 90), microseconds=rng.randrange(10**6)),
             product=rng.choice(("smartphone", "headphone")),
             brand=rng.choice(("nordlys", "pika", "other")),
             price=Decimal(rng.randrange(10**6)) / 100,
@@ -221,7 +223,7 @@ def test_the_warehouse_gate_finds_what_does_not_agree(shop: Shop, check: str, da
 
 def test_a_newer_read_satisfies_the_check_of_an_older_one(shop: Shop) -> None:
     older = shop.publish({minute(0): [operation()]})
-    shop.publish({minute(0): [operation("purchase"), operation(event_time=ELEVEN)]}, run_id="newer")
+    shop.publish({minute(0): [operation("purchase"), operation(event_time=IN_ELEVEN)]}, run_id="newer")
     assert shop.check(older, "warehouse").passed
     shop.publish({minute(0): []}, run_id="newest", allow_shrink=True)
     assert shop.check(older, "warehouse").passed
@@ -231,7 +233,10 @@ def test_a_newer_read_satisfies_the_check_of_an_older_one(shop: Shop) -> None:
 def good(shop: Shop) -> Shop:
     """Two minutes whose events are in two hours."""
     shop.publish(
-        {minute(0): [operation(), operation("purchase")], minute(1): [operation("cart"), operation(event_time=ELEVEN)]}
+        {
+            minute(0): [operation(), operation("purchase")],
+            minute(1): [operation("cart"), operation(event_time=IN_ELEVEN)],
+        }
     )
     assert wrong(shop) == []
     return shop
@@ -274,7 +279,7 @@ def test_verify_shows_a_wrong_fact_with_both_values_and_the_minutes_to_read_agai
 
 def test_slices_cover_every_hour(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "SLICE_ROWS", 2)
-    hours = [TEN + timedelta(hours=number) for number in range(12)]
+    hours = [IN_TEN + timedelta(hours=number) for number in range(12)]
     shop.publish({minute(0): [operation(event_time=hour, brand=brand) for hour in hours for brand in ("a", "b")]})
     shop.query("UPDATE ecommerce.sales_hourly SET views = 9 WHERE brand = 'a'")
     shop.query("UPDATE ecommerce.visits_hourly SET cart_additions = 9")
@@ -285,7 +290,7 @@ def test_slices_cover_every_hour(shop: Shop, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_folding_changes_contributions_and_neither_operations_nor_facts(shop: Shop) -> None:
-    shop.publish({minute(0): [operation()], minute(1): [operation(), operation(event_time=ELEVEN)]})
+    shop.publish({minute(0): [operation()], minute(1): [operation(), operation(event_time=IN_ELEVEN)]})
     shop.query("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 3 DAY")
     operations, _, _, *facts = published(shop)
     assert folding.fold(shop.conn, shop.pipeline, CLOCK + timedelta(days=100), timedelta(days=90)) == 1
@@ -297,7 +302,7 @@ def test_folding_changes_contributions_and_neither_operations_nor_facts(shop: Sh
     assert wrong(shop) == []
 
 
-def test_housekeeping_removes_the_touched_keys_of_old_batches_alone(shop: Shop) -> None:
+def test_housekeeping_removes_only_the_touched_keys_of_old_batches(shop: Shop) -> None:
     old = shop.publish({minute(0): [operation()]})
     young = shop.publish({minute(1): [operation()]}, run_id="run-2")
     shop.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL 2 DAY")

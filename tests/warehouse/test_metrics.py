@@ -1,4 +1,4 @@
-"""What the tasks send to a real StatsD listener, from batches and from checks of the watch, on a real server."""
+"""The metrics of batches and of the watch: a real warehouse, and a real StatsD listener."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, k
     assert [one.count for step in ("make_partitions", "drop_days") for one in steps.run_step(step, {})] == [0, 0]
 
 
-def test_a_drop_behind_a_reader_gives_up_and_is_consistent_meanwhile(shop: Shop, keeping_400_days: None) -> None:
+def test_a_drop_behind_a_reader_gives_up_and_the_table_stays_consistent(shop: Shop, keeping_400_days: None) -> None:
     old = datetime(2019, 11, 1, 12)
     merge_minute(shop, old)
     with warehouse("warehouse_bi") as reader:

@@ -126,7 +126,7 @@ def all_at_once(lab: Lab, lake: dict[datetime, Rows]) -> None:
 
 
 def live(lab: Lab, lake: dict[datetime, Rows]) -> None:
-    """Runs that read what was written meanwhile: two minutes each, as the clock passes them."""
+    """Runs that read what was written since: two minutes each, as the clock passes them."""
     for some in slices(sorted(lake), 2):
         clock = some[-1] + MINUTE + 20 * SECOND
         lab.see(*some, at=clock - 40 * SECOND, clock=clock)
@@ -296,7 +296,7 @@ def test_a_released_minute_does_not_wait(lab: Lab) -> None:
     assert lab.facts() == {(job_of(at_noon(1)), 0): 2}
 
 
-def test_of_two_batches_that_pass_by_one_release_of_a_waiting_minute_one_publishes(lab: Lab) -> None:
+def test_one_of_two_batches_that_pass_by_one_release_of_a_waiting_minute_publishes(lab: Lab) -> None:
     at = at_noon(1)
     lab.see(at, at=at_noon(3), clock=at_noon(4))
     read(lab, {at: Rows(2, 1)}, [at], clock=at_noon(4))

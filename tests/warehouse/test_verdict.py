@@ -34,7 +34,7 @@ def test_a_still_open_minute_is_left_out_but_not_held() -> None:
 
 
 @pytest.mark.parametrize("stray", [failing("a"), failing("a", minute(0), minute(9)), failing("a", minute(0), None)])
-def test_a_failure_beyond_the_batch_s_minutes_is_the_batch_s(stray: CheckOutcome) -> None:
+def test_a_failure_outside_the_batch_or_without_a_minute_stops_the_whole_batch(stray: CheckOutcome) -> None:
     verdict = judge([stray, failing("b", minute(0))], BATCH, (), released(minute(0)))
     assert (verdict.passed, verdict.held, verdict.passes, verdict.batch_wide) == (False, {}, (), (stray,))
     assert [one.outcome for one in verdict.outcomes] == ["fail", "fail"], (
