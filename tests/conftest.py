@@ -137,6 +137,13 @@ def short_path() -> Iterator[Path]:
 
 
 @pytest.fixture
+def short_broker_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker may take two seconds to answer, in this process: for tests of one that is down."""
+    for module in ("clients", "follow", "positions", "topics"):
+        monkeypatch.setattr(f"include.kafka.{module}.TIMEOUT", 2.0)
+
+
+@pytest.fixture
 def minutemark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Runs a command of `./minutemark` in this process on the test's stores; returns its exit status."""
     from include import cli

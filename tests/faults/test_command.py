@@ -36,8 +36,9 @@ def test_the_exit_status(marks: list[str], is_clean: bool, strict: bool, status:
 
 
 _STACK = """
-import os, time
+import signal, time
 from local import signals
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it, and so would its children
 signals.exit_on_signals()
 try:
     print("up", flush=True)

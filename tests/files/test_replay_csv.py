@@ -443,11 +443,11 @@ def test_without_an_ingest_mode_it_says_how_to_set_one(shop, shop_file, minutema
     assert "MINUTEMARK_INGEST is empty, so nothing writes events from topics" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("short_broker_timeout")
 def test_without_a_connection_or_a_broker_it_fails_before_the_file_is_read(
     shop, shop_file, minutemark, monkeypatch, capsys
 ):
     path = shop_file(1, 1, "2019-11-13 10:00:00")
-    monkeypatch.setattr("include.kafka.topics.TIMEOUT", 3.0)
     away = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}})
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", away)
     assert minutemark("replay-csv", "ecommerce", str(path)) == 2

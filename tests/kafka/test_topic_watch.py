@@ -130,9 +130,9 @@ def test_the_watch_reports_it_with_the_other_problems_and_when_it_is_over(schema
     assert titles_after(121) == ["Minutemark · Resolved: recruitment makes no progress in its topic"]
 
 
+@pytest.mark.usefixtures("short_broker_timeout")
 def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(mode, pipeline, problems_at, monkeypatch):
     assert problems_at(0) == []
-    monkeypatch.setattr("include.kafka.topics.TIMEOUT", 0.5)
     monkeypatch.setenv(
         "AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}'
     )
@@ -170,6 +170,7 @@ def test_an_error_of_one_topic_does_not_stop_the_check_of_the_next_pipeline(mode
     assert caplog.messages[-1] == f"The topics of pipeline {first.name} were not checked. {denied}"
 
 
+@pytest.mark.usefixtures("short_broker_timeout")
 def test_a_broker_that_is_down_is_queried_for_the_first_pipeline_only(pipeline, monkeypatch, caplog):
     monkeypatch.setenv(SETTING, DAG)
     fields = json.loads(os.environ[BROKER])
