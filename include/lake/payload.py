@@ -61,8 +61,10 @@ def parsed(text: str) -> tuple[dict[str, str | None], str]:
         raise NotAnObject("is JSON, but not an object of fields")
     try:
         json.dumps(document, ensure_ascii=False).encode()
-    except (UnicodeEncodeError, RecursionError):
+    except UnicodeEncodeError:
         raise NotAnObject("has an unpaired surrogate, which is not valid Unicode") from None
+    except RecursionError:
+        raise NotAnObject("is nested too deeply") from None
     return {name: _text(value) for name, value in document.items()}, _to_json(document) if constants else text
 
 
@@ -89,7 +91,7 @@ def _as_json(value: object) -> str:
 
 
 def _sent(raw: msgspec.Raw) -> str | None:
-    """The text of a value: what a string says, or the digits of a number."""
+    """The value of a string, the JSON text of any other value, or None for null."""
     sent = bytes(raw)
     if sent.startswith(b'"'):
         return msgspec.json.decode(sent)

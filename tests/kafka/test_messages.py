@@ -9,6 +9,7 @@ from confluent_kafka import Message
 
 from include import pipelines
 from include.kafka.messages import TopicEvents, origin_key, with_topic_id
+from include.lake import payload
 from include.lake.admission import LONGEST_EVENT, Refused, content_id
 from include.lake.keys import parse, shard_of
 from include.lake.writer import payload_of
@@ -102,6 +103,15 @@ def test_a_message_without_an_event_id_is_refused_for_any_value(name, value):
     """Python parses no number of more than 4,300 digits, and no deeply nested list."""
     result = read(b'{"a": %s}' % value, pipelines.get(name))
     assert isinstance(result, Refused) and result.reason
+
+
+def test_an_object_that_is_nested_too_deeply_to_be_checked_has_a_reason_of_its_own(monkeypatch):
+    def too_deep(*_, **__):
+        raise RecursionError
+
+    monkeypatch.setattr(payload.json, "dumps", too_deep)
+    with pytest.raises(payload.NotAnObject, match="^is nested too deeply$"):
+        payload.parsed(f'{{"create_time": "{ID}", "ed": [[]]}}')
 
 
 def test_an_unreadable_record_is_kept_as_a_line_and_the_rest_unchanged():
