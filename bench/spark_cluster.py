@@ -109,15 +109,15 @@ def measure(kind: str, master: str, rounds: int, backlog: Sequence[datetime]) ->
     for _ in range(rounds if keep else 0):  # until its code is compiled
         job([LIVE_MINUTE], LIVE_ROWS)
     seconds = sorted(job([LIVE_MINUTE], LIVE_ROWS) for _ in range(rounds))
-    most = pipelines.get("recruitment").max_rows
-    size = most // lakes.ROWS_PER_MINUTE
+    max_rows = pipelines.get("recruitment").max_rows
+    size = max_rows // lakes.ROWS_PER_MINUTE
     batches = list(slices(backlog, size))
-    whole = sum(job(batch, len(batch) * lakes.ROWS_PER_MINUTE) for batch in batches)
+    backlog_seconds = sum(job(batch, len(batch) * lakes.ROWS_PER_MINUTE) for batch in batches)
     rows = len(backlog) * lakes.ROWS_PER_MINUTE
     print(
         f"{kind}: first job {first:.1f} s; {rounds} further ones {statistics.median(seconds):.1f} s "
-        f"({seconds[0]:.1f} to {seconds[-1]:.1f}); backlog of {rows:,} rows in {len(batches)} jobs {whole:.1f} s, "
-        f"{rows / whole:,.0f} rows/s",
+        f"({seconds[0]:.1f} to {seconds[-1]:.1f}); backlog of {rows:,} rows in {len(batches)} jobs {backlog_seconds:.1f} s, "
+        f"{rows / backlog_seconds:,.0f} rows/s",
         flush=True,
     )
     for key in keys - {None}:

@@ -1,4 +1,7 @@
-"""Operations as DAGs with forms: set-up, import, release, accept, reprocess, verify, housekeeping; commands share their code."""
+"""The operations as DAGs, most of them with a form: set-up, preflight, import, release, accept, reprocess, verify, housekeeping.
+
+Commands share their code.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,7 +15,7 @@ from plugins.reporting_task import reporting_task
 
 POOLS = ("spark",)
 DEFAULTS = {"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=10)}
-OF_OPERATIONS = {**SETTINGS, "max_active_runs": 1, "default_args": DEFAULTS}
+DAG_ARGS = {**SETTINGS, "max_active_runs": 1, "default_args": DEFAULTS}
 
 
 def form(name: str) -> dict[str, Param]:
@@ -58,7 +61,7 @@ def operation_dag(name: str, timeout: timedelta, doc_md: str) -> DAG:
         tags=["minutemark", "operations"],
         params=form(name),
         dagrun_timeout=timeout,
-        **OF_OPERATIONS,
+        **DAG_ARGS,
     )
 
 
@@ -122,10 +125,10 @@ def check_pools(ti=None) -> None:
     wait_for_pools(ti, {f"try_pool_{pool}": pool for pool in POOLS})
 
 
-def housekeeping_task(step: str, what: str):
-    """The task of that step; `what` describes what it does, in its documentation."""
+def housekeeping_task(step: str, description: str):
+    """The task of that step, with `description` as its documentation."""
 
-    @task(task_id=step, execution_timeout=timedelta(hours=2), doc_md=what)
+    @task(task_id=step, execution_timeout=timedelta(hours=2), doc_md=description)
     def run_housekeeping(params=None) -> None:
         from include.housekeeping.steps import run_step
 
@@ -161,7 +164,7 @@ with DAG(
     ),
     tags=["minutemark", "operations"],
     dagrun_timeout=timedelta(hours=13),
-    **OF_OPERATIONS,
+    **DAG_ARGS,
 ):
     chain(apply_schema(), preflight_tasks())
 
@@ -172,7 +175,7 @@ with DAG(
     doc_md="Trigger it after a deployment. It fails if something is missing, and its log says what to do about each problem.",
     tags=["minutemark", "operations"],
     dagrun_timeout=timedelta(minutes=10),
-    **OF_OPERATIONS,
+    **DAG_ARGS,
 ):
     preflight_tasks()
 
@@ -203,9 +206,9 @@ with operation_dag(
     "accept",
     timedelta(minutes=10),
     "A field *disappeared* if no row of a minute has it although many rows had it the day before. It is *unreadable* if "
-    "its values stop being numbers or times. *ignored_rows* stands for a minute that ignores far more rows than usual. "
-    "An undeclared field has *appeared*.\n\n"
-    "After the acceptance, the next run of the minute DAG reads the minutes that are held for this drift again. Other "
+    "its values stop being numbers or times. The field `ignored_rows` stands for the share of ignored rows: far more than "
+    "usual are ignored. An undeclared field has *appeared*.\n\n"
+    "After the acceptance, the next run of the minute DAG reads again the minutes that are held for this drift. Other "
     "failing checks still hold them. The acceptance ends when the field returns. `etl.drifts` keeps the record.",
 ):
     accept_drift()
@@ -233,8 +236,8 @@ HOUSEKEEPING = {
     "make_partitions": "Creates the partitions of the next seven days in tables that are partitioned by day.",
     "drop_days": "Drops old partitions of these tables, for pipelines that declare `rows_by_day`. Facts do not change.",
     "clean_warehouse": (
-        "Deletes staged rows of finished attempts, payloads of rejected events, check samples, counts of fields, ended drift and "
-        "old batches."
+        "Deletes staged rows of finished attempts, payloads of rejected events, check samples, field counts, drift that is "
+        "over and old batches."
     ),
     "expire_change_log": "Deletes old days of the change log if all their minutes are merged.",
     "remove_demo_traffic": "Deletes old minutes of the lake that hold only demo events, with MINUTEMARK_DEMO=1.",
@@ -245,15 +248,15 @@ with DAG(
     schedule=CronDataIntervalTimetable("17 3 * * *", timezone="UTC"),
     description="Deletes data past its retention every night, in short transactions, while the pipelines run.",
     doc_md=(
-        "\n".join(f"- **{step}**: {what}" for step, what in HOUSEKEEPING.items())
+        "\n".join(f"- **{step}**: {description}" for step, description in HOUSEKEEPING.items())
         + "\n\nEach pipeline declares its retention in `Retention`. The form overrides it for all pipelines. With `dry_run` "
         "the run only counts what it would delete."
     ),
     tags=["minutemark", "operations"],
     params=form("housekeeping"),
     dagrun_timeout=timedelta(hours=6),
-    max_active_tasks=1,  # it has all day, and the minute DAGs need the cores
-    **OF_OPERATIONS,
+    max_active_tasks=1,  # it is not urgent, and the minute DAGs need the cores
+    **DAG_ARGS,
 ):
-    for step, what in HOUSEKEEPING.items():
-        housekeeping_task(step, what)
+    for step, description in HOUSEKEEPING.items():
+        housekeeping_task(step, description)

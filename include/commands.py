@@ -41,7 +41,12 @@ FILE_OPTIONS = (
         keyword="format_words",
     ),
     Parameter(
-        "max_rejected", "Fail if more than this percentage of the rows are rejected.", PERCENTAGE, 20, least=0, most=100
+        "max_rejected",
+        "Fail if more than this percentage of the rows are rejected.",
+        PERCENTAGE,
+        20,
+        minimum=0,
+        maximum=100,
     ),
 )
 STOPPED = "Stopped. Run the same command again to resume."
@@ -61,7 +66,7 @@ RETENTIONS = {
 def _keep(name: str, declared: timedelta | None) -> Parameter:
     default = "forever" if declared is None else declared.days
     text = f"{RETENTIONS[name]} Empty: as declared, {default} by default."
-    return Parameter(f"keep_{name}", text, NUMBER, least=1)
+    return Parameter(f"keep_{name}", text, NUMBER, minimum=1)
 
 
 COMMANDS = (
@@ -99,7 +104,7 @@ COMMANDS = (
                 default="now",
                 choices=("now", "none"),
             ),
-            Parameter("sample", "Number of rows to send, with each kind in proportion. Empty: all.", WHOLE, least=1),
+            Parameter("sample", "Number of rows to send, with each kind in proportion. Empty: all.", WHOLE, minimum=1),
             *FILE_OPTIONS,
             Parameter("again", "Start over instead of resuming a replay that was stopped.", FLAG, False),
         ),
@@ -115,7 +120,7 @@ COMMANDS = (
         BRING,
         (
             PIPELINE,
-            Parameter("seconds", "Follow the topic for this many seconds. Empty: up to its end.", NUMBER, least=1),
+            Parameter("seconds", "Follow the topic for this many seconds. Empty: up to its end.", NUMBER, minimum=1),
             Parameter("again", "Consume once more everything that the topic still holds.", FLAG, False),
         ),
         details="[operations.md](operations.md#the-topics)",
@@ -139,13 +144,13 @@ COMMANDS = (
             ONE_OR_ALL,
             replace(FROM, help="First minute to verify (UTC). Empty: all known minutes."),
             replace(TO, help="End of the range to verify (UTC), not included."),
-            Parameter("patience", "Seconds to wait for pending minutes to be merged.", NUMBER, 120, least=0),
+            Parameter("patience", "Seconds to wait for pending minutes to be merged.", NUMBER, 120, minimum=0),
             Parameter(
                 "lines",
                 "Maximum number of lines to print for each kind of difference.",
                 WHOLE,
                 20,
-                least=1,
+                minimum=1,
                 variable="SHOW",
             ),
         ),
@@ -160,7 +165,10 @@ COMMANDS = (
         "Lists held minutes and the checks that they failed.",
         CHECK,
         (ONE_OR_ALL,),
-        details="They are read again after a new touch, by a manual run or by a backfill, and published if they pass",
+        details=(
+            "They are read again after a new touch, by a manual run with `from` and `to`, or by a backfill, and published "
+            "if they pass"
+        ),
         failed="Listing failed.",
         formats=LISTING,
     ),

@@ -59,8 +59,8 @@ class Parameter:
     type: Type = TEXT
     default: Any = None
     choices: tuple[str, ...] = ()
-    least: float | None = None
-    most: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     required: bool = False
     positional: bool = False  # on the command line
     variable: str = ""  # of make, unless it is the name in capitals
@@ -84,10 +84,12 @@ class Parameter:
         return typed
 
     def _is_within(self, number: float) -> bool:
-        return (self.least is None or number >= self.least) and (self.most is None or number <= self.most)
+        return (self.minimum is None or number >= self.minimum) and (self.maximum is None or number <= self.maximum)
 
     def _bounds(self) -> str:
-        return f"from {self.least:g} to {self.most:g}" if self.most is not None else f"of {self.least:g} or more"
+        return (
+            f"from {self.minimum:g} to {self.maximum:g}" if self.maximum is not None else f"of {self.minimum:g} or more"
+        )
 
     def form_default(self) -> Any:
         """What the form shows at first. It cannot leave a required field empty."""
@@ -98,7 +100,7 @@ class Parameter:
         optional = self.form_default() is None
         if self.choices:
             return {"enum": [*([None] if optional else []), *self.choices]}
-        bounds = {"minimum": self.least, "maximum": self.most}
+        bounds = {"minimum": self.minimum, "maximum": self.maximum}
         named = self.type.schema["type"]
         return {
             **self.type.schema,

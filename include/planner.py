@@ -153,8 +153,8 @@ def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
     first_open = pipeline.first_open(clock)
     if start < first_open:
         raise RangeRefused(
-            f"Minutes of {pipeline.name} before {first_open:%Y-%m-%d %H:%M} are closed: {pipeline.keeps}. Their facts stay "
-            "as they are. Choose a range that starts then or later."
+            f"Minutes of {pipeline.name} before {first_open:%Y-%m-%d %H:%M} are closed: {pipeline.retention_text}. Their facts "
+            "stay as they are. Choose a range that starts then or later."
         )
 
 
@@ -203,10 +203,10 @@ def _with_folded_hours(
         ]
     blocked = set(hours) - set(whole)
     taken = [changed for changed in pending if folded_hours.hour_of(changed.minute) not in blocked]
-    together = {
+    folded = {
         changed.minute: whole[hour] for changed in taken if (hour := folded_hours.hour_of(changed.minute)) in whole
     }
-    return taken, together
+    return taken, folded
 
 
 def _is_excluded(row: dict | None, is_live: bool) -> bool:

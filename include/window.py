@@ -115,7 +115,7 @@ def _parsed(from_text: str | None, to_text: str | None) -> tuple[datetime | None
 
 
 def minute_in(name: str, text: str) -> datetime:
-    """The minute in a text. Raises WindowRefused, which names the parameter."""
+    """The minute in a string. Raises WindowRefused, which names the parameter."""
     try:
         return as_minute(datetime.fromisoformat(text.strip()))
     except ValueError:

@@ -15,7 +15,7 @@ WAREHOUSE_LOGINS = {
     "warehouse_etl": warehouse_server.ETL,
     "warehouse_bi": warehouse_server.BI,
 }
-# Accounts of PostgreSQL; only the last one is of a connection.
+# Accounts of PostgreSQL; only the last one belongs to a connection.
 METADATA_LOGINS = {
     "metadata_admin": postgres.ADMIN,
     "metadata_airflow": postgres.AIRFLOW,

@@ -42,7 +42,7 @@ def start() -> None:
     ports.save(chosen)
     known = own_secrets()
     env = superset_environment()
-    supervisor.join(
+    supervisor.add_programs(
         Program(LOAD, load_command(), 80, once=True, env=env, directory=HOME),
         Program(SERVER, serve_command(chosen["SUPERSET_PORT"]), 80, env=env, directory=HOME),
     )

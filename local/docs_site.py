@@ -1,4 +1,5 @@
-"""`make docs`: the documentation as a site in .local/docs/site. A broken link, or a page outside the navigation, fails.
+"""`make docs`: the documentation as a site in .local/docs/site. A broken link, or a page outside
+the navigation, fails the build.
 
 MkDocs has a separate Python environment.
 """
@@ -22,7 +23,7 @@ SITE = DOCS / "site"
 def build(folder: Path = SITE, config: Path = ROOT / "mkdocs.yml") -> None:
     """Write the site to `folder`. Raises Problem."""
     command = [DOCS / "venv" / "bin" / "mkdocs", "build", "--strict", "-f", config, "--site-dir", folder]
-    # Not quietly: then warnings are not counted as failures. Without the variable the theme prints advertisements.
+    # Without --quiet, which would keep --strict from counting warnings. Without the variable the theme prints advertisements.
     done = subprocess.run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True)
     if done.returncode:
         warnings = [line for line in done.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]

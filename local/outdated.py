@@ -1,7 +1,7 @@
 """`make outdated`: which pinned packages, locks and jars are outdated. It changes nothing.
 
-uv and Maven look the versions up in the repositories that they are configured for. For jars, which include servers, only
-versions of the same major version are listed. Images are not checked: their tags are in Dockerfile and
+uv and Maven look the versions up in the repositories that they are configured for. For jars, including those of the
+servers, only updates within the same major version are listed. Images are not checked: their tags are in Dockerfile and
 docker-compose.override.yml.
 """
 

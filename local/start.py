@@ -219,11 +219,11 @@ class Stack:
                 time.sleep(0.25)
 
     def start_other_dags(self) -> None:
-        """Unpause the rest, once the first run has had the cores for itself; the demo's past comes before upkeep."""
+        """Unpause the rest, once the first run has had the cores for itself; the demo's history comes before upkeep."""
         dags = self.airflow.dags()
         past = self._unpause({name: is_paused for name, is_paused in dags.items() if name.endswith("_demo_past")})
         if past:
-            with step("send the demo's past"):
+            with step("send the demo's history"):
                 self._await_runs(past, 120)
         self._unpause(dags)
 

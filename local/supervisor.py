@@ -95,7 +95,7 @@ class Program:
     once: bool = False  # a one-off: not restarted when it ends
     as_group: bool = True  # its children get the signal too
     stop_signal: str = "TERM"
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # all that it sees
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # its whole environment
     directory: Path | None = None  # where it runs; else in the project
 
     @property
@@ -139,15 +139,15 @@ def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
         run=_escaped(RUN),
         root=_escaped(ROOT),
         socket=_escaped(socket()),
-        joined=_escaped(_joined_folder()),
+        joined=_escaped(_added_folder()),
     )
     path = RUN / "supervisord.conf"
     differences = {program.name: _write_definition(program) for program in programs}
     write_private(path, configuration + "".join(_section(program) for program in programs))
     if running():
         return _reload(differences)
-    # What joined another supervisord joins this one when it is started again.
-    for old in _joined_folder().glob("*.conf"):
+    # Programs that were added to a former supervisord are added to this one when they are next started.
+    for old in _added_folder().glob("*.conf"):
         old.unlink()
     command = [str(VENV / "bin" / "supervisord"), "-c", str(path)]
     env = {**environment.bare(), MARK: str(STATE)}
@@ -157,16 +157,16 @@ def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
     return {}
 
 
-def join(*programs: Program) -> None:
-    """Give the running supervisord programs that are not part of every stack."""
-    _joined_folder().mkdir(mode=0o700, exist_ok=True)
+def add_programs(*programs: Program) -> None:
+    """Add programs that are not part of every stack to the running supervisord."""
+    _added_folder().mkdir(mode=0o700, exist_ok=True)
     differences = {program.name: _write_definition(program) for program in programs}
     for program in programs:
-        write_private(_joined_folder() / f"{program.name}.conf", _section(program))
+        write_private(_added_folder() / f"{program.name}.conf", _section(program))
     _reload(differences)
 
 
-def _joined_folder() -> Path:
+def _added_folder() -> Path:
     return RUN / "joined"
 
 
@@ -175,7 +175,7 @@ def _definition_of(name: str) -> Path:
 
 
 def _write_definition(program: Program) -> list[str]:
-    """Write what the program is started from; return the names of the variables that differ from before."""
+    """Write what the program is started from; return what differs from before: names of variables, and "command"."""
     path = _definition_of(program.name)
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -266,8 +266,8 @@ def require_up_or_starting(name: str) -> None:
 def last_output(name: str) -> str:
     path = log_of(name)
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    announcing = [line for line in lines[-40:] if "ERROR" in line or "Error" in line or "Exception" in line]
-    return (announcing or lines or ["(none)"])[-1].strip()[:300]
+    error_lines = [line for line in lines[-40:] if "ERROR" in line or "Error" in line or "Exception" in line]
+    return (error_lines or lines or ["(none)"])[-1].strip()[:300]
 
 
 def shut_down(seconds: float = 60) -> list[str]:
@@ -293,12 +293,12 @@ def _stop_in_order(names: set[str], seconds: float) -> list[str]:
     if not _wait_until_stopped(task_programs, _TASK_SECONDS):
         _interrupt_tasks(task_programs)
         _wait_until_stopped(task_programs, seconds)
-    # Only these run tasks; a restart of any other program does not touch a working Spark driver.
+    # Only TASK_RUNNERS run tasks; a restart of any other program does not touch a working Spark driver.
     leftovers = _end_leftovers() if TASK_RUNNERS & set(map(kind_of, names)) else []
     for kinds in ({API_SERVER}, SPARK_CLUSTER, STORES):
-        together = {name for name in names if kind_of(name) in kinds}
-        _request_stop(together)
-        _wait_until_stopped(together, seconds)
+        group = {name for name in names if kind_of(name) in kinds}
+        _request_stop(group)
+        _wait_until_stopped(group, seconds)
     return leftovers
 
 
@@ -329,7 +329,7 @@ def _interrupt_tasks(names: set[str]) -> None:
 
 
 def _end_leftovers(seconds: float = 5) -> list[str]:
-    """End all processes of this stack that do not descend from supervisord: Spark drivers, and tasks in own sessions."""
+    """End all processes of this stack that do not descend from supervisord: Spark drivers, and tasks in sessions of their own."""
     names = []
     while leftovers := _leftovers():
         waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}

@@ -33,9 +33,10 @@ def install() -> None:
         raise Problem(
             "make tableau",
             f"Tableau's Hyper API has no build for Linux on {machine}",
-            "Run it on Linux on x86-64, macOS or Windows, with a connection to this warehouse.",
+            "Run `python -m include.bi.tableau_extract` on Linux on x86-64, macOS or Windows, with AIRFLOW_CONN_WAREHOUSE_BI set "
+            "(docs/bi-tools.md).",
         )
-    bootstrap.install_separately(TABLEAU, LOCK, "Tableau's Hyper API", "90 MB; takes seconds the first time")
+    bootstrap.install_separately(TABLEAU, LOCK, "Tableau's Hyper API", "90 MB, the first time only")
 
 
 def command(arguments: list[str]) -> list[str]:

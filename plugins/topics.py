@@ -1,4 +1,4 @@
-"""The Kafka provider's consumer hook, with what following a topic needs: `<pipeline>_ingest` reads through it.
+"""The Kafka provider's consumer hook, extended with a follower's settings. `<pipeline>_ingest` reads topics through it.
 
 Everything that the provider does for a connection therefore applies here: callbacks in its extra, tokens of managed clusters.
 """

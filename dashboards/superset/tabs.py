@@ -75,7 +75,7 @@ def _add_tab(position: dict, metadata: dict, folder: str, board: dict) -> None:
     components = {key: component for key, component in board["position"].items() if isinstance(component, dict)}
     names = {key: f"{component['type']}-{folder}-{key}" for key, component in components.items()} | {"GRID_ID": tab}
     charts = {key: component for key, component in components.items() if component["type"] == "CHART"}
-    # Exports of two servers may use the same numbers; the import replaces them by its own.
+    # Exports of two servers may use the same numbers; the import replaces them with its own.
     first = 1 + sum(component["type"] == "CHART" for component in position.values() if isinstance(component, dict))
     numbers = {component["meta"]["chartId"]: number for number, component in enumerate(charts.values(), first)}
     position[tab] = {

@@ -1,7 +1,7 @@
 """`make tableau`: the views for BI tools as a Tableau extract, a .hyper file.
 
-It runs where tableauhyperapi is installed, which is a separate environment. All views are read from one snapshot, and rows
-are streamed. A file of the same name is replaced only when the new one is complete.
+It runs in a separate environment, where tableauhyperapi is installed. All views are read from one snapshot, and rows are
+streamed. A file of the same name is replaced only when the new one is complete.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def chosen_views(names: str) -> list[View]:
     views = {view.name: view for view in bi_views.views_of_all(pipelines.all_pipelines().values())}
     wanted = re.split(r"[,\s]+", names.strip()) if names.strip() else list(views)
     if unknown := [name for name in wanted if name not in views]:
-        raise ExtractRefused(f"VIEWS={names} names {', '.join(unknown)}; the views are: {', '.join(views)}.")
+        raise ExtractRefused(f"VIEWS={names}: there is no view {', '.join(unknown)}. Choose from {', '.join(views)}.")
     return [views[name] for name in wanted]
 
 
@@ -139,13 +139,13 @@ def _copy(hyper_api, hyper, view: View, parts: Iterator[list[tuple]]) -> int:
 def _type(hyper_api, declared: str):
     """Hyper's type for one of MySQL's."""
     kind, *sizes = re.findall(r"\w+", declared)
-    of = {
+    constructors = {
         "DATETIME": lambda *_: hyper_api.SqlType.timestamp(),
         "BIGINT": lambda *_: hyper_api.SqlType.big_int(),
         "DECIMAL": hyper_api.SqlType.numeric,
         "VARCHAR": lambda *_: hyper_api.SqlType.text(),
     }
-    return of[kind](*map(int, sizes))
+    return constructors[kind](*map(int, sizes))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -153,10 +153,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="make tableau", description="Writes the views for BI tools to a Tableau extract."
     )
-    parser.add_argument("--file", type=Path, required=True, help=f"FILE= to write; it ends in {SUFFIX}")
-    parser.add_argument("--views", default="", help="VIEWS= only these")
-    parser.add_argument("--from", dest="start", default="", help="FROM= the first hour (UTC)")
-    parser.add_argument("--to", default="", help="TO= the end (UTC), not included")
+    parser.add_argument("--file", type=Path, required=True, help=f"file to write, which ends in {SUFFIX} (make: FILE=)")
+    parser.add_argument("--views", default="", help="only these views (make: VIEWS=)")
+    parser.add_argument("--from", dest="start", default="", help="first hour, UTC (make: FROM=)")
+    parser.add_argument("--to", default="", help="end, UTC, not included (make: TO=)")
     chosen = parser.parse_args(arguments)
     began = time.monotonic()
     try:

@@ -86,7 +86,10 @@ def _start(bigquery: Client, table: Table, file: HourFile, name: str) -> LoadJob
     if scheme == "gs":
         return bigquery.load_table_from_uri(file.url, table, retry=retry(), **options)
     if scheme != "file":
-        raise BigQueryError(f"{file.url} is neither in a bucket of Google Cloud Storage (gs://) nor in a local folder.")
+        raise BigQueryError(
+            f"{file.url} is neither in a Google Cloud Storage bucket (gs://) nor in a local folder (file://). Correct "
+            "MINUTEMARK_LAKEHOUSE."
+        )
     if not Path(path).exists():
         raise BigQueryError(
             f"{path} does not exist. Trigger {file.pipeline.name}_lakehouse with `from` and `to`, which writes it again."

@@ -30,7 +30,7 @@ def explained() -> Iterator[None]:
         from google.auth.exceptions import GoogleAuthError
         from requests.exceptions import RequestException
     except ImportError as error:
-        raise BigQueryError(f"{error}. Install include/bigquery/requirements.txt.") from error
+        raise BigQueryError(f"{error}. Run `pip install -r include/bigquery/requirements.txt`.") from error
     try:
         yield
     except NotFound:

@@ -1,7 +1,7 @@
 """Past demo events, from before the first start, so that boards show a day at once, and the Decide board two weeks.
 
 A few minutes of each hour have the events of all its minutes, ingested the same way as live ones. A minute always gets the
-same ids: sending it twice adds nothing. A pipeline has a past if its demo module has `PAST` and `past_event`.
+same ids: sending it twice adds nothing. A pipeline has a history if its demo module has `PAST` and `past_event`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
 
 
 def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = None, conn_id: str = LAKE_WRITER) -> int:
-    """Send the whole past, or as much as `past` says, at _PACE; returns the number of events."""
+    """Send the whole history, or as much of it as `past` says, at _PACE; returns the number of events."""
     demo, sent, began = demo_of(pipeline), 0, time.monotonic()
     with writer_of(pipeline, conn_id) as writer:
         minutes = past_minutes(now, past or demo.PAST)
@@ -87,5 +87,5 @@ def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = Non
         while rows := writer.write(itertools.islice(events, _AT_ONCE)).rows:
             sent += rows
             time.sleep(max(0.0, began + sent / _PACE - time.monotonic()))
-    log.info("The past of %s: %s events in %.1f s", pipeline.name, sent, time.monotonic() - began)
+    log.info("History of %s: %s events in %.1f s", pipeline.name, sent, time.monotonic() - began)
     return sent

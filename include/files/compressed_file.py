@@ -44,7 +44,7 @@ class Damage:
 
     problem: str
     layer: int  # from the outside in
-    whole: int  # undamaged bytes of that layer's content
+    intact_bytes: int  # undamaged bytes of that layer's content
 
 
 class FileDamaged(FileRefused):
@@ -151,10 +151,10 @@ class _GzipMember:
     def unused_data(self) -> bytes:
         return self._inner.unused_data
 
-    def decompress(self, data: bytes, most: int) -> bytes:
-        content = self._inner.decompress(self._inner.unconsumed_tail + data, most)
-        # After a full answer more may follow, although all of the input is consumed.
-        self.needs_input = not self._inner.unconsumed_tail and len(content) < most
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        content = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+        # After a full output, more may follow, although all of the input is consumed.
+        self.needs_input = not self._inner.unconsumed_tail and len(content) < max_length
         return content
 
 
@@ -187,7 +187,7 @@ class _Layer(io.RawIOBase):
         self._given = 0  # bytes of content
         self._error: FileRefused | None = None
         damage = compression.damage
-        self._end = damage.whole if damage and damage.layer == self._layer else None
+        self._end = damage.intact_bytes if damage and damage.layer == self._layer else None
 
     def readable(self) -> bool:
         return True
@@ -197,7 +197,7 @@ class _Layer(io.RawIOBase):
         if self._end is not None:
             view = view[: self._end - self._given]
         try:
-            while self._error is None and filled < len(view) and (data := self._some(len(view) - filled)):
+            while self._error is None and filled < len(view) and (data := self._read_some(len(view) - filled)):
                 view[filled : filled + len(data)] = data
                 filled += len(data)
                 self._given += len(data)
@@ -222,7 +222,7 @@ class _Layer(io.RawIOBase):
         problem = f"the {self._name} data is damaged ({str(error) or type(error).__name__})"
         return Damage(problem, self._layer, 0)
 
-    def _some(self, most: int) -> bytes:
+    def _read_some(self, limit: int) -> bytes:
         raise NotImplementedError
 
 
@@ -241,11 +241,11 @@ class _Members(_Layer):
         super().__init__(path, compression)
         self._compressed, self._codec = compressed, codec
         self._member = codec.member()
-        self._begins, self._whole = 0, 0  # where the member begins, in the compressed bytes and in the content
+        self._begins, self._intact_bytes = 0, 0  # where the member begins, in the compressed bytes and in the content
         self._taken = 0  # compressed bytes
         self._ended = False
 
-    def _some(self, most: int) -> bytes:
+    def _read_some(self, limit: int) -> bytes:
         while not self._ended:
             data = b""
             if self._member.eof:
@@ -256,7 +256,7 @@ class _Members(_Layer):
                 data = self._take()
                 if not data:
                     raise _Truncated
-            if content := self._member.decompress(data, most):
+            if content := self._member.decompress(data, limit):
                 return content
         return b""
 
@@ -276,14 +276,14 @@ class _Members(_Layer):
             problem += (
                 f"damaged in the part that begins at byte {self._begins:,} ({str(error) or type(error).__name__})"
             )
-        return Damage(problem, self._layer, self._given if is_truncated else self._whole)
+        return Damage(problem, self._layer, self._given if is_truncated else self._intact_bytes)
 
     def _next_member(self) -> bytes:
         """The first bytes of the next member; padding with zeros may precede it."""
         rest = self._member.unused_data.lstrip(b"\0")
         while len(rest) < _LONGEST_START and (more := self._take()):
             rest = (rest + more).lstrip(b"\0")
-        self._begins, self._whole = self._taken - len(rest), self._given
+        self._begins, self._intact_bytes = self._taken - len(rest), self._given
         if rest and self._codec.starts(rest):
             self._member = self._codec.member()
             return rest
@@ -309,8 +309,8 @@ class _Member(_Layer):
         super().__init__(path, compression)
         self._content = member
 
-    def _some(self, most: int) -> bytes:
-        return self._content.read(most)
+    def _read_some(self, limit: int) -> bytes:
+        return self._content.read(limit)
 
 
 class _TruncatedArchive(_Members):
@@ -333,7 +333,7 @@ class _TruncatedArchive(_Members):
 
 
 # Files that macOS and Windows add to archives.
-_BESIDE = re.compile(r"(?:^|/)(?:__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
+_SYSTEM_FILES = re.compile(r"(?:^|/)(?:__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # magic, flags, method, lengths of name and extra field
 _LONGEST_END = 22 + 65_535  # bytes: the record that ends a directory, and a comment
 _LONGEST_DESCRIPTOR = 28  # bytes between a file of an archive and the header of the next one, header included
@@ -363,7 +363,12 @@ def _first_file_of_truncated_archive(
         _, flags, method, name_size, extra_size = _LOCAL_HEADER.unpack(head)
         name = content.read(name_size).decode("utf-8", "replace")
         content.read(extra_size)
-        if method == zipfile.ZIP_DEFLATED and not flags & 1 and not name.endswith("/") and not _BESIDE.search(name):
+        if (
+            method == zipfile.ZIP_DEFLATED
+            and not flags & 1
+            and not name.endswith("/")
+            and not _SYSTEM_FILES.search(name)
+        ):
             return _TruncatedArchive(path, content, compression)
     raise FileRefused(
         f"{path}: it is a zip archive that is damaged or truncated ({error}). Fetch or compress it again."
@@ -373,7 +378,7 @@ def _first_file_of_truncated_archive(
 def _only_member(path: Path, archive: zipfile.ZipFile, stack: contextlib.ExitStack) -> IO[bytes]:
     if "[Content_Types].xml" in archive.namelist():
         raise FileRefused(f"{path}: it is an Excel or other Office document, which cannot be imported. {_EXPORT}")
-    files = [file for file in archive.infolist() if not file.is_dir() and not _BESIDE.search(file.filename)]
+    files = [file for file in archive.infolist() if not file.is_dir() and not _SYSTEM_FILES.search(file.filename)]
     if len(files) != 1:
         named = ", ".join(file.filename for file in files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
         raise FileRefused(

@@ -88,7 +88,7 @@ def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position:
                 digest.update(chunk)
                 on_bytes(position())
     except FileDamaged as error:
-        if not error.damage.whole:
+        if not error.damage.intact_bytes:
             raise
         damage = error.damage
     return Fingerprint(digest.hexdigest(), damage)

@@ -35,7 +35,7 @@ def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline,
     known = ", ".join(f"{dimension.name} (pipeline {owner.name})" for owner, dimension in declared) or "none"
     if candidates:
         raise UnknownDimension(
-            f"More than one pipeline has a table {name!r}: set `pipeline`, too. Declared tables: {known}."
+            f"More than one pipeline has a table {name!r}: also set `pipeline`. Declared tables: {known}."
         )
     raise UnknownDimension(f"Unknown table {name!r}. Declared tables: {known}.")
 
@@ -49,7 +49,7 @@ def typed_rows(
     unreadable: list[str],
     null_words: Collection[str] = NULL_WORDS,
 ) -> Iterator[dict[str, object]]:
-    """One dict of column to value for each record of the file; an empty text or a null word is None.
+    """One dict of column to value for each record of the file; an empty string or a null word is None.
 
     A value that its column cannot hold is None, too, and listed in `unreadable`. Records that are broken or have no
     usable key are added to `refused`.

@@ -24,11 +24,11 @@ REPLAYED_AGAIN = "replay it again: events that were sent with shifted times then
 
 
 def shortfall(
-    stored: int, rejected: int, most: float, damage: str | None = None, *, again: str = IMPORTED_AGAIN
+    stored: int, rejected: int, max_percent: float, damage: str | None = None, *, again: str = IMPORTED_AGAIN
 ) -> str | None:
     """Why an import counts as failed; None if it does not. `again` is how its file is read a second time.
 
-    The file is damaged, nothing was stored, or more than `most` percent of the rows were rejected.
+    The file is damaged, nothing was stored, or more than `max_percent` percent of the rows were rejected.
     """
     if damage:
         return (
@@ -38,11 +38,11 @@ def shortfall(
     if not stored:
         return f"All {rejected:,} rows were rejected." if rejected else "There were no rows."
     share = 100 * rejected / (stored + rejected)
-    if share <= most:
+    if share <= max_percent:
         return None
     return (
-        f"{rejected:,} of {stored + rejected:,} rows were rejected: {share:.3g} %, more than `max_rejected` ({most:g} %). The "
-        f"others are stored. Set a higher `max_rejected`, or fix the file and {again}."
+        f"{rejected:,} of {stored + rejected:,} rows were rejected: {share:.3g} %, more than `max_rejected` ({max_percent:g} %). "
+        f"The others are stored. Set a higher `max_rejected`, or fix the file and {again}."
     )
 
 

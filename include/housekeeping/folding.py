@@ -22,7 +22,7 @@ sql = Statements(__file__)
 _WINDOW = timedelta(days=31)  # of the ledger that one SELECT reads
 
 
-class FoldingWrong(MinutemarkError):
+class FoldMismatch(MinutemarkError):
     """A fold.sql that changes what an hour contributes. No part of that hour is folded."""
 
 
@@ -33,7 +33,7 @@ class _HourInUse(Exception):
 def fold(conn, pipeline: Pipeline, clock: datetime, age: timedelta, *, dry: bool = False) -> int:
     """Fold the hours that ended before `clock` less `age` and have no pending, held or open minute; returns how many.
 
-    Each hour is a transaction of its own under the pipeline's lock. Raises FoldingWrong.
+    Each hour is a transaction of its own under the pipeline's lock. Raises FoldMismatch.
     """
     if not pipeline.facts:
         return 0
@@ -63,7 +63,7 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
         cursor.execute(statement, binds)
     after = _contribution_counts(cursor, pipeline, binds)
     if [events for events, _ in before] != [events for events, _ in after] or any(elsewhere for _, elsewhere in after):
-        raise FoldingWrong(
+        raise FoldMismatch(
             f"{', '.join(str(file.source) for file in folds)}: (events, rows beyond the first minute) of "
             f"{hour:%Y-%m-%d %H}:00 would become {after} instead of {before}. No part of this hour is folded: correct the file."
         )

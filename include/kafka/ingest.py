@@ -205,7 +205,7 @@ class MessageStore:
     def store(self, messages: list[Message], as_of: int) -> None:
         """Store these messages; returns once each of them is safe.
 
-        `as_of` is the lake's write clock, as read before they were consumed.
+        `as_of` is a time of the lake's write clock, at which no later version of them had been written.
         """
         events: dict[int, list[Event]] = {}  # by write timestamp
         refused = []

@@ -56,7 +56,7 @@ class EventProducer:
         self.flush()
 
     def add_message(self, value: bytes | None, **where) -> None:
-        """Queue any value, as `add` does an event. Raises MessageTooLong, BrokerError."""
+        """Queue any value, as `add` queues an event. Raises MessageTooLong, BrokerError."""
         from confluent_kafka import KafkaError, KafkaException
 
         with explained():

@@ -122,7 +122,9 @@ class RowValidator:
         if reason := self._pipeline.out_of_range(minute, self._clock):
             raise NotAdmitted(reason, minute)
         if minute < self._first_open:
-            raise NotAdmitted(f"{_CLOSED}, because it is past the lake's retention: {self._pipeline.keeps}", minute)
+            raise NotAdmitted(
+                f"{_CLOSED}, because it is past the lake's retention: {self._pipeline.retention_text}", minute
+            )
         if identity and len(identity) > _LONGEST_ID:
             raise NotAdmitted(f"{name}, the event's id, is longer than {_LONGEST_ID} characters", minute)
         characters = len(text) if text else sum(map(len, filter(None, values.values())))

@@ -48,7 +48,7 @@ def event_id(pipeline: Pipeline, event: Event) -> str:
 
 
 def payload_of(event: Event) -> bytes:
-    """The event as the lake keeps it: one JSON object, whole."""
+    """The event as the lake keeps it: one complete JSON object."""
     if event.text is not None:
         return event.text.encode()
     return encoded({name: text for name, text in event.values.items() if text})
@@ -78,7 +78,7 @@ class EventWriter:
     def write(self, events: Iterable[Event], *, as_of: int | None = None) -> Written:
         """Write all events, then touch their minutes; after a failed write, touch those that may have events.
 
-        Of several versions of an event the last one stays, whole. `as_of` is their write timestamp: the lake's clock
+        Of several versions of an event the last one stays as a whole. `as_of` is their write timestamp: the lake's clock
         (microseconds since 1970) as it was before they were read from their source, so that a writer that was suspended
         cannot replace a later version with an earlier one. Raises the driver's error of the first write that failed.
         """

@@ -25,9 +25,9 @@ _MINUTES_PER_QUERY = 1_000
 PATIENCE = timedelta(minutes=15)  # how long after a merge a published hour may lack it
 
 
-def due(conn, pipeline: Pipeline, most: int) -> list[dict]:
+def due(conn, pipeline: Pipeline, limit: int) -> list[dict]:
     """The newest minutes that are due: minute, attempt, raw_rows, id_checksum."""
-    return read(conn, rows, sql("due"), {"pipeline": pipeline.name, "most": most})
+    return read(conn, rows, sql("due"), {"pipeline": pipeline.name, "limit": limit})
 
 
 def record_written(

@@ -48,7 +48,7 @@ SELECT hour FROM etl.lakehouse_hours WHERE pipeline = %(pipeline)s AND hour >= %
 -- name: due
 -- Minutes that are due to be written, the newest first: one row per minute.
 SELECT minute, attempt, raw_rows, id_checksum FROM etl.minute_ledger FORCE INDEX (lakehouse_minutes)
-WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute DESC LIMIT %(most)s;
+WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute DESC LIMIT %(limit)s;
 
 -- name: record_written
 -- Records that the table has a read of a minute, unless the writer used a former table of the catalog.

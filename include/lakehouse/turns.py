@@ -31,14 +31,14 @@ COUNT = Step(
 LOAD = Step("to_load = 1", "load_tried_at", "hours_to_load")
 
 
-def take(conn, pipeline: Pipeline, step: Step, most: int) -> list[dict]:
+def take(conn, pipeline: Pipeline, step: Step, limit: int) -> list[dict]:
     """Rows with hour, changes, counted_change and counts. Records that these hours were tried, whatever the outcome."""
 
     def take_hours(cursor) -> list[dict]:
-        binds = {"pipeline": pipeline.name, "most": most, "half": most // 2}
+        binds = {"pipeline": pipeline.name, "limit": limit, "half": limit // 2}
         newest = rows(cursor, sql("newest", step=step), binds)
         longest = rows(cursor, sql("longest", step=step), binds)
-        taken = dict(list({row["hour"]: row for row in newest + longest}.items())[:most])
+        taken = dict(list({row["hour"]: row for row in newest + longest}.items())[:limit])
         if taken:
             execute(cursor, sql("tried", step=step), {"pipeline": pipeline.name, "hours": sorted(taken)})
         return list(taken.values())

@@ -11,7 +11,7 @@ ORDER BY hour DESC LIMIT %(half)s;
 -- name: longest
 -- The hours that are due for a step and were tried longest ago: one row per hour.
 {{ due() }}
-ORDER BY {{ step.tried_at }}, hour DESC LIMIT %(most)s;
+ORDER BY {{ step.tried_at }}, hour DESC LIMIT %(limit)s;
 
 -- name: tried
 -- Records that hours were tried.

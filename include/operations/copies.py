@@ -36,7 +36,7 @@ def lag_of(conn, pipeline: Pipeline) -> dict | None:
     if not (pipeline.lakehouse and lakehouse.is_on()):
         return None
     cursor = conn.cursor()
-    [minutes] = rows(cursor, sql("lag"), {"pipeline": pipeline.name, "most": _COUNT_LIMIT})
+    [minutes] = rows(cursor, sql("lag"), {"pipeline": pipeline.name, "limit": _COUNT_LIMIT})
     [hours] = rows(cursor, sql("hours"), {"pipeline": pipeline.name})
     lag = minutes | {
         name: int(value) if name in ("hours", "waiting", "differing", "to_load") else value

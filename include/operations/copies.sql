@@ -7,7 +7,7 @@ SELECT COUNT(*) AS minutes, MIN(due.minute) AS oldest_minute, MIN(due.merged_at)
   ) AS written_at
 FROM (
   SELECT minute, merged_at FROM etl.minute_ledger FORCE INDEX (lakehouse_minutes)
-  WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute LIMIT %(most)s
+  WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute LIMIT %(limit)s
 ) AS due;
 
 -- name: hours

@@ -15,7 +15,7 @@ from include.window import in_order
 
 _COLUMNS = {
     "pipeline": "pipeline", "origin": "origin", "rows": "rows", "minutes": "minutes", "first_minute": "first minute",
-    "last_minute": "last minute", "newest": "rejected last", "reason": "reason",
+    "last_minute": "last minute", "newest": "last rejected", "reason": "reason",
 }  # fmt: skip
 
 

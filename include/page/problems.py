@@ -24,7 +24,7 @@ SEARCHED = 500  # newest batches whose checks are read
 
 def held_minutes(conn, pipeline: Pipeline, *, samples: bool) -> dict:
     """`minutes` as held.held_minutes lists them, with the `run` that held each, and whether there are `more`."""
-    minutes = held.held_minutes(conn, [pipeline], samples=samples, most=MAX_HELD + 1)
+    minutes = held.held_minutes(conn, [pipeline], samples=samples, limit=MAX_HELD + 1)
     shown = minutes[:MAX_HELD]
     runs = batches.runs_of(conn, (row["batch_id"] for row in shown))
     return {"minutes": [row | {"run": runs.get(row["batch_id"])} for row in shown], "more": len(minutes) > MAX_HELD}
@@ -32,7 +32,7 @@ def held_minutes(conn, pipeline: Pipeline, *, samples: bool) -> dict:
 
 def drift(conn, pipeline: Pipeline) -> dict:
     """`drifts` as drifts.listed gives them, and whether there are `more`."""
-    listed = drifts.listed(conn, [pipeline], most=MAX_DRIFTS + 1)
+    listed = drifts.listed(conn, [pipeline], limit=MAX_DRIFTS + 1)
     return {"drifts": listed[:MAX_DRIFTS], "more": len(listed) > MAX_DRIFTS}
 
 
@@ -56,7 +56,7 @@ def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
         row | {"purpose": purposes.get(row["check_name"], "")}
         for row in rows(conn.cursor(), sql("tally", newest=newest), binds)
     ]
-    findings = rows(conn.cursor(), sql("findings", samples=samples, newest=newest), binds | {"most": MAX_FINDINGS})
+    findings = rows(conn.cursor(), sql("findings", samples=samples, newest=newest), binds | {"limit": MAX_FINDINGS})
     runs = batches.runs_of(conn, (row["batch_id"] for row in findings))
     for row in findings:
         row["run"] = runs.get(row["batch_id"])

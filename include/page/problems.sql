@@ -4,7 +4,7 @@ SELECT c.check_result_id, c.batch_id, c.gate, c.check_name, c.severity, c.outcom
   {{ "c.sample" if samples else "NULL AS sample" }}
 FROM {{ newest }} AS n
 JOIN etl.check_results AS c ON c.batch_id = n.batch_id
-WHERE c.outcome <> 'pass' ORDER BY c.check_result_id DESC LIMIT %(most)s;
+WHERE c.outcome <> 'pass' ORDER BY c.check_result_id DESC LIMIT %(limit)s;
 
 -- name: tally
 -- How often each check of the newest batches ran, warned and failed: one row per gate and check.

@@ -50,12 +50,12 @@ class Output:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A table imported whole from CSV, whose changes reach the facts at once."""
+    """A table imported in full from a file, whose changes reach the facts at once."""
 
     name: str  # --table of `./minutemark import`
     table: str  # database.table
     key: str  # column that identifies a row
-    columns: tuple[str, ...]  # columns taken from the CSV, the key included
+    columns: tuple[str, ...]  # columns taken from the file, the key included
     refresh: str  # file in include/sql/<pipeline>/ that brings the facts up to date
 
 
@@ -72,7 +72,7 @@ class Retention:
     check_samples: timedelta = timedelta(days=30)
     batches: timedelta = timedelta(days=90)  # and records of drift that is over
     contributions: timedelta = timedelta(days=90)  # minute by minute; older ones are folded per hour
-    demo_events: timedelta = timedelta(days=21)  # a week more than the demo's past
+    demo_events: timedelta = timedelta(days=21)  # a week longer than the demo's history
     field_counts: timedelta = timedelta(days=30)  # of fields per minute; the drift checks compare with a day of them
     rows_by_day: timedelta | None = None  # days of outputs with by_day, from which no fact is computed; None: forever
 
@@ -152,13 +152,13 @@ class Pipeline:
             )
         for what in ("name", "table"):
             used = [getattr(fact, what) for fact in self.facts]
-            if doubled := sorted({name for name in used if used.count(name) > 1}):
-                raise ValueError(f"Pipeline {self.name}: two facts have the {what} {doubled[0]}: choose another.")
-        if undeclared := {name.output for name in self.facts if name.output} - {name.name for name in self.outputs}:
+            if duplicates := sorted({name for name in used if used.count(name) > 1}):
+                raise ValueError(f"Pipeline {self.name}: two facts have the {what} {duplicates[0]}: choose another.")
+        if undeclared := {fact.output for fact in self.facts if fact.output} - {output.name for output in self.outputs}:
             raise ValueError(
                 f"Pipeline {self.name}: a fact sums the output {', '.join(sorted(undeclared))}: declare it in outputs."
             )
-        if self.lakehouse and self.lakehouse.fact not in {name.name for name in self.facts}:
+        if self.lakehouse and self.lakehouse.fact not in {fact.name for fact in self.facts}:
             raise ValueError(
                 f"Pipeline {self.name}: lakehouse counts the fact {self.lakehouse.fact}: declare it in facts."
             )
@@ -170,9 +170,9 @@ class Pipeline:
     def _check_fields(self) -> None:
         """Raise ValueError for unusable names: Spark ignores the case of names, and reads a dot in a name as a path."""
         names = Counter(name.casefold() for name in self.fields)
-        if doubled := [name for name in self.fields if names[name.casefold()] > 1]:
+        if duplicates := [name for name in self.fields if names[name.casefold()] > 1]:
             raise ValueError(
-                f"Pipeline {self.name}: fields contains {', '.join(doubled)}, which Spark cannot distinguish: keep only one."
+                f"Pipeline {self.name}: fields contains {', '.join(duplicates)}, which Spark cannot distinguish: keep only one."
             )
         if unfit := [name for name in self.fields if not name or "." in name or "`" in name]:
             raise ValueError(
@@ -212,12 +212,12 @@ class Pipeline:
         return next(output for output in self.staged if output.name == (fact.output or fact.name))
 
     @property
-    def too_early(self) -> str:
+    def too_early_reason(self) -> str:
         """The reason why an event from before `earliest` is rejected."""
-        return f"create_time is before {self.earliest:%Y-%m-%d}, where this pipeline begins"
+        return f"create_time is before {self.earliest:%Y-%m-%d}, the earliest that this pipeline accepts"
 
     @property
-    def too_far_ahead(self) -> str:
+    def too_far_ahead_reason(self) -> str:
         """The reason why an event that is further ahead than `most_ahead` is rejected."""
         hours = self.most_ahead / HOUR
         return f"create_time is more than {hours:g} hours ahead of the lake's clock"
@@ -228,8 +228,8 @@ class Pipeline:
         The minute alone decides, so one minute never has both kinds of events.
         """
         if minute < self.earliest:
-            return self.too_early
-        return self.too_far_ahead if minute > clock + self.most_ahead else None
+            return self.too_early_reason
+        return self.too_far_ahead_reason if minute > clock + self.most_ahead else None
 
     def first_open(self, clock: datetime) -> datetime:
         """The oldest minute that the lake still has in full at this time of its clock; all earlier ones are closed."""
@@ -242,7 +242,7 @@ class Pipeline:
         return minute < self.first_open(clock)
 
     @property
-    def keeps(self) -> str:
+    def retention_text(self) -> str:
         """How long the lake keeps events, for messages; empty if it keeps them forever."""
         return f"{self.lake_table} keeps events for {in_words(self.lake_retention)}" if self.lake_retention else ""
 

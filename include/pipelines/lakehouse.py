@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Lakehouse:
     """An Apache Iceberg table of the pipeline's events, and a fact whose hours are counted from that table alone.
 
-    include/sql/<pipeline>/lakehouse/<fact>.sql counts them, as DuckDB reads it.
+    include/sql/<pipeline>/lakehouse/<fact>.sql counts them; it is written in DuckDB's SQL.
     """
 
     table: str  # namespace.table

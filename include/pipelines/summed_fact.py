@@ -81,8 +81,8 @@ class SummedFact:
             )
         if taken := sorted(_OWN_COLUMNS.intersection(names)):
             raise ValueError(f"Fact {self.table}: every fact has columns named {', '.join(taken)}: choose other names.")
-        if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"Fact {self.table}: {', '.join(doubled)} is declared twice.")
+        if duplicates := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"Fact {self.table}: {', '.join(duplicates)} is declared twice.")
         if wrong := [measure.combine for measure in self.measures if measure.combine not in (SUM, MAX)]:
             raise ValueError(f"Fact {self.table}: combine is {wrong[0]!r}: write {SUM!r} or {MAX!r}.")
         if not self.key or not self.measures:

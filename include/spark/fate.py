@@ -45,10 +45,10 @@ def apply_common_rules(classified: DataFrame, pipeline: Pipeline, clock: datetim
     missing = F.coalesce(
         *(F.when(F.col(name).isNull(), F.lit(f"{name}{IS_MISSING}")) for name in pipeline.required), F.lit(None)
     )
-    out_of_range = F.when(F.col("minute") < _instant(pipeline.earliest), F.lit(pipeline.too_early))
+    out_of_range = F.when(F.col("minute") < _instant(pipeline.earliest), F.lit(pipeline.too_early_reason))
     if clock is not None:
         is_too_far_ahead = F.col("minute") > _instant(clock + pipeline.most_ahead)
-        out_of_range = out_of_range.when(is_too_far_ahead, F.lit(pipeline.too_far_ahead))
+        out_of_range = out_of_range.when(is_too_far_ahead, F.lit(pipeline.too_far_ahead_reason))
     lacks_a_field = (F.col("fate") == COUNTED) & missing.isNotNull()
     return classified.withColumns(
         {

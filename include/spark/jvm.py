@@ -37,8 +37,11 @@ _LATE_C2 = (
 )
 
 
-def runtime(jars: Sequence[str], *, short_lived: bool, archive_option: str | None = None) -> dict[str, str]:
-    """Class path and JVM flags of the driver. The archive is valid only for exactly this class path."""
+def jvm_properties(jars: Sequence[str], *, short_lived: bool, archive_option: str | None = None) -> dict[str, str]:
+    """Spark properties: class path and JVM flags of the driver, and JVM flags of the executors.
+
+    The archive is valid only for exactly this class path.
+    """
     flags = [
         TIME_ZONE,
         _RETRY_POLICY,

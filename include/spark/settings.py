@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from include.spark.cluster import STANDALONE, address_towards
 from include.spark.installation import spark_defaults, spark_jars
-from include.spark.jvm import TIME_ZONE, is_local, runtime
+from include.spark.jvm import TIME_ZONE, is_local, jvm_properties
 
 _AUTHENTICATE, _SECRET = "spark.authenticate", "spark.authenticate.secret"
 _DYNAMIC = "spark.dynamicAllocation.enabled"
@@ -24,7 +24,7 @@ def driver_properties(
     others: Mapping[str, str],
 ) -> dict[str, str]:
     """All properties of a driver. `conf` (extra of spark_default) and spark-defaults.conf win over defaults."""
-    runtime_properties = runtime(jars, short_lived=short_lived)
+    runtime_properties = jvm_properties(jars, short_lived=short_lived)
     # If an option occurs twice, the JVM uses the last one.
     options = {key: value for key, value in runtime_properties.items() if key in _CONCATENATED}
     class_paths = {key: value for key, value in runtime_properties.items() if key in _CLASS_PATHS}
@@ -54,7 +54,7 @@ def session_settings(master: str) -> dict[str, str]:
         _network_security(master),
         _session(small=True),
         _correctness(master),
-        runtime(spark_jars(), short_lived=True),
+        jvm_properties(spark_jars(), short_lived=True),
     )
 
 

@@ -70,8 +70,8 @@ def whole_number(text: Column) -> Column:
 
 
 def _integer(number: Column) -> Column:
-    least, most = (F.lit(bound).cast("decimal(38,0)") for bound in (-(2**63), 2**63 - 1))
-    return F.when((number == F.floor(number)) & number.between(least, most), F.floor(number).cast("bigint"))
+    lowest, highest = (F.lit(bound).cast("decimal(38,0)") for bound in (-(2**63), 2**63 - 1))
+    return F.when((number == F.floor(number)) & number.between(lowest, highest), F.floor(number).cast("bigint"))
 
 
 def key(text: Column) -> Column:

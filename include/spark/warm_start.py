@@ -66,7 +66,7 @@ def _replace_archive(archive: Path, run) -> float:
 def _spark_run(archive: Path, folder: Path) -> None:
     jars = installation.spark_jars()
     conf = settings.session_settings("local[1]")
-    conf |= jvm.runtime(jars, short_lived=True, archive_option=f"-XX:ArchiveClassesAtExit={archive}")
+    conf |= jvm.jvm_properties(jars, short_lived=True, archive_option=f"-XX:ArchiveClassesAtExit={archive}")
     properties = folder / "spark.properties"
     properties.write_text(settings.properties_text(conf), encoding="utf-8")
     command = [_spark_submit(), "--master", "local[1]", "--properties-file", str(properties)]

@@ -179,7 +179,7 @@ class _PipelineCheck:
     def _note_omissions(self) -> None:
         name, closed = self._pipeline.name, self._report.totals["closed"]
         if closed:
-            why = self._pipeline.keeps or "recorded in the ledger"
+            why = self._pipeline.retention_text or "recorded in the ledger"
             self._report.notes.append(f"{closed:,} minutes are closed ({why}): not compared with the lake.")
         if not rules.rules(self._pipeline, "facts"):
             self._report.notes.append(f"Facts are not compared: include/sql/{name}/verify has no facts_*.sql.")

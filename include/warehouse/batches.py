@@ -147,7 +147,10 @@ def open_batch(
 
 
 def new_attempt(conn, batch_id: int) -> int:
-    """Record a new attempt, with a number larger than all before; call it before the lake is read. The gate must pass again."""
+    """Record a new attempt, with a number larger than all earlier ones; call it before the lake is read.
+
+    The gate must pass again.
+    """
 
     def record(cursor) -> int:
         cursor.execute(
@@ -177,7 +180,10 @@ def record_failure(conn, batch_id: int, reason: str) -> None:
 
 
 def last_delta(conn, pipeline: Pipeline) -> LastDelta:
-    """The newest delta batches, ordinary and of suspects: they decide whose turn is next."""
+    """The newest ordinary delta batch, and the newest one of suspects (minutes of a batch that kept failing).
+
+    They decide which kind is next.
+    """
     cursor = conn.cursor()
     ordinary, suspect = (
         value(cursor, sql("newest_delta", suspects=suspects), {"pipeline": pipeline.name}) for suspects in (False, True)
@@ -189,7 +195,9 @@ def last_delta(conn, pipeline: Pipeline) -> LastDelta:
 
 
 def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[int]:
-    """Close the open delta batches of other runs of this DAG. It has one active run, so the other runs have ended.
+    """Close the open delta batches of other runs of this DAG, and the open batches of this run, which was cleared.
+
+    The DAG has one active run, so the other runs have ended. Returns the ids of the closed batches.
 
     Minutes of a batch that kept failing in Spark or in the merge are read in smaller batches, or held: see FailedBatch.
     """
@@ -240,7 +248,7 @@ def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bo
 
 
 def _locked(cursor, pipeline: Pipeline, query: str, binds: Mapping[str, object]) -> list[int]:
-    """The batches that the query returns under the pipeline's lock: before it is taken, a merge of one of them may commit."""
+    """The batches that the query still returns once the pipeline's lock is held: until then, a merge of one may commit."""
     if not column(cursor, query, binds):  # the lock would wait for every merge
         return []
     lock(cursor, pipeline)
@@ -249,11 +257,11 @@ def _locked(cursor, pipeline: Pipeline, query: str, binds: Mapping[str, object])
 
 def _close(cursor, pipeline: Pipeline, batch_ids: Iterable[int], why: str) -> None:
     for batch_id in batch_ids:
-        _decide(cursor, pipeline, batch_id)
+        _split_or_hold(cursor, pipeline, batch_id)
         cursor.execute(sql("close"), {"batch_id": batch_id, "why": why})
 
 
-def _decide(cursor, pipeline: Pipeline, batch_id: int) -> None:
+def _split_or_hold(cursor, pipeline: Pipeline, batch_id: int) -> None:
     """Split or hold the minutes of a batch that failed too often: see FailedBatch. Take the pipeline's lock first."""
     binds = {"pipeline": pipeline.name, "batch_id": batch_id}
     [end] = rows(cursor, sql("end_of"), binds)

@@ -48,7 +48,7 @@ def in_use(conn, name: str, what: str) -> WarehouseError:
 def _blocking_sessions(conn) -> str:
     try:
         with reading(conn) as cursor:
-            cursor.execute(sql("sessions"), {"most": _NAMED})
+            cursor.execute(sql("sessions"), {"limit": _NAMED})
             sessions = cursor.fetchall()
     except Exception as error:
         if code_of(error) not in DENIED:

@@ -74,7 +74,7 @@ def plan(
             suspects.sort(key=lambda suspect: suspect.minute >= oldest)
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]
-        return BatchPlan(_fill_batch(group, pipeline, typical_rows, folded, most=size), size)
+        return BatchPlan(_fill_batch(group, pipeline, typical_rows, folded, limit=size), size)
     return BatchPlan(_fill_batch(_in_turn(ordinary, clock, pipeline), pipeline, typical_rows, folded))
 
 
@@ -93,20 +93,20 @@ def _fill_batch(
     typical_rows: float | None,
     folded: Mapping[datetime, Sequence[PlannedMinute]],
     *,
-    most: int | None = None,
+    limit: int | None = None,
 ) -> tuple[PlannedMinute, ...]:
-    """The first of these minutes, at least one minute or folded hour, until the batch is full or has `most` minutes."""
+    """The first of these minutes, at least one minute or folded hour, until the batch is full or has `limit` minutes."""
     chosen: dict[datetime, PlannedMinute] = {}
     room = pipeline.max_minutes * pipeline.max_rows
     for candidate in pending:
         if candidate.minute in chosen:  # with its folded hour
             continue
         alone = [PlannedMinute(candidate.minute, candidate.changed_at, estimate(candidate.raw_rows, typical_rows))]
-        together = folded.get(candidate.minute, alone)
-        room -= _cost(together, pipeline)
-        if chosen and (room < 0 or (most is not None and len(chosen) + len(together) > most)):
+        group = folded.get(candidate.minute, alone)
+        room -= _cost(group, pipeline)
+        if chosen and (room < 0 or (limit is not None and len(chosen) + len(group) > limit)):
             break
-        chosen.update((planned.minute, planned) for planned in together)
+        chosen.update((planned.minute, planned) for planned in group)
     return tuple(chosen[minute] for minute in sorted(chosen))
 
 

@@ -18,7 +18,7 @@ CHUNK = 500  # rows of one transaction: each holds up the pipeline's merges only
 
 
 def import_dimension(conn, dimension: Dimension, rows: Iterable[Mapping[str, object]]) -> int:
-    """Upsert rows (column to value; an empty text is NULL) and bring the facts up to date; returns the number of rows.
+    """Upsert rows (column to value; an empty string is NULL) and bring the facts up to date; returns the number of rows.
 
     Each chunk commits by itself: a failed import keeps the chunks that it committed, and repeating it is harmless.
     """

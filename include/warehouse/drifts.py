@@ -193,7 +193,7 @@ def accept(
     return in_transaction(conn, work)
 
 
-def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
+def listed(conn, pipelines: Iterable[Pipeline], limit: int = 200) -> list[dict]:
     """Drift on record, the newest first: drift_id, pipeline, kind, field, status, first_minute, rows, description, found_at,
     accepted_by, accepted_at, reason and ended_minute.
 
@@ -202,7 +202,7 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
     entries = []
     with reading(conn) as cursor:
         for pipeline in pipelines:
-            binds = {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most}
+            binds = {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "limit": limit}
             entries += rows(cursor, sql("listed"), binds)
     return entries
 

@@ -30,7 +30,7 @@ SELECT drift_id, pipeline, kind, field, first_minute, minute_rows, description, 
     ELSE 'open'
   END AS status
 FROM etl.drifts
-WHERE pipeline = %(pipeline)s ORDER BY drift_id DESC LIMIT %(most)s;
+WHERE pipeline = %(pipeline)s ORDER BY drift_id DESC LIMIT %(limit)s;
 
 -- name: insert
 -- Records a new drift.

@@ -65,15 +65,18 @@ def _pieces(
     published: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime
 ) -> Iterable[tuple[float, float]]:
     """The lag at the start and end of each time between two publications. It rises by a second each second."""
-    untils = [at for at, _ in published][1:] + [end]
-    for (at, newest), following in zip(published, untils, strict=False):
+    ends = [at for at, _ in published][1:] + [end]
+    for (at, newest), following in zip(published, ends, strict=False):
         began, ended = max(at, start), min(following, end)
         if began < ended:
             yield (began - newest).total_seconds(), (ended - newest).total_seconds()
 
 
 def _quantile(pieces: Iterable[tuple[float, float]], seconds: float) -> float:
-    """The lag that was not exceeded for this many seconds: the time at each lag is the number of pieces that cross it."""
+    """The lag that was not exceeded for this many seconds.
+
+    Each piece rises by a second each second, so the time spent at a lag is proportional to the number of pieces that cross it.
+    """
     edges = sorted(edge for lowest, highest in pieces for edge in ((lowest, 1), (highest, -1)))
     passed, crossing, before = 0.0, 0, edges[0][0]
     for lag, change in edges:

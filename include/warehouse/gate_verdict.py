@@ -99,7 +99,7 @@ def judge(
             reasons.setdefault(minute, []).append(f"{outcome.check}: {outcome.reasons.get(minute, outcome.purpose)}")
         if released_minutes:
             outcomes[number] = _with_releases(outcome, released, "fail" if failing else "warn")
-    if batch_wide:  # the whole batch fails, not single minutes, and no release is used
+    if batch_wide:  # the whole batch fails, not individual minutes, and no release is used
         return Verdict(given, tuple(batch_wide), {}, {}, {}, {}, (), 0)
     passes += [Pass(minute, undecided_by, released[minute]) for minute in sorted(undecided.keys() & released.keys())]
     reason_by_minute = {minute: " ".join(parts)[:LONGEST_REASON] for minute, parts in reasons.items()}

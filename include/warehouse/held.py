@@ -24,7 +24,7 @@ _ALL = 2**63 - 1  # rows: no limit
 
 
 class ReleaseRefused(MinutemarkError):
-    """A release that would release nothing; the message says what is held instead."""
+    """A release that is not possible; the message says what is held instead, or that the oldest minute is closed."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def release(
 ) -> Released:
     """Release the held minutes from `start` to `end` (excluded), under the pipeline's lock. Earlier releases stay as they are.
 
-    The minutes are pending until a batch merges them or they are held again. Raises ReleaseRefused if none of them is held.
+    The minutes are pending until a batch merges them or they are held again. Raises ReleaseRefused if none of them is held,
+    or the oldest is closed.
     """
     by = by.strip()[:LONGEST_NAME] or "somebody"
     binds = {
@@ -102,8 +103,8 @@ def keep_passes(cursor, batch_id: int, attempt: int, passes: Iterable[Pass]) -> 
     )
 
 
-def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, most: int | None = None) -> list[dict]:
-    """Every held minute of each pipeline, or `most` of them, oldest first: pipeline, minute, status, held_since, held_at,
+def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, limit: int | None = None) -> list[dict]:
+    """Every held minute of each pipeline, or `limit` of them, oldest first: pipeline, minute, status, held_since, held_at,
     batch_id, reason, rows_before, rows_now, released_by, released_at, released_because, and `checks`: those it failed,
     with samples of offending rows.
 
@@ -112,7 +113,7 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, m
     entries = []
     with reading(conn) as cursor:
         for pipeline in pipelines:
-            binds = {"pipeline": pipeline.name, "most": _ALL if most is None else most}
+            binds = {"pipeline": pipeline.name, "limit": _ALL if limit is None else limit}
             entries += rows(cursor, sql("held_minutes"), binds)
         results = {
             key: _failures(cursor, *key, samples)
@@ -179,7 +180,7 @@ def _refuse_closed(cursor, pipeline: Pipeline, oldest: datetime) -> None:
     first_open = pipeline.first_open(server_time(cursor))
     if oldest < first_open:
         raise ReleaseRefused(
-            f"{oldest:%Y-%m-%d %H:%M} of {pipeline.name} is closed: {pipeline.keeps}, and its facts stay as they are. "
+            f"{oldest:%Y-%m-%d %H:%M} of {pipeline.name} is closed: {pipeline.retention_text}, and its facts stay as they are. "
             f"Release from {first_open:%Y-%m-%d %H:%M} on."
         )
 

@@ -32,7 +32,7 @@ FROM etl.minute_ledger AS l
 LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute
 LEFT JOIN etl.releases AS r ON r.pipeline = l.pipeline AND r.minute = l.minute AND r.used_at IS NULL
 WHERE l.pipeline = %(pipeline)s AND l.state = 'held'
-ORDER BY l.minute LIMIT %(most)s;
+ORDER BY l.minute LIMIT %(limit)s;
 
 -- name: failures
 -- Failed checks of an attempt in the staging gate, with samples of rows or without: one row per check.

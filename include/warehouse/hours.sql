@@ -35,7 +35,7 @@ ORDER BY h.hour DESC LIMIT %(limit)s
 {{ due(2) }};
 
 -- name: reached
--- How far the lake's clock had come at the last poll, and how far it has come now: one row.
+-- The lake's clock at the last poll, and now: one row.
 SELECT {{ bound("lake_clock", "looked_at") }}, {{ bound("CAST(%(clock)s AS DATETIME(6))", "CURRENT_TIMESTAMP(6)") }}
 FROM etl.looks WHERE pipeline = %(pipeline)s;
 

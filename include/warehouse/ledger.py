@@ -117,10 +117,10 @@ def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datet
     more = {"demo": f"{DEMO_EVENTS_ONLY}%", "oldest": pipeline.first_open(clock)}
     touched = set(minutes)
     folded = folded_hours.folded_among(cursor, pipeline.name, touched)
-    together = touched.union(*map(folded_hours.minutes_of, folded))
+    with_folded = touched.union(*map(folded_hours.minutes_of, folded))
     demo_only: list[datetime] = []
     others: list[datetime] = []
-    for binds in _by_minutes(pipeline.name, sorted(together)):
+    for binds in _by_minutes(pipeline.name, sorted(with_folded)):
         for minute, is_demo_only in execute(cursor, sql("reopenable"), binds | more).fetchall():
             if is_demo_only:
                 demo_only.append(minute)
@@ -197,7 +197,7 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
     binds = {
         "pipeline": pipeline.name,
         "oldest": pipeline.first_open(clock),
-        "reason": f"{pipeline.keeps}; events of this minute that came later are not counted.",
+        "reason": f"{pipeline.retention_text}; events of this minute that came later are not counted.",
     }
     return write(conn, sql("close_expired"), binds)
 

@@ -161,7 +161,7 @@ def _today(conn) -> date:
 def _has_many_rows(conn, table: str, partition: Partition) -> bool:
     # An open transaction would keep the DDL waiting.
     row_count = read(
-        conn, value, sql("rows_up_to", table=table, partition=partition.name), {"most": _MAX_ROWS_TO_COPY + 1}
+        conn, value, sql("rows_up_to", table=table, partition=partition.name), {"limit": _MAX_ROWS_TO_COPY + 1}
     )
     return row_count > _MAX_ROWS_TO_COPY
 

@@ -4,5 +4,5 @@ UPDATE etl.pipelines SET rows_kept_from = %(day)s
 WHERE pipeline = %(pipeline)s AND (rows_kept_from IS NULL OR rows_kept_from < %(day)s);
 
 -- name: rows_up_to
--- How many rows a partition has, counted up to `most`: one row.
-SELECT COUNT(*) FROM (SELECT 1 FROM {{ table }} PARTITION ({{ partition }}) LIMIT %(most)s) AS r;
+-- How many rows a partition has, counted up to `limit`: one row.
+SELECT COUNT(*) FROM (SELECT 1 FROM {{ table }} PARTITION ({{ partition }}) LIMIT %(limit)s) AS r;

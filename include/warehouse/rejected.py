@@ -55,7 +55,7 @@ def by_reason(
     with reading(conn) as cursor:
         for pipeline in pipelines:
             query = sql("by_reason", table=table, limited=limit is not None)
-            groups += rows(cursor, query, selection.binds(pipeline) | {"most": limit})
+            groups += rows(cursor, query, selection.binds(pipeline) | {"limit": limit})
         for group in groups:
             query = sql("samples", table=table, payloads=payloads)
             group["samples"] = [_cut(sample) for sample in rows(cursor, query, group | {"shown": _PAYLOAD_SHOWN + 1})]

@@ -16,7 +16,7 @@ SELECT pipeline, origin, {{ rule() }} AS rule, COUNT(*) AS found, COUNT(DISTINCT
 FROM (
   SELECT pipeline, origin, origin_key, minute, reason, rejected_at FROM {{ table }}
   WHERE pipeline = %(pipeline)s AND {{ chosen() }}
-  {{ "ORDER BY minute DESC LIMIT %(most)s" if limited }}
+  {{ "ORDER BY minute DESC LIMIT %(limit)s" if limited }}
 ) AS chosen
 GROUP BY pipeline, origin, rule ORDER BY found DESC, rule;
 

@@ -134,7 +134,7 @@ def _apply(account: Endpoint) -> None:
 def _apply_files(conn, sources: Iterable[SqlFile]) -> None:
     for file in sources:
         for statement in file.statements:
-            if views.declared(statement):
+            if views.view_name(statement):
                 views.replace_changed(conn, statement)
                 continue
             table = declared(statement)

@@ -61,7 +61,7 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
         "now": now,
         "live": pipeline.live_minutes * MINUTE // MICROSECOND,
         "ahead": pipeline.future_tolerance // MICROSECOND,
-        "most": _MAX_SEARCHED,
+        "limit": _MAX_SEARCHED,
     }
     changes = rows(cursor, sql("changes"), binds)[0]
     published = publications.history(conn, pipeline, now - HOUR)

@@ -10,7 +10,7 @@
     FROM etl.minute_ledger
     WHERE pipeline = %(pipeline)s AND pending = 1 AND {{ condition }}
       AND minute <= %(now)s + INTERVAL %(ahead)s MICROSECOND
-    ORDER BY minute DESC LIMIT %(most)s
+    ORDER BY minute DESC LIMIT %(limit)s
   )
 {%- endmacro %}
 

@@ -1,4 +1,4 @@
-"""The watch's record of topics: how far the consumers of each partition had come, and when they last moved."""
+"""The watch's record of topics: how far each partition had been consumed, and when that last changed."""
 
 from __future__ import annotations
 

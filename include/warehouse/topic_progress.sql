@@ -1,5 +1,5 @@
 -- name: record
--- Keeps how far the consumers of a partition have come. moved_at is first: it depends on what the other columns still
+-- Keeps how far a partition has been consumed. moved_at is first: it depends on what the other columns still
 -- hold.
 INSERT INTO etl.topic_progress (pipeline, topic, partition_number, committed, waiting, moved_at, seen_at)
 VALUES (%(pipeline)s, %(topic)s, %(partition)s, %(committed)s, %(waiting)s, %(now)s, %(now)s)

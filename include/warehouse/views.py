@@ -16,7 +16,7 @@ sql = Statements(__file__)
 _VIEW = re.compile(r"CREATE OR REPLACE VIEW (\w+\.\w+)\s")
 
 
-def declared(statement: str) -> str | None:
+def view_name(statement: str) -> str | None:
     """database.view of a CREATE OR REPLACE VIEW; None for any other statement."""
     match = _VIEW.match(statement)
     return match[1] if match else None
@@ -27,7 +27,7 @@ def replace_changed(conn, statement: str) -> bool:
 
     Raises WarehouseError for a view in use.
     """
-    view, digest = declared(statement) or "", _digest(statement)
+    view, digest = view_name(statement) or "", _digest(statement)
     cursor = conn.cursor()
     cursor.execute(
         "SELECT stored_digest FROM etl.view_definitions WHERE view_name = %s AND statement_digest = %s", (view, digest)

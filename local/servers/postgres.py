@@ -29,7 +29,7 @@ SETTING = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 _ARCHIVE = "postgres-linux-x86_64.txz"
 
 # No process has this id: Linux numbers them below it.
-_NOBODYS_ID = 2**22
+_UNUSED_PID = 2**22
 
 _CONFIGURATION = """\
 data_directory = '{home}/data'
@@ -132,7 +132,7 @@ class Server(server.Server):
             session.close()
 
     def _clear_stale_pid(self) -> None:
-        """If a killed server's process id is now another program's, replace it in the lock file by one that no process has.
+        """If a killed server's process id is now another program's, replace it in the lock file with one that no process has.
 
         The lock file itself stays: PostgreSQL needs it to find out whether sessions of the killed server still write.
         """
@@ -144,7 +144,7 @@ class Server(server.Server):
             return
         name = Path(f"/proc/{pid}/comm")
         if not name.exists() or name.read_text().strip() not in ("postgres", "unshare"):
-            lock.write_text(f"{_NOBODYS_ID}\n{rest}")
+            lock.write_text(f"{_UNUSED_PID}\n{rest}")
 
 
 def _quoted(path: Path) -> str:
@@ -153,7 +153,7 @@ def _quoted(path: Path) -> str:
 
 
 def _not_as_root() -> list[str]:
-    """The prefix of a command that refuses root. It replaces itself by the command, so that signals arrive."""
+    """The prefix of a command that refuses root. It replaces itself with the command, so that signals arrive."""
     return ["unshare", "--user"] if os.geteuid() == 0 else []
 
 

@@ -1,4 +1,4 @@
-"""What the servers on this machine share: their data folder, their start, and the jars that have their binaries."""
+"""The common part of the servers on this machine: how they fill a data folder and start, and the jars with their binaries."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Server(abc.ABC):
         draft.rename(self.home / "data")
 
     def remedy(self, output: str) -> str:
-        """What to do after that output of the command that fills a data folder."""
+        """The remedy for a failure with this output of the command that fills a data folder."""
         return "Free disk space if the disk is full. Otherwise fix what the message names, and try again."
 
     @contextlib.contextmanager

@@ -57,7 +57,7 @@ def test_every_dag_notifies_of_its_failed_run_with_the_step(dag_bag, dags, recei
         assert body["link"].endswith(f"/dags/{dag_id}/runs/scheduled__1/tasks/{task_id}?try_number=3")
 
 
-def test_a_run_that_times_out_before_any_task_is_notified_too(dag_bag, receiver):
+def test_a_run_that_times_out_before_any_task_is_reported_too(dag_bag, receiver):
     process(dag_bag, "minutemark_watch", None)
     [(_, _, body)] = receiver.got
     assert body["found"] == "Run scheduled__1 failed (timed_out)."

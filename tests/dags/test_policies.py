@@ -55,8 +55,8 @@ def test_dag_does_not_catch_up(dags):
 
 def test_dag_runs_once_at_a_time(dags):
     def complaint(dag):
-        most = 2 if "ingest" in dag.tags else 1  # its successor takes over while it still follows the topic
-        return dag.max_active_runs != most and f"set max_active_runs={most}."
+        max_runs = 2 if "ingest" in dag.tags else 1  # its successor takes over while it still follows the topic
+        return dag.max_active_runs != max_runs and f"set max_active_runs={max_runs}."
 
     assert not offenders(dags, complaint)
 

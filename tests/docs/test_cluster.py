@@ -17,5 +17,5 @@ def test_the_page_lists_the_faults_of_a_cluster() -> None:
     listed = [
         [name for name in names if name == row or (is_prefix and name.startswith(row))] for row, is_prefix in ROWS
     ]
-    assert all(listed), "docs/cluster.md lists a fault that is not there"
-    assert {name for of_row in listed for name in of_row} == set(names)
+    assert all(listed), "docs/cluster.md lists a fault that does not exist"
+    assert {name for names_of_row in listed for name in names_of_row} == set(names)

@@ -46,7 +46,7 @@ def events(home: Path) -> list[dict]:
         return [json.loads(extra) for (extra,) in result]
 
 
-def test_each_merged_batch_is_one_event_also_when_its_task_is_cleared(airflow, home):
+def test_each_merged_batch_is_one_event_even_when_its_task_is_cleared(airflow, home):
     write([click(NOON, 1), click(NOON + timedelta(minutes=2), 2)])
     run = airflow.run().must_succeed()
     [(batch_id, attempt, merged_at)] = query("SELECT batch_id, merged_attempt, merged_at FROM etl.batches")

@@ -1,4 +1,4 @@
-"""The demo's past events through the whole chain: each counts once, and each decision has a campaign.
+"""The events of the demo's history through the whole chain: each counts once, and each decision has a campaign.
 
 Nothing is sent if there are past events already.
 """

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from include.durations import MINUTE
 from include.spark import installation
 from local import connections, new_pipeline
 from local.isolation import NOT_COPIED, copy_to
@@ -30,7 +31,6 @@ pytestmark = pytest.mark.usefixtures("schemas")
 # The longest allowed name, to show that all names derived from it fit.
 NAME = "turnover_of_all_shops_in_every_town_we_know"
 NOON = datetime(2026, 3, 1, 12)
-ONE = timedelta(minutes=1)
 HEADER = ("create_time", "event_time", "event_type", "value")
 
 
@@ -59,10 +59,10 @@ ROWS = [
 ]
 FACTS = {
     (NOON, "sale"): (3, Decimal("10.40")),
-    (NOON - 60 * ONE, "sale"): (1, Decimal("7.00")),
+    (NOON - 60 * MINUTE, "sale"): (1, Decimal("7.00")),
     (NOON, "refund"): (2, Decimal("10000000002.34")),
 }
-LEDGER = {NOON: (4, 4, 0, 0, {}), NOON + ONE: (9, 2, 2, 5, {"inquiry": 1, "none": 1})}
+LEDGER = {NOON: (4, 4, 0, 0, {}), NOON + MINUTE: (9, 2, 2, 5, {"inquiry": 1, "none": 1})}
 REASONS = [
     "event_time is not a timestamp between 1970 and 2100: yesterday",
     "value is negative: -0.01",
@@ -77,7 +77,7 @@ LATE = [
 ]
 FACTS_WITH_LATE = FACTS | {
     (NOON, "sale"): (4, Decimal("10.41")),
-    (NOON - 60 * ONE, "refund"): (1, Decimal("1.00")),
+    (NOON - 60 * MINUTE, "refund"): (1, Decimal("1.00")),
 }
 
 
@@ -221,9 +221,9 @@ def test_verify_is_clean_and_finds_a_change_made_by_hand(project: Project, worke
         f"UPDATE {NAME}.events_hourly SET value_sum = value_sum + 0.01 WHERE kind = 'sale' AND HOUR(hour) = 12",
         f"DELETE FROM {NAME}.events_by_minute WHERE kind = 'refund' AND HOUR(hour) = 11",
     )
-    result = {one["kind"]: one["count"] for one in project.verify(expected=1)["differences"]}
+    result = {difference["kind"]: difference["count"] for difference in project.verify(expected=1)["differences"]}
     assert result == {"minutes_events_counts": 1, "facts_events_hourly": 2}
-    conf = {"from": text(NOON - ONE), "to": text(NOON + 2 * ONE)}
+    conf = {"from": text(NOON - MINUTE), "to": text(NOON + 2 * MINUTE)}
     worker.run(f"{NAME}_minute", conf=conf).must_succeed()
     assert facts() == FACTS_WITH_LATE
     assert project.verify()["differences"] == []
@@ -231,10 +231,10 @@ def test_verify_is_clean_and_finds_a_change_made_by_hand(project: Project, worke
 
 def test_the_reconcile_dag_reprocesses_an_hour_and_changes_nothing(worker: Airflow) -> None:
     before = ledger()
-    hour = [f"{at:%Y-%m-%dT%H:%M:%S}+00:00" for at in (NOON, NOON + 60 * ONE)]
+    hour = [f"{at:%Y-%m-%dT%H:%M:%S}+00:00" for at in (NOON, NOON + 60 * MINUTE)]
     worker.run(f"{NAME}_reconcile", interval=hour).must_succeed()
     assert facts() == FACTS_WITH_LATE
-    assert {minute: found for minute, found in ledger().items() if minute in before} == before
+    assert {minute: row for minute, row in ledger().items() if minute in before} == before
 
 
 def test_old_hours_are_folded_and_touched_keys_are_deleted(project: Project) -> None:
@@ -258,7 +258,7 @@ def test_old_hours_are_folded_and_touched_keys_are_deleted(project: Project) -> 
 
 
 def test_demo_traffic_is_counted_ignored_and_rejected(project: Project, worker: Airflow) -> None:
-    before = [sum(numbers) for numbers in zip(*(found[:4] for found in ledger().values()), strict=True)]
+    before = [sum(numbers) for numbers in zip(*(row[:4] for row in ledger().values()), strict=True)]
     text = project.run_code(
         "from datetime import UTC, datetime, timedelta\n"
         "from include.demo.traffic import import_demo_dimensions, run_traffic\n"
@@ -269,7 +269,7 @@ def test_demo_traffic_is_counted_ignored_and_rejected(project: Project, worker: 
     )
     sent, broken = map(int, text.split())
     worker.run(f"{NAME}_minute").must_succeed()
-    after = [sum(numbers) for numbers in zip(*(found[:4] for found in ledger().values()), strict=True)]
+    after = [sum(numbers) for numbers in zip(*(row[:4] for row in ledger().values()), strict=True)]
     raw, counted, ignored, rejected = (now - then for now, then in zip(after, before, strict=True))
     assert (sent, raw, rejected) == (60, 60, broken)
     assert min(counted, ignored, rejected) > 0

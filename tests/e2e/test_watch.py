@@ -53,7 +53,7 @@ def test_a_receiver_that_refuses_fails_no_run(run_watch):
     assert query("SELECT problem, state, told_at FROM etl.alerts") == [("stale", "open", None)]
 
 
-def test_it_is_notified_once_a_channel_exists_and_not_again(run_watch, receiver):
+def test_it_is_reported_once_a_channel_exists_and_not_again(run_watch, receiver):
     receiver.got.clear()
     receiver.answers[:] = [200]
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The faults of a cluster: one of several nodes, brokers or workers is away, and the others continue."""
+"""The faults of a cluster: one of several nodes, brokers or workers is down, and the others continue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.faults.scenarios import must_succeed, scenario
 from tests.faults.world import BACK_WITHIN, DAG, RECRUITMENT, Broken, NotHere, World, kill_with_children
 
 AWAY = 120  # seconds
-NOTICED_WITHIN = 60  # seconds, in which the failure detector notices that a node is away
+NOTICED_WITHIN = 60  # seconds, in which the failure detector notices that a node is down
 # Backups copy the data folder of the only node.
 _ONLY_OF_ONE_NODE = (
     "the_warehouse_is_restored_from_a_dump",

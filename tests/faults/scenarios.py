@@ -88,7 +88,7 @@ def _killed_at(world: World, table: str) -> None:
 
 
 @scenario(
-    "minutes merged after the dump are merged again, and messages that ingest rejected meanwhile are rejected again"
+    "minutes merged after the dump are merged again, and messages that ingest has since rejected are rejected again"
 )
 def the_warehouse_is_restored_from_a_dump(world: World) -> None:
     early = world.events(200, at=now() - timedelta(hours=3))
@@ -400,7 +400,7 @@ def everybody_on_the_same_minutes(world: World) -> None:
         world.until(lambda id_=backfill: world.airflow.backfill_is_over(id_), f"backfill {backfill}", 240, every=1)
 
 
-@scenario("it has read an older version than the one that a live run has published meanwhile, which stays")
+@scenario("it has read an older version than the one that a live run has published since, which stays")
 def a_zombie_on_the_minutes_of_live_runs(world: World) -> None:
     minute = now().replace(second=0, microsecond=0) - timedelta(hours=2, minutes=30)
     world.send(world.events(100, at=minute + timedelta(seconds=59)))
@@ -640,7 +640,7 @@ def a_minute_that_fails_its_gate_among_good_ones(world: World) -> None:
     world.send(rows[:1])
 
 
-@scenario("it is split off, held and notified while others continue; its next touch releases it")
+@scenario("it is split off, held and reported while others continue; its next touch releases it")
 def a_minute_that_kills_the_spark_job(world: World) -> None:
     rows = world.events(30, at=now() - timedelta(hours=6), spread=0.5)
     minute = keys.minute_of(runs.as_events(rows[:1])[0].create_time)

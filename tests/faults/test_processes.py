@@ -46,7 +46,7 @@ def test_the_driver_of_a_transform_is_that_of_its_worker(monkeypatch) -> None:
     assert (run, chosen.pid) == ("run", 2)
 
 
-def test_all_drivers_are_killed_also_if_one_has_just_ended(monkeypatch) -> None:
+def test_all_drivers_are_killed_even_if_one_has_just_ended(monkeypatch) -> None:
     killed = []
 
     def gone() -> None:

@@ -279,7 +279,7 @@ class World:
 
     @staticmethod
     def until(condition: Callable[[], object], what: str, seconds: float = 60, every: float = 0.2):
-        """Wait for the first true result of `condition`. Errors count as false: a store or an API may be away.
+        """Wait for the first true result of `condition`. Errors count as false: a store or an API may be down.
 
         Poll rarely if the exact moment does not matter: polls take CPU from the stack.
         """
@@ -288,7 +288,7 @@ class World:
             try:
                 if result := condition():
                     return result
-            except Exception as error:  # away, on purpose
+            except Exception as error:  # down, on purpose
                 last = error
             time.sleep(every)
         raise Broken(f"waited {seconds:.0f} s in vain for {what}" + (f" ({last})" if last else ""))

@@ -81,7 +81,7 @@ def test_a_second_import_of_a_file_stops_and_a_successor_takes_over(recruitment,
         running = r"events\.csv is being read by another import or replay \(connection \d+ .* 1 rows written, 0 rejected\).*KILL"
         with pytest.raises(ImportRunning, match=running):
             imports.import_csv(recruitment, path)
-        assert first.begin().resumed, "It owns its own import."
+        assert first.begin().resumed, "The connection that has the lock can begin again."
         other = csv_file(*lines[:2])
         assert imports.import_csv(recruitment, other).written == 2, "Another file is another import."
         path = csv_file(*lines)
@@ -162,11 +162,11 @@ def test_several_processes_write_the_same_as_one(recruitment, csv_file):
 def test_a_killed_import_leaves_no_process_behind_and_resumes(recruitment, csv_file, victim):
     hour = {"the import": 13, "one of its processes": 14}[victim]
     ids = [event_id(f"2026-07-04 {hour}:{number // 4_000:02}:00") for number in range(40_000)]
-    path = csv_file(*(f"{one},click,7," for one in ids))
+    path = csv_file(*(f"{id},click,7," for id in ids))
     command = [sys.executable, "-m", "include.cli", "import", "--pipeline", "recruitment", str(path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     parent = psutil.Process(process.pid)
-    while not (writers := [one for one in parent.children() if "spawn_main" in " ".join(one.cmdline())]):
+    while not (writers := [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     (parent if victim == "the import" else writers[0]).kill()
@@ -180,7 +180,7 @@ def test_a_killed_import_leaves_no_process_behind_and_resumes(recruitment, csv_f
     assert summary.resumed_at and summary.resumed_at < 40_001
     assert summary.written == 40_000
     for minute in range(10):
-        wanted = {str(one) for one in ids[minute * 4_000 : (minute + 1) * 4_000]}
+        wanted = {str(id) for id in ids[minute * 4_000 : (minute + 1) * 4_000]}
         assert set(lake_rows(f"2026-07-04 {hour}:{minute:02}")) == wanted
 
 

@@ -448,8 +448,8 @@ def test_without_a_connection_or_a_broker_it_fails_before_the_file_is_read(
     shop, shop_file, minutemark, monkeypatch, capsys
 ):
     path = shop_file(1, 1, "2019-11-13 10:00:00")
-    away = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}})
-    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", away)
+    unreachable = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}})
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", unreachable)
     assert minutemark("replay-csv", "ecommerce", str(path)) == 2
     error = capsys.readouterr().err
     assert "127.0.0.1:1" in error and "Then run the same command again to resume." in error

@@ -372,7 +372,7 @@ def test_a_fold_that_changes_what_an_hour_contributes_is_refused(lab: Lab, tmp_p
         right.text.partition("DELETE FROM")[0],
     ):
         own.write_text(wrong)
-        with pytest.raises(folding.FoldingWrong, match="recruitment/events/fold.sql"):
+        with pytest.raises(folding.FoldMismatch, match="recruitment/events/fold.sql"):
             fold(lab)
         assert (folded(lab), lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute")) == ([], 2)
 

@@ -174,8 +174,8 @@ def test_an_error_of_one_topic_does_not_stop_the_check_of_the_next_pipeline(mode
 def test_a_broker_that_is_down_is_queried_for_the_first_pipeline_only(pipeline, monkeypatch, caplog):
     monkeypatch.setenv(SETTING, DAG)
     fields = json.loads(os.environ[BROKER])
-    away = {**fields, "extra": {**fields["extra"], "bootstrap.servers": f"127.0.0.1:{free_port()}"}}
-    monkeypatch.setenv(BROKER, json.dumps(away))
+    unreachable = {**fields, "extra": {**fields["extra"], "bootstrap.servers": f"127.0.0.1:{free_port()}"}}
+    monkeypatch.setenv(BROKER, json.dumps(unreachable))
     other = replace(pipeline, name=f"{pipeline.name}_other")
     with warehouse() as conn:
         assert list(problems(conn, [pipeline, other], NOON)) == []

@@ -60,7 +60,7 @@ def test_every_minute_is_counted_for_any_number_of_minutes_and_any_page_size(rec
     assert {minute: number for minute, (number, _) in result.items()} == rows
 
 
-def test_a_minute_of_many_shards_is_counted_and_sampled_whole(recruitment, writer, reader):
+def test_a_minute_of_many_shards_is_counted_and_sampled_in_full(recruitment, writer, reader):
     """The tests' node refuses a statement for more than ten partitions, as a guarded cluster does."""
     wide = replace(recruitment, shards=23)
     minute = datetime(2026, 5, 5, 8, 0)

@@ -1,4 +1,4 @@
-"""The demo's past: which minutes get how many events, and that a minute's events are the same whenever they are made."""
+"""The demo's history: which minutes get how many events, and that a minute's events are the same whenever they are made."""
 
 import random
 from collections import Counter, defaultdict

@@ -74,19 +74,19 @@ def test_every_session_leaves_timestamps_to_the_server_and_asks_for_a_local_quor
             assert profile.request_timeout == 10
 
 
-def test_a_session_is_closed_at_exit_also_after_an_error(cassandra_node):
+def test_a_session_is_closed_at_exit_even_after_an_error(cassandra_node):
     with pytest.raises(RuntimeError), lake() as session:
         raise RuntimeError
     assert session.cluster.is_shutdown
 
 
-def test_an_older_protocol_is_found(connection):
+def test_the_protocol_version_of_the_connection_is_used(connection):
     connection("lake_reader", extra={"protocol_version": 4})
     with lake() as session:
         assert session.cluster.protocol_version == 4
 
 
-def test_connecting_takes_a_moment_only(cassandra_node):
+def test_connecting_takes_less_than_two_seconds(cassandra_node):
     with lake():
         pass
     started = time.monotonic()
@@ -109,7 +109,7 @@ def test_a_lake_with_too_few_replicas_is_named_with_its_remedy(admin):
     admin.execute(f"CREATE KEYSPACE IF NOT EXISTS three WITH replication = {replication}")
     try:
         admin.execute("CREATE TABLE IF NOT EXISTS three.rows (key int PRIMARY KEY)")
-        with pytest.raises(LakeError, match="too few live replicas"), lake("lake_admin") as session:
+        with pytest.raises(LakeError, match="too few live replicas.*Bring its nodes up"), lake("lake_admin") as session:
             session.execute("SELECT * FROM three.rows WHERE key = 1")
     finally:
         admin.execute("DROP KEYSPACE three")

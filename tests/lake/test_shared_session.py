@@ -44,15 +44,15 @@ def test_many_polls_of_many_tables_share_one_session(account, writer, admin):
         change_log.touch(writer, f"test.shared_{number}", [MINUTE + timedelta(days=number)])
 
     async def polls():
-        found = await asyncio.gather(*(poll(account, f"test.shared_{number}") for number in range(POLLS)))
-        return found, connections(admin)
+        polled = await asyncio.gather(*(poll(account, f"test.shared_{number}") for number in range(POLLS)))
+        return polled, connections(admin)
 
-    found, open_connections = asyncio.run(polls())
-    assert [list(days) for days in found] == [[(MINUTE + timedelta(days=number)).date()] for number in range(POLLS)]
-    assert open_connections == 2  # the session's, and the one by which the driver hears of nodes
+    polled, open_connections = asyncio.run(polls())
+    assert [list(days) for days in polled] == [[(MINUTE + timedelta(days=number)).date()] for number in range(POLLS)]
+    assert open_connections == 2  # the session's, and the one through which the driver learns about nodes
 
 
-def test_a_table_of_more_days_than_a_page_is_read_whole(account, writer):
+def test_a_table_of_more_days_than_a_page_is_read_in_full(account, writer):
     days = [MINUTE + timedelta(days=number) for number in range(6_000)]
     change_log.touch(writer, "test.pages", days)
     assert list(asyncio.run(poll(account, "test.pages"))) == [day.date() for day in days]
@@ -65,12 +65,12 @@ def test_polls_that_wait_for_a_lake_that_does_not_answer_delay_no_other(account,
 
         async def polls():
             waiting = [asyncio.create_task(poll(silent, "test.beside")) for _ in range(POLLS)]
-            found = await poll(account, "test.beside")
+            days = await poll(account, "test.beside")
             was_waiting = not any(task.done() for task in waiting)
-            return found, was_waiting, await asyncio.gather(*waiting, return_exceptions=True)
+            return days, was_waiting, await asyncio.gather(*waiting, return_exceptions=True)
 
-        found, was_waiting, errors = asyncio.run(polls())
-    assert list(found) == [MINUTE.date()] and was_waiting
+        days, was_waiting, errors = asyncio.run(polls())
+    assert list(days) == [MINUTE.date()] and was_waiting
     assert {type(error) for error in errors} == {LakeError}
 
 
@@ -86,9 +86,9 @@ def test_after_an_error_the_next_poll_has_a_new_session(account, writer, admin):
         async with shared_lake(account) as session:
             return former, session, await change_log.changed_days_in_trigger(session, "test.again")
 
-    former, session, found = asyncio.run(polls())
+    former, session, days = asyncio.run(polls())
     assert former.is_shutdown and not session.is_shutdown
-    assert list(found) == [MINUTE.date()]
+    assert list(days) == [MINUTE.date()]
 
 
 def test_a_lake_that_comes_back_is_polled_again(account, writer):

@@ -230,8 +230,8 @@ def test_a_statement_that_fails_is_an_error(bigquery, files) -> None:
 
 def test_without_an_answer_a_run_fails_soon_and_the_next_one_loads(bigquery, shop: Shop, monkeypatch) -> None:
     counted(shop, written(1, 10))
-    with monkeypatch.context() as away, pytest.raises(BigQueryError, match="BigQuery does not answer: .*refused"):
-        away.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
+    with monkeypatch.context() as patch, pytest.raises(BigQueryError, match="BigQuery does not answer: .*refused"):
+        patch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
         load_due(SHOP)
     assert load_due(SHOP).hours == 1
 

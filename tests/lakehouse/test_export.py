@@ -75,7 +75,7 @@ def test_events_from_too_far_ahead_count_when_their_time_comes(shop: Shop) -> No
     """Their minute of create_time is three days ahead; their event_time is ten o'clock."""
     ahead, event_time = minute(3 * 24 * 60), f"{TEN:%Y-%m-%d %H:%M:%S} UTC"
     in_lake(sent(TEN, 1), sent(ahead, 1, event_time=event_time))
-    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_far_ahead)])
+    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_far_ahead_reason)])
     assert export(SHOP).events == 2
     assert counted() == {TEN: (1, 0)}
     merged(shop, {ahead: [operation()]}, run_id="its time", clock=ahead)
@@ -126,7 +126,7 @@ def test_an_export_that_was_killed_before_it_was_recorded_is_repeated(shop: Shop
     assert counted() == {TEN: (2, 0)}
 
 
-def test_an_hour_that_lost_its_events_is_counted_also_after_a_kill(shop: Shop) -> None:
+def test_an_hour_that_lost_its_events_is_counted_even_after_a_kill(shop: Shop) -> None:
     elsewhere = moved_to_another_hour(shop)
     with shop.refusing("UPDATE", "etl.minute_ledger"), pytest.raises(Exception, match="UPDATE refused"):
         export(SHOP)

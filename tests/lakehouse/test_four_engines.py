@@ -54,7 +54,7 @@ def in_bigquery(client) -> Counts:
     return {row["hour"]: (row["visits"], row["cart_additions"]) for row in rows}
 
 
-def test_four_engines_have_the_same_rows_also_after_late_events_and_a_replaced_minute(
+def test_four_engines_have_the_same_rows_even_after_late_events_and_a_replaced_minute(
     shop: Shop,
     bigquery,
     spark,  # noqa: F811
@@ -96,7 +96,7 @@ def test_the_first_and_last_hour_that_a_fact_can_have_count_in_all_engines(shop:
 def test_events_from_too_far_ahead_count_in_no_engine(shop: Shop, spark) -> None:  # noqa: F811
     ahead = datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None) + SHOP.most_ahead + HOUR
     in_lake(sent(TEN, 1), sent(ahead, 1, event_time=f"{TEN:%Y-%m-%d %H:%M:%S} UTC"))
-    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_far_ahead)])
+    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_far_ahead_reason)])
     export(SHOP)
     [count] = hourly.count(SHOP)
     assert in_spark(spark) == in_mysql(shop) == {TEN: tuple(count.values.values())} == {TEN: (1, 0)}

@@ -54,7 +54,7 @@ def test_a_local_lakehouse_has_a_folder_and_a_catalog_and_is_off_by_default():
     assert (catalog["login"], catalog["password"]) == ("lakehouse", made.passwords["lakehouse_catalog"])
 
 
-def test_a_local_bigquery_is_the_emulator_also_for_a_shell_that_sourced_the_file():
+def test_a_local_bigquery_is_the_emulator_even_for_a_shell_that_sourced_the_file():
     local = {"MINUTEMARK_LAKEHOUSE": "local", "MINUTEMARK_BIGQUERY": "local"}
     made = environment.prepare({**ports.DEFAULTS, "BIGQUERY_PORT": 9059}, local).variables
     assert made["MINUTEMARK_BIGQUERY"] == "minutemark-local.lakehouse"

@@ -92,7 +92,7 @@ def test_a_program_that_joins_does_not_affect_the_others(stack):
     stack(Program("first", SLEEP, 10))
     supervisor.start("first")
     first = until(lambda: pid_of("first"))
-    supervisor.join(Program("guest", SLEEP, 20, env=dict(os.environ)))
+    supervisor.add_programs(Program("guest", SLEEP, 20, env=dict(os.environ)))
     supervisor.start("guest")
     guest = until(lambda: pid_of("guest"))
     stack(Program("first", SLEEP, 10), Program("second", SLEEP, 20))  # knows nothing of the guest

@@ -206,7 +206,10 @@ def test_a_killed_extract_leaves_the_former_one_and_no_process(facts, tmp_path: 
         (["--file=x.csv"], "name a file that ends in .hyper, in an existing folder"),
         (["--file=none/x.hyper"], "name a file that ends in .hyper, in an existing folder"),
         (["--file=x.hyper"], "warehouse_bi .* cannot be reached: .*127.0.0.1:1"),
-        (["--file=x.hyper", "--views=etl.board_now"], "names etl.board_now; the views are: ecommerce.bi_sales, "),
+        (
+            ["--file=x.hyper", "--views=etl.board_now"],
+            "there is no view etl.board_now. Choose from ecommerce.bi_sales, ",
+        ),
         (["--file=/proc/x.hyper"], "/proc/x.hyper cannot be written: .* could not be created.* name another folder"),
         (["--file=x.hyper", "--from=yesterday"], "`from` is 'yesterday', which is not a date and time"),
     ],

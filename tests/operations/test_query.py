@@ -63,8 +63,8 @@ def test_the_server_s_rejection_comes_as_a_sentence(warehouse_server, statement,
 
 
 def test_an_unreachable_server_is_reported_with_its_address(monkeypatch):
-    away = '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1, "login": "bi"}'
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", away)
+    unreachable = '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1, "login": "bi"}'
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", unreachable)
     with pytest.raises(WarehouseError, match=r"connection warehouse_bi \(127.0.0.1:1, account bi\) cannot be reached"):
         query("SELECT 1")
 

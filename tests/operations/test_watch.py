@@ -1,4 +1,4 @@
-"""The watch on a real server: a problem is notified when it starts, every hour, and when it is over; never twice."""
+"""The watch on a real server: a problem is reported when it starts, every hour, and when it is over; never twice."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def at(lab: Lab, channel: Channel, now: datetime, *problems: Problem) -> list[st
     return channel.titles()
 
 
-def test_a_problem_is_notified_once_repeated_hourly_and_notified_when_over(lab: Lab, channel: Channel) -> None:
+def test_a_problem_is_reported_once_repeated_hourly_and_reported_when_over(lab: Lab, channel: Channel) -> None:
     assert at(lab, channel, NOON, STALE) == ["Problem: recruitment is stale"]
     for minutes in range(1, 60):
         assert at(lab, channel, NOON + minutes * MINUTE, STALE) == []
@@ -82,7 +82,7 @@ def test_a_failed_notification_is_retried(lab: Lab, channel: Channel) -> None:
     assert at(lab, channel, NOON + 5 * MINUTE) == ["Resolved: recruitment is stale"]
 
 
-def test_the_end_of_an_unnotified_problem_is_not_notified(lab: Lab, channel: Channel) -> None:
+def test_the_end_of_an_unreported_problem_is_not_reported(lab: Lab, channel: Channel) -> None:
     channel.is_down = True
     at(lab, channel, NOON, STALE)
     channel.is_down = False
@@ -126,7 +126,7 @@ def test_a_notice_says_what_since_when_and_what_to_do(lab: Lab, channel: Channel
     assert len(channel.received) == 1
 
 
-def test_held_minutes_failing_batches_and_a_blind_watch_are_each_notified(lab: Lab, channel: Channel) -> None:
+def test_held_minutes_failing_batches_and_a_blind_watch_are_each_reported(lab: Lab, channel: Channel) -> None:
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     minute = now.replace(second=0, microsecond=0) - MINUTE
     lab.query(
@@ -155,7 +155,7 @@ def test_held_minutes_failing_batches_and_a_blind_watch_are_each_notified(lab: L
     )
 
 
-def test_a_silent_source_and_a_working_pipeline_are_not_notified(lab: Lab, channel: Channel) -> None:
+def test_a_silent_source_and_a_working_pipeline_are_not_reported(lab: Lab, channel: Channel) -> None:
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     lab.publish({now.replace(second=0, microsecond=0) - 60 * MINUTE: [contribution()]}, clock=now)
     ledger.record_poll_time(lab.conn, status.all_pipelines()["recruitment"], now)

@@ -82,4 +82,4 @@ def test_the_first_open_minute_is_the_first_that_the_lake_still_has_in_full(cloc
     [(timedelta(days=30), "30 days"), (timedelta(days=1), "1 day"), (timedelta(hours=36), "36 hours")],
 )
 def test_messages_name_the_retention_of_the_lake_in_whole_units(retention, words):
-    assert replace(SHOP, lake_retention=retention).keeps == f"{SHOP.lake_table} keeps events for {words}"
+    assert replace(SHOP, lake_retention=retention).retention_text == f"{SHOP.lake_table} keeps events for {words}"

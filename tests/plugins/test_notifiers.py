@@ -201,7 +201,7 @@ def test_a_failing_receiver_is_retried(serve, connect):
     ("answer", "tries", "says"),
     [
         (404, 1, "returned 404 Not Found. Correct its host"),
-        (302, 1, "returned 302 Found"),  # followed, the POST would become a GET that finds a page
+        (302, 1, "returned 302 Found"),  # not followed: the POST would become a GET, which finds a page
         (500, 3, "returned 500 Internal Server Error. The receiver may be down"),
     ],
 )
@@ -290,17 +290,17 @@ def test_a_provider_that_is_not_installed_is_named(connect, logged, monkeypatch)
 def test_an_unreadable_connection_is_not_taken_for_a_missing_one(logged, monkeypatch):
     from plugins import notifiers
 
-    def away(conn_id):
+    def fail(conn_id):
         if conn_id == notifiers.SLACK:
             raise TimeoutError("Airflow's API")
         return endpoint(conn_id)
 
-    monkeypatch.setattr(notifiers, "endpoint", away)
+    monkeypatch.setattr(notifiers, "endpoint", fail)
     assert notify() is False
     assert "Not sent through minutemark_slack: the connection cannot be read" in logged()
 
 
-def test_a_password_of_a_store_leaves_in_no_message(serve, connect, logged):
+def test_no_message_contains_the_password_of_a_store(serve, connect, logged):
     receiver = serve(Receiver(200))
     connect("minutemark_webhook", host=receiver.url)
     connect(WAREHOUSE_ETL, conn_type="mysql", host="db", password="hunter2!")
@@ -331,12 +331,12 @@ def failed_context(previous: str | None = None, hours_ago: float = 0.02, **more)
     [
         (failed_context(), 1),
         (failed_context("success"), 1),
-        (failed_context("failed"), 0),  # the previous run was notified, within this hour
+        (failed_context("failed"), 0),  # the previous run was reported, within this hour
         (failed_context("failed", hours_ago=1), 1),  # reminds
         (failed_context("failed", ti=None), 1),  # Airflow knows no task: a run that timed out before it began
     ],
 )
-def test_the_first_of_consecutive_failed_runs_in_each_hour_is_notified(serve, connect, context, sent):
+def test_the_first_of_consecutive_failed_runs_in_each_hour_is_reported(serve, connect, context, sent):
     from plugins.notifiers import NotifyFailedRun
 
     receiver = serve(Receiver(200))
@@ -346,7 +346,7 @@ def test_the_first_of_consecutive_failed_runs_in_each_hour_is_notified(serve, co
     assert len(receiver.got) == sent
 
 
-def test_a_failed_run_is_notified_with_its_step_and_its_log(serve, connect):
+def test_a_failed_run_is_reported_with_its_step_and_its_log(serve, connect):
     from plugins.notifiers import failed_run
 
     notice = failed_run(failed_context())

@@ -104,7 +104,7 @@ def companies(job_rows: Iterable[Row]) -> dict[int, int | None]:
 
 
 def lake_rows(rows: Iterable[Row]) -> list[dict[str, str | None]]:
-    """The rows as the lake keeps them: one per create_time, the last one, whole."""
+    """The rows as the lake keeps them: one per create_time, the last one as a whole."""
     kept: dict[uuid.UUID, dict[str, str | None]] = {}
     for row in rows:
         event_id = _time_uuid(row.get("create_time"))

@@ -30,5 +30,5 @@ def test_a_minute_is_in_range_up_to_a_day_ahead_of_the_lakes_clock(spark: SparkS
 
 def test_a_minute_before_the_pipeline_begins_is_rejected(spark: SparkSession) -> None:
     assert [fate for fate, _ in fates(spark, MINUTE, earliest=MINUTE)] == ["counted", "ignored", "rejected"]
-    too_early = ("rejected", "create_time is before 2026-03-02, where this pipeline begins")
+    too_early = ("rejected", "create_time is before 2026-03-02, the earliest that this pipeline accepts")
     assert fates(spark, MINUTE, earliest=datetime(2026, 3, 2)) == [too_early] * 3

@@ -1,4 +1,4 @@
-"""Python and Spark read every number and every time from a text alike."""
+"""Python and Spark read every number and every time from a string alike."""
 
 from __future__ import annotations
 

@@ -136,8 +136,8 @@ def test_a_table_dropped_by_hand(exact: Shop) -> None:
 
 def test_a_catalog_that_is_down_keeps_nothing_else_from_being_verified(exact: Shop, monkeypatch, capsys) -> None:
     exact.query("UPDATE ecommerce.visits_hourly SET visits = 9 WHERE hour = %s", TEN)
-    with monkeypatch.context() as away:
-        away.setenv("AIRFLOW_CONN_LAKEHOUSE_CATALOG", "postgres://lakehouse:SECRETWORD@127.0.0.1:1/lakehouse")
+    with monkeypatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_LAKEHOUSE_CATALOG", "postgres://lakehouse:SECRETWORD@127.0.0.1:1/lakehouse")
         report = report_of()
         with pytest.raises(LakehouseError, match=r"connection lakehouse_catalog \(127\.0\.0\.1:1\) cannot be used"):
             export(SHOP)

@@ -1,4 +1,7 @@
-"""What a run, a merge and a board read of the bookkeeping does not grow with its size, by the server's own row counters."""
+"""Runs, merges and boards read a bounded number of rows of the control tables, however large these are.
+
+The server's row counters are the measure.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,17 @@ FEW = 50
 
 
 def rows_read(lab: Lab, work: Callable[[], object]) -> int:
-    """Rows that the server reads for it, in this session."""
+    """The rows that the server reads for `work`, in this session."""
 
     def read_until_now() -> int:
         cursor = lab.conn.cursor()
         cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
         return sum(int(value) for _, value in cursor.fetchall())
 
-    of_counting = -read_until_now() + read_until_now()
+    rows_of_counting = -read_until_now() + read_until_now()
     before = read_until_now()
     work()
-    return read_until_now() - before - of_counting
+    return read_until_now() - before - rows_of_counting
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def test_the_counter_counts(full: Lab) -> None:
     assert rows_read(full, lambda: None) == 0
 
 
-def test_whose_turn_it_is_takes_a_few_rows(full: Lab) -> None:
+def test_choosing_the_next_batch_reads_few_rows(full: Lab) -> None:
     seen = []
     assert rows_read(full, lambda: seen.append(batches.last_delta(full.conn, RECRUITMENT))) < FEW
     full.open(minute(0), minute(1), run_id="suspects", split_size=2)
@@ -83,7 +86,7 @@ def test_the_batches_of_a_day_are_not_read_while_a_merge_has_its_lock(full: Lab)
     assert result == [0, first + 1]
 
 
-def test_the_board_of_the_present_does_not_read_the_whole_ledger(full: Lab) -> None:
+def test_board_now_does_not_read_the_whole_ledger(full: Lab) -> None:
     now: list[dict] = []
     counts = "SELECT pipeline, pending_minutes, held_minutes FROM etl.board_now ORDER BY pipeline"
     assert rows_read(full, lambda: now.extend(rows(full.conn.cursor(), counts))) < FEW
@@ -99,7 +102,7 @@ def test_the_board_of_the_present_does_not_read_the_whole_ledger(full: Lab) -> N
     assert recruitment == {"pipeline": "recruitment", "pending_minutes": MANY - 66 * 60, "held_minutes": 2}
 
 
-def test_whether_an_hour_is_to_be_announced_takes_a_few_rows(full: Lab) -> None:
+def test_deciding_whether_to_announce_an_hour_reads_few_rows(full: Lab) -> None:
     for pipeline in ("ecommerce", "recruitment"):
         full.query(
             "INSERT INTO etl.hours (pipeline, hour, version, offered_version, announced_version) "

@@ -1,4 +1,4 @@
-"""What counts as a past: the demo's past is not sent over it."""
+"""What counts as a history: the demo's history is not sent if there is one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOW = datetime(2026, 9, 15, 18, 7, 30)
         (datetime(2026, 9, 15, 17, 7), 0, False),  # read by a backfill, and empty
     ],
 )
-def test_events_of_more_than_an_hour_ago_are_a_past(lab: Lab, minute: datetime, rows: int, found: bool) -> None:
+def test_events_of_more_than_an_hour_ago_are_a_history(lab: Lab, minute: datetime, rows: int, found: bool) -> None:
     lab.query(
         "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, raw_rows, state) "
         "VALUES ('recruitment', %s, 'x', %s, 'merged'), ('ecommerce', %s, 'x', 60, 'merged')",

@@ -201,7 +201,7 @@ def test_a_minute_that_was_too_far_ahead_is_read_again_once_it_is_in_range(lab: 
     day = RECRUITMENT.most_ahead
     ahead, now = CLOCK.replace(second=0) + day + timedelta(minutes=1), CLOCK.replace(day=2, hour=13)
     lab.see(ahead, minute(0), at=LONG_AGO)
-    lab.publish({ahead: [], minute(0): [contribution()]}, rejects=[(ahead, RECRUITMENT.too_far_ahead)])
+    lab.publish({ahead: [], minute(0): [contribution()]}, rejects=[(ahead, RECRUITMENT.too_far_ahead_reason)])
     ledger.record_poll_time(lab.conn, RECRUITMENT, ahead - day - SECOND)
     assert lab.pending() == []
     ledger.record_poll_time(lab.conn, RECRUITMENT, now)  # a poll after a pause: the minute is over by now

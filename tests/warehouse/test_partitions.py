@@ -187,7 +187,7 @@ def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: S
     shop.stage(
         batch_id,
         {at: [operation(event_time=at)] for at in good},
-        rejects=[(at, shop.pipeline.too_far_ahead) for at in junk for _ in range(150 if at == junk[-1] else 1)],
+        rejects=[(at, shop.pipeline.too_far_ahead_reason) for at in junk for _ in range(150 if at == junk[-1] else 1)],
     )
     checked = shop.check(batch_id)
     assert checked.passed and not checked.held and not checked.waiting
@@ -215,10 +215,10 @@ def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, k
     assert shop.one("SELECT SUM(views + carts) FROM ecommerce.sales_hourly WHERE hour = %s", old) == 2
     assert shop.query(f"SELECT minute FROM {TABLE}") == [(young,)]
     assert wrong(shop) == []
-    assert [one.count for step in ("make_partitions", "drop_days") for one in steps.run_step(step, {})] == [0, 0]
+    assert [result.count for step in ("make_partitions", "drop_days") for result in steps.run_step(step, {})] == [0, 0]
 
 
-def test_a_drop_behind_a_reader_gives_up_and_the_table_stays_consistent(shop: Shop, keeping_400_days: None) -> None:
+def test_a_drop_behind_a_reader_gives_up_and_leaves_the_facts_consistent(shop: Shop, keeping_400_days: None) -> None:
     old = datetime(2019, 11, 1, 12)
     merge_minute(shop, old)
     with warehouse("warehouse_bi") as reader:

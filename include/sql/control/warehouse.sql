@@ -1,5 +1,5 @@
 -- Control tables of every pipeline. All times are UTC; changed_at values are the lake's time-UUIDs as text.
--- Runs on MySQL 8.4 to 9.7 and MariaDB 10.11 to 11.4; applying it again changes nothing.
+-- Written for MySQL 8.4 or newer and MariaDB 10.11 or newer; applying it again changes nothing.
 
 CREATE DATABASE IF NOT EXISTS etl CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
@@ -381,7 +381,7 @@ CREATE TABLE IF NOT EXISTS etl.freshness (
   PRIMARY KEY (pipeline, published_at)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- What minutemark_watch has found and notified: one row per pipeline and problem, open or over.
+-- What minutemark_watch has found and reported: one row per pipeline and problem, open or over.
 CREATE TABLE IF NOT EXISTS etl.alerts (
   pipeline VARCHAR(48) NOT NULL,
   problem VARCHAR(16) NOT NULL
