@@ -10,11 +10,11 @@ SELECT
   -- DATETIME: The same hour in the reporting time zone. For display.
   s.hour + INTERVAL COALESCE(
     CASE WHEN s.hour < z.changes_at THEN z.offset_seconds ELSE z.offset_after END, 0) SECOND AS hour_local,
-  -- VARCHAR(64): First part of the category, such as `electronics`; `other` is unknown.
+  -- VARCHAR(64): First part of the category, such as `electronics`; `other` if unknown.
   s.department,
-  -- VARCHAR(64): Last part of the category, such as `smartphone`; `other` is unknown.
+  -- VARCHAR(64): Last part of the category, such as `smartphone`; `other` if unknown.
   s.product,
-  -- VARCHAR(64): Brand; `other` is unknown.
+  -- VARCHAR(64): Brand; `other` if unknown.
   s.brand,
   -- BIGINT: Product views.
   s.views,

@@ -18,11 +18,11 @@ SELECT
   COALESCE(j.status, 'unknown') AS job_status,
   -- BIGINT: Company of the job; 0 where the job table has none.
   COALESCE(e.company_id, 0) AS company_id,
-  -- BIGINT: Publisher that the events came through; 0 is unknown.
+  -- BIGINT: Publisher that the events came through; 0 if unknown.
   e.publisher_id,
-  -- BIGINT: Campaign that the events name; 0 is unknown. The boards then take the campaign of the job.
+  -- BIGINT: Campaign that the events name; 0 if unknown. The boards then take the campaign of the job.
   e.campaign_id,
-  -- BIGINT: Job group of the events; 0 is unknown.
+  -- BIGINT: Job group of the events; 0 if unknown.
   e.group_id,
   -- BIGINT: Page views.
   e.impressions,
