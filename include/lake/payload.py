@@ -55,17 +55,25 @@ def parsed(text: str) -> tuple[dict[str, str | None], str]:
     text = text.removeprefix("\ufeff")
     try:
         document = json.loads(text, parse_int=_Digits, parse_float=_Digits, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        raise NotAnObject(f"is not JSON: {str(error) or type(error).__name__}") from None
+        valid_unicode = _is_valid_unicode(document)
+    except ValueError as error:
+        raise NotAnObject(f"is not JSON: {error}") from None
+    except RecursionError:
+        raise NotAnObject("is nested too deeply") from None
     if not isinstance(document, dict):
         raise NotAnObject("is JSON, but not an object of fields")
+    if not valid_unicode:
+        raise NotAnObject("has an unpaired surrogate, which is not valid Unicode")
+    return {name: _text(value) for name, value in document.items()}, _to_json(document) if constants else text
+
+
+def _is_valid_unicode(document: object) -> bool:
+    """Whether its strings can be encoded: an unpaired surrogate cannot."""
     try:
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise NotAnObject("has an unpaired surrogate, which is not valid Unicode") from None
-    except RecursionError:
-        raise NotAnObject("is nested too deeply") from None
-    return {name: _text(value) for name, value in document.items()}, _to_json(document) if constants else text
+        return False
+    return True
 
 
 def _text(value: object) -> str | None:

@@ -114,7 +114,7 @@ def count_minutes(rows: DataFrame, pipeline: Pipeline) -> list[Row]:
     """
     ignored_kind = F.when(F.col("fate") == IGNORED, F.col("kind"))
     kind = [F.unix_seconds("minute").alias("minute_s"), "fate", ignored_kind.alias("kind")]
-    # First by words of bits, which have few distinct values: a sum for each bit of each row took as long as reading the payload.
+    # First by words of bits, which have few distinct values: a sum for each bit of each row took as long as reading payloads.
     by_words = rows.groupBy(*kind, *contract.bit_columns(pipeline, key_of(pipeline))).agg(
         F.count(F.lit(1)).alias("rows"),
         F.sum("id_crc").alias("id_crc"),
