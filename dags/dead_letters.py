@@ -40,7 +40,7 @@ if ingest_mode() == CONNECT:
         "minutemark_dead_letters",
         # Away from the tick of the minute DAGs, which need the cores then.
         schedule=CronDataIntervalTimetable("* * * * * 45", timezone="UTC"),
-        description="Keeps messages that Kafka Connect could not write as rejected events.",
+        description="Keeps, as rejected events, messages that Kafka Connect could not write.",
         doc_md=__doc__,
         max_active_runs=1,
         dagrun_timeout=timedelta(minutes=5),

@@ -39,7 +39,7 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
         schedule=CronDataIntervalTimetable("* * * * *", timezone="UTC"),
         max_active_runs=1,  # it ends just before its minute does
         dagrun_timeout=timedelta(minutes=5),
-        # On a first start, minutemark_setup creates its tables at the same time.
+        # On a first start, minutemark_setup creates the pipeline's tables at the same time.
         default_args={"owner": pipeline.owner, "retries": 8, "retry_delay": timedelta(seconds=5)},
         params={
             "events": Param(EVENTS, type="integer", minimum=0, description="Number of events to send in this minute."),

@@ -3,7 +3,7 @@
 1. **write_events** finds the minutes whose newest merged read is not yet in the table, reads them from the lake by key, and
    replaces their rows in the table in one commit. Most minutes are written once, a minute or two after their merge.
 2. **count_hours** counts the hours whose events changed, with DuckDB over the table's files, and compares them with the
-   fact of the warehouse. An hour that agrees gets a small Parquet file; if one differs, the task fails and names it.
+   fact of the warehouse. An hour that agrees gets a small Parquet file; if an hour differs, the task fails and names it.
 3. **load_into_bigquery**, if `MINUTEMARK_BIGQUERY` names a dataset, starts a load job for the file of each hour that was
    counted since its last load.
 
@@ -82,9 +82,9 @@ def load_into_bigquery(pipeline: str) -> None:
 
 @task(execution_timeout=timedelta(minutes=30))
 def upkeep(pipeline: str) -> None:
-    from include.lakehouse.upkeep import upkeep as keep_up
+    from include.lakehouse.upkeep import upkeep as run_upkeep
 
-    print(keep_up(pipelines.get(pipeline)))
+    print(run_upkeep(pipelines.get(pipeline)))
 
 
 def lakehouse_dag(pipeline: pipelines.Pipeline, kind: str, cron: str, params: dict | None = None) -> DAG:
@@ -111,7 +111,7 @@ if os.environ.get(SETTING):
                 if os.environ.get(BIGQUERY):
                     tasks.append(load_into_bigquery(pipeline.name))
                 chain(*tasks)
-                # The last task decides the state of a run. This one does nothing, and fails with any of the others.
+                # The last task decides the state of a run. This task does nothing, and fails if any other task fails.
                 tasks >> EmptyOperator(task_id="all_succeeded", execution_timeout=timedelta(minutes=1))
             globals()[dag.dag_id] = dag
             with lakehouse_dag(pipeline, "lakehouse_upkeep", "35 * * * *") as dag:

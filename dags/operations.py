@@ -1,6 +1,6 @@
 """The operations as DAGs, most of them with a form: set-up, preflight, import, release, accept, reprocess, verify, housekeeping.
 
-Commands share their code.
+The commands of `./minutemark` run the same code.
 """
 
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ def operation_dag(name: str, timeout: timedelta, doc_md: str) -> DAG:
 
 
 def run_operation(name: str, params: Mapping, dag_run, ti=None) -> None:
-    """Print the result of a command, and fail if there is a problem. Only temporary failures are retried."""
+    """Run a command, print its result, and fail if there is a problem. Only temporary failures are retried."""
     from airflow.sdk.exceptions import AirflowFailException
 
     from include.errors import MinutemarkError
@@ -140,14 +140,14 @@ def housekeeping_task(step: str, description: str):
 
 def preflight_tasks() -> list:
     """check_connections, check_pools, and a task in each pool that check_pools watches."""
-    tried = [
-        task(task_id=f"try_pool_{pool}", pool=pool, execution_timeout=timedelta(minutes=1))(_nothing)()
+    pool_tasks = [
+        task(task_id=f"try_pool_{pool}", pool=pool, execution_timeout=timedelta(minutes=1))(_do_nothing)()
         for pool in POOLS
     ]
-    return [check_connections(), check_pools(), *tried]
+    return [check_connections(), check_pools(), *pool_tasks]
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Running at all is the whole test."""
 
 
@@ -234,7 +234,10 @@ with operation_dag(
 
 HOUSEKEEPING = {
     "make_partitions": "Creates the partitions of the next seven days in tables that are partitioned by day.",
-    "drop_days": "Drops old partitions of these tables, for pipelines that declare `rows_by_day`. Facts do not change.",
+    "drop_days": (
+        "Drops old partitions of tables that are partitioned by day, for pipelines that declare `rows_by_day`. "
+        "Facts do not change."
+    ),
     "clean_warehouse": (
         "Deletes staged rows of finished attempts, payloads of rejected events, check samples, field counts, drift that is "
         "over and old batches."

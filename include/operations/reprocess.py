@@ -69,7 +69,7 @@ def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], obje
         clock = change_log.clock(session)
         keys = rejected.lake_keys(conn, pipeline, selection)
         closed = _closed_minutes(conn, pipeline, keys, clock)
-        imported, dimension_rows = rejected.import_rows(conn, pipeline, selection)
+        imported, dimension_rows = rejected.rows_to_reprocess(conn, pipeline, selection)
         to_read = {minute: keys_of_minute for minute, keys_of_minute in keys.items() if minute not in closed}
         report(_plan(pipeline, to_read, len(imported)))
         for line in _left_alone(pipeline, sum(len(keys[minute]) for minute in closed), dimension_rows):

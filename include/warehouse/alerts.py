@@ -49,7 +49,7 @@ class Alert:
 
 
 def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert, Notice]]:
-    """Update etl.alerts with the current problems; returns the alerts to send. Call `mark_notified` once one is sent."""
+    """Update etl.alerts with the current problems; returns the alerts to send. Call `mark_notified` once an alert is sent."""
     present = {(problem.pipeline, problem.problem): problem for problem in problems}
 
     def change(cursor) -> list[tuple[Alert, Notice]]:

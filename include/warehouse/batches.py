@@ -129,7 +129,7 @@ def open_batch(
     }
 
     def record(cursor) -> int:
-        replaced = _locked(cursor, pipeline, sql("open_of_run"), batch)
+        former_ids = _query_under_lock(cursor, pipeline, sql("open_of_run"), batch)
         cursor.execute(sql("open_batch"), batch)
         batch_id = cursor.lastrowid
         cursor.executemany(
@@ -139,8 +139,8 @@ def open_batch(
                 for planned in sorted(minutes, key=lambda entry: entry.minute)
             ],
         )
-        folded_hours.complete(cursor, pipeline.name, batch_id, [planned.minute for planned in minutes])
-        _close(cursor, pipeline, replaced, f"replaced by batch {batch_id}")
+        folded_hours.add_missing_minutes(cursor, pipeline.name, batch_id, [planned.minute for planned in minutes])
+        _close(cursor, pipeline, former_ids, f"replaced by batch {batch_id}")
         return batch_id
 
     return in_transaction(conn, record)
@@ -180,9 +180,9 @@ def record_failure(conn, batch_id: int, reason: str) -> None:
 
 
 def last_delta(conn, pipeline: Pipeline) -> LastDelta:
-    """The newest ordinary delta batch, and the newest one of suspects (minutes of a batch that kept failing).
+    """Whether the newest delta batch had suspects, and the oldest suspect of the last batch that had some.
 
-    They decide which kind is next.
+    Suspects are minutes of a batch that kept failing. The result decides which kind of batch is next.
     """
     cursor = conn.cursor()
     ordinary, suspect = (
@@ -204,9 +204,9 @@ def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[
     binds = {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id}
 
     def close(cursor) -> list[int]:
-        batch_ids = _locked(cursor, pipeline, sql("open_of_other_runs"), binds)
+        batch_ids = _query_under_lock(cursor, pipeline, sql("open_of_other_runs"), binds)
         _close(cursor, pipeline, batch_ids, "its run ended without a merge")
-        batch_ids_of_run = _locked(cursor, pipeline, sql("open_of_run"), binds)
+        batch_ids_of_run = _query_under_lock(cursor, pipeline, sql("open_of_run"), binds)
         _close(cursor, pipeline, batch_ids_of_run, "its run was cleared")
         return batch_ids + batch_ids_of_run
 
@@ -247,8 +247,8 @@ def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bo
     return in_transaction(conn, close)
 
 
-def _locked(cursor, pipeline: Pipeline, query: str, binds: Mapping[str, object]) -> list[int]:
-    """The batches that the query still returns once the pipeline's lock is held: until then, a merge of one may commit."""
+def _query_under_lock(cursor, pipeline: Pipeline, query: str, binds: Mapping[str, object]) -> list[int]:
+    """The batches that the query still returns under the pipeline's lock: before, a merge may commit one of them."""
     if not column(cursor, query, binds):  # the lock would wait for every merge
         return []
     lock(cursor, pipeline)
@@ -283,7 +283,7 @@ def _split_or_hold(cursor, pipeline: Pipeline, batch_id: int) -> None:
 
 
 def _others_passed(cursor, binds: dict, opened_at: datetime, minutes: int, day: date) -> bool:
-    """Whether a batch was merged since this one was opened, or since its one minute, or folded hour, first failed alone.
+    """Whether another batch was merged since this one was opened, or since its minute or folded hour first failed alone.
 
     Only batches with a minute of that `day` or a later one count: a problem of a new day, such as a missing partition, does
     not affect old minutes. Failures before the minute's last merge do not count.

@@ -95,14 +95,14 @@ JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute
 WHERE m.batch_id = %(batch_id)s AND l.pending = 1;
 
 -- name: split
--- Limits the next batches that read the minutes of this one to `size` minutes.
+-- Limits the next batches that read the minutes of this batch to `size` minutes.
 UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY)
 STRAIGHT_JOIN etl.minute_ledger AS l FORCE INDEX (PRIMARY) ON l.pipeline = %(pipeline)s AND l.minute = m.minute
 SET l.split_size = LEAST(COALESCE(l.split_size, %(size)s), %(size)s)
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND l.state <> 'held';
 
 -- name: first_failure
--- When a delta batch of as many minutes first failed with a minute of this one, since that minute's last merge: one
+-- When a delta batch of the same size first failed with a minute of this batch, since that minute's last merge: one
 -- row.
 SELECT MIN(f.opened_at) FROM etl.batch_minutes AS m
 JOIN etl.batches AS f ON f.pipeline = %(pipeline)s AND f.state = 'failed' AND f.is_delta = 1 AND f.minutes = %(minutes)s

@@ -1,4 +1,4 @@
-"""Adds to existing tables the columns and keys that a newer version declares. It reads them from the CREATE TABLE statement.
+"""Adds to existing tables the columns and keys that a newer version declares in its CREATE TABLE statements.
 
 This keeps warehouse.sql the only description of a table, and set-up repeatable. Set-up neither changes nor drops a
 column, even if it is no longer declared (docs/adr/0014-columns-from-the-create-table.md).
@@ -61,11 +61,11 @@ def add_missing(conn, statement: str, patience: int | None = None) -> list[str]:
     is now declared as the primary key becomes the primary key. DDL commits.
     Raises ColumnRefused for a NOT NULL column without a default, and WarehouseError for a table that is in use.
     """
-    wanted = declared(statement)
-    if not wanted:
+    declaration = declared(statement)
+    if not declaration:
         return []
-    table, columns = wanted
-    existing = _existing(conn, table)
+    table, columns = declaration
+    existing = _catalog_names(conn, table)
     names = list(columns)
     missing = [name for name in names if name not in existing]
     for name in missing:
@@ -75,7 +75,7 @@ def add_missing(conn, statement: str, patience: int | None = None) -> list[str]:
         after = f"AFTER {names[place - 1]}" if place else "FIRST"
         _add(conn, table, f"COLUMN {name} {columns[name]} {after}", patience)
     keys = declared_keys(statement)
-    unindexed = [name for name in keys if name not in _existing(conn, table, of="key")] if keys else []
+    unindexed = [name for name in keys if name not in _catalog_names(conn, table, "key")] if keys else []
     for name in unindexed:
         _add(conn, table, keys[name], patience)
     return missing + unindexed + _promote(conn, table, declared_primary(statement))
@@ -83,7 +83,7 @@ def add_missing(conn, statement: str, patience: int | None = None) -> list[str]:
 
 def exists(conn, table: str) -> bool:
     """Whether there is such a table; `table` is database.table."""
-    return bool(_existing(conn, table))
+    return bool(_catalog_names(conn, table))
 
 
 def _split(body: str) -> list[str]:
@@ -98,12 +98,12 @@ def _split(body: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _existing(conn, table: str, of: str = "column") -> set[str]:
+def _catalog_names(conn, table: str, kind: str = "column") -> set[str]:
     """The names of the table's columns, or of its keys."""
     source, name_of = {
         "column": ("columns", "column_name"),
         "key": ("statistics", "index_name"),
-    }[of]
+    }[kind]
     return {name for (name,) in catalog_rows(conn, table, source, f"DISTINCT {name_of}")}
 
 
@@ -123,7 +123,8 @@ def _text(value):
 
 def _check(table: str, name: str, definition: str) -> None:
     without_texts = re.sub(r"'(?:[^']|'')*'", "''", definition)
-    own = re.sub(r"\(.*\)", "()", without_texts, flags=re.DOTALL)  # a generated column may compare with NOT NULL
+    # A generated column may have IS NOT NULL in its expression.
+    own = re.sub(r"\(.*\)", "()", without_texts, flags=re.DOTALL)
     if "NOT NULL" in own and " DEFAULT " not in own:
         raise ColumnRefused(
             f"{table} has no column {name} yet, and its warehouse.sql declares it NOT NULL without a DEFAULT: existing rows "
@@ -150,7 +151,7 @@ def _add(conn, table: str, what: str, patience: int | None) -> None:
     _alter(conn, table, f"ADD {what}", f"its new {' '.join(what.split()[:2])} could not be added", patience)
 
 
-def _alter(conn, table: str, what: str, failed: str, patience: int | None = None) -> None:
+def _alter(conn, table: str, what: str, problem: str, patience: int | None = None) -> None:
     try:
         done = ddl.execute(conn, f"ALTER TABLE {table} {what}", patience)
     except Exception as error:
@@ -158,4 +159,4 @@ def _alter(conn, table: str, what: str, failed: str, patience: int | None = None
             raise
         done = True
     if not done:
-        raise ddl.in_use(conn, table, failed)
+        raise ddl.in_use(conn, table, problem)

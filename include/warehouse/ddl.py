@@ -1,5 +1,5 @@
-"""DDL on tables in use. It waits for every open transaction of the table, and later statements wait for it.
-Therefore it gives up soon, and lists the sessions to wait for.
+"""DDL on tables in use. DDL waits for every open transaction on the table, and later statements wait for the DDL.
+Therefore it gives up soon, and the error lists the sessions to wait for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ sql = Statements(__file__)
 
 _TRIES = 8  # without waiting: MariaDB itself uses a table for a moment after a DELETE, and a try blocks nothing
 REBUILD_PATIENCE = 10  # seconds: the last step of a rebuild waits too, and its copy is lost if it gives up
-_NAMED = 5  # sessions
+_MAX_SESSIONS = 5  # in a message
 
 
 def execute(conn, statement: str, patience: int | None = None) -> bool:
@@ -36,7 +36,7 @@ def execute(conn, statement: str, patience: int | None = None) -> bool:
 
 
 def in_use(conn, name: str, what: str) -> WarehouseError:
-    """The error for a table or view in use: `what` could not be done, and which sessions to wait for."""
+    """The error for a table or view in use, with the consequence (`what`) and the sessions to wait for."""
     return WarehouseError(
         f"{name} is in use, and {what}. Set-up gave up, because a longer wait would block reads and merges. "
         f"{_blocking_sessions(conn)} "
@@ -48,7 +48,7 @@ def in_use(conn, name: str, what: str) -> WarehouseError:
 def _blocking_sessions(conn) -> str:
     try:
         with reading(conn) as cursor:
-            cursor.execute(sql("sessions"), {"limit": _NAMED})
+            cursor.execute(sql("sessions"), {"limit": _MAX_SESSIONS})
             sessions = cursor.fetchall()
     except Exception as error:
         if code_of(error) not in DENIED:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from include.durations import minute_floor
 from include.pipelines import Pipeline
 
-UNKNOWN_ROWS = 1_000  # in a minute, before anything was merged
+UNKNOWN_ROWS = 1_000  # estimate for a minute before anything was merged
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def plan(
     last: LastDelta = LastDelta(),
     folded: Mapping[datetime, Sequence[PlannedMinute]] = MappingProxyType({}),
 ) -> BatchPlan:
-    """The next batch. `typical_rows` estimates a minute never read. Batches of suspects alternate with ordinary ones.
+    """The next batch. `typical_rows` is the estimate for a minute never read. Batches of suspects alternate with ordinary ones.
 
     `folded` maps a pending minute of a folded hour to all minutes of the hour, which are taken together.
     """
@@ -75,10 +75,10 @@ def plan(
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]
         return BatchPlan(_fill_batch(group, pipeline, typical_rows, folded, limit=size), size)
-    return BatchPlan(_fill_batch(_in_turn(ordinary, clock, pipeline), pipeline, typical_rows, folded))
+    return BatchPlan(_fill_batch(_sort(ordinary, clock, pipeline), pipeline, typical_rows, folded))
 
 
-def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) -> list[Pending]:
+def _sort(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) -> list[Pending]:
     """The newest live minutes, newest first, then the others from the oldest. A minute far ahead is never live."""
     oldest_first = sorted(pending, key=lambda candidate: candidate.minute)
     horizon = clock + pipeline.future_tolerance
@@ -101,8 +101,8 @@ def _fill_batch(
     for candidate in pending:
         if candidate.minute in chosen:  # with its folded hour
             continue
-        alone = [PlannedMinute(candidate.minute, candidate.changed_at, estimate(candidate.raw_rows, typical_rows))]
-        group = folded.get(candidate.minute, alone)
+        single = [PlannedMinute(candidate.minute, candidate.changed_at, estimate(candidate.raw_rows, typical_rows))]
+        group = folded.get(candidate.minute, single)
         room -= _cost(group, pipeline)
         if chosen and (room < 0 or (limit is not None and len(chosen) + len(group) > limit)):
             break

@@ -19,19 +19,19 @@ from include.pipelines.declaration import HOLD
 
 DISAPPEARED, UNREADABLE, IGNORED, APPEARED = "disappeared", "unreadable", "ignored", "appeared"
 IGNORED_ROWS = "ignored_rows"  # the `field` of a drift of the share of ignored rows
-MIN_ROWS = 100  # in a minute that is checked
-HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less, there is nothing to compare with
-USUAL = 0.05  # share of rows above which a field is a regular one
+MIN_ROWS = 100  # a minute with fewer rows is not compared
+HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less history, nothing is compared
+USUAL_SHARE = 0.05  # share of rows above which a field is a regular one
 # By chance, a field that 5 % of the rows have is absent from one in 170 minutes of 100 rows, and from one in 20,000 minutes
-# of which ten rows should have it.
+# in which ten rows should have it.
 EXPECTED_ROWS = 10
 EXPECTED_KEPT = 20  # rows that are not ignored
-# Many fields come in bursts. A field drifts if the run of rows without it is longer than LONGER times the longest such run
-# of the day before.
-LONGER = 2
+# Many fields come in bursts. A field drifts if the run of rows without it is longer than GAP_FACTOR times the longest such
+# run of the day before.
+GAP_FACTOR = 2
 MANY_UNREADABLE = 0.20
 MIN_VALUES = 20
-BACK = 5  # rows that have a field again
+MIN_RETURN_ROWS = 5  # rows that have the field again
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class DriftFinding:
     kind: str
     field: str
     rows: int  # that show it
-    usual: float | None  # the day's share before it
+    usual: float | None  # the share over the day before
     text: str  # what was found, as a sentence
 
 
 class Return(NamedTuple):
-    """A minute that has a field again as it was."""
+    """A minute in which a field is again as it was before a drift."""
 
     minute: datetime
     kind: str
@@ -154,16 +154,16 @@ class _Window:
                 total[name] += sign * count
 
     def gaps(self, name: str, drifts: Iterable[Drift]) -> tuple[int, int]:
-        """The largest number of consecutive rows without the field, and the number since the last row with it, by minute.
+        """The most consecutive rows without the field, and the rows since it was last present, counted in whole minutes.
 
         Minutes within a recorded disappearance of the field do not count.
         """
-        known = [drift for drift in drifts if (drift.kind, drift.field) == (DISAPPEARED, name)]
+        disappearances = [drift for drift in drifts if (drift.kind, drift.field) == (DISAPPEARED, name)]
         longest = current = 0
         for fields in self._minutes:
             if fields.present.get(name):
                 longest, current = max(longest, current), 0
-            elif not any(drift.first_minute <= fields.minute <= drift.last_minute for drift in known):
+            elif not any(drift.first_minute <= fields.minute <= drift.last_minute for drift in disappearances):
                 current += fields.rows
         return longest, current
 
@@ -171,16 +171,16 @@ class _Window:
         """Rows of an average minute that were not ignored."""
         return (self.rows - self.ignored) / len(self._minutes) if self._minutes else None
 
-    def share(self, part: int, whole: int) -> float | None:
+    def share(self, part: int, total: int) -> float | None:
         """The share over the day; None if the day has too few rows."""
-        enough = self.rows >= HISTORY_ROWS and len(self._minutes) >= HISTORY_MINUTES and whole >= MIN_ROWS
-        return part / whole if enough else None
+        is_enough = self.rows >= HISTORY_ROWS and len(self._minutes) >= HISTORY_MINUTES and total >= MIN_ROWS
+        return part / total if is_enough else None
 
 
 def find(
     pipeline: Pipeline, batch: Iterable[MinuteFields], history: Iterable[MinuteFields], known: Sequence[Drift]
 ) -> DriftFindings:
-    """The drift in the minutes of a batch, compared with other minutes, the `history`, and with drift on record."""
+    """The drift in the minutes of a batch, compared with other minutes (`history`) and with drift on record (`known`)."""
     in_batch = {fields.minute: fields for fields in batch}
     others = (fields for fields in history if fields.minute not in in_batch)
     window, records = _Window(), Records(known)
@@ -221,8 +221,10 @@ def _findings_of(
         return
     for name in pipeline.fields:
         share = _larger(window.share(window.present[name], window.rows), usual.get((DISAPPEARED, name)))
-        is_absent = not fields.present.get(name) and share and share > USUAL and share * fields.rows >= EXPECTED_ROWS
-        if is_absent and _is_longer(fields, *window.gaps(name, on_record)):
+        is_absent = (
+            not fields.present.get(name) and share and share > USUAL_SHARE and share * fields.rows >= EXPECTED_ROWS
+        )
+        if is_absent and _is_long_gap(fields, *window.gaps(name, on_record)):
             text = f"{name} is in none of {fields.rows:,} rows; over the previous day, {_percent(share)} of the rows had it."
             if names := ", ".join(list(fields.unknown)[:3]):
                 text += f" Undeclared fields: {names}."
@@ -230,7 +232,7 @@ def _findings_of(
     for name in dict.fromkeys((*pipeline.numbers, *pipeline.times)):
         values, wrong = fields.present.get(name, 0), fields.unreadable.get(name, 0)
         share = _smaller(window.share(window.unreadable[name], window.present[name]), usual.get((UNREADABLE, name)))
-        if values >= MIN_VALUES and wrong > MANY_UNREADABLE * values and share is not None and share <= USUAL:
+        if values >= MIN_VALUES and wrong > MANY_UNREADABLE * values and share is not None and share <= USUAL_SHARE:
             kind = "times" if name in pipeline.times else "numbers"
             text = f"{wrong:,} of {values:,} values of {name} are not {kind}; over the previous day, {_percent(share)} were not."
             yield DriftFinding(fields.minute, UNREADABLE, name, wrong, share, text)
@@ -243,9 +245,9 @@ def _findings_of(
         yield DriftFinding(fields.minute, IGNORED, IGNORED_ROWS, fields.ignored, share, text)
 
 
-def _is_longer(fields: MinuteFields, longest: int, before: int) -> bool:
-    """Whether the field has been absent for far more consecutive rows than ever over the previous day."""
-    return before + fields.rows > LONGER * longest
+def _is_long_gap(fields: MinuteFields, longest: int, current: int) -> bool:
+    """Whether the field has been absent for far more consecutive rows than at any time of the previous day."""
+    return current + fields.rows > GAP_FACTOR * longest
 
 
 def _appeared(fields: MinuteFields) -> Iterator[DriftFinding]:
@@ -260,15 +262,15 @@ def _may_end(drift: Drift, minute: datetime) -> bool:
 
 
 def _is_back(drift: Drift, fields: MinuteFields) -> bool:
-    """Whether the field is again in this minute as it was before the drift."""
+    """Whether the field is in this minute as it was before the drift."""
     present, wrong = fields.present.get(drift.field, 0), fields.unreadable.get(drift.field, 0)
     if drift.kind == DISAPPEARED:
-        return present >= BACK and present > USUAL * fields.rows
+        return present >= MIN_RETURN_ROWS and present > USUAL_SHARE * fields.rows
     if drift.kind == UNREADABLE:
-        return present >= MIN_VALUES and wrong <= USUAL * present
+        return present >= MIN_VALUES and wrong <= USUAL_SHARE * present
     if drift.kind == IGNORED and drift.usual is not None:
         return fields.rows >= MIN_ROWS and (fields.rows - fields.ignored) * 2 >= fields.rows * (1 - drift.usual)
-    return False  # an undeclared field stays known
+    return False  # the record of an undeclared field has no end
 
 
 def _percent(share: float) -> str:

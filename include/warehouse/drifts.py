@@ -55,7 +55,7 @@ NEW_FIELDS = (
 )
 KINDS = tuple(CHECKS)
 _SAMPLE = 10
-_NAMED = 3  # findings in the reason of a minute
+_MAX_NAMED = 3  # findings in the reason of a minute
 _MAX_NEW = 500  # undeclared fields on record: a producer that invents names must not fill the table
 
 
@@ -95,7 +95,7 @@ def find_in_attempt(conn, pipeline: Pipeline, attempt: int) -> DriftFindings:
 
 
 def recorded_drifts(cursor, pipeline: Pipeline) -> list[Drift]:
-    """The pipeline's drift on record."""
+    """The pipeline's drift on record, in the order in which it was recorded."""
     return [Drift(*row) for row in execute(cursor, sql("known"), {"pipeline": pipeline.name}).fetchall()]
 
 
@@ -157,7 +157,7 @@ def accept(
     reason: str | None = None,
     drift_id: int | None = None,
 ) -> Accepted:
-    """Accept the drift of a field, of one kind or of all, under the pipeline's lock. Raises AcceptanceRefused.
+    """Accept the drift of a field, of one `kind` or of every kind, under the pipeline's lock. Raises AcceptanceRefused.
 
     Held minutes that show it become pending, and their other checks decide about them. With a `drift_id`, only that record is
     accepted: the one that the user has seen.
@@ -165,13 +165,13 @@ def accept(
 
     def work(cursor) -> Accepted:
         lock(cursor, pipeline)
-        waiting = [
+        open_drifts = [
             drift
             for drift in recorded_drifts(cursor, pipeline)
             if not drift.accepted_by and kind in (None, drift.kind) and drift_id in (None, drift.drift_id)
         ]
         # Spaces around the name are a typing error, unless a producer sends such a name.
-        named = ([drift for drift in waiting if drift.field == name] for name in (field, field.strip()))
+        named = ([drift for drift in open_drifts if drift.field == name] for name in (field, field.strip()))
         accepted = next(filter(None, named), [])
         if not accepted:
             raise AcceptanceRefused(_nothing_open(cursor, pipeline, field))
@@ -214,10 +214,10 @@ def _outcome(
     for finding in findings:
         by_minute.setdefault(finding.minute, []).append(finding)
     sample = [
-        {"minute": drift.minute, "field": drift.field, "rows": drift.rows, "found": drift.text}
-        for drift in findings[:_SAMPLE]
+        {"minute": finding.minute, "field": finding.field, "rows": finding.rows, "found": finding.text}
+        for finding in findings[:_SAMPLE]
     ]
-    reasons = {minute: _reason(pipeline, of_minute) for minute, of_minute in by_minute.items()}
+    reasons = {minute: _reason(pipeline, minute_findings) for minute, minute_findings in by_minute.items()}
     result = severity if findings else "pass"
     minutes = frozenset(by_minute) if findings else None
     return CheckOutcome(name, severity, result, len(findings), sample, minutes, purpose, reasons)
@@ -225,10 +225,10 @@ def _outcome(
 
 def _reason(pipeline: Pipeline, findings: Sequence[DriftFinding]) -> str:
     """The drift in a minute, and what to do."""
-    others = len(findings) - _NAMED
+    others = len(findings) - _MAX_NAMED
     more = f" Other fields that drift: {others}." if others > 0 else ""
-    texts = " ".join(finding.text for finding in findings[:_NAMED])
-    commands = " or ".join(f"./minutemark accept {pipeline.name} {finding.field}" for finding in findings[:_NAMED])
+    texts = " ".join(finding.text for finding in findings[:_MAX_NAMED])
+    commands = " or ".join(f"./minutemark accept {pipeline.name} {finding.field}" for finding in findings[:_MAX_NAMED])
     return f"{texts}{more} Fix the producer, or: {commands}"
 
 
@@ -242,7 +242,7 @@ def _insert(cursor, pipeline: Pipeline, drift: Drift, first: DriftFinding) -> No
 
 
 def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
-    """Make the held minutes that the drift covers, and whose check of its kind failed, pending."""
+    """Make pending the held minutes that the drift covers and that failed the check of its kind."""
     first_open = pipeline.first_open(server_time(cursor))  # closed minutes stay as they are
     binds = {
         "pipeline": pipeline.name,

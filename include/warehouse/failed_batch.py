@@ -41,7 +41,7 @@ class FailedBatch:
 
     @property
     def cannot_be_split(self) -> bool:
-        """Whether it failed too often and cannot be split. A still-open minute has other events in its next batch."""
+        """Whether it failed too often and cannot be split. A still-open minute is not held: its next read has other events."""
         return self.failed_step is not None and (self.is_folded_hour or (self.minutes == 1 and not self.is_open))
 
     @property
@@ -51,7 +51,7 @@ class FailedBatch:
         return f"fails alone in {self.failed_step}: {cause}"
 
     def decision(self, others_passed: bool) -> Decision:
-        """The decision. `others_passed`: other batches were merged since it failed; if not, the minute is not at fault."""
+        """The decision. `others_passed`: other batches were merged since it failed; if not, the minute may not be the cause."""
         if self.failed_step is None:
             return Decision.RETRY
         return Decision.HOLD if self.cannot_be_split and others_passed else Decision.SPLIT

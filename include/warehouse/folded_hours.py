@@ -33,10 +33,10 @@ def folded_among(cursor, pipeline: str, minutes: Iterable[datetime]) -> list[dat
     return column(cursor, sql("folded_among"), {"pipeline": pipeline, "hours": hours})
 
 
-def complete(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) -> int:
+def add_missing_minutes(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) -> int:
     """Add the missing minutes of folded hours to a new batch that has some of them; returns how many. Does not commit.
 
-    The batch's row must be inserted before: folding searches for open batches after it has marked its hour, so that one of
+    Insert the batch's row first: folding searches for open batches after it has marked its hour, so that one of
     the two always sees the other.
     """
     taken, binds = set(minutes), {"pipeline": pipeline, "batch_id": batch_id}

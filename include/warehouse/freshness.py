@@ -30,7 +30,7 @@ class Lag:
 
 
 def history(conn, pipeline: Pipeline, start: datetime) -> list[tuple[datetime, datetime]]:
-    """(published_at, newest_create_time) from the publication in force at `start` on, oldest first."""
+    """(published_at, newest_create_time) of the publication in force at `start` and of all later ones, oldest first."""
     binds = {"pipeline": pipeline.name, "start": start}
     return list(execute(conn.cursor(), sql("history"), binds).fetchall())
 
@@ -64,12 +64,12 @@ def lag_by_step(
 def _pieces(
     published: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime
 ) -> Iterable[tuple[float, float]]:
-    """The lag at the start and end of each time between two publications. It rises by a second each second."""
+    """The lag at the start and end of each interval between two publications. The lag rises by a second each second."""
     ends = [at for at, _ in published][1:] + [end]
-    for (at, newest), following in zip(published, ends, strict=False):
-        began, ended = max(at, start), min(following, end)
-        if began < ended:
-            yield (began - newest).total_seconds(), (ended - newest).total_seconds()
+    for (at, newest), next_at in zip(published, ends, strict=False):
+        piece_start, piece_end = max(at, start), min(next_at, end)
+        if piece_start < piece_end:
+            yield (piece_start - newest).total_seconds(), (piece_end - newest).total_seconds()
 
 
 def _quantile(pieces: Iterable[tuple[float, float]], seconds: float) -> float:
@@ -78,10 +78,10 @@ def _quantile(pieces: Iterable[tuple[float, float]], seconds: float) -> float:
     Each piece rises by a second each second, so the time spent at a lag is proportional to the number of pieces that cross it.
     """
     edges = sorted(edge for lowest, highest in pieces for edge in ((lowest, 1), (highest, -1)))
-    passed, crossing, before = 0.0, 0, edges[0][0]
+    passed, crossing, last_lag = 0.0, 0, edges[0][0]
     for lag, change in edges:
-        width = (lag - before) * crossing
+        width = (lag - last_lag) * crossing
         if passed + width >= seconds:
-            return before + (seconds - passed) / crossing if crossing else lag
-        passed, crossing, before = passed + width, crossing + change, lag
-    return before
+            return last_lag + (seconds - passed) / crossing if crossing else lag
+        passed, crossing, last_lag = passed + width, crossing + change, lag
+    return last_lag

@@ -49,7 +49,7 @@ class Pass(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a gate for the minutes of a batch. Reasons are for people."""
+    """The outcome of a gate for the minutes of a batch. Reasons are texts for users."""
 
     outcomes: tuple[CheckOutcome, ...]
     batch_wide: tuple[CheckOutcome, ...]  # failures that no minute of the batch can be held for
@@ -82,8 +82,8 @@ def judge(
     The check `undecided_by` cannot decide about `undecided` minutes yet. They wait, with that reason, unless they fail
     another check or a release publishes them.
     """
-    given, minutes = tuple(outcomes), frozenset(minutes)
-    outcomes = list(given)
+    original, minutes = tuple(outcomes), frozenset(minutes)
+    outcomes = list(original)
     batch_wide, reasons, names, passes = [], {}, {}, []
     for number, outcome in enumerate(outcomes):
         if outcome.outcome != "fail":
@@ -100,7 +100,7 @@ def judge(
         if released_minutes:
             outcomes[number] = _with_releases(outcome, released, "fail" if failing else "warn")
     if batch_wide:  # the whole batch fails, not individual minutes, and no release is used
-        return Verdict(given, tuple(batch_wide), {}, {}, {}, {}, (), 0)
+        return Verdict(original, tuple(batch_wide), {}, {}, {}, {}, (), 0)
     passes += [Pass(minute, undecided_by, released[minute]) for minute in sorted(undecided.keys() & released.keys())]
     reason_by_minute = {minute: " ".join(parts)[:LONGEST_REASON] for minute, parts in reasons.items()}
     waiting = {

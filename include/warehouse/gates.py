@@ -23,7 +23,7 @@ sql = Statements(__file__)
 
 STAGING, WAREHOUSE = "staging", "warehouse"
 _SAMPLE = 10  # offending rows that are kept
-_SHOWN = 10  # minutes that a message names
+_MAX_SHOWN = 10  # minutes that a message names
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class GateResult:
 
 
 def run_gate(conn, batch_id: int, gate: str) -> GateResult:
-    """Run the gate's checks, store their results, and act on them. Raises BatchRefused if there is nothing to check.
+    """Run the gate's checks, store their results, and act on them. Raises BatchRefused if the batch is not ready.
 
     staging: holds the minutes that failing checks name and lets the others pass; a still-open minute is only left out,
     and for a released minute a failure is a warning.
@@ -76,10 +76,10 @@ def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         )
     attempt = batches.completed_attempt(conn, batch.batch_id)
     if attempt is None:
-        raise BatchRefused(_incomplete(conn, batch))
+        raise BatchRefused(_why_incomplete(conn, batch))
     outcomes = _outcomes(conn, pipeline, batch, STAGING, attempt)
     findings = drifts.find_in_attempt(conn, pipeline, attempt)
-    verdict = in_transaction(conn, lambda cursor: _settle(cursor, pipeline, batch, attempt, outcomes, findings))
+    verdict = in_transaction(conn, lambda cursor: _decide(cursor, pipeline, batch, attempt, outcomes, findings))
     return GateResult(
         batch.batch_id,
         STAGING,
@@ -114,9 +114,9 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     if not failed:
         return GateResult(batch.batch_id, WAREHOUSE, attempt, True, outcomes)
     binds = {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt}
-    minutes = write(conn, sql("pend"), binds)
+    minutes = write(conn, sql("make_pending"), binds)
     message = (
-        f"{_names(failed)}. {minutes} minutes are pending again, so the next run of {pipeline.name}_minute replaces them. "
+        f"{_describe(failed)}. {minutes} minutes are pending again, so the next run of {pipeline.name}_minute replaces them. "
         "If it fails the same way, look for a writer of contributions or facts that does not take the pipeline's lock."
     )
     return GateResult(batch.batch_id, WAREHOUSE, attempt, False, outcomes, message=message)
@@ -145,7 +145,7 @@ def _sample(offending: list[dict]) -> list[dict]:
     return (firsts + others)[:_SAMPLE]
 
 
-def _settle(
+def _decide(
     cursor, pipeline: Pipeline, batch: Batch, attempt: int, outcomes: tuple[CheckOutcome, ...], findings: DriftFindings
 ) -> Verdict:
     """Decide the verdict, store it, apply it to the batch's minutes, and mark the attempt for the merge. Does not commit.
@@ -217,15 +217,15 @@ def _apply_verdict(cursor, batch: Batch, verdict: Verdict) -> None:
 def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
     released = " ".join(
         f"{passed.minute:%Y-%m-%d %H:%M} passes {passed.check} as released by {passed.release.released_by}."
-        for passed in verdict.passes[:_SHOWN]
+        for passed in verdict.passes[:_MAX_SHOWN]
     )
-    listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(verdict.waiting)[:_SHOWN])
+    listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(verdict.waiting)[:_MAX_SHOWN])
     waiting = f"Waiting for the other rows of their hour: {len(verdict.waiting)} minutes ({listed})." if listed else ""
     if not verdict.failed:
         return " ".join(filter(None, (released, waiting)))
     if verdict.batch_wide:
         return (
-            f"{_names(verdict.batch_wide)}. Nothing of this batch is published; its minutes stay pending. Read the sample "
+            f"{_describe(verdict.batch_wide)}. Nothing of this batch is published; its minutes stay pending. Read the sample "
             "in etl.check_results, fix the cause in the lake or the transform, and clear the run from transform_delta."
         )
     remedy = (
@@ -235,22 +235,22 @@ def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
     )
     still_open = f"Still open, and read again by the next run: {len(verdict.still_open)}." if verdict.still_open else ""
     if verdict.publishable:
-        listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(verdict.held)[:_SHOWN]) or "none"
+        listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(verdict.held)[:_MAX_SHOWN]) or "none"
         passing = f"Held: {len(verdict.held)} minutes ({listed}); the other {verdict.publishable} pass."
     else:
         passing = "No minute is left to publish."
-    parts = (f"{_names(verdict.failed)}.", passing, still_open, waiting, released, remedy if verdict.held else "")
+    parts = (f"{_describe(verdict.failed)}.", passing, still_open, waiting, released, remedy if verdict.held else "")
     return " ".join(filter(None, parts))
 
 
-def _names(outcomes: Iterable[CheckOutcome]) -> str:
+def _describe(outcomes: Iterable[CheckOutcome]) -> str:
     return "; ".join(
         f"{outcome.check} found {outcome.offending_rows} offending rows, first {as_json(outcome.sample[0])}"
         for outcome in outcomes
     )
 
 
-def _incomplete(conn, batch: Batch) -> str:
+def _why_incomplete(conn, batch: Batch) -> str:
     records = read(conn, rows, sql("newest_attempt"), {"batch_id": batch.batch_id})
     what = (
         f"attempt {records[0]['attempt']} has counts for {records[0]['minutes']} of {len(batch.minutes)} minutes"

@@ -3,7 +3,7 @@
 UPDATE etl.batches SET unchecked_since = CASE WHEN %(failed)s THEN CURRENT_TIMESTAMP(6) END
 WHERE batch_id = %(batch_id)s;
 
--- name: pend
+-- name: make_pending
 -- Makes the minutes of a merged batch pending again.
 UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY)
 STRAIGHT_JOIN etl.minute_ledger AS l FORCE INDEX (PRIMARY) ON l.pipeline = %(pipeline)s AND l.minute = m.minute
@@ -26,7 +26,7 @@ INSERT INTO etl.batch_minutes (batch_id, minute, state, reason) VALUES (%s, %s, 
 ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason);
 
 -- name: newest_attempt
--- The newest attempt of a batch, and how many minutes it has counts of: one row, or none.
+-- The newest attempt of a batch, and how many minutes it has counts for: one row, or none.
 SELECT a.attempt, COUNT(c.minute) AS minutes FROM etl.attempts AS a
 LEFT JOIN etl.staged_counts AS c ON c.attempt = a.attempt
 WHERE a.batch_id = %(batch_id)s GROUP BY a.attempt ORDER BY a.attempt DESC LIMIT 1;

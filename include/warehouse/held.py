@@ -19,8 +19,8 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 RELEASED = "released"  # in held_changed_at: it differs from every change, so that the minute is pending
-_NAMED = 10  # minutes in a message
-_ALL = 2**63 - 1  # rows: no limit
+_MAX_NAMED = 10  # minutes in a message
+_NO_LIMIT = 2**63 - 1  # rows
 
 
 class ReleaseRefused(MinutemarkError):
@@ -113,7 +113,7 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, l
     entries = []
     with reading(conn) as cursor:
         for pipeline in pipelines:
-            binds = {"pipeline": pipeline.name, "limit": _ALL if limit is None else limit}
+            binds = {"pipeline": pipeline.name, "limit": _NO_LIMIT if limit is None else limit}
             entries += rows(cursor, sql("held_minutes"), binds)
         results = {
             key: _failures(cursor, *key, samples)
@@ -122,7 +122,7 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, l
     for row in entries:
         failures = results.get((row["batch_id"], row.pop("attempt")), {})
         row["checks"] = [
-            _of_minute(failures[name], row["minute"])
+            _narrow_to_minute(failures[name], row["minute"])
             for name in json.loads(row.pop("failing_checks") or "[]")
             if name in failures
         ]
@@ -132,8 +132,8 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, l
 def summary(conn, pipelines: Iterable[Pipeline]) -> str:
     """One sentence about what is held."""
     with reading(conn) as cursor:
-        minutes = {pipeline.name: _held(cursor, pipeline) for pipeline in pipelines}
-    held = [f"Held in {name}: {_listed(of_pipeline)}." for name, of_pipeline in minutes.items() if of_pipeline]
+        minutes_by_pipeline = {pipeline.name: _held(cursor, pipeline) for pipeline in pipelines}
+    held = [f"Held in {name}: {_listed(minutes)}." for name, minutes in minutes_by_pipeline.items() if minutes]
     return f"{' '.join(held)} `./minutemark held` shows why." if held else "No minutes are held."
 
 
@@ -142,10 +142,10 @@ def _failures(cursor, batch_id: int, attempt: int, samples: bool) -> dict[str, d
     return {row["check_name"]: row | {"sample": json.loads(row["sample"] or "[]")} for row in records}
 
 
-def _of_minute(failure: dict, minute: datetime) -> dict:
+def _narrow_to_minute(failure: dict, minute: datetime) -> dict:
     """The failure with the sampled rows of that minute, or with all sampled rows if the minute has none."""
-    own = [row for row in failure["sample"] if row.get("minute") == str(minute)]
-    return failure | {"sample": own or failure["sample"]}
+    minute_rows = [row for row in failure["sample"] if row.get("minute") == str(minute)]
+    return failure | {"sample": minute_rows or failure["sample"]}
 
 
 def _held(cursor, pipeline: Pipeline) -> list[datetime]:
@@ -186,5 +186,5 @@ def _refuse_closed(cursor, pipeline: Pipeline, oldest: datetime) -> None:
 
 
 def _listed(minutes: Collection[datetime]) -> str:
-    shown = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in list(minutes)[:_NAMED])
-    return f"{shown} and {len(minutes) - _NAMED} more" if len(minutes) > _NAMED else shown
+    shown = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in list(minutes)[:_MAX_NAMED])
+    return f"{shown} and {len(minutes) - _MAX_NAMED} more" if len(minutes) > _MAX_NAMED else shown

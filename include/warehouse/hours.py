@@ -24,11 +24,12 @@ sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 24  # hours that one task announces: the next run announces more
-MAX_FACT_HOURS = 48  # that an event lists: the newest ones; it counts all
+MAX_HOURS = 24  # a task announces at most these; the next run announces more
+MAX_FACT_HOURS = 48  # an event lists the newest of its fact hours, and counts all
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for this long
 LONGEST_QUIET = HOUR  # after which an hour is announced even if merges keep changing it
-UNCHECKED = timedelta(minutes=5)  # a merge without its gate for this long: its run has ended, or waits for a slot
+# A gate that has not run this long after the merge has no run any longer, or a run that waits for a slot.
+CHECK_AFTER = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,17 @@ class Offer:
 
 
 def add_reached(cursor, pipeline: Pipeline, clock: datetime) -> None:
-    """Add the hours that the lake's clock has reached since the last poll, so that one without rows is announced too."""
+    """Add the hours that the lake's clock has reached since the last poll, so that hours without rows are announced too."""
     binds = {"pipeline": pipeline.name, "clock": clock, "ahead": pipeline.future_tolerance // MICROSECOND}
-    [(before, reached)] = execute(cursor, sql("reached"), binds).fetchall()
-    if reached < clock:
+    [(last_clock, current_clock)] = execute(cursor, sql("reached"), binds).fetchall()
+    if current_clock < clock:
         log.warning(
             "The lake's clock is %s, more than %s ahead of the warehouse's. Correct the clock of the Cassandra "
             "node or of the warehouse. Until then, hours are announced according to the warehouse's clock.",
             clock,
             pipeline.future_tolerance,
         )
-    hour, last = hour_of(before) + HOUR, hour_of(reached)
+    hour, last = hour_of(last_clock) + HOUR, hour_of(current_clock)
     while hour <= last:
         cursor.execute(sql("add_hour"), {"pipeline": pipeline.name, "hour": hour})
         hour += HOUR
@@ -104,12 +105,12 @@ def is_any_due(conn, pipeline: Pipeline) -> bool:
     return any(rows(conn.cursor(), query, _binds(pipeline, 1)) for query in queries)
 
 
-def unchecked(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[int]:
+def unchecked(conn, pipeline: Pipeline, limit: int = MAX_HOURS) -> list[int]:
     """Batches whose run has ended between their merge and the gate after it, or whose gate has failed; oldest first.
 
     Their hours are announced when that gate passes.
     """
-    binds = {"pipeline": pipeline.name, "unchecked": UNCHECKED // MICROSECOND, "limit": limit}
+    binds = {"pipeline": pipeline.name, "unchecked": CHECK_AFTER // MICROSECOND, "limit": limit}
     return column(conn.cursor(), sql("unchecked"), binds)
 
 
@@ -133,7 +134,7 @@ def confirm(conn, pipeline: Pipeline, offered: Iterable[Offer], recorded: Collec
     in_transaction(conn, write)
 
 
-def offer(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[Hour]:
+def offer(conn, pipeline: Pipeline, limit: int = MAX_HOURS) -> list[Hour]:
     """The hours to announce now, newest first. They are recorded as offered before their task emits them."""
     with reading(conn) as cursor:
         records = execute(cursor, sql("to_announce"), _binds(pipeline, limit)).fetchall()

@@ -51,7 +51,7 @@ WHERE pipeline = %(pipeline)s AND unchecked_since <= CURRENT_TIMESTAMP(6) - INTE
 ORDER BY unchecked_since LIMIT %(limit)s;
 
 -- name: offers
--- Hours that were offered to Airflow and not settled: one row per hour.
+-- Hours whose offer is neither confirmed nor withdrawn: one row per hour.
 SELECT hour, offered_version AS version, offered_at FROM etl.hours FORCE INDEX (hours_to_announce)
 WHERE pipeline = %(pipeline)s AND to_announce = 2 ORDER BY hour;
 

@@ -21,7 +21,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 _MINUTES_PER_QUERY = 500
-COUNT_LIMIT = 10_000  # pending minutes: a larger backlog is not counted every minute
+COUNT_LIMIT = 10_000  # pending minutes: counting a larger backlog every minute would take too long
 
 RECHECK = "judged again"  # in held_changed_at: it differs from every change, so that the minute is pending
 # Prefix of the reason of a minute that housekeeping closed; its next event reopens it.
@@ -29,11 +29,11 @@ DEMO_EVENTS_ONLY = "Demo events of long ago"
 
 
 def read_cursors(conn, pipeline: Pipeline) -> dict[date, tuple[UUID, datetime]]:
-    """Each day whose minutes a poll has read: the day's newest touch then, and the lake's clock at that poll."""
+    """Each day whose minutes a poll has read, with the day's newest touch and the lake's clock at that poll."""
     query = "SELECT day, day_changed_at, drilled_at FROM etl.day_cursors WHERE pipeline = %(pipeline)s"
     with reading(conn) as cursor:
-        known = execute(cursor, query, {"pipeline": pipeline.name}).fetchall()
-    return {day: (UUID(_text(changed_at)), read_at) for day, changed_at, read_at in known}
+        records = execute(cursor, query, {"pipeline": pipeline.name}).fetchall()
+    return {day: (UUID(_text(changed_at)), read_at) for day, changed_at, read_at in records}
 
 
 def days_to_read(
@@ -45,8 +45,8 @@ def days_to_read(
     """
     due = []
     for day, changed_at in sorted(days.items()):
-        known, read_at = cursors.get(day, (None, None))
-        if read_at is None or known != changed_at or time_of(changed_at) > read_at - settle:
+        polled_touch, read_at = cursors.get(day, (None, None))
+        if read_at is None or polled_touch != changed_at or time_of(changed_at) > read_at - settle:
             due.append(day)
     return due
 
@@ -85,9 +85,9 @@ def record_poll_time(conn, pipeline: Pipeline, clock: datetime) -> None:
     """Record a poll of the change log, with or without changes: otherwise a silent lake and a dead scheduler look alike."""
 
     def record(cursor) -> None:
-        before = _last_clock(cursor, pipeline)
-        _reread_minutes_now_in_range(cursor, pipeline, before or clock, clock)
-        if before:
+        last_clock = _last_clock(cursor, pipeline)
+        _reread_minutes_now_in_range(cursor, pipeline, last_clock or clock, clock)
+        if last_clock:
             hours.add_reached(cursor, pipeline, clock)
         cursor.execute(sql("record_poll_time"), {"pipeline": pipeline.name, "clock": clock})
 
@@ -100,11 +100,11 @@ def _last_clock(cursor, pipeline: Pipeline) -> datetime | None:
     return value(cursor, query, {"pipeline": pipeline.name})
 
 
-def _reread_minutes_now_in_range(cursor, pipeline: Pipeline, before: datetime, clock: datetime) -> None:
-    """Make minutes pending whose events were rejected as too far ahead and no longer are. See Pipeline.out_of_range."""
+def _reread_minutes_now_in_range(cursor, pipeline: Pipeline, last_clock: datetime, clock: datetime) -> None:
+    """Make pending the minutes whose events were rejected as too far ahead and are in range now. See Pipeline.out_of_range."""
     range_binds = {
         "pipeline": pipeline.name,
-        "start": min(before, clock),
+        "start": min(last_clock, clock),
         "until": clock + pipeline.most_ahead,
         "ahead_seconds": pipeline.most_ahead // SECOND,
     }
@@ -113,27 +113,27 @@ def _reread_minutes_now_in_range(cursor, pipeline: Pipeline, before: datetime, c
 
 
 def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datetime]) -> None:
-    """Open closed minutes among these, and, in their folded hours, all minutes with only demo events: a batch needs them."""
-    more = {"demo": f"{DEMO_EVENTS_ONLY}%", "oldest": pipeline.first_open(clock)}
+    """Open the closed minutes among these, and those with only demo events in their folded hours, which are read as a whole."""
+    reopen_binds = {"demo": f"{DEMO_EVENTS_ONLY}%", "oldest": pipeline.first_open(clock)}
     touched = set(minutes)
-    folded = folded_hours.folded_among(cursor, pipeline.name, touched)
-    with_folded = touched.union(*map(folded_hours.minutes_of, folded))
-    demo_only: list[datetime] = []
-    others: list[datetime] = []
-    for binds in _by_minutes(pipeline.name, sorted(with_folded)):
-        for minute, is_demo_only in execute(cursor, sql("reopenable"), binds | more).fetchall():
+    whole_hours = folded_hours.folded_among(cursor, pipeline.name, touched)
+    candidates = touched.union(*map(folded_hours.minutes_of, whole_hours))
+    demo_minutes: list[datetime] = []
+    other_minutes: list[datetime] = []
+    for binds in _by_minutes(pipeline.name, sorted(candidates)):
+        for minute, is_demo_only in execute(cursor, sql("reopenable"), binds | reopen_binds).fetchall():
             if is_demo_only:
-                demo_only.append(minute)
+                demo_minutes.append(minute)
             elif minute in touched:
-                others.append(minute)
-    for statement, chosen in (
-        (sql("forget_rejected"), demo_only),
-        (sql("forget_fields"), demo_only),
-        (sql("forget_read"), demo_only),
-        (sql("reopen"), others),
+                other_minutes.append(minute)
+    for statement, reopened_minutes in (
+        (sql("forget_rejected"), demo_minutes),
+        (sql("forget_fields"), demo_minutes),
+        (sql("forget_read"), demo_minutes),
+        (sql("reopen"), other_minutes),
     ):
-        for binds in _by_minutes(pipeline.name, chosen):
-            execute(cursor, statement, binds | more)
+        for binds in _by_minutes(pipeline.name, reopened_minutes):
+            execute(cursor, statement, binds | reopen_binds)
 
 
 def _new_touches(cursor, pipeline: Pipeline, minutes: Mapping[datetime, UUID]) -> list[tuple[datetime, UUID]]:
@@ -173,7 +173,7 @@ def pending_count(conn, pipeline: Pipeline, limit: int = COUNT_LIMIT) -> int:
 
 
 def settles_at(conn, pipeline: Pipeline) -> datetime | None:
-    """When all pending minutes have settled, by the lake's clock; None if one of them has a new touch, or none is pending."""
+    """When all pending minutes will have settled, by the lake's clock; None if one has a new touch, or none is pending."""
     touched = value(conn.cursor(), sql("last_to_settle"), {"pipeline": pipeline.name})
     return None if touched is None else touched + pipeline.settle
 
@@ -208,11 +208,11 @@ def covers_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID, minute
     A held minute is not covered: a user still has to decide about its touch.
     """
     start = datetime(day.year, day.month, day.day)
-    known = ledger_of(conn, pipeline, start, start + DAY)
-    polled = read_cursors(conn, pipeline).get(day)
-    if polled is None or polled[0] != day_changed_at or any(row["pending"] for row in known.values()):
+    ledger_rows = ledger_of(conn, pipeline, start, start + DAY)
+    day_cursor = read_cursors(conn, pipeline).get(day)
+    if day_cursor is None or day_cursor[0] != day_changed_at or any(row["pending"] for row in ledger_rows.values()):
         return False
-    return all(_covers(known.get(minute), str(changed_at)) for minute, changed_at in minutes.items())
+    return all(_covers(ledger_rows.get(minute), str(changed_at)) for minute, changed_at in minutes.items())
 
 
 def _covers(row: dict | None, changed_at: str) -> bool:
@@ -254,22 +254,22 @@ def hold(
     failing_checks: Mapping[datetime, Iterable[str]] = MappingProxyType({}),
     waiting: Collection[datetime] = (),
 ) -> None:
-    """Hold (minute, the change that was read, reason) unless a newer attempt has merged the minute. Does not commit.
+    """Hold each (minute, the change that was read, reason) unless a newer attempt has merged the minute. Does not commit.
 
     Facts and counts of the minute's last merge stay. A touch after the held change makes it pending again. A release that
-    no merge has used is void: it was given for another failure. `waiting` minutes are held until their hour is read.
+    no merge has used becomes void: it was given for another failure. `waiting` minutes are held until their hour is read.
     """
-    wanted = sorted(minutes)
-    cursor.executemany(sql("add_minute"), [(pipeline_name, minute) for minute, _, _ in wanted])
+    holds = sorted(minutes)
+    cursor.executemany(sql("add_minute"), [(pipeline_name, minute) for minute, _, _ in holds])
     now = server_time(cursor)
     held_since = {}
-    for binds in _by_minutes(pipeline_name, [minute for minute, _, _ in wanted]):
-        for minute, state, merged_attempt, since in execute(cursor, sql("lock_minutes"), binds).fetchall():
+    for binds in _by_minutes(pipeline_name, [minute for minute, _, _ in holds]):
+        for minute, state, merged_attempt, first_hold in execute(cursor, sql("lock_minutes"), binds).fetchall():
             is_newer = attempt is None or merged_attempt is None or merged_attempt < attempt
             if state != "closed" and is_newer:
-                held_since[minute] = since if state == "held" and since is not None else now
+                held_since[minute] = first_hold if state == "held" and first_hold is not None else now
     counts = {minute: (raw, rejected) for minute, raw, rejected in staged_counts(cursor, attempt)}
-    to_hold = [row for row in wanted if row[0] in held_since]
+    to_hold = [row for row in holds if row[0] in held_since]
     cursor.executemany(
         sql("record_hold"),
         [
@@ -302,15 +302,15 @@ def hold(
 def hold_without_reading(
     cursor, pipeline_name: str, minutes: Iterable[tuple[datetime, str]], failing_checks: Sequence[str]
 ) -> None:
-    """Hold (minute, reason) because of the counts of its newest read, without another read. Does not commit.
+    """Hold each (minute, reason) because of the counts of the minute's newest read, without another read. Does not commit.
 
     Take the pipeline's lock first. The minutes must be merged or held, and not pending.
     """
-    wanted = sorted(minutes)
+    holds = sorted(minutes)
     checks = json.dumps(list(failing_checks))
-    cursor.executemany(sql("record_hold_as_read"), [(checks, pipeline_name, minute) for minute, _ in wanted])
+    cursor.executemany(sql("record_hold_as_read"), [(checks, pipeline_name, minute) for minute, _ in holds])
     cursor.executemany(
-        sql("hold_without_reading"), [(reason[:LONGEST_REASON], pipeline_name, minute) for minute, reason in wanted]
+        sql("hold_without_reading"), [(reason[:LONGEST_REASON], pipeline_name, minute) for minute, reason in holds]
     )
 
 

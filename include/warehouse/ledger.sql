@@ -18,7 +18,7 @@ INSERT INTO etl.holds (
   pipeline, minute, held_since, held_at, batch_id, attempt, changed_at, rows_now, rejected_now, failing_checks
 )
 {%- endmacro %}
-{% macro recorded() %}
+{% macro replace_hold() %}
 ON DUPLICATE KEY UPDATE held_since = VALUES(held_since), held_at = VALUES(held_at), batch_id = VALUES(batch_id),
   attempt = VALUES(attempt), changed_at = VALUES(changed_at), rows_now = VALUES(rows_now),
   rejected_now = VALUES(rejected_now), failing_checks = VALUES(failing_checks)
@@ -58,7 +58,7 @@ WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS (
 -- name: record_hold
 -- Records why a minute is held.
 {{ record_hold() }} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-{{ recorded() }};
+{{ replace_hold() }};
 
 -- name: record_hold_as_read
 -- Records that a minute is held because of the counts of its newest read.
@@ -71,7 +71,7 @@ WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS (
   LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute
   WHERE l.pipeline = %s AND l.minute = %s
 ) AS d
-{{ recorded() }};
+{{ replace_hold() }};
 
 -- name: make_held_pending
 -- Makes held minutes pending.

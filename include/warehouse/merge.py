@@ -28,7 +28,7 @@ sql = Statements(__file__)
 log = logging.getLogger(__name__)
 
 _SHARED_STAGING = ("etl.staged_rejects", "etl.staged_repeats", "etl.staged_counts")
-FRESHNESS_DAYS = 7  # how long etl.freshness remembers
+FRESHNESS_DAYS = 7  # the history that etl.freshness keeps
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class MergeResult:
     counted_rows: int = 0
     ignored_rows: int = 0
     rejected_rows: int = 0
-    changed: bool = True  # False: it had this state before
+    changed: bool = True  # False: the batch already had this state
     seconds: float | None = None  # from opened to merged
-    inserted: Mapping[str, int] = field(default_factory=dict)  # rows by table of contributions, in this very merge
+    inserted: Mapping[str, int] = field(default_factory=dict)  # rows by table of contributions, inserted by this call
 
     def __str__(self) -> str:
         if self.state == "skipped":
@@ -210,12 +210,12 @@ def _sweep(conn, pipeline: Pipeline) -> None:
     """Remove staged rows of failed batches, and of drivers that wrote after their attempt was given up."""
 
     def remove(cursor) -> None:
-        left: set[int] = set()
+        attempts: set[int] = set()
         for table in staging_tables([pipeline]):
-            left.update(attempts_in(cursor, table))
-        if not left:
+            attempts.update(attempts_in(cursor, table))
+        if not attempts:
             return
-        for attempt in column(cursor, sql("ended_attempts"), {"attempts": left, "pipeline": pipeline.name}):
+        for attempt in column(cursor, sql("ended_attempts"), {"attempts": attempts, "pipeline": pipeline.name}):
             _remove_attempt(cursor, pipeline, attempt)
 
     try:

@@ -1,5 +1,5 @@
 -- name: staged
--- How many minutes of a batch are planned, and how many of them the attempt has counts of: one row.
+-- How many minutes of a batch are planned, and how many of these the attempt has counted: one row.
 SELECT COUNT(*), COUNT(c.minute) FROM etl.batch_minutes AS m
 LEFT JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s AND c.minute = m.minute
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
@@ -13,7 +13,7 @@ SET m.state = 'superseded',
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND (l.attempt > %(attempt)s OR l.state = 'closed');
 
 -- name: drop_unreleased
--- Leaves out the minutes of a batch that passed their gate by a release that another batch has used since.
+-- Leaves out the minutes of a batch that passed their gate by a release that has been used up since.
 UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY)
 STRAIGHT_JOIN etl.release_passes AS p FORCE INDEX (PRIMARY)
   ON p.batch_id = m.batch_id AND p.attempt = %(attempt)s AND p.minute = m.minute

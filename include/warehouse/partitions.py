@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 DAYS_AHEAD = 7
 _YEARS_FROM = 2000
-_MONTHS = 12  # before the current one, and after it
-_MAX_ROWS_TO_COPY = 1_000  # in a partition that is split: some milliseconds
-_MAX_PARTITIONS = 8_000  # of 8,192 that a table can have: 20 years of days, then months
+_MONTHS = 12  # before the current month, and as many after it
+_MAX_ROWS_TO_COPY = 1_000  # by splitting a partition, which takes some milliseconds
+_MAX_PARTITIONS = 8_000  # a table can have 8,192: 20 years of days, then months
 _ORDINAL_OF_DAY_0 = 365  # TO_DAYS of a date minus its ordinal
 
 
@@ -56,16 +56,16 @@ def boundaries(today: date) -> list[date]:
 def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
     """Split partitions at today's boundaries, by the server's clock, if they have few rows; returns the number of new ones.
 
-    If the table is in use, it gives up after at most a second and logs it: the next call tries again. DDL commits.
+    For a table in use, this gives up after at most a second and logs a warning: the next call tries again. DDL commits.
     """
-    made, kept_from = 0, _kept_from(conn, pipeline)
+    count, kept_from = 0, _kept_from(conn, pipeline)
     for table in tables_by_day(pipeline):
         existing = partitions_of(conn, table)
-        wanted = [day for day in boundaries(_today(conn)) if kept_from is None or day > kept_from]
-        wanted = wanted[: max(_MAX_PARTITIONS - len(existing), 0)]
+        days = [day for day in boundaries(_today(conn)) if kept_from is None or day > kept_from]
+        days = days[: max(_MAX_PARTITIONS - len(existing), 0)]
         for partition in existing:
-            inside = [day for day in wanted if _is_inside(day, partition)]
-            if not inside:
+            starts = [day for day in days if _is_inside(day, partition)]
+            if not starts:
                 continue
             if _has_many_rows(conn, table, partition):
                 log.warning(
@@ -74,13 +74,13 @@ def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
                     *(partition.name, table, _MAX_ROWS_TO_COPY),
                 )
                 continue
-            pieces = _pieces(partition, inside)
+            pieces = _pieces(partition, starts)
             if not dry and not _alter(
                 conn, table, f"REORGANIZE PARTITION {partition.name} INTO ({_definitions(pieces)})"
             ):
-                return made
-            made += len(inside)
-    return made
+                return count
+            count += len(starts)
+    return count
 
 
 def drop_before(conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) -> int:
@@ -108,7 +108,7 @@ def drop_before(conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) 
 
 
 def convert_to_ranges(conn, pipeline: Pipeline) -> None:
-    """Rebuild tables of an earlier version, which had a list of days. Rows are copied, and merges wait until that is done."""
+    """Rebuild tables of an earlier version, which were partitioned by lists of days. Merges wait while rows are copied."""
     for table in tables_by_day(pipeline):
         if _method(conn, table) != "LIST":
             continue
@@ -170,10 +170,10 @@ def _is_inside(day: date, partition: Partition) -> bool:
     return (partition.start is None or partition.start < day) and (partition.end is None or day < partition.end)
 
 
-def _pieces(partition: Partition, inside: Iterable[date]) -> list[Partition]:
+def _pieces(partition: Partition, cuts: Iterable[date]) -> list[Partition]:
     """The partition cut at these days; a piece is named for its first day, or `past` or `future`."""
-    starts = [partition.start, *inside]
-    ends = [*inside, partition.end]
+    starts = [partition.start, *cuts]
+    ends = [*cuts, partition.end]
     return [Partition(_name(start, end), start, end) for start, end in zip(starts, ends, strict=True)]
 
 

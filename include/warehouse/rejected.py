@@ -132,16 +132,16 @@ def lake_keys(conn, pipeline: Pipeline, selection: Selection) -> dict[datetime, 
 
 def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> int:
     """How many of these origin keys belong to events of the lake that are rejected now."""
-    still, minutes = 0, sorted(keys)
+    count, minutes = 0, sorted(keys)
     with reading(conn) as cursor:
         for part in slices(minutes, _KEYS_PER_QUERY):
             binds = {"pipeline": pipeline.name, "minutes": part}
             records = execute(cursor, sql("lake_keys_of"), binds).fetchall()
-            still += sum(key in keys[minute] for minute, key in records)
-    return still
+            count += sum(key in keys[minute] for minute, key in records)
+    return count
 
 
-def import_rows(conn, pipeline: Pipeline, selection: Selection) -> tuple[list[tuple[int, int]], int]:
+def rows_to_reprocess(conn, pipeline: Pipeline, selection: Selection) -> tuple[list[tuple[int, int]], int]:
     """The chosen rows of imports and topics, as (rejected_id, characters of the payload), and the number of rows that are not
     events because they come from dimension files.
     """
@@ -163,7 +163,7 @@ def read_rows(conn, rejected_ids: Sequence[int]) -> list[dict]:
 def record_outcomes(conn, accepted: Iterable[int], refused: Iterable[tuple[int, str, datetime | None]]) -> None:
     """Delete the rows that are safe in the lake, and keep the newest reason of the others, in one transaction."""
 
-    def settle(cursor) -> None:
+    def write(cursor) -> None:
         cursor.executemany(
             "DELETE FROM etl.rejected_events WHERE rejected_id = %s",
             [(rejected_id,) for rejected_id in sorted(accepted)],
@@ -173,4 +173,4 @@ def record_outcomes(conn, accepted: Iterable[int], refused: Iterable[tuple[int, 
             [(reason[:LONGEST_REASON], minute, rejected_id) for rejected_id, reason, minute in sorted(refused)],
         )
 
-    in_transaction(conn, settle)
+    in_transaction(conn, write)

@@ -21,13 +21,13 @@ FROM (
 GROUP BY pipeline, origin, rule ORDER BY found DESC, rule;
 
 -- name: samples
--- The first and the last event of a group, with the beginning of the payload or without: one row per event.
+-- The first and the last event of a group, with or without the beginning of its payload: one row per event.
 SELECT origin_key, minute, reason {{- ", LEFT(payload, %(shown)s) AS payload" if payloads }} FROM {{ table }}
 WHERE pipeline = %(pipeline)s AND origin = %(origin)s AND origin_key IN (%(first_key)s, %(last_key)s)
 ORDER BY origin_key;
 
 -- name: rename_key
--- Gives a message its key with the topic's id, where an earlier version kept it under another. Old payloads are empty.
+-- Adds the topic's id to the key of a message that an earlier version kept without it. Old payloads are empty.
 UPDATE IGNORE etl.rejected_events SET origin_key = %(key)s
 WHERE pipeline = %(pipeline)s AND origin = %(origin)s AND origin_key = %(former)s AND payload IN (%(payload)s, '');
 

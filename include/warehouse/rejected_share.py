@@ -54,7 +54,7 @@ class Read:
     @property
     def is_suspect(self) -> bool:
         """Whether the hour determines the verdict on this minute."""
-        return _above(self.rejected, self.rows, HOLD_PERCENT)
+        return _exceeds(self.rejected, self.rows, HOLD_PERCENT)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class HourShare:
 
         A broken producer shows up at once; later good rows can reverse the verdict.
         """
-        return self.rows >= MIN_ROWS and _above(self.rejected, self.rows, HOLD_PERCENT)
+        return self.rows >= MIN_ROWS and _exceeds(self.rejected, self.rows, HOLD_PERCENT)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class ShareVerdict:
 
 
 def check_batch(hours: Iterable[HourShare], batch: Collection[datetime]) -> ShareVerdict:
-    """The verdict on a batch's minutes. Reasons have only the minute's figures: the order of the reads does not matter."""
+    """The verdict on a batch's minutes. Reasons have only the minute's figures, so the order of reads does not change them."""
     offending, reasons, warnings, waiting = [], {}, [], {}
     for hour in hours:
         figures = {"hour": hour.hour, "hour_rows": hour.rows, "hour_rejected": hour.rejected}
@@ -110,16 +110,16 @@ def check_batch(hours: Iterable[HourShare], batch: Collection[datetime]) -> Shar
                 warnings.append(row)
             if not hour.is_bad and not hour.is_fully_read:
                 waiting[read.minute] = _reason_to_wait(read)
-        if not suspects and hour.rows >= MIN_ROWS and _above(hour.rejected, hour.rows, WARN_PERCENT):
+        if not suspects and hour.rows >= MIN_ROWS and _exceeds(hour.rejected, hour.rows, WARN_PERCENT):
             warnings.append(figures)
-    failed = CheckOutcome(
+    hold_outcome = CheckOutcome(
         CHECK, "fail", "fail" if offending else "pass", len(offending), offending[:_SAMPLE],
         frozenset(reasons) if offending else None, _PURPOSE, reasons,
     )  # fmt: skip
-    warned = CheckOutcome(
+    warn_outcome = CheckOutcome(
         WARNING, "warn", "warn" if warnings else "pass", len(warnings), warnings[:_SAMPLE], None, _WARNING_PURPOSE
     )
-    return ShareVerdict((failed, warned), waiting)
+    return ShareVerdict((hold_outcome, warn_outcome), waiting)
 
 
 def changed_verdicts(hour: HourShare) -> tuple[list[Read], list[Read]]:
@@ -147,18 +147,18 @@ def batch_verdict(
 ) -> ShareVerdict:
     """The verdict on a batch's minutes, from the counts of this attempt, and of the ledger for the rest of their hours."""
     # All rows of a minute outside the range are rejected, whatever its producer sends (ADR 25).
-    counted = {
+    reads = {
         minute: Read(minute, raw, rejected)
         for minute, raw, rejected in ledger.staged_counts(cursor, attempt)
         if not pipeline.out_of_range(minute, clock)
     }
-    in_hours: dict[datetime, list[Read]] = {}
-    for minute, read in counted.items():
-        in_hours.setdefault(hour_of(minute), []).append(read)
+    reads_by_hour: dict[datetime, list[Read]] = {}
+    for minute, read in reads.items():
+        reads_by_hour.setdefault(hour_of(minute), []).append(read)
     # The ledger is read for these hours only: a long history without many rejected rows has no such hours.
-    notable = {hour for hour, reads in in_hours.items() if _is_notable(reads)}
-    batch = {minute: read for minute, read in counted.items() if hour_of(minute) in notable}
-    return check_batch(_hours(cursor, pipeline, notable, clock, batch), frozenset(minutes))
+    notable_hours = {hour for hour, hour_reads in reads_by_hour.items() if _is_notable(hour_reads)}
+    notable_reads = {minute: read for minute, read in reads.items() if hour_of(minute) in notable_hours}
+    return check_batch(_hours(cursor, pipeline, notable_hours, clock, notable_reads), frozenset(minutes))
 
 
 def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> None:
@@ -166,8 +166,8 @@ def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock
 
     Take the pipeline's lock first.
     """
-    in_range = {hour_of(minute) for minute in minutes if not pipeline.out_of_range(minute, clock)}
-    affected = _with_suspects(cursor, pipeline, in_range)
+    hours = {hour_of(minute) for minute in minutes if not pipeline.out_of_range(minute, clock)}
+    affected = _suspect_hours(cursor, pipeline, hours)
     for hour in _hours(cursor, pipeline, affected, clock):
         to_hold, to_read = changed_verdicts(hour)
         ledger.hold_without_reading(
@@ -195,13 +195,13 @@ def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
     in_transaction(conn, recheck)
 
 
-def _above(part: int, whole: int, percent: int) -> bool:
-    return part * 100 > whole * percent
+def _exceeds(part: int, total: int, percent: int) -> bool:
+    return part * 100 > total * percent
 
 
 def _is_notable(reads: Collection[Read]) -> bool:
     rejected, raw = sum(read.rejected for read in reads), sum(read.rows for read in reads)
-    return _above(rejected, raw, WARN_PERCENT) or any(read.is_suspect for read in reads)
+    return _exceeds(rejected, raw, WARN_PERCENT) or any(read.is_suspect for read in reads)
 
 
 def _reason(read: Read) -> str:
@@ -223,7 +223,7 @@ def _hours(
     pipeline: Pipeline,
     hours: Collection[datetime],
     clock: datetime,
-    counted: Mapping[datetime, Read] | None = None,
+    new_reads: Mapping[datetime, Read] | None = None,
 ) -> list[HourShare]:
     reads: dict[datetime, list[Read]] = {hour: [] for hour in sorted(hours)}
     known = {}
@@ -233,7 +233,7 @@ def _hours(
             for row in rows(cursor, sql("reads"), _binds(pipeline, start, end))
             if not pipeline.out_of_range(row["minute"], row["read_at"] or clock)
         )
-    for minute, read in (known | dict(counted or {})).items():
+    for minute, read in (known | dict(new_reads or {})).items():
         reads[hour_of(minute)].append(read)
     return [
         HourShare(hour, tuple(reads_of_hour), _is_over(hour, clock, pipeline)) for hour, reads_of_hour in reads.items()
@@ -271,7 +271,7 @@ def _is_over(hour: datetime, clock: datetime, pipeline: Pipeline) -> bool:
     return is_past or hour > clock + pipeline.future_tolerance
 
 
-def _with_suspects(cursor, pipeline: Pipeline, hours: Collection[datetime]) -> set[datetime]:
+def _suspect_hours(cursor, pipeline: Pipeline, hours: Collection[datetime]) -> set[datetime]:
     """The hours among these that determine the verdict on one of their minutes: few, and most batches have none."""
     suspects = set()
     for start, end in _ranges(hours):

@@ -78,10 +78,10 @@ def _change(zone: ZoneInfo, day: datetime) -> datetime:
 def write(cursor) -> None:
     """Write the rows for the declared zone and this machine's time zone data, if they differ."""
     name = reporting_zone()
-    wanted = list(days_away_from_utc(name))
-    if list(execute(cursor, sql("days")).fetchall()) != wanted:
+    days = list(days_away_from_utc(name))
+    if list(execute(cursor, sql("days")).fetchall()) != days:
         cursor.execute("DELETE FROM etl.reporting_days")
-        for part in slices(wanted, _ROWS_AT_ONCE):
+        for part in slices(days, _ROWS_AT_ONCE):
             cursor.executemany(sql("add_day"), part)
     cursor.execute("DELETE FROM etl.reporting_zone WHERE zone <> %(zone)s", {"zone": name})
     cursor.execute(sql("set_zone"), {"zone": name})

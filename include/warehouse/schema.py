@@ -100,7 +100,8 @@ def _with_grants(error: WarehouseError, account: Endpoint) -> WarehouseError:
         )
     grants = "\n".join(administrator_grants(f"'{login}'@'%'"))
     accounts = (
-        f"If the accounts of {WAREHOUSE_ETL} and {WAREHOUSE_BI} do not exist yet, it needs CREATE USER ON *.*, too."
+        f"Account {login} also needs CREATE USER ON *.* if the accounts of {WAREHOUSE_ETL} and {WAREHOUSE_BI} do not exist "
+        "yet."
     )
     return WarehouseError(f"{problem} {remedy}\n{grants}\n{accounts}", error.code)
 
@@ -140,8 +141,8 @@ def _apply_files(conn, sources: Iterable[SqlFile]) -> None:
             table = declared(statement)
             if not table or not exists(conn, table[0]):  # MySQL waits for readers even with IF NOT EXISTS
                 conn.cursor().execute(statement)
-            for added in add_missing(conn, statement):
-                log.info("Added %s, which %s declares.", added, file.source.relative_to(FOLDER))
+            for name in add_missing(conn, statement):
+                log.info("Added %s, which %s declares.", name, file.source.relative_to(FOLDER))
 
 
 def _tables_of(conn, account: Endpoint, pipeline: Pipeline) -> None:
@@ -151,8 +152,8 @@ def _tables_of(conn, account: Endpoint, pipeline: Pipeline) -> None:
     )
     _apply_files(conn, files(pipeline, "retired.sql"))
     if _to_fill(conn, pipeline):
-        with warehouse(account) as other:
-            lock(other.cursor(), pipeline)  # merges and another set-up wait
+        with warehouse(account) as lock_conn:
+            lock(lock_conn.cursor(), pipeline)  # merges and another set-up wait
             for fact in _to_fill(conn, pipeline):
                 _fill(conn, pipeline, fact)
     _apply_files(conn, files(pipeline, "warehouse.sql"))
@@ -176,8 +177,8 @@ def _fill(conn, pipeline: Pipeline, fact: SummedFact) -> None:
     if (kept_from := value(cursor, query, {"pipeline": pipeline.name})) is not None:
         log.warning("%s starts at %s: earlier rows of %s were removed.", fact.table, kept_from, published)
     cursor.execute(f"DROP TABLE IF EXISTS {unfinished}")
-    alone = replace(pipeline, facts=(fact,), lakehouse=None)
-    for file in (*files(alone, "warehouse.sql"), *files(alone, "from_output.sql")):
+    pipeline_of_fact = replace(pipeline, facts=(fact,), lakehouse=None)
+    for file in (*files(pipeline_of_fact, "warehouse.sql"), *files(pipeline_of_fact, "from_output.sql")):
         for statement in file.statements:
             if f" {fact.contributions} (" in statement:
                 cursor.execute(statement.replace(f" {fact.contributions} (", f" {unfinished} (", 1))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from include.connections import WAREHOUSE_ETL, Endpoint, endpoint
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, WarehouseError, code_of, explain
 
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 CONNECT_TIMEOUT = 5  # seconds
 MERGE_WAIT_TIMEOUT = 60  # seconds: a merge whose process is gone must not keep the pipeline's lock for 8 hours
@@ -47,16 +47,16 @@ def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -
             conn.close()
 
 
-def in_transaction(conn, work: Callable[[Any], Done], *, tries: int = 4) -> Done:
+def in_transaction(conn, work: Callable[[Any], Result], *, tries: int = 4) -> Result:
     """Run `work(cursor)` and commit; after a deadlock or a lock timeout, roll back and run it again from the start."""
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-    def once() -> Done:
+    def once() -> Result:
         cursor = conn.cursor()
         try:
-            done = work(cursor)
+            result = work(cursor)
             conn.commit()
-            return done
+            return result
         except BaseException:
             _undo(conn)
             raise
@@ -83,7 +83,7 @@ def reading(conn) -> Iterator[Any]:
         cursor.close()
 
 
-def read(conn, fetch: Callable[..., Done], query: str, binds: Mapping[str, object] | None = None) -> Done:
+def read(conn, fetch: Callable[..., Result], query: str, binds: Mapping[str, object] | None = None) -> Result:
     """Run a query in a transaction of its own; returns the result of `fetch`, which is `rows`, `column` or `value`."""
     with reading(conn) as cursor:
         return fetch(cursor, query, binds)

@@ -66,7 +66,7 @@ def control(pattern: str) -> list[SqlFile]:
 def files(pipeline: Pipeline, pattern: str) -> list[SqlFile]:
     """The pipeline's own files that match, then those of its facts: filled templates, or the files that replace them."""
     own = [_read(path) for path in sorted((FOLDER / pipeline.name).glob(pattern))]
-    return [*own, *(file for fact in pipeline.facts for file in _of_fact(pipeline, fact, pattern))]
+    return [*own, *(file for fact in pipeline.facts for file in _files_of_fact(pipeline, fact, pattern))]
 
 
 def checks(pipeline: Pipeline, gate: str) -> list[Check]:
@@ -84,16 +84,16 @@ def as_text(pipeline: str) -> str:
     return "\n".join(parts)
 
 
-def _of_fact(pipeline: Pipeline, fact: SummedFact, pattern: str) -> Iterator[SqlFile]:
+def _files_of_fact(pipeline: Pipeline, fact: SummedFact, pattern: str) -> Iterator[SqlFile]:
     folder = FOLDER / pipeline.name / fact.name
-    replaced = {path.relative_to(folder): path for path in folder.glob(pattern)}
+    replacements = {path.relative_to(folder): path for path in folder.glob(pattern)}
     for path in sorted((FOLDER / TEMPLATES).glob(pattern)):
-        named = Path(str(path.relative_to(FOLDER / TEMPLATES)).format(fact=fact.name, table=fact.table.split(".")[1]))
-        if own := replaced.pop(named, None):
+        target = Path(str(path.relative_to(FOLDER / TEMPLATES)).format(fact=fact.name, table=fact.table.split(".")[1]))
+        if own := replacements.pop(target, None):
             yield _read(own)
         elif (text := _render(pipeline, fact, path)).strip():
-            yield SqlFile(named.stem, path, text)
-    yield from map(_read, sorted(replaced.values()))
+            yield SqlFile(target.stem, path, text)
+    yield from map(_read, sorted(replacements.values()))
 
 
 def _render(pipeline: Pipeline, fact: SummedFact, path: Path) -> str:

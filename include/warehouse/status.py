@@ -21,14 +21,14 @@ sql = Statements(__file__)
 # The state of a pipeline is the first of these that applies.
 NEW = "new"  # its lake was never polled
 BLIND = "blind"  # not polled for longer than look_limit: pending minutes are unknown
-STALE = "stale"  # a change seen in the lake is not merged for longer than delay_limit
+STALE = "stale"  # a change seen in the lake has not been merged for longer than delay_limit
 HELD = "held"  # everything else is merged, but newer minutes are held
 SILENT = "silent"  # everything is merged, and the lake has had nothing newer for longer than delay_limit
 FRESH = "fresh"
 
 _MAX_SEARCHED = 1_000  # newest pending minutes that are searched for the oldest change
 _MAX_FAILURES = 100  # consecutive delta batches that are counted at most
-_SHOWN = 10
+_MAX_SHOWN = 10  # fields
 
 
 def recent_batches(conn, limit: int = 20) -> list[dict]:
@@ -44,9 +44,11 @@ def freshness(conn) -> list[dict]:
     delay               age of the oldest live change that was seen in the lake and is not merged; 0: all is merged
     waiting_since       the change that makes it stale, live or not
     looked_at, look_age when the lake was last polled
-    pending, held       minutes; last_merged_at of any run, merge_age of it
+    pending, held       numbers of minutes
+    last_merged_at      of the newest merge of any run; merge_age is its age
     new_fields          undeclared fields that were first found within the last day
-    failures            delta batches in a row that did not merge, failing_since the first of them, failure the last reason
+    failures            delta batches in a row that did not merge; failing_since: when the first was opened; failure: the
+                        newest reason
     """
     return [freshness_of(conn, pipeline) for pipeline in all_pipelines().values()]
 
@@ -97,14 +99,15 @@ def open_alerts(conn) -> list[dict]:
 def named_fields(names: Sequence[str]) -> str:
     """The new_fields as text; names come from data, so unusual ones are quoted."""
     shown = ", ".join(
-        name if name.isprintable() and name == name.strip() != "" else repr(name) for name in names[:_SHOWN]
+        name if name.isprintable() and name == name.strip() != "" else repr(name) for name in names[:_MAX_SHOWN]
     )
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return shown + (f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else "")
 
 
 def _waiting_since(pipeline: Pipeline, now: datetime, changes: dict, last_delta_at: datetime | None) -> datetime | None:
-    """The oldest live change if it waits too long; or the oldest change of all if no delta batch has been merged since.
+    """The change that has waited longer than delay_limit, or None.
 
+    It is the oldest live change; or the oldest of all changes, if no delta batch was merged within delay_limit.
     A backlog, such as an imported year, is not a delay: fresh minutes go first.
     """
     horizon = now - pipeline.delay_limit

@@ -63,7 +63,7 @@ WHERE pipeline = %(pipeline)s AND kind = 'appeared' AND accepted_by IS NULL AND 
 ORDER BY drift_id;
 
 -- name: deltas
--- The newest closed delta batches: one row per batch.
+-- The newest delta batches that have ended: one row per batch.
 SELECT state, opened_at, reason FROM etl.batches
 WHERE pipeline = %(pipeline)s AND is_delta = 1 AND state <> 'open' ORDER BY batch_id DESC LIMIT %(failures)s;
 

@@ -1,6 +1,5 @@
 -- name: record
--- Keeps how far a partition has been consumed. moved_at is first: it depends on what the other columns still
--- hold.
+-- Keeps how far a partition has been consumed. moved_at is set first, from the old values of the other columns.
 INSERT INTO etl.topic_progress (pipeline, topic, partition_number, committed, waiting, moved_at, seen_at)
 VALUES (%(pipeline)s, %(topic)s, %(partition)s, %(committed)s, %(waiting)s, %(now)s, %(now)s)
 ON DUPLICATE KEY UPDATE

@@ -247,16 +247,16 @@ def test_an_hour_is_not_folded_while_a_batch_of_it_opens(lab: Lab, monkeypatch: 
     two_minutes_to_fold(lab)
     result: list[int] = []
     folder = threading.Thread(target=lambda: result.append(fold_with_own_session()))
-    complete = batches.folded_hours.complete
+    add_missing_minutes = batches.folded_hours.add_missing_minutes
 
-    def complete_while_folding(*arguments) -> int:
-        added = complete(*arguments)
+    def add_minutes_while_folding(*arguments) -> int:
+        added = add_missing_minutes(*arguments)
         folder.start()  # after folded hours were read, before the batch is committed
         folder.join(0.5)
         assert folder.is_alive(), "Folding did not wait for the batch that is being opened."
         return added
 
-    monkeypatch.setattr(batches.folded_hours, "complete", complete_while_folding)
+    monkeypatch.setattr(batches.folded_hours, "add_missing_minutes", add_minutes_while_folding)
     batch_id = lab.open(minute(1), run_id="race")
     folder.join(20)
     assert (result, folded(lab), minutes_in(lab, batch_id)) == ([0], [], [minute(1)])

@@ -72,9 +72,9 @@ def test_a_reason_is_chosen_by_its_name_or_its_beginning(lab: Lab, reason: str) 
 
 def test_the_name_of_a_reason_with_a_value_in_it_chooses_its_rows(lab: Lab) -> None:
     reject(lab, "create_time 'x' is not a time-UUID", "sha:1", None, "import")
-    found, others = rejected.import_rows(lab.conn, RECRUITMENT, Selection("create_time … is not a time-UUID"))
+    found, others = rejected.rows_to_reprocess(lab.conn, RECRUITMENT, Selection("create_time … is not a time-UUID"))
     assert (len(found), others) == (1, 0)
-    assert rejected.import_rows(lab.conn, RECRUITMENT, Selection("create_time _ is no%"))[0] == []
+    assert rejected.rows_to_reprocess(lab.conn, RECRUITMENT, Selection("create_time _ is no%"))[0] == []
 
 
 def test_the_read_only_account_sees_reasons_but_no_payload(lab: Lab) -> None:

@@ -1,5 +1,5 @@
--- Views for dashboards of the pipelines' health. Columns named _utc are for filters, which find their rows by index;
--- columns of the same name without it have the same time in the reporting zone. A minute or hour is named by its start.
+-- Views for dashboards of the pipelines' health. Columns that end in _utc are for filters, which find their rows by
+-- index; columns without _utc have the same time in the reporting zone. A minute or hour is named by its start.
 
 CREATE OR REPLACE VIEW etl.board_pipelines AS
 SELECT p.pipeline, z.zone AS reporting_zone
@@ -30,7 +30,7 @@ SELECT
 FROM etl.pipelines AS p
 LEFT JOIN etl.looks AS l ON l.pipeline = p.pipeline;
 
--- One row per merge that published a newer event than all merges before: the lag in seconds just before it and just
+-- One row per merge that published a newer event than every earlier merge: the lag in seconds just before it and just
 -- after.
 CREATE OR REPLACE VIEW etl.board_lag AS
 SELECT

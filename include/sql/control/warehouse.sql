@@ -77,7 +77,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   KEY by_state (pipeline, state, minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The Iceberg table that lakehouse_attempt describes. A new one, such as after the catalog was lost, gets all events
+-- The Iceberg table that lakehouse_attempt describes. A new table, such as after the catalog was lost, gets all events
 -- again.
 CREATE TABLE IF NOT EXISTS etl.lakehouse_tables (
   pipeline VARCHAR(48) NOT NULL,
@@ -111,7 +111,7 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   KEY hours_to_load (pipeline, to_load, loaded_at)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The table in BigQuery that loaded_change describes. A new one, such as after it was dropped, gets all hours again.
+-- The table in BigQuery that loaded_change describes. A new table, such as after a drop, gets all hours again.
 CREATE TABLE IF NOT EXISTS etl.bigquery_tables (
   pipeline VARCHAR(48) NOT NULL,
   table_id VARCHAR(2200) NOT NULL COMMENT 'project:dataset.table',
@@ -371,8 +371,8 @@ CREATE TABLE IF NOT EXISTS etl.looks (
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- One row per merge that published a newer event than all merges before. Rows of the last week are kept, and the one
--- before.
+-- One row per merge that published a newer event than every earlier merge. Rows of the last week are kept, and the
+-- newest older row.
 CREATE TABLE IF NOT EXISTS etl.freshness (
   pipeline VARCHAR(48) NOT NULL,
   published_at DATETIME(6) NOT NULL COMMENT 'clock of this server',

@@ -158,8 +158,8 @@ SELECT
   spend_before, clicks_before, applications_before, qualified_before
 FROM decided;
 
--- How the cost changed: over the 168 hours that end now, and that end on each of the seven days before. The first point
--- is cost_per_qualified_before of a decision, the last one its cost_per_qualified.
+-- How the cost changed: over the last 168 full hours, now and on each of the seven days before. The first point is
+-- cost_per_qualified_before of a decision, and the last point is its cost_per_qualified.
 CREATE OR REPLACE VIEW recruitment.board_cost_trend AS
 SELECT
   d.kind,

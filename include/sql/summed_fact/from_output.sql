@@ -1,10 +1,10 @@
 {% if fact.output %}
 {% import "macros.jinja" as m %}
--- Contributions of all rows that an output has published: set-up runs it once, when a summed fact is added to an output
--- that has rows.
+-- Contributions of all rows that an output has published. Set-up runs this once, when a summed fact is added to an
+-- output that has rows.
 
 INSERT INTO {{ fact.contributions }} (minute, {{ m.key(fact) }}, {{ m.contributed(fact) }})
-SELECT s.minute, {{ m.of_row(fact) }}
+SELECT s.minute, {{ m.contribution_values(fact) }}
 FROM {{ published }} AS s
-{{- m.grouped(fact) }};
+{{- m.group_by(fact) }};
 {% endif %}

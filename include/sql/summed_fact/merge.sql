@@ -21,11 +21,11 @@ STRAIGHT_JOIN {{ fact.contributions }} ON {{ contributions }}.minute = m.minute
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 INSERT INTO {{ fact.contributions }} (minute, {{ m.key(fact) }}, {{ m.contributed(fact) }})
-SELECT s.minute, {{ m.of_row(fact) }}
+SELECT s.minute, {{ m.contribution_values(fact) }}
 FROM etl.batch_minutes AS m
 STRAIGHT_JOIN {{ staging }} AS s ON s.attempt = %(attempt)s AND s.minute = m.minute
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'
-{{- m.grouped(fact) }};
+{{- m.group_by(fact) }};
 
 -- Facts that are left without contributions.
 DELETE {{ fact.table }}

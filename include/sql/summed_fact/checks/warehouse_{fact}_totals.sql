@@ -1,6 +1,6 @@
 {% import "macros.jinja" as m %}
 -- severity: fail
--- Each row of {{ fact.table }} that the batch touched is the sum of its contributions, from whichever read: no value
+-- Each row of {{ fact.table }} that the batch touched is the sum of its contributions from all reads: no value
 -- differs, and no row is missing or left over.
 {% call(half) m.compared(fact, "contributed", false) %}
 {% if half == "sums" %}

@@ -1,6 +1,6 @@
 {% set added = fact.measures | selectattr("added") | list %}
 {% if added %}
--- Every contribution has the measures added later; read a minute without one again.
+-- Every contribution has the measures added later; minutes without one must be read again.
 -- table: {{ fact.contributions }}
 SELECT
   c.minute
