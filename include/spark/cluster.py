@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 STANDALONE = "spark://"
-_ANY_NUMBER = 2**31 - 1  # executors: what a standalone application has from its start
+_UNLIMITED = 2**31 - 1  # executors; the initial limit of a standalone application
 _CHECK_SECONDS = 10  # between two checks while a job runs
-_REFUSALS = 2  # in a row: a master that is starting may give one
+_REFUSALS = 2  # in a row, before a job is cancelled: a master that is starting may refuse once
 
 log = logging.getLogger("minutemark")
 
@@ -44,10 +44,10 @@ def has_application(spark: SparkSession) -> bool:
 
 
 @contextlib.contextmanager
-def watched(spark: SparkSession, seconds: float = _CHECK_SECONDS) -> Iterator[None]:
+def watch_application(spark: SparkSession, seconds: float = _CHECK_SECONDS) -> Iterator[None]:
     """While a job runs, cancel it if the master no longer knows the application: its executors would never come.
 
-    Only explicit answers count. A master that does not answer may come back and know it.
+    Only explicit answers count. A master that does not answer may return and still know the application.
     """
     if not spark.sparkContext.master.startswith(STANDALONE):
         yield
@@ -98,7 +98,7 @@ def _is_unknown(spark: SparkSession) -> bool:
             state = master.askSync(question, kind)
         except Exception:  # it does not answer
             continue
-        if application in [known.id() for known in state.activeApps()]:
+        if application in [active.id() for active in state.activeApps()]:
             return False
         is_unknown = is_unknown or str(state.status()) == "ALIVE"
     return is_unknown
@@ -110,7 +110,7 @@ def _request_executors(spark: SparkSession) -> bool:
     if context.getConf().getBoolean("spark.dynamicAllocation.enabled", False):
         return context.requestExecutors(0)  # in addition to those that Spark itself has requested
     hosts = spark._jvm.PythonUtils.toScalaMap({})
-    return context.requestTotalExecutors(_ANY_NUMBER, 0, hosts)
+    return context.requestTotalExecutors(_UNLIMITED, 0, hosts)
 
 
 def address_towards(master: str) -> str | None:
@@ -125,8 +125,8 @@ def address_towards(master: str) -> str | None:
         [(family, kind, _, _, address), *_] = socket.getaddrinfo(
             host.strip("[]"), int(port), family=socket.AF_INET, type=socket.SOCK_DGRAM
         )
-        with socket.socket(family, kind) as towards:
-            towards.connect(address)  # of a datagram socket: it sends nothing
-            return towards.getsockname()[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)  # sends nothing: it is a datagram socket
+            return probe.getsockname()[0]
     except OSError:
         return None

@@ -51,9 +51,9 @@ def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> Da
     patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_fields(pipeline, key)}
     unreadable = _bits("_unreadable", [is_unreadable(f"`{name}`", pattern) for name, pattern in patterns.items()])
     present = _bits("_present", [f"`{name}` IS NOT NULL" for name in presence_fields(pipeline, key)])
-    named = rows.withColumn("_names", F.expr(f"filter(_names, name -> name NOT IN ({known}))"))
+    rows = rows.withColumn("_names", F.expr(f"filter(_names, name -> name NOT IN ({known}))"))
     unknown = F.expr("IF(size(_names) > 0, _names, NULL)").alias("_unknown")
-    return named.select("*", *present, *unreadable, unknown).drop("_names")
+    return rows.select("*", *present, *unreadable, unknown).drop("_names")
 
 
 def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
@@ -62,7 +62,7 @@ def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
     The input has one row for each combination of the bit columns, with its number of rows in `rows`.
     """
     return {
-        kind: F.expr(_array(f"sum(getbit(_{kind}_{at // _BITS}, {at % _BITS}) * rows)" for at in range(len(fields))))
+        kind: F.expr(_array(f"sum(getbit(_{kind}_{i // _BITS}, {i % _BITS}) * rows)" for i in range(len(fields))))
         for kind, fields in _counted_fields(pipeline, key).items()
     }
 
@@ -70,7 +70,7 @@ def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
 def sums_of_sums(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
     """Like sums_of_bits, for groups that it has already summed."""
     return {
-        kind: F.expr(_array(f"sum({kind}[{at}])" for at in range(len(fields))))
+        kind: F.expr(_array(f"sum({kind}[{i}])" for i in range(len(fields))))
         for kind, fields in _counted_fields(pipeline, key).items()
     }
 
@@ -90,15 +90,15 @@ def unknown_by_minute(rows: DataFrame) -> dict[int, dict[str, int]]:
     )
     counts = {}
     for row in by_minute.collect():
-        counted = {named.name: named.rows for named in row.names}
-        if rest := row.rows - sum(counted.values()):
-            counted[OTHER_NAMES] = rest
-        counts[row.minute_s] = counted
+        by_field = {field.name: field.rows for field in row.names}
+        if rest := row.rows - sum(by_field.values()):
+            by_field[OTHER_NAMES] = rest
+        counts[row.minute_s] = by_field
     return counts
 
 
 def as_json(row: Row, unknown: Mapping[str, int], pipeline: Pipeline, key: Collection[str]) -> str:
-    """What the ledger keeps of a minute: rows by field, zeros left out."""
+    """The counts of a minute that the ledger stores: rows by field, without zeros."""
     present = dict(zip(presence_fields(pipeline, key), row.present, strict=True))
     unreadable = dict(zip(typed_fields(pipeline, key), row.unreadable, strict=True))
     counts = {"present": present, "unreadable": unreadable, "unknown": unknown}
@@ -113,7 +113,7 @@ def _counted_fields(pipeline: Pipeline, key: Collection[str]) -> dict[str, list[
 
 
 def _words(kind: str, fields: Sequence[str]) -> list[str]:
-    """Columns with a bit for each of these fields."""
+    """The names of the columns with a bit for each of these fields."""
     return [f"{kind}_{word}" for word in range(-(-len(fields) // _BITS))]
 
 
@@ -121,9 +121,9 @@ def _bits(kind: str, conditions: Sequence[str]) -> list[Column]:
     """BIGINTs with a bit for each condition in SQL; a condition that is null counts as false."""
     numbers = []
     for word, name in enumerate(_words(kind, conditions)):
-        own = conditions[word * _BITS : (word + 1) * _BITS]
+        part = conditions[word * _BITS : (word + 1) * _BITS]
         numbers.append(
-            F.expr(" + ".join(f"IF({condition}, {1 << at}L, 0L)" for at, condition in enumerate(own))).alias(name)
+            F.expr(" + ".join(f"IF({condition}, {1 << bit}L, 0L)" for bit, condition in enumerate(part))).alias(name)
         )
     return numbers
 

@@ -35,7 +35,7 @@ def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
     typed = raw.withColumns(_times()).withColumns(_typed())
     is_counted = F.col("counted_kind").isNotNull()
     return typed.withColumns(
-        {"reason": _reason(), "fate": fate.of(_reason(), is_counted), "kind": _kind(), "event": _event()}
+        {"reason": _reason(), "fate": fate.decide(_reason(), is_counted), "kind": _kind(), "event": _event()}
     )
 
 
@@ -53,7 +53,7 @@ def _times() -> dict[str, Column]:
 
 
 def _typed() -> dict[str, Column]:
-    """created_at, and `typed_…`: the values that facts are made of, null where the text has none."""
+    """created_at, and `typed_…`: the values that facts are made of, null if the text has none."""
     kind = F.lower("event_type")
     return {
         "created_at": in_range(F.col("raw_created_at")),
@@ -63,13 +63,13 @@ def _typed() -> dict[str, Column]:
         "typed_product_id": key(F.col("product_id")),
         "typed_price": amount(F.col("price")),
         # electronics.audio.headphone is a headphone of the department electronics.
-        "typed_department": _named(F.trim(F.substring_index("category_code", ".", 1))),
-        "typed_product": _named(F.trim(F.substring_index("category_code", ".", -1))),
-        "typed_brand": _named(F.col("brand")),
+        "typed_department": _name_or_other(F.trim(F.substring_index("category_code", ".", 1))),
+        "typed_product": _name_or_other(F.trim(F.substring_index("category_code", ".", -1))),
+        "typed_brand": _name_or_other(F.col("brand")),
     }
 
 
-def _named(name: Column) -> Column:
+def _name_or_other(name: Column) -> Column:
     return F.coalesce(F.nullif(name, F.lit("")), F.lit(OTHER))
 
 

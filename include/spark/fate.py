@@ -17,19 +17,19 @@ REJECTED = "rejected"
 NO_KIND = "none"
 NOT_AN_OBJECT = "the event is not a JSON object"
 IS_MISSING = " is required, and the event does not have it"
-_SHOWN = 200  # characters of what was found; a reason has 500
+_LONGEST_VALUE = 200  # characters that a reason quotes; the whole reason may have 500
 
 
 class Rejection(Enum):
     """Why a row breaks the contract; the value is the sentence a person reads. Pipelines subclass it."""
 
     def with_value(self, value: Column) -> Column:
-        """The sentence and what was found, e.g. "bid is negative: -3"."""
-        shown = F.coalesce(F.substring(value, 1, _SHOWN), F.lit("nothing"))
+        """The sentence and the value, e.g. "bid is negative: -3"."""
+        shown = F.coalesce(F.substring(value, 1, _LONGEST_VALUE), F.lit("nothing"))
         return F.concat(F.lit(f"{self.value}: "), shown)
 
 
-def of(reason: Column, is_counted: Column) -> Column:
+def decide(reason: Column, is_counted: Column) -> Column:
     """The fate of a row: rejected if it has a reason, otherwise counted or ignored."""
     return F.when(reason.isNotNull(), F.lit(REJECTED)).when(is_counted, F.lit(COUNTED)).otherwise(F.lit(IGNORED))
 
@@ -37,11 +37,13 @@ def of(reason: Column, is_counted: Column) -> Column:
 def apply_common_rules(classified: DataFrame, pipeline: Pipeline, clock: datetime | None = None) -> DataFrame:
     """Rejects rows by the rules that all pipelines share.
 
-    These are a payload that is not a JSON object, a minute outside the pipeline's range at that time of the lake's clock, and
-    an event of a counted kind without a required field.
+    The payload must be a JSON object, the minute must be in the pipeline's range at `clock`, the lake's time, and an event of
+    a counted kind must have all required fields.
     """
     unreadable = ~F.col("is_object")
-    reason = F.concat(F.lit(f"{NOT_AN_OBJECT}: "), F.substring(F.coalesce("payload", F.lit("nothing")), 1, _SHOWN))
+    reason = F.concat(
+        F.lit(f"{NOT_AN_OBJECT}: "), F.substring(F.coalesce("payload", F.lit("nothing")), 1, _LONGEST_VALUE)
+    )
     missing = F.coalesce(
         *(F.when(F.col(name).isNull(), F.lit(f"{name}{IS_MISSING}")) for name in pipeline.required), F.lit(None)
     )

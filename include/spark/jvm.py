@@ -13,12 +13,12 @@ _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
 # Spark generates huge methods; interpreting them costs more than anything else.
 _HUGE_METHODS = "-XX:-DontCompileHugeMethods"
-# The connector repeats a refused request at the same node. The driver's own policy asks the next one: a node that is cut
-# off from the others refuses every quorum for as long as that lasts. The connector has no setting for it; a property of
-# the JVM takes precedence over what it sets.
+# The connector repeats a refused request at the same node. The Cassandra driver's default policy tries the next node: a node
+# that is cut off from the others refuses every quorum until it is reconnected. The connector has no setting for the
+# policy; a property of the JVM takes precedence over the connector's own.
 _RETRY_POLICY = "-Ddatastax-java-driver.advanced.retry-policy.class=DefaultRetryPolicy"
 # A node that has stopped answering would hold a page of rows for two minutes: after three seconds the next node reads
-# it too, and the first answer counts. The connector marks its reads as idempotent, and only those are repeated.
+# the page too, and the first answer counts. The connector marks its reads as idempotent, and only those are repeated.
 _SPECULATION = (
     "-Ddatastax-java-driver.advanced.speculative-execution-policy.class=ConstantSpeculativeExecutionPolicy",
     "-Ddatastax-java-driver.advanced.speculative-execution-policy.max-executions=2",
@@ -33,14 +33,14 @@ _LATE_C2 = (
     "-XX:Tier4MinInvocationThreshold=6000",
     "-XX:Tier4CompileThreshold=150000",
     "-XX:Tier4BackEdgeThreshold=400000",
-    "-XX:Tier3DelayOn=0",  # while C2 is busy, C1's code runs without the slow profiling for it
+    "-XX:Tier3DelayOn=0",  # while C2 is busy, C1's code runs without the slow profiling for C2
 )
 
 
 def jvm_properties(jars: Sequence[str], *, short_lived: bool, archive_option: str | None = None) -> dict[str, str]:
     """Spark properties: class path and JVM flags of the driver, and JVM flags of the executors.
 
-    The archive is valid only for exactly this class path.
+    The class archive is valid only for exactly this class path.
     """
     flags = [
         TIME_ZONE,

@@ -42,11 +42,11 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     # A map, since a struct drops fields that its schema does not name. It is parsed once: an expression that the columns of one
     # step share is computed once, whereas a separate column would be copied from step to step.
     parsed = F.from_json("payload", "map<string,string>", _JSON)
-    last = _last_of_equal_keys(parsed)
+    values = _last_of_equal_keys(parsed)
     others = (*key_of(pipeline), "payload")
     fields = rows.select(
         *others,
-        *(F.element_at(last, name).alias(name) for name in names),
+        *(F.element_at(values, name).alias(name) for name in names),
         F.map_keys(parsed).alias("_names"),
         parsed.isNotNull().alias("is_object"),
     )
@@ -58,7 +58,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
 
 
 def _last_of_equal_keys(parsed: Column) -> Column:
-    """A lookup in a map finds the first of equal keys, and map_concat keeps the last, as set in reading_settings."""
+    """The map with only the last of equal keys, which map_concat keeps as reading_settings sets; a lookup finds the first."""
     keys_differ = F.size(F.array_distinct(F.map_keys(parsed))) == F.size(parsed)
     return F.when(keys_differ, parsed).otherwise(F.map_concat(parsed, F.create_map()))
 

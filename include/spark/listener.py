@@ -38,7 +38,7 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it dies, for any reason. Works on Linux only."""
+    """End this process when its parent dies, for any reason. Works on Linux only."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -117,15 +117,15 @@ class Listener:
             # Only sending has a timeout from here on: the client sends nothing more until it disconnects.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))
             if not text:
-                return None  # a client only checked that the driver runs
+                return None  # a client only checked whether the driver runs
             request = json.loads(text)
             if "job" not in request or not can_run():
                 return _ENDS
             client_log.send({"taken": True})
         except OSError:
             return None  # the client disconnected before its job started
-        over = threading.Event()
-        threading.Thread(target=_exit_when_client_leaves, args=(client, over), daemon=True).start()
+        is_over = threading.Event()
+        threading.Thread(target=_exit_when_client_leaves, args=(client, is_over), daemon=True).start()
         log.addHandler(client_log)
         try:
             status = run(Path(request["job"]))
@@ -133,7 +133,7 @@ class Listener:
             log.exception("the job%s%s", FAILED, summary_of(error))
             status = 1
         finally:
-            over.set()
+            is_over.set()
             log.removeHandler(client_log)
         with contextlib.suppress(OSError):
             client_log.send({"exit": status})
@@ -152,7 +152,7 @@ class _ClientLogHandler(logging.Handler):
         try:
             for text in self.format(record).splitlines():
                 self.send({"log": text})
-        except OSError:  # also a client that does not read: it counts as one that has left
+        except OSError:  # a client that does not read counts as disconnected, too
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -160,9 +160,9 @@ class _ClientLogHandler(logging.Handler):
         self._socket.sendall((json.dumps(answer) + "\n").encode())
 
 
-def _exit_when_client_leaves(client: socket.socket, over: threading.Event) -> None:
+def _exit_when_client_leaves(client: socket.socket, is_over: threading.Event) -> None:
     """End this process when the running job's task has ended: its next attempt needs the cores."""
     with contextlib.suppress(OSError):
         client.recv(1)  # nothing is ever sent: it returns when the client disconnects
-    if not over.is_set():
+    if not is_over.is_set():
         os._exit(3)

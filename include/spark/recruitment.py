@@ -49,7 +49,7 @@ def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
     typed = fields.withColumns(_typed())
     is_counted = F.col("counted_kind").isNotNull() & _has_job()
     return typed.withColumns(
-        {"reason": _reason(), "fate": fate.of(_reason(), is_counted), "kind": _kind(), "event": _event()}
+        {"reason": _reason(), "fate": fate.decide(_reason(), is_counted), "kind": _kind(), "event": _event()}
     )
 
 
@@ -89,15 +89,15 @@ def _fields(raw: DataFrame) -> DataFrame:
 
 def _fields_with_ed(raw: DataFrame) -> DataFrame:
     """Like _fields, with gaps filled from `ed`."""
-    read = raw.withColumn("ed_fields", F.from_json("ed", "map<string,string>"))
+    with_ed = raw.withColumn("ed_fields", F.from_json("ed", "map<string,string>"))
     is_custom_event = whole_number(F.col("ev")) == 2
-    in_ed = F.when(is_custom_event, _ed_text("customEvent"))
-    return read.withColumns(
+    track_in_ed = F.when(is_custom_event, _ed_text("customEvent"))
+    return with_ed.withColumns(
         {
             **_times(),
             "raw_job": F.coalesce("job_id", first_of_list(_ed_text("jobId"))),
             "raw_publisher": F.coalesce("publisher_id", _ed_text("publisherId")),
-            "raw_track": F.lower(F.coalesce("custom_track", in_ed)),
+            "raw_track": F.lower(F.coalesce("custom_track", track_in_ed)),
         }
     )
 

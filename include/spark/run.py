@@ -51,7 +51,7 @@ from include.spark.warehouse import Warehouse  # noqa: E402
 log = logging.getLogger("minutemark")
 LOG_FORMAT, LOG_TIME = "%(asctime)s minutemark %(message)s", "%H:%M:%S"
 # Bare names that pyspark looks up through py4j again and again.
-_LOOKED_UP = ("functions", "PythonSQLUtils", "PythonUtils", "SparkSession", "org", "java", "scala")
+_CLASS_LOOKUPS = ("functions", "PythonSQLUtils", "PythonUtils", "SparkSession", "org", "java", "scala")
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ def run(spark: SparkSession, job: Job) -> None:
             if job.one_task:
                 raw = raw.coalesce(1)
             rows = materialized(raw, transform, pipeline, job.options, job.lake_clock)
-            counted = staging.count_minutes(rows, pipeline)
-            unknown = contract.unknown_by_minute(rows) if any(row.with_unknown for row in counted) else {}
-            total = Totals(*(sum(row[field.name] for row in counted) for field in fields(Totals)))
+            minute_counts = staging.count_minutes(rows, pipeline)
+            unknown = contract.unknown_by_minute(rows) if any(row.with_unknown for row in minute_counts) else {}
+            total = Totals(*(sum(row[field.name] for row in minute_counts) for field in fields(Totals)))
             notes.append(f"{len(job.minutes)} minutes, {total}")
         for output in pipeline.staged if total.counted_rows else ():
             with step(f"stage {output.name}"):
@@ -106,7 +106,7 @@ def run(spark: SparkSession, job: Job) -> None:
                 if repeats:
                     warehouse.insert(staging.REPEATS_TABLE, staging.REPEATS_COLUMNS, repeats)
         with step("stage counts"):
-            counts = staging.counts(job.attempt, job.minutes, counted, pipeline, unknown)
+            counts = staging.counts(job.attempt, job.minutes, minute_counts, pipeline, unknown)
             warehouse.insert(staging.COUNTS_TABLE, staging.COUNTS_COLUMNS, counts)
 
 
@@ -116,7 +116,7 @@ def keep_class_lookups(spark: SparkSession) -> None:
     py4j caches nothing: for a bare name it tries each package that pyspark has imported, and each failed try searches all of
     Spark's 270 jars. That took a quarter of the time that a driver spent on its plans.
     """
-    for name in _LOOKED_UP:
+    for name in _CLASS_LOOKUPS:
         setattr(spark._jvm, name, getattr(spark._jvm, name))
 
 
@@ -132,7 +132,7 @@ def materialized(
     options: dict[str, object],
     clock: datetime | None = None,
 ) -> DataFrame:
-    """The classified rows, which the first action on them keeps: without lineage, so that nothing reads the lake again."""
+    """The classified rows. The first action on them stores them without lineage, so that nothing reads the lake again."""
     classified = transform.classify(lake.with_fields(raw, pipeline), {**pipeline.options, **options})
     return staging.classified_rows(fate.apply_common_rules(classified, pipeline, clock), pipeline).localCheckpoint(
         eager=False
@@ -154,7 +154,7 @@ class Totals:
 
 @contextmanager
 def step(name: str) -> Iterator[list[str]]:
-    """Log a step with its seconds and the notes that it adds."""
+    """Log a step with its seconds and the notes that the caller adds."""
     notes: list[str] = []
     started = time.monotonic()
     yield notes
@@ -198,9 +198,9 @@ def main() -> int:
 
 
 def release_memory(spark: SparkSession) -> None:
-    """Free now what a job has kept in memory, and not in the middle of the next job.
+    """Free a job's memory now, and not in the middle of the next job.
 
-    Executors that hold rows are never idle for dynamic allocation, and Spark removes rows only after a collection that
+    Executors that hold rows are never idle for dynamic allocation, and Spark removes rows only after a garbage collection that
     finds no reference to them. The JVM keeps every object that Python had until py4j releases it, which a thread of
     py4j does up to a second later: too late for the collection here.
     """
@@ -222,11 +222,11 @@ def attempt(spark: SparkSession, job: Job) -> int:
         # As settings of the session: a driver serves its properties to others.
         for name, value in {**job.session, **job.lake}.items():
             spark.conf.set(name, value)
-        with cluster.watched(spark):
+        with cluster.watch_application(spark):
             run(spark, job)
     except Exception as error:
-        where = _where(job)
-        remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explanation_of(error, **where)
+        stores = _addresses_of(job)
+        remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explanation_of(error, **stores)
         failed = FAILED_FOR_GOOD if isinstance(error, JobRefused) else FAILED
         if remedy is None:
             log.exception(
@@ -242,7 +242,7 @@ def _with_attempt(frame: DataFrame, attempt: int) -> DataFrame:
     return frame.select(F.lit(attempt).alias("attempt"), "*")
 
 
-def _where(job: Job) -> dict[str, str]:
+def _addresses_of(job: Job) -> dict[str, str]:
     host, port = (job.lake[f"spark.cassandra.connection.{name}"] for name in ("host", "port"))
     return {"lake": f"{host}:{port}", "warehouse": job.warehouse_url.split("/")[2]}
 

@@ -28,13 +28,13 @@ def driver_properties(
     # If an option occurs twice, the JVM uses the last one.
     options = {key: value for key, value in runtime_properties.items() if key in _CONCATENATED}
     class_paths = {key: value for key, value in runtime_properties.items() if key in _CLASS_PATHS}
-    chosen = _effective_settings(conf)
+    overrides = _effective_settings(conf)
     return _merge(
         _tuning(master),
-        _sharing(master, chosen),
+        _sharing(master, overrides),
         _network_security(master),
         options,
-        chosen,
+        overrides,
         _correctness(master),
         class_paths,
         others,
@@ -43,8 +43,8 @@ def driver_properties(
 
 def job_settings(conf: Mapping[str, object] | None, *, small: bool) -> dict[str, str]:
     """Settings that depend on the size of a job, unless spark-defaults.conf or `conf` sets them."""
-    chosen = _effective_settings(conf)
-    return {key: value for key, value in _session(small).items() if key not in chosen}
+    overrides = _effective_settings(conf)
+    return {key: value for key, value in _session(small).items() if key not in overrides}
 
 
 def session_settings(master: str) -> dict[str, str]:
@@ -78,7 +78,7 @@ def _tuning(master: str) -> dict[str, str]:
         "spark.cassandra.connection.localConnectionsPerExecutor": "1",
         # 512 by default: a long backlog would request that many pages at once from a small node, and get none in time.
         "spark.cassandra.concurrent.reads": "32",
-        # The executors of a cluster come and go, and each that is lost counts as a failure of its tasks.
+        # The executors of a cluster come and go, and each lost executor counts as a failure of its tasks.
         "spark.task.maxFailures": "2" if is_local(master) else "4",
         # The text of a plan is for the UI, which is off; producing it takes a third of a second.
         "spark.sql.ui.explainMode": "simple",
@@ -101,13 +101,13 @@ def _tuning(master: str) -> dict[str, str]:
     return tuning
 
 
-def _sharing(master: str, chosen: Mapping[str, str]) -> dict[str, str]:
+def _sharing(master: str, overrides: Mapping[str, str]) -> dict[str, str]:
     """Settings with which several applications share a standalone cluster, unless the user has configured this.
 
     By default an application takes all cores and keeps them until it ends: a driver on another Airflow worker would
     wait for them. Executors of one core fit in any worker of the cluster.
     """
-    if not master.startswith(STANDALONE) or {"spark.cores.max", _DYNAMIC} & chosen.keys():
+    if not master.startswith(STANDALONE) or {"spark.cores.max", _DYNAMIC} & overrides.keys():
         return {}
     return {_DYNAMIC: "true", "spark.executor.cores": "1"}
 
@@ -126,23 +126,23 @@ def runs_here(conf: Mapping[str, object] | None) -> bool:
 
 def _network_security(master: str) -> dict[str, str]:
     """Authentication and encryption of the traffic between driver and executors."""
-    local = {_AUTHENTICATE: "true"}
+    authentication = {_AUTHENTICATE: "true"}
     return (
-        local
+        authentication
         if is_local(master)
-        else local | {"spark.network.crypto.enabled": "true", "spark.io.encryption.enabled": "true"}
+        else authentication | {"spark.network.crypto.enabled": "true", "spark.io.encryption.enabled": "true"}
     )
 
 
 def _correctness(master: str) -> dict[str, str]:
     """Settings that a connection cannot change: results depend on them, and with a local master security does, too."""
-    own = {_AUTHENTICATE: "true", "spark.ui.enabled": "false"} if is_local(master) else {}
+    security = {_AUTHENTICATE: "true", "spark.ui.enabled": "false"} if is_local(master) else {}
     time_zone = dict.fromkeys(_CONCATENATED, TIME_ZONE)
-    return {"spark.speculation": "false", **time_zone, **own, **reading_settings()}
+    return {"spark.speculation": "false", **time_zone, **security, **reading_settings()}
 
 
 def reading_settings() -> dict[str, str]:
-    """The settings among these that a running session accepts: how rows are interpreted, and how the lake is read."""
+    """Those of the correctness settings that a running session accepts: how rows are interpreted, and how the lake is read."""
     return {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "false",
@@ -155,9 +155,9 @@ def reading_settings() -> dict[str, str]:
 
 
 def authentication_problem(master: str, conf: Mapping[str, object] | None = None) -> str | None:
-    """The problem if a standalone cluster lacks its secret, which master and workers share. Elsewhere Spark creates it itself."""
-    chosen = _effective_settings(conf)
-    if not master.startswith(STANDALONE) or _SECRET in chosen or chosen.get(_AUTHENTICATE, "").lower() == "false":
+    """The problem if a standalone cluster lacks its secret, which master and workers share. Elsewhere Spark creates one."""
+    overrides = _effective_settings(conf)
+    if not master.startswith(STANDALONE) or _SECRET in overrides or overrides.get(_AUTHENTICATE, "").lower() == "false":
         return None
     return (
         f"{master} is a standalone cluster, but {_SECRET} is not set: other programs could pose as its executors. Start "

@@ -51,7 +51,7 @@ _OTHER_KINDS = "other"
 
 # A statement must fit the server's max_allowed_packet, 16 MiB by default.
 _PAYLOAD_BYTES = 8_000_000
-_CUT_CHARACTERS = 1_000_000  # of a payload that is larger
+_CUT_CHARACTERS = 1_000_000  # what a larger payload is cut to
 
 
 def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
@@ -91,13 +91,13 @@ def rejects(rows: DataFrame) -> DataFrame:
 def repeats(rows: DataFrame) -> list[list]:
     """Rows of etl.staged_repeats without attempt and number: the ids of the batch that have several create_times."""
     digest = F.xxhash64("own_id")
-    twice = rows.groupBy(digest.alias("digest")).count().where("count > 1").limit(_MAX_REPEATS).collect()
-    if not twice:
+    digests = rows.groupBy(digest.alias("digest")).count().where("count > 1").limit(_MAX_REPEATS).collect()
+    if not digests:
         return []
     places: dict[str, list[tuple[int, str, int]]] = {}
-    at = F.unix_micros("created_at").alias("at"), F.unix_seconds("minute").alias("minute_s")
-    named = rows.where(digest.isin([row.digest for row in twice])).select("own_id", "create_time", *at)
-    for row in named.limit(10 * _MAX_REPEATS).collect():
+    times = F.unix_micros("created_at").alias("at"), F.unix_seconds("minute").alias("minute_s")
+    candidates = rows.where(digest.isin([row.digest for row in digests])).select("own_id", "create_time", *times)
+    for row in candidates.limit(10 * _MAX_REPEATS).collect():
         places.setdefault(row.own_id, []).append((row.at or 0, row.create_time, row.minute_s))
     result = []
     for own_id, places_of_id in sorted(places.items()):
@@ -110,11 +110,11 @@ def repeats(rows: DataFrame) -> list[list]:
 def count_minutes(rows: DataFrame, pipeline: Pipeline) -> list[Row]:
     """One row per minute with rows: rows by fate, the checksum, the newest create_time (µs), and rows by field.
 
-    `with_unknown` are rows that have undeclared fields.
+    `with_unknown` is the number of rows that have undeclared fields.
     """
     ignored_kind = F.when(F.col("fate") == IGNORED, F.col("kind"))
     kind = [F.unix_seconds("minute").alias("minute_s"), "fate", ignored_kind.alias("kind")]
-    # First by words of bits, which have few distinct values: a sum for each bit of each row took as long as reading payloads.
+    # First by words of bits, which have few distinct values: a sum for each bit of each row took as long as reading the payloads.
     by_words = rows.groupBy(*kind, *contract.bit_columns(pipeline, key_of(pipeline))).agg(
         F.count(F.lit(1)).alias("rows"),
         F.sum("id_crc").alias("id_crc"),
@@ -157,15 +157,15 @@ def count_minutes(rows: DataFrame, pipeline: Pipeline) -> list[Row]:
 def counts(
     attempt: int,
     minutes: Sequence[datetime],
-    counted: Iterable[Row],
+    minute_counts: Iterable[Row],
     pipeline: Pipeline,
     unknown: Mapping[int, Mapping[str, int]] = MappingProxyType({}),
 ) -> list[list]:
-    """Rows of etl.staged_counts in COUNTS_COLUMNS' order: every minute of the batch, zeros for those without rows.
+    """Rows of etl.staged_counts in COUNTS_COLUMNS' order: every minute of the batch, with zeros if it has no rows.
 
-    `unknown` are rows by undeclared field, as contract.unknown_by_minute counts them.
+    `unknown` has the number of rows by undeclared field, as contract.unknown_by_minute counts them.
     """
-    by_minute = {row.minute_s: row for row in counted}
+    by_minute = {row.minute_s: row for row in minute_counts}
     fields = {
         second: contract.as_json(row, unknown.get(second, {}), pipeline, key_of(pipeline))
         for second, row in by_minute.items()
@@ -192,7 +192,7 @@ def _counts_row(attempt: int, minute: datetime, row: Row | None, fields: str | N
 
 
 def _kinds_json(kinds: Iterable[Row], ignored_rows: int) -> str | None:
-    """{"alive": 3}; kinds beyond the limit are summed as "other"."""
+    """JSON such as {"alive": 3}; kinds beyond the limit are summed as "other"."""
     by_kind: dict[str, int] = {row.kind: row.rows for row in kinds}
     rest = ignored_rows - sum(by_kind.values())
     if rest:

@@ -25,7 +25,7 @@ def lake_settings(lake: Endpoint) -> dict[str, str]:
 
 def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
     """The JDBC driver's properties; extra `jdbc` of the connection adds others, such as a trust store."""
-    given = {key: str(value) for key, value in (warehouse.extra.get("jdbc") or {}).items()}
+    extra = {key: str(value) for key, value in (warehouse.extra.get("jdbc") or {}).items()}
     properties = {
         "driver": "com.mysql.cj.jdbc.Driver",
         "user": warehouse.login or "",
@@ -34,7 +34,7 @@ def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
     }
     if warehouse.host in _LOOPBACK:
         properties["allowPublicKeyRetrieval"] = "true"
-    return properties | given
+    return properties | extra
 
 
 def _ssl_mode(warehouse: Endpoint) -> str:

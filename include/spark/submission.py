@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from include.warehouse.batches import Batch
 
 APPLICATION = ROOT / "include" / "spark" / "run.py"
-_CODE = ROOT / "include"  # of a driver: its modules, and its configuration of logs
+_CODE = ROOT / "include"  # a driver's modules and log configuration
 # Environment variables that spark-submit reads.
 _VARIABLES = ("SPARK_HOME", "SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "KUBECONFIG")
 # Up to this many rows the C1 compiler alone is faster; with more rows, C2 is worth its cost.
 SMALL_DELTA_ROWS = 60_000
 # Up to this many rows one task reads everything: a second one would compile the same code again for few rows.
 ONE_TASK_ROWS = 12_000
-ONE_TASK_MINUTES = 2_000  # each is a request for every shard, whether it has rows or not
+ONE_TASK_MINUTES = 2_000  # each takes a request for every shard, even without rows
 _CONNECTOR = "spark.cassandra."
 _SECRET = re.compile("secret|password|token|access.?key", re.IGNORECASE)  # what Spark redacts, by name
-_FOLDERS = "minutemark-spark-job-"
-_YOUNG_SECONDS = 60  # a folder may have no lock yet
+_FOLDER_PREFIX = "minutemark-spark-job-"
+_YOUNG_SECONDS = 60  # until then, a folder may have no lock yet
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Submission:
     jars: str | None  # to send to a cluster; None if the master is this machine
     env_vars: dict[str, str]
     dir: Path = field(repr=False)
-    lock: IO = field(repr=False)  # held while the submitting process lives: sweep() leaves the folder alone
+    lock: IO = field(repr=False)  # held while the submitting process lives, so that sweep() leaves the folder alone
     py_files: str | None = None  # the project's code, where executors of a cluster run Python
 
 
@@ -93,7 +93,7 @@ def prepare(
     small = batch.estimated_rows <= SMALL_DELTA_ROWS
     connector, others = _split(lake_settings(lake))
     stores = {"lake": connector, "warehouse": jdbc_properties(warehouse)}
-    others = {**_hidden(connector), **others}
+    others = {**_placeholders(connector), **others}
     properties = driver_properties(master, conf, jars=jars, short_lived=small and not keep, others=others)
     job = {
         "pipeline": batch.pipeline,
@@ -129,24 +129,24 @@ def prepare(
 
 
 def private_folder() -> tuple[Path, IO]:
-    """A new folder that only this user can enter, and its lock, to be held while it is needed."""
-    folder = Path(tempfile.mkdtemp(prefix=_FOLDERS))  # mode 0700
+    """A new folder that only this user can enter, and its lock, to be held while the folder is needed."""
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))  # mode 0700
     return folder, _take_lock(folder)
 
 
 def sweep() -> None:
     """Remove the folders of killed tasks: they contain passwords, and nothing else removes them."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
         with contextlib.suppress(OSError):
-            about = folder.lstat()
-            is_ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
-            if is_ours and time.time() - about.st_mtime > _YOUNG_SECONDS:
+            info = folder.lstat()
+            is_ours = stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid()
+            if is_ours and time.time() - info.st_mtime > _YOUNG_SECONDS:
                 with _take_lock(folder):
                     shutil.rmtree(folder)
 
 
 def _take_lock(folder: Path) -> IO:
-    """Take the folder's lock, which the kernel releases when this process ends. Raises BlockingIOError if another has it."""
+    """Take the folder's lock, which the kernel releases when this process ends. Raises BlockingIOError if it is taken."""
     lock = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -162,7 +162,7 @@ def _split(settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]
     return connector, {key: value for key, value in settings.items() if key not in connector}
 
 
-def _hidden(settings: Mapping[str, str]) -> dict[str, str]:
+def _placeholders(settings: Mapping[str, str]) -> dict[str, str]:
     """The secret settings of a session with a placeholder for each value, for the driver's properties.
 
     Spark writes the settings of a session into its event log. It redacts only those that are properties of the driver too.

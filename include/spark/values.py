@@ -30,7 +30,7 @@ _FIRST, _LAST = f"{YEARS.start}-01-01 00:00:00Z", f"{YEARS[-1]}-12-31 23:59:59.9
 
 
 def trimmed(text: str) -> str:
-    """SQL for the text without the white space around it. For columns and fields only: the text occurs four times in it."""
+    """SQL for the text without the white space around it. For columns and fields only: the SQL contains the text four times."""
     # btrim and substring read every character of the text. Nearly every text needs neither, since its first and last bytes
     # are visible ASCII characters.
     is_plain = f"{text} BETWEEN '!' AND '~' AND substring(binary({text}), -1, 1) BETWEEN X'21' AND X'7E'"
@@ -38,12 +38,12 @@ def trimmed(text: str) -> str:
 
 
 def text(trimmed: str, null_words: Collection[str] = ()) -> str:
-    """SQL for a trimmed text, null if it is empty or a word for null. For columns only: the text occurs twice in it."""
+    """SQL for a trimmed text, null if it is empty or a word for null. For columns only: the SQL contains the text twice."""
     return f"IF({trimmed} IN ({', '.join(map(literal, ('', *null_words)))}), NULL, {trimmed})"
 
 
 def literal(text: str) -> str:
-    """The text in SQL."""
+    """The text as an SQL literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
@@ -83,21 +83,23 @@ def instant(text: Column) -> Column:
     """The time of an ISO 8601 date and time, or of seconds or milliseconds since 1970. See in_range, and readings.instant."""
     # Nearly every time is in UTC: the other two forms are tried only if it is not.
     in_utc = F.regexp_extract(text, _IN_UTC, 1)
-    return F.when(in_utc != "", _local(in_utc)).otherwise(F.coalesce(_with_offset(text), _since_1970(amount(text))))
+    return F.when(in_utc != "", _local_time(in_utc)).otherwise(
+        F.coalesce(_time_with_offset(text), _since_epoch(amount(text)))
+    )
 
 
-def _with_offset(text: Column) -> Column:
+def _time_with_offset(text: Column) -> Column:
     local, sign, hours, minutes = (F.regexp_extract(text, _WITH_OFFSET, group) for group in (1, 4, 5, 6))
     ahead = hours.cast("bigint") * 60 + F.coalesce(minutes.cast("bigint"), F.lit(0))
     offset = ahead * F.when(sign == "-", -60_000_000).otherwise(60_000_000)
-    return F.timestamp_micros(F.unix_micros(_local(local)) - offset)
+    return F.timestamp_micros(F.unix_micros(_local_time(local)) - offset)
 
 
-def _local(text: Column) -> Column:
+def _local_time(text: Column) -> Column:
     return F.translate(text, "tT,", "  .").cast("timestamp")
 
 
-def _since_1970(number: Column) -> Column:
+def _since_epoch(number: Column) -> Column:
     # Truncated first, because the product of decimals is rounded.
     seconds, milliseconds = (F.call_function("floor", number, F.lit(places)) for places in (6, 3))
     micros = F.when(number < LAST_EPOCH, seconds * 1_000_000).otherwise(milliseconds * 1_000)
@@ -117,7 +119,7 @@ def time_of_uuid(uuid: Column) -> Column:
 
 
 def in_range(time: Column) -> Column:
-    """The time, null outside 1970 to 2100, which every column can hold. For a plain column only: the
+    """The time; null outside 1970 to 2100, the years that every column can hold. For a plain column only: the
     expression evaluates its argument three times.
     """
     return F.when(time.between(F.lit(_FIRST).cast("timestamp"), F.lit(_LAST).cast("timestamp")), time)

@@ -61,8 +61,8 @@ class Warehouse:
         statement = connection.prepareStatement(
             f"INSERT INTO {table} ({names}) SELECT {names} FROM JSON_TABLE(?, '$[*]' COLUMNS ({paths})) AS given"
         )
-        for given in chunks(map(json.dumps, rows), len, _ROWS_PER_PARAMETER, _CHARACTERS_PER_PARAMETER):
-            statement.setString(1, f"[{','.join(given)}]")
+        for chunk in chunks(map(json.dumps, rows), len, _ROWS_PER_PARAMETER, _CHARACTERS_PER_PARAMETER):
+            statement.setString(1, f"[{','.join(chunk)}]")
             statement.executeUpdate()
         connection.commit()
         statement.close()

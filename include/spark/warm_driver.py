@@ -105,7 +105,8 @@ class WarmDriver:
     def _connect(self) -> None:
         """Connect to the driver; start it if none answers. If too many clients wait for it, wait without its lock."""
         while True:
-            with contextlib.suppress(BlockingIOError), _locked(self._folder):  # of two clients, one starts the driver
+            # Of two clients, one starts the driver.
+            with contextlib.suppress(BlockingIOError), _hold_lock(self._folder):
                 self._socket = _connect_to(self._folder)
                 if self._socket is None:
                     sweep()
@@ -128,7 +129,7 @@ class WarmDriver:
             )
         (self._folder / PID).write_text(str(self._started.pid))
         deadline = time.monotonic() + _START_SECONDS
-        while (connected := _connect_to(self._folder)) is None:
+        while (connection := _connect_to(self._folder)) is None:
             if self._started.poll() is not None:
                 raise DriverEnded(self._last_output("while it was starting", 0))
             if time.monotonic() > deadline:
@@ -137,17 +138,17 @@ class WarmDriver:
                     self._last_output(f"while it was starting: it did not listen within {_START_SECONDS} s", 0)
                 )
             time.sleep(0.05)
-        self._socket = connected
+        self._socket = connection
 
     def _send(self, job: Path) -> Iterator[dict]:
         """Send the job; yields the answers until the driver disconnects."""
-        connected = self._socket  # disconnect() may be called in another thread
+        connection = self._socket  # disconnect() may be called in another thread
         # ValueError: the last line is incomplete.
-        with contextlib.suppress(OSError, ValueError), connected.makefile("rw", encoding="utf-8") as stream:
-            connected.settimeout(REQUEST_SECONDS)
+        with contextlib.suppress(OSError, ValueError), connection.makefile("rw", encoding="utf-8") as stream:
+            connection.settimeout(REQUEST_SECONDS)
             stream.write(json.dumps({"job": str(job)}) + "\n")
             stream.flush()
-            connected.settimeout(None)  # the job may take a long time, and those before it
+            connection.settimeout(None)  # the job and those before it may take a long time
             for answer in stream:
                 yield json.loads(answer)
 
@@ -157,7 +158,7 @@ class WarmDriver:
         return 0
 
     def _output_since(self, position: int) -> list[str]:
-        """The lines that the JVM itself has printed since then."""
+        """The lines that the JVM itself has printed since that position."""
         with contextlib.suppress(OSError), (self._folder / OUTPUT).open("rb") as output:
             output.seek(position)
             return output.read().decode(errors="replace")[-_SHOWN_OUTPUT:].splitlines()
@@ -169,7 +170,7 @@ class WarmDriver:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _hold_lock(folder: Path) -> Iterator[None]:
     """Create the folder if it is missing, and hold its lock."""
     while True:
         try:
@@ -211,20 +212,20 @@ def _connect_to(folder: Path, *, close: bool = False) -> socket.socket | None:
 
     Raises BlockingIOError if a driver runs there and as many clients wait for it as the kernel permits.
     """
-    connected = socket.socket(socket.AF_UNIX)
-    connected.settimeout(REQUEST_SECONDS)  # with it, a full backlog is an error and not a wait
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(REQUEST_SECONDS)  # with a timeout, a full backlog is an error and not a wait
     try:
-        connected.connect(str(folder / SOCKET))
+        connection.connect(str(folder / SOCKET))
     except BlockingIOError:
-        connected.close()
+        connection.close()
         raise
     except OSError:
-        connected.close()
+        connection.close()
         return None
-    connected.settimeout(None)
+    connection.settimeout(None)
     if close:
-        connected.close()
-    return connected
+        connection.close()
+    return connection
 
 
 def end_former_drivers(folder: Path) -> None:
@@ -233,20 +234,19 @@ def end_former_drivers(folder: Path) -> None:
     for other in _folders(folder.parent):
         if not hyphen or not other.name.startswith(f"{place}-") or other == folder:
             continue
-        with contextlib.suppress(OSError):  # such as one for which too many clients wait
-            if connected := _connect_to(other):
-                with connected:
-                    connected.settimeout(REQUEST_SECONDS)
-                    connected.sendall((json.dumps({"end": True}) + "\n").encode())
+        with contextlib.suppress(OSError):  # such as a driver for which too many clients wait
+            if connection := _connect_to(other):
+                with connection:
+                    connection.settimeout(REQUEST_SECONDS)
+                    connection.sendall((json.dumps({"end": True}) + "\n").encode())
 
 
 def sweep() -> None:
     """Remove the folders of drivers that were killed."""
     for folder in _folders(_home()):
         with contextlib.suppress(OSError), (folder / STARTING).open("w") as lock:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # not a driver that is being started, including this client's
+            # Fails for a driver that is being started, including this client's.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_lock_of(folder, lock) and _connect_to(folder, close=True) is None:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,8 +1,8 @@
 """The class archive that halves the start of a Spark job: `python -m include.spark.warm_start`.
 
 A job without stores runs the same code as a real one, and loads every class of the connector and of the JDBC driver by
-name; the JVM then writes the loaded classes to the archive. A job that finds no archive runs without one. Creating it takes
-most of a minute of CPU, so it is kept until Java or a jar changes.
+name; the JVM then writes the loaded classes to the archive. A job that finds no archive runs without one. Creating an archive
+takes most of a minute of CPU, so it is kept until Java or a jar changes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def make_archives() -> Iterator[tuple[Path, float]]:
     """Create both archives and yield each with its seconds; each replaces the old one at the end, in one step."""
     archive, launcher = installation.archive(), installation.launcher_archive()
     archive.parent.mkdir(parents=True, exist_ok=True)
-    made_of = source()
+    current_source = source()
     yield launcher, _replace_archive(launcher, _launcher_run)
     yield archive, _replace_archive(archive, _spark_run)
-    _source_file().write_text(made_of, encoding="utf-8")
+    _source_file().write_text(current_source, encoding="utf-8")
 
 
 def are_current() -> bool:
-    """Whether both archives exist and were made by this Java from these jars: no JVM uses them with others."""
+    """Whether both archives exist and were made by this Java from these jars: with others, a JVM ignores them."""
     files = (installation.archive(), installation.launcher_archive(), _source_file())
     return all(file.is_file() for file in files) and _source_file().read_text(encoding="utf-8") == source()
 
@@ -82,10 +82,10 @@ def _launcher_run(archive: Path, folder: Path) -> None:
 def _run(command: Sequence[str], **variables: str) -> None:
     environment = {**os.environ, **jvm.environment("local[1]"), "PYTHONPATH": str(installation.ROOT), **variables}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise installation.CannotSubmit(f"{command[0]} ended with code {done.returncode}:\n{last}")
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    if process.returncode:
+        last_lines = "\n".join((process.stdout + process.stderr).splitlines()[-15:])
+        raise installation.CannotSubmit(f"{command[0]} ended with code {process.returncode}:\n{last_lines}")
 
 
 def _spark_submit() -> str:
@@ -143,7 +143,7 @@ def _class_names(jars: Sequence[str]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Create the archives if they are missing or outdated, and print them; prints the reason and returns 1 if it cannot."""
+    """Create the archives if they are missing or outdated. If they cannot be created, print the reason and return 1."""
     if sys.argv[1:2] == ["--load"]:
         load(sys.argv[2:])
         return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from include.errors import MinutemarkError
 
-_SAME = (
+_SAME_NAMES = (
     "bootstrap.servers",
     "security.protocol",
     "client.dns.lookup",
@@ -33,21 +33,21 @@ def java_settings(librdkafka: Mapping[str, object], own: Mapping[str, object] | 
 
     Raises NotTranslatable, CertificateUnreadable.
     """
-    given = {name: str(value) for name, value in librdkafka.items()}
-    settings = {name: given[name] for name in _SAME if name in given}
+    connection = {name: str(value) for name, value in librdkafka.items()}
+    settings = {name: connection[name] for name in _SAME_NAMES if name in connection}
     if "security.protocol" in settings:
         settings["security.protocol"] = settings["security.protocol"].upper()
     if settings.get("ssl.endpoint.identification.algorithm") == "none":
         settings["ssl.endpoint.identification.algorithm"] = ""  # Java's word for none
     own = {name: str(value) for name, value in (own or {}).items()}
     if "sasl.jaas.config" not in own:
-        settings |= _login(given)
-    return settings | _certificates(given) | own
+        settings |= _login(connection)
+    return settings | _certificates(connection) | own
 
 
-def _login(given: Mapping[str, str]) -> dict[str, str]:
-    mechanism = (given.get("sasl.mechanisms") or given.get("sasl.mechanism") or "").upper()
-    if not mechanism or not given.get("security.protocol", "").upper().startswith("SASL"):
+def _login(connection: Mapping[str, str]) -> dict[str, str]:
+    mechanism = (connection.get("sasl.mechanisms") or connection.get("sasl.mechanism") or "").upper()
+    if not mechanism or not connection.get("security.protocol", "").upper().startswith("SASL"):
         return {}
     if mechanism != "PLAIN" and not mechanism.startswith("SCRAM-"):
         raise NotTranslatable(
@@ -55,7 +55,7 @@ def _login(given: Mapping[str, str]) -> dict[str, str]:
             'clients, including sasl.jaas.config, under `kafka` in the extra of connection spark_default: {"kafka": {…}}.'
         )
     module = _PLAIN if mechanism == "PLAIN" else _SCRAM
-    name, password = (_quoted(given.get(f"sasl.{what}", "")) for what in ("username", "password"))
+    name, password = (_quoted(connection.get(f"sasl.{what}", "")) for what in ("username", "password"))
     return {"sasl.mechanism": mechanism, "sasl.jaas.config": f"{module} required username={name} password={password};"}
 
 
@@ -64,12 +64,12 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _certificates(given: Mapping[str, str]) -> dict[str, str]:
+def _certificates(connection: Mapping[str, str]) -> dict[str, str]:
     """librdkafka reads certificates from PEM files. Java accepts such a file as a trust store, and a key as text."""
     settings = {}
-    if authority := given.get("ssl.ca.location"):
+    if authority := connection.get("ssl.ca.location"):
         settings |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": authority}
-    certificate, key = given.get("ssl.certificate.location"), given.get("ssl.key.location")
+    certificate, key = connection.get("ssl.certificate.location"), connection.get("ssl.key.location")
     if certificate and key:
         settings |= {
             "ssl.keystore.type": "PEM",

@@ -75,7 +75,7 @@ class Member:
         return topics.topic_id(self._pipeline.topic, self._admin)
 
     def peek(self) -> Start:
-        """The committed offsets, read without joining the group: they may have advanced when it returns. Raises BrokerError."""
+        """The committed offsets, read without joining the group: they may have advanced by then. Raises BrokerError."""
         group, topic_id = group_of(self._pipeline.name, DAG), self.topic_id()
         with reader(group) as client:
             ranges = topics.offset_ranges_of(client, self._pipeline)
@@ -108,7 +108,7 @@ class Member:
         """Leave the group, if this stream is in it: a member that is only closed stays for 45 s. Raises TakenOver."""
         if not self.joined:
             return
-        with explained(), _fenced():
+        with explained(), _detect_takeover():
             self._client.unsubscribe()
             deadline = time.monotonic() + _LEAVING
             while time.monotonic() < deadline:
@@ -125,7 +125,7 @@ class Member:
             try:
                 raise_unless_transient(error)
             except KafkaException:
-                # Spark's consumers meet it too, and report it in more detail.
+                # Spark's consumers get this error too, and report it in more detail.
                 log_client_error(error)
 
     def starts(self, record_gaps: Callable[[list[Gap]], None]) -> Start:
@@ -137,7 +137,7 @@ class Member:
         while True:
             self._joins_at_start = self._joins
             try:
-                with explained(), _fenced():
+                with explained(), _detect_takeover():
                     partitions = partitions_of(self._client, self._pipeline.topic)
                     start = starting_offsets(self._client, self._pipeline.topic, partitions, self.topic_id, record_gaps)
                 if start is not None:
@@ -153,7 +153,7 @@ class Member:
         while True:
             if self._joins != self._joins_at_start:
                 raise Rejoined
-            with explained(), _fenced():
+            with explained(), _detect_takeover():
                 if commit(self._client, offsets, topic_id):
                     return
             self._wait(deadline)
@@ -168,7 +168,7 @@ class Member:
 
 
 @contextlib.contextmanager
-def _fenced() -> Iterator[None]:
+def _detect_takeover() -> Iterator[None]:
     """Raise the client's fatal error as TakenOver."""
     try:
         yield

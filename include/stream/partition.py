@@ -1,8 +1,8 @@
 """Writes a topic partition's part of a micro-batch in an executor: the follower's code, in a Python worker.
 
 Events go to the lake, then their minutes to the change log. For a message that is not an event, the driver gets
-only the offset. It reads the message again, and keeps it as the follower does. So executors need only the account of
-lake_writer, and no message is too large for the driver.
+only the offset. The driver reads the message again, and keeps it as the follower does. So executors need only the
+account of lake_writer, and no message is too large for the driver.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PartitionResult:
 
 @dataclass(frozen=True)
 class PartitionWriter:
-    """Writes partitions of one micro-batch. `as_of` is the lake's write clock, as read before the messages."""
+    """Writes partitions of one micro-batch. `as_of`, the first chunk's write time, was read before the messages."""
 
     pipeline: Pipeline
     lake: Endpoint
@@ -64,7 +64,7 @@ class PartitionWriter:
         rows = (row for row in rows if row[2] >= self.starts.get(row[1], 0))
         with explained(self.lake):
             writer = EventWriter(_session(self.lake), self.pipeline)
-            # Each chunk has a later write time: the later version wins.
+            # Each chunk gets a later write time: of two versions of an event, the later one wins.
             messages = chunks(map(_message, rows), _size_of, _MAX_MESSAGES, _MAX_BYTES)
             for as_of, chunk in enumerate(messages, self.as_of):
                 self._write(chunk, as_of, reader, writer, results)

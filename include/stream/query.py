@@ -25,7 +25,7 @@ def start(
         "kafka.isolation.level": "read_committed",  # messages of an aborted transaction count as never sent
         "subscribe": job.pipeline.topic,
         "startingOffsets": _as_json(starts),
-        "failOnDataLoss": "true",  # the next query's start records what is lost
+        "failOnDataLoss": "true",  # the start of the next query records lost messages
         "groupIdPrefix": f"{group_of(job.pipeline.name, DAG)}-spark",  # a prefix that the account may use
         "maxOffsetsPerTrigger": str(MESSAGES_PER_BATCH),
         "kafkaConsumer.pollTimeoutMs": "30000",

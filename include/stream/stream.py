@@ -42,7 +42,7 @@ class TopicChanged(Exception):
 
 
 class _TimeOver(Exception):
-    """The stream's time was up before it joined: it leaves the group to the member that is in it."""
+    """The stream's time was up before it joined the group, which keeps its current member."""
 
 
 class Stream:
@@ -53,7 +53,7 @@ class Stream:
         self._checkpoints = f"{job.checkpoints.rstrip('/')}/{self._pipeline.name}"
         self._summary = IngestSummary(self._pipeline.topic)
         self._positions: Offsets = {}  # what the group has committed
-        self._topic_id: str | None = None  # of the topic whose offsets they are
+        self._topic_id: str | None = None  # the topic that these positions belong to
         self._planned = Start({}, None)  # where the running query started
         self._ready = False  # the positions are the group's, and the running query starts at or before them
         self._error: BaseException | None = None  # why the previous query ended
@@ -87,13 +87,13 @@ class Stream:
         return time.monotonic() > self._over_at
 
     def _follow(self) -> bool:
-        """Run one query; True if it failed. The next one runs only if the group's offsets have changed."""
+        """Run one query; True if it failed. The next query runs only if the group's offsets have changed."""
         if self._error is None:
-            # Planned while the predecessor still writes: from here to the first micro-batch takes seconds.
+            # Planned while the predecessor still writes: the steps up to the first micro-batch take seconds.
             self._planned = self._member.peek()
         else:
-            is_of_topic = self._positions or isinstance(self._error, TopicChanged)
-            if self._is_over() and not is_of_topic:
+            can_be_checked = self._positions or isinstance(self._error, TopicChanged)
+            if self._is_over() and not can_be_checked:
                 raise self._error  # the time was up before the stream could check whether the topic has changed
             self._planned, self._ready = self._take_over(), True
             if self._is_over():
@@ -155,7 +155,7 @@ class Stream:
                 raise _TimeOver
             start, planned = self._take_over(), self._planned
             is_same = start.offsets.keys() == planned.offsets.keys() and start.topic_id == planned.topic_id
-            if not is_same or any(start.offsets[place] < at for place, at in planned.offsets.items()):
+            if not is_same or any(start.offsets[place] < offset for place, offset in planned.offsets.items()):
                 self._positions = {}  # no query has started at these offsets: the next one may succeed
                 raise TopicChanged(f"{self._pipeline.topic} has changed since the query was planned.")
             self._ready = True
@@ -165,7 +165,7 @@ class Stream:
         self._member.join()
         start = self._member.starts(self._store.record_gaps)
         if self._error is not None and start == Start(self._positions, self._topic_id):
-            raise self._error  # the topic is as it was: another query would fail in the same way
+            raise self._error  # the topic has not changed: another query would fail in the same way
         self._positions, self._topic_id, self._error = start.offsets, start.topic_id, None
         return start
 
@@ -186,10 +186,11 @@ class Stream:
     def _store_batch(self, batch: DataFrame) -> None:
         """Write events and touch their minutes, then keep messages that are not events, then commit the offsets."""
         clock = change_log.clock(self._session)
-        # A partition's chunks count upward from it, and the next batch is after all of them, whichever node's clock was read.
+        # The write times of a partition's chunks count up from this one, and those of the next micro-batch are later, whichever
+        # node's clock was read.
         self._as_of = max((clock - EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_BATCH)
-        # Commits nothing new. If it succeeds, no successor had joined when the clock was read: a successor reads a later one,
-        # and replaces what this stream, or a task of it that hangs, still writes.
+        # Commits nothing new. If it succeeds, no successor had joined when the clock was read: a successor reads a later time,
+        # so its writes replace those of this stream, even of a task that hangs.
         self._commit({})
         results = batch.rdd.mapPartitions(self._writer(clock)).collect()
         # Spark notices a recreated topic only if it has fewer offsets now.
@@ -218,7 +219,7 @@ class Stream:
             self._store.store(chosen, self._as_of)
             for message in chosen:
                 refused[message.partition()].discard(message.offset())  # ty: ignore[invalid-argument-type]
-        # Removed by retention in between.
+        # Retention has removed these in between.
         lost = [
             Gap(self._pipeline.topic, number, offset, offset + 1) for number in refused for offset in refused[number]
         ]
@@ -226,20 +227,20 @@ class Stream:
             self._store.record_gaps(lost)
 
     def _commit(self, ends: Offsets) -> None:
-        """Commit the offsets that are after the committed ones; if `ends` is empty, commit those again."""
+        """Commit the offsets that are after the committed ones; if `ends` is empty, commit the committed ones again."""
         with self._committing:  # both the micro-batch and the watching thread commit: offsets must not go back
-            further = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
-            if ends and not further:
+            new_ends = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
+            if ends and not new_ends:
                 return
             try:
-                self._member.commit(further or self._positions, self._topic_id)
+                self._member.commit(new_ends or self._positions, self._topic_id)
             except Rejoined:
                 self._positions = {}  # unknown after rejoining: another query starts at whatever is committed
                 raise TopicChanged(f"The stream had to join the group of {self._pipeline.topic} again.") from None
-            self._positions = {**self._positions, **further}
+            self._positions = {**self._positions, **new_ends}
 
     def _start_workers(self) -> None:
-        """Python workers import the project and open their sessions: on a cold machine this takes seconds."""
+        """Start Python workers, which import the project and open sessions: on a cold machine this takes seconds."""
         context = self._spark.sparkContext
         empty = context.parallelize(range(0), context.defaultParallelism)
         empty.mapPartitions(self._writer(change_log.clock(self._session))).collect()

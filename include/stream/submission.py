@@ -65,7 +65,7 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
         kafka=kafka,
     )
     defaults = {**_TUNING, **_cores(master, pipeline), **spark_defaults()}
-    # The transform's class path: its class archive is valid only for that one. The Kafka source comes with --jars.
+    # The class archive is valid only for the transform's class path, so the Kafka source comes with --jars.
     properties = driver_properties(master, {**defaults, **conf}, jars=spark_jars(), short_lived=False, others={})
     write_private(job_file, job.to_bytes())
     write_private(properties_file, properties_text(properties).encode())
@@ -79,17 +79,17 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
         env_vars=environment(master),
         dir=folder,
         lock=lock,
-        py_files=None if is_local(master) else str(project(folder)),
+        py_files=None if is_local(master) else str(archive_project(folder)),
     )
 
 
 def _cores(master: str, pipeline: Pipeline) -> dict[str, str]:
-    """On a standalone cluster an application gets all cores by default, and the next one waits until it has ended."""
+    """A limit, because on a standalone cluster an application gets all cores by default, and the next one waits for its end."""
     return {"spark.cores.max": str(pipeline.shards)} if master.startswith(STANDALONE) else {}
 
 
-def project(folder: Path) -> Path:
-    """The code of include/ as an archive, for the Python workers of a cluster."""
+def archive_project(folder: Path) -> Path:
+    """Write the code of include/ into an archive, for the Python workers of a cluster."""
     file = folder / "minutemark.zip"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted((ROOT / "include").rglob("*.py")):

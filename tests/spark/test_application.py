@@ -52,7 +52,7 @@ def until(condition: Callable[[], bool]) -> None:
 def test_a_running_job_is_cancelled_when_the_master_refuses_its_application_twice(threads, monkeypatch) -> None:
     """It would wait until the task's timeout for executors that never come."""
     master = Master(monkeypatch, False, True)
-    with cluster.watched(master.session(), seconds=0.01):
+    with cluster.watch_application(master.session(), seconds=0.01):
         assert master.cancelled.wait(10)
     assert master.requests >= 3
 
@@ -70,13 +70,13 @@ def test_a_running_job_is_not_cancelled_for_a_single_refusal_or_without_an_answe
     threads, monkeypatch, answers
 ) -> None:
     master = Master(monkeypatch, *answers)
-    with cluster.watched(master.session(), seconds=0.01):
+    with cluster.watch_application(master.session(), seconds=0.01):
         until(lambda: master.requests > 6)
     assert not master.cancelled.is_set()
 
 
 def test_only_a_standalone_master_is_checked(threads, monkeypatch) -> None:
     master = Master(monkeypatch, True)
-    with cluster.watched(master.session("yarn"), seconds=0.01):
+    with cluster.watch_application(master.session("yarn"), seconds=0.01):
         time.sleep(0.1)
     assert not master.requests

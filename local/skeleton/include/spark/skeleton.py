@@ -30,7 +30,7 @@ def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
     typed = raw.withColumns(_typed())
     is_counted = F.col("counted_kind").isNotNull()
     return typed.withColumns(
-        {"reason": _reason(), "fate": fate.of(_reason(), is_counted), "kind": _kind(), "event": _event()}
+        {"reason": _reason(), "fate": fate.decide(_reason(), is_counted), "kind": _kind(), "event": _event()}
     )
 
 
