@@ -28,7 +28,7 @@ def events_of(
 ) -> tuple[pyarrow.Table, Counts]:
     """The events of these minutes in the columns of the table, and their counts as the ledger would have them.
 
-    With `on_unreadable`, minutes that cannot be read are left out of both, as `minute_counts` of include/lake/counts.py does.
+    With `on_unreadable`, minutes that cannot be read are left out of both, as in `minute_counts` of include/lake/counts.py.
     """
     import pyarrow
 
@@ -76,14 +76,14 @@ def only_minutes(events: pyarrow.Table, minutes: Collection[datetime]) -> pyarro
     import pyarrow
     import pyarrow.compute
 
-    wanted = pyarrow.array(minutes, type=events.schema.field("minute").type)
-    return events.filter(pyarrow.compute.is_in(events["minute"], value_set=wanted))  # ty: ignore[missing-attribute]  # made when the module is loaded
+    values = pyarrow.array(minutes, type=events.schema.field("minute").type)
+    return events.filter(pyarrow.compute.is_in(events["minute"], value_set=values))  # ty: ignore[missing-attribute]  # made when the module is loaded
 
 
 def _reader(pipeline: Pipeline) -> Callable[[str], dict[str, object]]:
     """A function that reads the declared fields of a payload. A payload that is not a JSON object has none of them."""
     fields = Fields(pipeline.fields)
-    typed = dict.fromkeys(pipeline.numbers, readings.amount) | dict.fromkeys(pipeline.times, readings.instant)
+    parsers = dict.fromkeys(pipeline.numbers, readings.amount) | dict.fromkeys(pipeline.times, readings.instant)
 
     def read(payload: str) -> dict[str, object]:
         try:
@@ -91,6 +91,6 @@ def _reader(pipeline: Pipeline) -> Callable[[str], dict[str, object]]:
         except NotAnObject:
             return {}
         texts = {name: readings.text(value, pipeline.null_words) for name, value in values.items()}
-        return {name: typed[name](text) if text and name in typed else text for name, text in texts.items()}
+        return {name: parsers[name](text) if text and name in parsers else text for name, text in texts.items()}
 
     return read

@@ -1,4 +1,4 @@
-"""Keeps the table in step with the warehouse: writes the events of minutes whose newest merged read it does not have.
+"""Keeps the table in step with the warehouse: writes the events of minutes whose newest merged read the table does not have.
 
 Only settled minutes are written, so that most are written once. The ledger has the minutes that are due (`to_lakehouse`) and
 the counts that they must have: a minute whose rows in the lake differ has changed since, and is written after its next
@@ -49,9 +49,9 @@ def export(pipeline: Pipeline) -> Export:
 
     Minutes that cannot be read from the lake stay due. LakeUnreadable is raised after the others are written.
     """
-    done, into = Export(), table.table(pipeline)
+    result, events_table = Export(), table.table(pipeline)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
-        if ledger.use_table(conn, pipeline, str(into.metadata.table_uuid)):
+        if ledger.use_table(conn, pipeline, str(events_table.metadata.table_uuid)):
             log.warning(
                 "%s is a new table: all events are written again, except those of closed minutes.",
                 pipeline.lakehouse.table,
@@ -62,23 +62,23 @@ def export(pipeline: Pipeline) -> Export:
             if time.monotonic() > until:
                 break
             unreadable = {}
-            for retry in table.commit_retries(into):
+            for retry in table.commit_retries(events_table):
                 with retry:
                     due = _still_due(conn, pipeline, part)
                     try:
-                        unreadable = _write(pipeline, session, conn, into, due, done)
+                        unreadable = _write(pipeline, session, conn, events_table, due, result)
                     except FileNotFoundError as error:
-                        log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, into))
-                        unreadable = _write(pipeline, session, conn, into, due, done)
-            done.unreadable |= unreadable
-    if done.unreadable:
+                        log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, events_table))
+                        unreadable = _write(pipeline, session, conn, events_table, due, result)
+            result.unreadable |= unreadable
+    if result.unreadable:
         raise unreadable_minutes(
             pipeline.lake_table,
-            done.unreadable,
+            result.unreadable,
             endpoint(LAKE_READER),
-            f"They stay due. {done}",
+            f"They stay due. {result}",
         )
-    return done
+    return result
 
 
 def rewrite(pipeline: Pipeline, start: datetime, end: datetime) -> int:
@@ -87,11 +87,11 @@ def rewrite(pipeline: Pipeline, start: datetime, end: datetime) -> int:
     The hours of that range are counted again as well. Returns the number of minutes that are due. Use it to repair a table
     whose events were changed; correct rows are written again, too.
     """
-    into = table.table(pipeline)
+    events_table = table.table(pipeline)
     with warehouse(WAREHOUSE_ETL) as conn:
         number = ledger.make_due(conn, pipeline, start, end)
-        repair.drop_lost_files(conn, pipeline, into)
-        repair.drop_unknown_minutes(conn, pipeline, into, start, end)
+        repair.drop_lost_files(conn, pipeline, events_table)
+        repair.drop_unknown_minutes(conn, pipeline, events_table, start, end)
         ledger.mark_changed(conn, pipeline, ledger.hours_between(conn, pipeline, hour_of(start), end))
     return number
 
@@ -102,9 +102,11 @@ def _still_due(conn, pipeline: Pipeline, part: list[dict]) -> list[dict]:
     return [row for row in ledger.due(conn, pipeline, MAX_MINUTES) if row["minute"] in minutes]
 
 
-def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Export) -> dict[datetime, Exception]:
+def _write(
+    pipeline: Pipeline, session, conn, events_table, part: list[dict], result: Export
+) -> dict[datetime, Exception]:
     """Write these minutes, and return those that cannot be read from the lake now, with the error."""
-    table_uuid = str(into.metadata.table_uuid)
+    table_uuid = str(events_table.metadata.table_uuid)
     unreadable: dict[datetime, Exception] = {}
     events, counts = events_of(
         session,
@@ -119,12 +121,12 @@ def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Expo
         minutes = sorted(row["minute"] for row in as_merged)
         events = only_minutes(events, minutes)
         # Hours that lose events are noted first: once the commit is done, nothing records which they were.
-        ledger.mark_changed(conn, pipeline, table.hours_of(pipeline, into, minutes))
-        table.replace(into, minutes, events)
+        ledger.mark_changed(conn, pipeline, table.hours_of(pipeline, events_table, minutes))
+        table.replace(events_table, minutes, events)
         ledger.record_written(conn, pipeline, table_uuid, table.hours_in(pipeline, events), as_merged)
-        done.minutes += len(minutes)
-        done.events += events.num_rows
+        result.minutes += len(minutes)
+        result.events += events.num_rows
     if changed:
         ledger.record_skipped(conn, pipeline, table_uuid, changed)
-        done.changed_since += len(changed)
+        result.changed_since += len(changed)
     return unreadable

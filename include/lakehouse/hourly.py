@@ -4,7 +4,7 @@ The warehouse keeps merging while hours are counted. The comparison therefore le
 is not in the table: their events on one side, their contributions on the other.
 
 An hour that agrees gets a small Parquet file, named for its version, with the counts of all its events in the table: a
-minute that is merged again counts as last written. An hour keeps its last file while one of its minutes is held,
+minute that is merged again counts as it was last written. An hour keeps its last file while one of its minutes is held,
 closed or skipped, or was not written for 15 minutes. An hour that differs is counted again.
 """
 
@@ -41,8 +41,8 @@ sql = Statements(__file__)
 log = logging.getLogger(__name__)
 
 MAX_HOURS = 240  # in one call
-ATTEMPTS = 5  # of a count during which the table changes
-_NEAR = DAY  # hours within this distance share a search for files
+ATTEMPTS = 5  # to count hours while the table changes
+_MAX_GAP = DAY  # hours at most this far apart share a search for files
 
 Figures = Mapping[str, int]  # by measure
 FiguresByHour = Mapping[datetime, Figures]
@@ -53,7 +53,7 @@ class HoursDiffer(MinutemarkError):
 
 
 class HoursNotCounted(MinutemarkError):
-    """The table changed during every attempt to count hours. No difference is known."""
+    """The table changed or lost files during every attempt to count hours. No difference is known."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Comparison:
     """The figures of some hours in fact and table. An hour that is missing from one has no entry in its mapping."""
 
     of_fact: FiguresByHour  # without minutes that are not current
-    of_table: FiguresByHour  # without them, too
+    of_table: FiguresByHour  # without these minutes, too
     published: FiguresByHour  # of all events in the table, except those that are too far ahead
     waits: Mapping[datetime, Mapping[datetime, str]]  # by hour: minutes that it waits for, with the reason
     days: Collection[date]  # of the minutes that the table has events of
@@ -80,7 +80,7 @@ def count(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> list[HourlyCount]:
     """Count hours that changed, and write their files.
 
     Raises HoursDiffer if the warehouse has different figures, after the other hours are written, and HoursNotCounted if
-    the table changes during every attempt.
+    the table changes or loses files during every attempt.
     """
     with warehouse(WAREHOUSE_ETL) as conn:
         due = {row["hour"]: row["changes"] for row in turns.take(conn, pipeline, turns.COUNT, max_hours)}
@@ -131,18 +131,18 @@ def compare(
 ) -> Comparison:
     """The figures of these hours in the fact and in the table. `changed` are further minutes to wait for.
 
-    The two have no common snapshot, so a commit in between makes it start over. A missing file is removed from the table, or,
+    The two have no common snapshot, so a commit in between restarts the comparison. A missing file is removed from the table, or,
     with `only_read`, raises FileNotFoundError. Raises HoursNotCounted if no attempt succeeds.
     """
     name, losses = pipeline.lakehouse.table, []
     for _ in range(ATTEMPTS):
-        events = table.existing(pipeline) if only_read else table.table(pipeline)
+        events = table.find(pipeline) if only_read else table.table(pipeline)
         snapshot = events.current_snapshot()
         try:
             with duckdb_over(pipeline, events, hours) as connection:
                 # The minutes that the table has events of, each with the hour of the fact.
                 in_table = connection.execute(sql("minutes_in", fact_time=pipeline.fact_time)).fetchall()
-                of_fact, left_out, ahead, waits = _of_fact(conn, pipeline, hours, in_table, changed)
+                of_fact, left_out, ahead, waits = _figures_of_fact(conn, pipeline, hours, in_table, changed)
                 _leave_out(connection, ahead)
                 published = _count_by_hour(connection, pipeline)
                 _leave_out(connection, left_out)
@@ -240,14 +240,14 @@ def _record(
         cursor.execute(sql("differs"), {"pipeline": pipeline.name, "hour": hour, "version": version})
 
 
-def _of_fact(
+def _figures_of_fact(
     conn,
     pipeline: Pipeline,
     hours: Collection[datetime],
     in_table: Collection[tuple[datetime, datetime]],
     changed: Collection[datetime],
 ) -> tuple[FiguresByHour, set[datetime], set[datetime], Mapping[datetime, Mapping[datetime, str]]]:
-    """The fact's figures by hour without minutes that are not current; those minutes; minutes too far ahead; what waits.
+    """The fact's figures by hour without minutes that are not current; those minutes; minutes too far ahead; waits by hour.
 
     `in_table` are the minutes with events of these hours in the table, each with the hour. A folded hour is left out as a
     whole. Reads one snapshot.
@@ -323,7 +323,7 @@ def _count_by_hour(connection, pipeline: Pipeline) -> FiguresByHour:
 def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iterator:
     """A DuckDB connection whose view `events` is the table's events of these hours, without the minutes in `left_out`.
 
-    Minutes before the pipeline's `earliest` count nowhere.
+    Minutes before the pipeline's `earliest` are left out, too.
     """
     import duckdb
     import pyarrow
@@ -341,7 +341,9 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
         if any(task.delete_files for task in tasks.values()):
             connection.register("files", _rows_left(pipeline, events, hours))
         elif tasks:
-            connection.read_parquet(_readable(connection, sorted(tasks)), union_by_name=True).create_view("files")
+            connection.read_parquet(_names_for_duckdb(connection, sorted(tasks)), union_by_name=True).create_view(
+                "files"
+            )
         else:
             connection.register("files", events.schema().as_arrow().empty_table())
         earliest = f"{pipeline.earliest:%Y-%m-%d %H:%M:%S}"
@@ -356,30 +358,30 @@ def _rows_left(pipeline: Pipeline, events, hours: Collection[datetime]) -> pyarr
     import pyarrow
     from pyarrow import compute
 
-    wanted = pyarrow.array(hours, pyarrow.timestamp("us"))
+    values = pyarrow.array(hours, pyarrow.timestamp("us"))
     batches = []
     for start, end in _spans(hours):
         span = table.between(pipeline.fact_time, start, end)  # ty: ignore[invalid-argument-type]
         for batch in events.scan(row_filter=span).to_arrow_batch_reader():
             # pyarrow makes these functions when the module is loaded.
             hour = compute.floor_temporal(batch[pipeline.fact_time], unit="hour")  # ty: ignore[missing-attribute]
-            batches.append(batch.filter(compute.is_in(hour, value_set=wanted)))  # ty: ignore[missing-attribute]
+            batches.append(batch.filter(compute.is_in(hour, value_set=values)))  # ty: ignore[missing-attribute]
     return pyarrow.Table.from_batches(batches, None if batches else events.schema().as_arrow())
 
 
 def _spans(hours: Collection[datetime]) -> Iterator[tuple[datetime, datetime]]:
     """The hours as few ranges, so that an event with an ancient time does not cause a search of everything since then."""
-    wanted = sorted(hours)
-    start = last = wanted[0]
-    for hour in wanted[1:]:
-        if hour - last > _NEAR:
+    ordered = sorted(hours)
+    start = last = ordered[0]
+    for hour in ordered[1:]:
+        if hour - last > _MAX_GAP:
             yield start, last + HOUR
             start = hour
         last = hour
     yield start, last + HOUR
 
 
-def _readable(connection, files: list[str]) -> list[str]:
+def _names_for_duckdb(connection, files: list[str]) -> list[str]:
     """The names of the files for DuckDB, which reads those in a bucket through fsspec.
 
     Raises FileNotFoundError, as every other reader of the table does; DuckDB itself would raise a different exception.

@@ -1,5 +1,5 @@
 -- name: counted
--- Records the counts of an hour, unless a later version has counted it.
+-- Records the counts of an hour, unless a later version has been counted.
 UPDATE etl.lakehouse_hours
 SET counted_change = %(version)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6), waited_at = NULL,
   differs_since = NULL
@@ -20,7 +20,7 @@ WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0
 SELECT hour, {{ measures | join(", ") }} FROM {{ fact.table }} WHERE hour IN (%(hours)s);
 
 -- name: contributions
--- Contributions to these hours of minutes that are folded, changed or not current: one row per minute and hour.
+-- Contributions to these hours from minutes that are folded, changed or not current: one row per minute and hour.
 SELECT c.minute, c.hour, {{ measures | join(", ") }}, f.hour IS NOT NULL AS folded FROM {{ fact.contributions }} AS c
 JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = c.minute
 LEFT JOIN etl.folded_hours AS f ON f.pipeline = %(pipeline)s AND f.hour = c.minute

@@ -50,7 +50,7 @@ def mark_changed(conn, pipeline: Pipeline, hours: Iterable[datetime]) -> None:
 def make_due(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
     """Make the minutes from `start` to `end` (excluded) due again, except closed ones; returns how many.
 
-    They stay current, so that a count before their write still compares them.
+    They stay current, so that a count still compares them before they are written.
     """
     return write(conn, sql("make_due"), {"pipeline": pipeline.name, "start": start, "end": end})
 
@@ -61,7 +61,7 @@ def record_lost(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int
 
 
 def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
-    """Make everything due again if the ledger describes another table; returns whether it did.
+    """Make everything due again unless the ledger describes this table; returns whether it described another one.
 
     It works day by day and records the table last: after a kill, the next call repeats it.
     """
@@ -88,10 +88,10 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
     """The minutes among these that the ledger has and whose newest merged read is not in the table.
 
     Each has the reason why hours wait for it: held, closed, seen, skipped or due; None if it was merged a moment ago.
-    Minutes that are too far ahead are included as `ahead`, even if the table has them: they count nowhere.
+    Minutes that are too far ahead are included as `ahead`, even if the table has them: no count includes them.
     """
-    wanted, stale = sorted(minutes), {}
-    for part in slices(wanted, _MINUTES_PER_QUERY):
+    stale = {}
+    for part in slices(sorted(minutes), _MINUTES_PER_QUERY):
         binds = {
             "pipeline": pipeline.name,
             "minutes": part,

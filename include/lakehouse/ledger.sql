@@ -6,11 +6,11 @@
 {% macro is_ahead() %}COALESCE(l.minute > l.read_at + INTERVAL %(most_ahead)s SECOND, FALSE){% endmacro %}
 
 -- name: is_current
--- The condition of a minute `l` of the ledger whose newest merged read the table has.
+-- The condition that the table has the newest merged read of minute `l` of the ledger.
 {{ is_current() }};
 
 -- name: not_current
--- The minutes among these that are not current or too far ahead, with the reason why hours wait for them: one row per
+-- The minutes among these that are too far ahead or not current, with the reason why hours wait for them: one row per
 -- minute. NULL: it was merged a moment ago, and is written as soon as it settles.
 SELECT l.minute,
   CASE

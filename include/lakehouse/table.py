@@ -58,9 +58,8 @@ def catalog() -> Catalog:
         )
         place = {"type": "sql", "uri": url.render_as_string(hide_password=False)}
     if not location().startswith("file:"):
-        place["py-io-impl"] = (
-            "pyiceberg.io.fsspec.FsspecFileIO"  # like all other code here that reads and writes a bucket
-        )
+        # Like all other code here that reads and writes a bucket.
+        place["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
     with _explain_errors(target):
         return load_catalog("lakehouse", **{**place, "warehouse": location(), **target.extra})
 
@@ -97,8 +96,8 @@ def schema(pipeline: Pipeline) -> Schema:
     )
 
 
-def existing(pipeline: Pipeline) -> Table | None:
-    """The pipeline's table as it is.
+def find(pipeline: Pipeline) -> Table | None:
+    """The pipeline's table as it is; None if it does not exist.
 
     Raises LakehouseError if it is elsewhere or has lost its metadata, or if the catalog cannot be used.
     """
@@ -123,9 +122,9 @@ def existing(pipeline: Pipeline) -> Table | None:
 def table(pipeline: Pipeline) -> Table:
     """The pipeline's table, created if it does not exist; fields that were declared since become columns.
 
-    Raises LakehouseError as `existing` does, and for a column that the declaration gives a different type.
+    Raises LakehouseError as `find` does, and for a column that the declaration gives a different type.
     """
-    known = existing(pipeline) or _create(pipeline)
+    known = find(pipeline) or _create(pipeline)
     columns = {field.name: field.field_type for field in known.schema().fields}
     declared = schema(pipeline).fields
     for field in declared:
@@ -161,18 +160,18 @@ NEW_TABLE = (
 )
 
 
-def replace(into: Table, minutes: Collection[datetime], events: pyarrow.Table) -> None:
+def replace(events_table: Table, minutes: Collection[datetime], events: pyarrow.Table) -> None:
     """Replace the events of these minutes in one commit.
 
-    Raises pyiceberg's ValidationException if another writer has committed the same minutes since `into` was loaded.
+    Raises pyiceberg's ValidationException if another writer has committed the same minutes since `events_table` was loaded.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Delete operation did not match")  # of minutes that are new
-        into.overwrite(events, overwrite_filter=within(minutes))
+        events_table.overwrite(events, overwrite_filter=within(minutes))
 
 
-def commit_retries(into: Table) -> Retrying:
-    """Retries of a commit: `for retry in commit_retries(into): with retry: …`. Each one refreshes the table first.
+def commit_retries(events_table: Table) -> Retrying:
+    """Retries of a commit: `for retry in commit_retries(events_table): with retry: …`. Each one refreshes the table first.
 
     pyiceberg itself repeats a commit unless another writer has replaced the same files. Then the commit must be planned
     again: each retry looks up what to write or delete. The last one raises CommitFailedException or ValidationException.
@@ -184,7 +183,7 @@ def commit_retries(into: Table) -> Retrying:
         retry=retry_if_exception_type((CommitFailedException, ValidationException)),
         stop=stop_after_attempt(TRIES),
         wait=wait_random(0, 1),
-        before=lambda _: into.refresh(),  # ty: ignore[invalid-argument-type]  # what it returns is not used
+        before=lambda _: events_table.refresh(),  # ty: ignore[invalid-argument-type]  # what it returns is not used
         reraise=True,
     )
 

@@ -37,10 +37,10 @@ def take(conn, pipeline: Pipeline, step: Step, limit: int) -> list[dict]:
     def take_hours(cursor) -> list[dict]:
         binds = {"pipeline": pipeline.name, "limit": limit, "half": limit // 2}
         newest = rows(cursor, sql("newest", step=step), binds)
-        longest = rows(cursor, sql("longest", step=step), binds)
-        taken = dict(list({row["hour"]: row for row in newest + longest}.items())[:limit])
-        if taken:
-            execute(cursor, sql("tried", step=step), {"pipeline": pipeline.name, "hours": sorted(taken)})
-        return list(taken.values())
+        least_recent = rows(cursor, sql("least_recent", step=step), binds)
+        rows_by_hour = dict(list({row["hour"]: row for row in newest + least_recent}.items())[:limit])
+        if rows_by_hour:
+            execute(cursor, sql("tried", step=step), {"pipeline": pipeline.name, "hours": sorted(rows_by_hour)})
+        return list(rows_by_hour.values())
 
     return in_transaction(conn, take_hours)

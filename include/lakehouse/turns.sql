@@ -8,7 +8,7 @@ WHERE pipeline = %(pipeline)s AND {{ step.due }}
 {{ due() }}
 ORDER BY hour DESC LIMIT %(half)s;
 
--- name: longest
+-- name: least_recent
 -- The hours that are due for a step and were tried longest ago: one row per hour.
 {{ due() }}
 ORDER BY {{ step.tried_at }}, hour DESC LIMIT %(limit)s;

@@ -153,7 +153,7 @@ def _delete_outdated_counts(pipeline: Pipeline, before: datetime) -> int:
 
 
 def _referenced_files(table: Table) -> Iterator[str]:
-    """Every file that the table's metadata references, itself included."""
+    """Every file that the table's metadata references, and the metadata file itself."""
     yield table.metadata_location
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)
     for snapshot in table.snapshots():

@@ -11,7 +11,7 @@ FROM (
 ) AS due;
 
 -- name: hours
--- Hours that are due to be counted or loaded: one row.
+-- Numbers of hours that are due to be counted, wait, differ, and are due to be loaded: one row.
 SELECT COALESCE(SUM(to_count = 1 AND waited_at IS NULL), 0) AS hours,
   COALESCE(SUM(to_count = 1 AND waited_at IS NOT NULL), 0) AS waiting,
   COALESCE(SUM(differs_since IS NOT NULL), 0) AS differing, MIN(differs_since) AS differs_since,

@@ -39,13 +39,13 @@ def release_minutes(
     by: str | None = None,
 ) -> held.Released:
     """Release one minute, or those from `start` to `end` (excluded). Raises ReleaseRefused, which lists what is held."""
-    owner = pipelines.get(pipeline)
+    declaration = pipelines.get(pipeline)
     with warehouse(WAREHOUSE_ETL, merge=True) as conn:
         try:
             first, until = minute_or_range(minute, start, end)
         except WindowRefused as refused:
-            raise held.ReleaseRefused(f"{refused} {held.summary(conn, [owner])}") from None
-        return held.release(conn, owner, first, until, by=user, reason=reason(why, by))
+            raise held.ReleaseRefused(f"{refused} {held.summary(conn, [declaration])}") from None
+        return held.release(conn, declaration, first, until, by=user, reason=reason(why, by))
 
 
 def accept_drift(
@@ -61,9 +61,9 @@ def accept_drift(
     """Accept the drift of a field. Raises AcceptanceRefused, which lists what is open."""
     if kind and kind not in drifts.KINDS:
         raise drifts.AcceptanceRefused(f"Unknown kind of drift {kind!r}. Choose one of {', '.join(drifts.KINDS)}.")
-    owner = pipelines.get(pipeline)
+    declaration = pipelines.get(pipeline)
     with warehouse(WAREHOUSE_ETL, merge=True) as conn:
-        return drifts.accept(conn, owner, field or "", kind, by=user, reason=reason(why, by), drift_id=drift_id)
+        return drifts.accept(conn, declaration, field or "", kind, by=user, reason=reason(why, by), drift_id=drift_id)
 
 
 def held_minutes(pipeline: str | None = None) -> Listing:

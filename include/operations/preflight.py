@@ -36,9 +36,9 @@ def preflight() -> list[str]:
         problems.append(problem) if problem else lines.append(f"{name}: found")
     kafka = (KAFKA,) if ingest_mode() else ()
     for conn_id in (LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, WAREHOUSE_BI, SPARK, *kafka):
-        more = connection_problems(conn_id)
-        problems.extend(more)
-        if not more:
+        texts = connection_problems(conn_id)
+        problems.extend(texts)
+        if not texts:
             lines.append(f"connection {conn_id}: answers")
     if problems:
         raise PreflightFailed("\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, 1)))
@@ -86,7 +86,7 @@ def connection_problems(conn_id: str) -> list[str]:
 
 
 def _password_problem(target: Endpoint) -> Iterator[str]:
-    """The problem with an empty password, unless a client certificate replaces it."""
+    """The problem with an empty password, unless a client certificate replaces the password."""
     certificate = any(
         name in ("cert", "certfile") for options in ("ssl", "ssl_options") for name in target.extra.get(options) or ()
     )

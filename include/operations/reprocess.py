@@ -3,7 +3,7 @@
 `./minutemark reprocess` and the DAG minutemark_replay call this.
 
 Rows of the lake are read again with their whole minutes, which a merge replaces; rows of imports and topics go through
-the import's admission and writer. If it is killed, start it again: every row counts once.
+the import's admission and writer. If reprocessing is killed, start it again: every row counts once.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _COUNTS = ("raw_rows", "counted_rows", "ignored_rows")
 
 
 class ReprocessingStalled(MinutemarkError):
-    """No minute was merged for a long time; nothing is lost, and the next runs process them."""
+    """No minute was merged for a long time; nothing is lost, and the next runs process the pending minutes."""
 
 
 @dataclass
 class Reprocessing:
-    """A started reprocessing: its rows by minute, and the ledger's counts of these minutes before it started."""
+    """A reprocessing that has started: its rows by minute, and the ledger's counts of these minutes before it started."""
 
     pipeline: Pipeline
     keys: dict[datetime, set[str]] = field(default_factory=dict)  # origin keys, as the lake's rejected events have them
@@ -60,7 +60,7 @@ class Reprocessing:
 
 
 def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], object] = print) -> Reprocessing:
-    """Make the minutes of the chosen rejected events pending; write imported rows that are now admitted to the lake.
+    """Make the minutes of the selected rejected events pending; write imported rows that are now admitted to the lake.
 
     `report` first receives the plan. Returns when the next run can take the minutes.
     """
@@ -72,7 +72,7 @@ def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], obje
         imported, dimension_rows = rejected.rows_to_reprocess(conn, pipeline, selection)
         to_read = {minute: keys_of_minute for minute, keys_of_minute in keys.items() if minute not in closed}
         report(_plan(pipeline, to_read, len(imported)))
-        for line in _left_alone(pipeline, sum(len(keys[minute]) for minute in closed), dimension_rows):
+        for line in _skip_notes(pipeline, sum(len(keys[minute]) for minute in closed), dimension_rows):
             report(line)
         if not to_read and not imported:
             report(_reasons(conn, pipeline, selection))
@@ -97,21 +97,21 @@ def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: flo
     """Wait until every minute is merged, held or closed; returns the outcome as text. Raises ReprocessingStalled."""
     if not reprocessing.keys:
         return "There is nothing to wait for."
-    waiting, moved = set(reprocessing.keys), time.monotonic()
+    waiting, last_progress = set(reprocessing.keys), time.monotonic()
     with (
         warehouse(WAREHOUSE_ETL) as conn,
         Bar(f"minutes of {reprocessing.pipeline.name} merged", len(waiting), unit="minute") as bar,
     ):
         while True:
             ledger_rows = ledger.rows_of(conn, reprocessing.pipeline, waiting)
-            left = {minute for minute in waiting if not _is_settled(ledger_rows.get(minute), reprocessing.started_at)}  # ty: ignore[invalid-argument-type]
-            if left != waiting:
-                moved = time.monotonic()
-            waiting = left
+            rest = {minute for minute in waiting if not _is_settled(ledger_rows.get(minute), reprocessing.started_at)}  # ty: ignore[invalid-argument-type]
+            if rest != waiting:
+                last_progress = time.monotonic()
+            waiting = rest
             bar.at(len(reprocessing.keys) - len(waiting))
             if not waiting:
                 return outcome(conn, reprocessing)
-            if time.monotonic() - moved > patience:
+            if time.monotonic() - last_progress > patience:
                 raise ReprocessingStalled(
                     f"{len(waiting)} of {len(reprocessing.keys)} minutes are still pending, and none was merged for "
                     f"{patience:.0f} s. Check that the DAG {reprocessing.pipeline.name}_minute is not paused and does not "
@@ -122,25 +122,25 @@ def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: flo
 
 def outcome(conn, reprocessing: Reprocessing) -> str:
     """The outcome of the rows as text, when all their minutes are merged, held or closed."""
-    now = ledger.rows_of(conn, reprocessing.pipeline, reprocessing.keys)
-    merged = {minute: keys for minute, keys in reprocessing.keys.items() if now[minute]["state"] == "merged"}
+    ledger_rows = ledger.rows_of(conn, reprocessing.pipeline, reprocessing.keys)
+    merged = {minute: keys for minute, keys in reprocessing.keys.items() if ledger_rows[minute]["state"] == "merged"}
     total = sum(map(len, merged.values()))
-    still = rejected.still_rejected(conn, reprocessing.pipeline, merged)
+    still_rejected = rejected.still_rejected(conn, reprocessing.pipeline, merged)
     _, counted, ignored = (
-        sum((now[minute][name] or 0) - reprocessing.before[minute][number] for minute in merged)
+        sum((ledger_rows[minute][name] or 0) - reprocessing.before[minute][number] for minute in merged)
         for number, name in enumerate(_COUNTS)
     )
-    passed = total - still
+    passed = total - still_rejected
     if min(counted, ignored) >= 0 and counted + ignored == passed:
-        fates = f"{counted} counted, {ignored} ignored, {still} still rejected"
+        fates = f"{counted} counted, {ignored} ignored, {still_rejected} still rejected"
     else:  # other rows of these minutes were added, removed or changed their fate: the ledger does not distinguish them
-        fates = f"{passed} counted or ignored, {still} still rejected"
+        fates = f"{passed} counted or ignored, {still_rejected} still rejected"
     lines = [f"{total} rows of {len(merged)} minutes are processed: {fates}."]
     for state, remedy in (
         ("held", "`./minutemark held` says why"),
         ("closed", "the lake's retention may have removed part of them"),
     ):
-        minutes = sorted(minute for minute in reprocessing.keys if now[minute]["state"] == state)
+        minutes = sorted(minute for minute in reprocessing.keys if ledger_rows[minute]["state"] == state)
         if minutes:
             rows = sum(len(reprocessing.keys[minute]) for minute in minutes)
             lines.append(f"{rows} rows are in {len(minutes)} minutes that are {state}, {_span(minutes)}: {remedy}.")
@@ -209,9 +209,9 @@ def _write_imports(
 
 def _remember_counts(conn, reprocessing: Reprocessing, minutes: Iterable[datetime]) -> None:
     """Keep the ledger's counts of these minutes before they are touched."""
-    new = set(minutes) - reprocessing.before.keys()
-    ledger_rows = ledger.rows_of(conn, reprocessing.pipeline, new)
-    for minute in new:
+    new_minutes = set(minutes) - reprocessing.before.keys()
+    ledger_rows = ledger.rows_of(conn, reprocessing.pipeline, new_minutes)
+    for minute in new_minutes:
         row = ledger_rows.get(minute, {})
         reprocessing.before[minute] = tuple(row.get(name) or 0 for name in _COUNTS)
 
@@ -251,7 +251,7 @@ def _plan(pipeline: Pipeline, to_read: dict[datetime, set[str]], imported: int) 
     return f"{pipeline.name}: {'; '.join(parts)}." if parts else f"{pipeline.name}: there is nothing to reprocess."
 
 
-def _left_alone(pipeline: Pipeline, closed: int, dimension_rows: int) -> Iterator[str]:
+def _skip_notes(pipeline: Pipeline, closed: int, dimension_rows: int) -> Iterator[str]:
     if closed:
         yield (
             f"{closed} rows stay rejected: their minutes are closed, because the lake's retention may have removed part of "

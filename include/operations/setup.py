@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 def set_up() -> str:
     """Create what is missing in the lake, in the warehouse and, if an ingest mode is set, in Kafka.
 
-    Raises MinutemarkError if a store does not answer; then call it again.
+    Raises MinutemarkError if a store does not answer; then call set_up again.
     """
     from include.kafka.ingest_mode import ingest_mode
     from include.lake import schema as lake

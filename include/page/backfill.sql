@@ -6,7 +6,7 @@ FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s;
 
 -- name: seconds
--- How long the newest merged batches of a pipeline took, from opened to merged: one row.
+-- The average time that the newest merged batches of a pipeline took, from opening to merge: one row.
 SELECT AVG(TIMESTAMPDIFF(MICROSECOND, b.opened_at, b.merged_at)) / 1000000 AS seconds
 FROM (
   SELECT opened_at, merged_at FROM etl.batches

@@ -51,7 +51,7 @@ def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
     purposes = dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS)) | rejected_share.PURPOSES
     for gate in (gates.STAGING, gates.WAREHOUSE):
         purposes |= {check.name: check.purpose for check in checks(pipeline, gate)}
-    newest, binds = batches.sql("newest"), batches.newest(pipeline, SEARCHED)
+    newest, binds = batches.sql("newest"), batches.newest_binds(pipeline, SEARCHED)
     tally = [
         row | {"purpose": purposes.get(row["check_name"], "")}
         for row in rows(conn.cursor(), sql("tally", newest=newest), binds)

@@ -32,8 +32,8 @@ def get(name: str) -> Pipeline:
     try:
         return all_pipelines()[name]
     except KeyError:
-        known = ", ".join(sorted(all_pipelines()))
-        raise UnknownPipeline(f"Unknown pipeline {name!r}. Choose one of {known}.") from None
+        names = ", ".join(sorted(all_pipelines()))
+        raise UnknownPipeline(f"Unknown pipeline {name!r}. Choose one of {names}.") from None
 
 
 def named_or_all(name: str | None) -> list[Pipeline]:

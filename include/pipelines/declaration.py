@@ -23,29 +23,29 @@ def _read_only(options: dict[str, object]) -> Mapping[str, object]:
 copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 
-OCCURRENCE = "_minutemark_occurrence"  # of a refused row among equal ones, kept in its payload
+OCCURRENCE = "_minutemark_occurrence"  # number of a refused row among equal rows; kept in its payload
 RESERVED = frozenset({"_minute", "_shard", "_day", "_lake_table", OCCURRENCE})  # added at ingest: not the producer's
 # Names, and prefixes of names, of the columns that the job itself adds.
 _OWN_COLUMNS = frozenset(
     {"minute", "shard", "payload", "is_object", "_all", "_parsed", "_names", "_unknown"}
-    | {"created_at", "fate", "kind", "reason", "event"}  # that every transform adds
+    | {"created_at", "fate", "kind", "reason", "event"}  # added by every transform
 )
 _OWN_PREFIXES = ("_present_", "_unreadable_")
 _LONG_AGO = datetime(1000, 1, 1)  # the earliest time that MySQL accepts
 EVOLVE, HOLD = "evolve", "hold"  # what an undeclared field does to its minute: nothing but a report, or a hold
 MINUTE, CONTINUOUS = SCHEDULES = "minute", "continuous"  # when a run starts: each minute, or when the previous one ends
 _READ_PAYLOAD = "Leave it out: the transform can still read it from payload."
-NULL_WORDS = ("NULL", "null", "\\N", "None", "NaN", "nan")  # of SQL, of exports, of Python and of data frames
+NULL_WORDS = ("NULL", "null", "\\N", "None", "NaN", "nan")  # null in SQL, in exports, in Python and in data frames
 
 
 @dataclass(frozen=True)
 class Output:
-    """Rows that the transform stages and the merge publishes as they are; contributions of a SummedFact need none."""
+    """Rows that the transform stages and the merge publishes as they are. Contributions of a SummedFact need no Output."""
 
     name: str  # key of OUTPUTS in include/spark/<pipeline>.py
     staging: str  # database.table that Spark fills; its key starts with (attempt, minute)
     published: str  # database.table that the merge replaces minute by minute
-    by_day: bool = False  # it is PARTITION BY RANGE (TO_DAYS(minute)): a partition a day, made a week ahead
+    by_day: bool = False  # `published` is PARTITION BY RANGE (TO_DAYS(minute)): a partition a day, created a week ahead
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Retention:
     rows_by_day: timedelta | None = None  # days of outputs with by_day, from which no fact is computed; None: forever
 
     def __post_init__(self) -> None:
-        for name, kept in vars(self).items():
-            if kept is not None and kept < DAY:
-                raise ValueError(f"Retention {name} is {in_words(kept)}. Set it to 1 day or more.")
+        for name, period in vars(self).items():
+            if period is not None and period < DAY:
+                raise ValueError(f"Retention {name} is {in_words(period)}. Set it to 1 day or more.")
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,15 @@ class Pipeline:
     null_words: tuple[str, ...] = NULL_WORDS  # strings that mean an empty value
     shards: int = 4  # fixed for the life of the lake table
     live_minutes: int = 10  # newest minutes, which a batch takes first
-    # A batch of max_minutes without rows takes about 20 s on two cores, and so does one of max_rows rows spread over few minutes.
-    # Minutes and rows share that time: a batch may have half of each.
+    # A batch of max_minutes without rows takes about 20 s on two cores, and so does a batch of max_rows rows in
+    # only a few minutes. Minutes and rows share that time: a batch may have half of each limit.
     max_minutes: int = 12_000
     max_rows: int = 500_000
     settle: timedelta = timedelta(seconds=30)  # a minute touched less than this before its read is read again
     future_tolerance: timedelta = timedelta(minutes=5)  # minutes further ahead of the lake's clock are backlog
     earliest: datetime = datetime(2000, 1, 1)  # events with an earlier create_time are rejected
-    most_ahead: timedelta = timedelta(
-        days=1
-    )  # events further ahead of the lake's clock are rejected until their time comes
+    # Events further ahead of the lake's clock are rejected until their time comes.
+    most_ahead: timedelta = timedelta(days=1)
     lake_retention: timedelta | None = None  # minutes older than this are closed
     retention: Retention = Retention()
     delay_limit: timedelta = timedelta(seconds=180)  # the watch alerts if a change in the lake is unmerged for longer
@@ -151,8 +150,8 @@ class Pipeline:
                 f"Pipeline {self.name}: schedule is {self.schedule!r}: write {MINUTE!r} or {CONTINUOUS!r}, or leave it out."
             )
         for what in ("name", "table"):
-            used = [getattr(fact, what) for fact in self.facts]
-            if duplicates := sorted({name for name in used if used.count(name) > 1}):
+            names = [getattr(fact, what) for fact in self.facts]
+            if duplicates := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"Pipeline {self.name}: two facts have the {what} {duplicates[0]}: choose another.")
         if undeclared := {fact.output for fact in self.facts if fact.output} - {output.name for output in self.outputs}:
             raise ValueError(
@@ -193,7 +192,7 @@ class Pipeline:
 
     @property
     def staged(self) -> tuple[Output, ...]:
-        """Everything that the transform stages: the declared outputs, and contributions of facts that sum none of them."""
+        """Everything that the transform stages: the declared outputs, and contributions of facts that sum no output."""
         own = (Output(fact.name, fact.staging, fact.contributions) for fact in self.facts if not fact.output)
         return (*self.outputs, *own)
 
@@ -225,7 +224,7 @@ class Pipeline:
     def out_of_range(self, minute: datetime, clock: datetime) -> str | None:
         """Why events of this minute are rejected at this time of the lake's clock; None if they are not.
 
-        The minute alone decides, so one minute never has both kinds of events.
+        The minute alone decides, so this rule rejects all events of a minute or none.
         """
         if minute < self.earliest:
             return self.too_early_reason

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Lakehouse:
     """An Apache Iceberg table of the pipeline's events, and a fact whose hours are counted from that table alone.
 
-    include/sql/<pipeline>/lakehouse/<fact>.sql counts them; it is written in DuckDB's SQL.
+    include/sql/<pipeline>/lakehouse/<fact>.sql counts the hours; it is written in DuckDB's SQL.
     """
 
     table: str  # namespace.table
     fact: str  # name of a SummedFact with the key `hour`
-    measures: tuple[str, ...]  # of the fact, which the query counts
+    measures: tuple[str, ...]  # measures of the fact that the query counts

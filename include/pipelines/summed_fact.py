@@ -19,7 +19,7 @@ class Key:
     """A column that identifies a fact; NOT NULL in every table."""
 
     name: str
-    type: str  # of SQL
+    type: str  # SQL type
     comment: str = ""
     of: str = ""  # SQL over a staged row `s`; empty: its column of this name
 
@@ -35,7 +35,7 @@ class Measure:
     column: str = ""  # of the fact; empty: the same name
     combine: str = SUM  # or MAX, of values that are never NULL
     signed: bool = False  # may be negative
-    added: bool = False  # after the tables had rows: NULL in rows for which no merge has counted it
+    added: bool = False  # declared after the tables had rows: NULL in rows for which no merge has counted it
 
     @property
     def fact_column(self) -> str:
@@ -51,14 +51,14 @@ class Derived:
     """A column of the fact that is computed from its sums, `d`, or from tables in the fact's `joins`."""
 
     name: str
-    type: str  # of SQL, with NULL or NOT NULL
+    type: str  # SQL type, with NULL or NOT NULL
     value: str  # SQL
     comment: str = ""
 
 
 @dataclass(frozen=True)
 class SummedFact:
-    """A table of facts. Each is the sum of the contributions of its key, a row for each minute that has events of it.
+    """A table of facts. Each fact is the sum of the contributions to its key: one row for each minute with events of the key.
 
     The transform stages contributions under this name, or rows of another `output`, which the merge sums.
     """
@@ -95,7 +95,7 @@ class SummedFact:
 
     @property
     def hour_sql(self) -> str | None:
-        """SQL of a row's `hour` over columns of the key: that of the key, or of a generated column; None: there is neither."""
+        """SQL for a row's `hour`: the key's column, or the expression of a generated column; None if there is neither."""
         if any(key.name == "hour" for key in self.key):
             return "hour"
         return next((definition[1] for definition in map(_GENERATED_HOUR.match, self.definitions) if definition), None)

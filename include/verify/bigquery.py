@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from include.bigquery import tables
 from include.durations import HOUR
 from include.pipelines import Pipeline
-from include.verify.report import Finding, trigger
+from include.verify.report import Finding, trigger_remedy
 from include.warehouse.session import read, rows
 from include.warehouse.statements import Statements
 
@@ -42,7 +42,7 @@ class BigQueryCheck:
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
         """Differences in the hours from `start` to `end` (excluded), or in all hours. Raises BigQueryError."""
-        known, shown = self._counted_hours(start, end), self._shown(start, end)
+        known, shown = self._counted_hours(start, end), self._hours_of_view(start, end)
         if shown is None and (loaded := [hour for hour, row in known.items() if not row["to_load"]]):
             remedy = f"the next run of {self._pipeline.name}_lakehouse creates it and loads all hours"
             yield Finding(NO_TABLE, None, tables.view(self._pipeline), {"hours": len(loaded)}, {}, remedy)
@@ -64,7 +64,7 @@ class BigQueryCheck:
             return Finding(DUE, hour, place, expected, shown or {}, f"{self._pipeline.name}_lakehouse loads it")
         if shown == expected:
             return None
-        rerun = trigger(f"{self._pipeline.name}_lakehouse", hour, hour + HOUR)
+        rerun = trigger_remedy(f"{self._pipeline.name}_lakehouse", hour, hour + HOUR)
         remedy = f"{rerun}: it counts and loads the hour again"
         return Finding(DIFFERS, hour, place, expected, shown or {}, remedy)
 
@@ -73,16 +73,16 @@ class BigQueryCheck:
         records = read(self._conn, rows, sql("counts"), binds)
         return {row["hour"]: row for row in records}
 
-    def _shown(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:
+    def _hours_of_view(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:
         """The counts that the view shows by hour; None if the view or its table is missing. Raises BigQueryError."""
         with tables.explained():
             from google.api_core.exceptions import NotFound
             from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter
 
             names = ("attempt", *self._pipeline.lakehouse.measures)
-            within = [(sign, name, time) for sign, name, time in ((">=", "start", start), ("<", "end", end)) if time]
-            statement = sql("shown", names=names, view=tables.view(self._pipeline), within=within)
-            binds = [ScalarQueryParameter(name, "TIMESTAMP", time.replace(tzinfo=UTC)) for _, name, time in within]
+            bounds = [(sign, name, time) for sign, name, time in ((">=", "start", start), ("<", "end", end)) if time]
+            statement = sql("shown", names=names, view=tables.view(self._pipeline), bounds=bounds)
+            binds = [ScalarQueryParameter(name, "TIMESTAMP", time.replace(tzinfo=UTC)) for _, name, time in bounds]
             client = tables.client()
             try:
                 for name in (tables.loads_table(self._pipeline), tables.view(self._pipeline)):

@@ -7,4 +7,4 @@ WHERE pipeline = %(pipeline)s AND counted_change IS NOT NULL AND hour >= COALESC
 -- name: shown
 -- BigQuery: the hours that the view shows, one row per hour.
 SELECT DATETIME(hour) AS hour, {{ names | join(", ") }} FROM `{{ view }}`
-WHERE TRUE {%- for sign, name, _ in within %} AND hour {{ sign }} @{{ name }}{% endfor %};
+WHERE TRUE {%- for sign, name, _ in bounds %} AND hour {{ sign }} @{{ name }}{% endfor %};

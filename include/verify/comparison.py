@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from include.pipelines import Pipeline
-from include.verify.report import Finding, again
+from include.verify.report import Finding, reread_remedy
 
 
 class MinuteState(StrEnum):
@@ -146,16 +146,16 @@ def finding_of(pipeline: Pipeline, comparison: Comparison) -> Finding:
         MinuteState.OPEN: "it is read when it is over; verify again then",
         MinuteState.HELD: reason
         if known.waiting
-        else f"{reason}. Fix the cause, then {again(name, comparison.minute)}",
+        else f"{reason}. Fix the cause, then {reread_remedy(name, comparison.minute)}",
     }
     kind = comparison.state.value
     remedy = remedies.get(comparison.state)
     if remedy is None:
         kind = kind_of(known, comparison.in_lake)  # ty: ignore[invalid-argument-type]
-        remedy = again(name, comparison.minute)
+        remedy = reread_remedy(name, comparison.minute)
     if kind == "vanished_rows":
-        shrunk = again(name, comparison.minute, shrink=True)
-        remedy = f"bring the lost rows back into the lake; if they were removed on purpose, {shrunk}"
+        shrink_remedy = reread_remedy(name, comparison.minute, shrink=True)
+        remedy = f"bring the lost rows back into the lake; if they were removed on purpose, {shrink_remedy}"
     return Finding(kind, comparison.minute, "etl.minute_ledger", _rows(comparison.in_lake), _rows(known.read), remedy)
 
 

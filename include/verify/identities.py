@@ -36,7 +36,7 @@ class Identities:
         self._ids[digest % _BUCKETS].append(digest)
         self._minutes[digest % _BUCKETS].append((minute - EPOCH) // MINUTE)
 
-    def _twice(self) -> tuple[set[int], set[datetime]]:
+    def _repeated_digests(self) -> tuple[set[int], set[datetime]]:
         """The digests that occur more than once, and all their minutes."""
         digests, minutes = set(), set()
         for ids, minutes_of_ids in zip(self._ids, self._minutes, strict=True):
@@ -49,11 +49,11 @@ class Identities:
     def findings(
         self, session: Session, pipeline: Pipeline, unreadable: Collection[tuple[datetime, int]] = ()
     ) -> Iterator[Finding]:
-        """Read each such id from the lake again, with its create_times; leaves out `unreadable` partitions."""
+        """The ids with several create_times, read from the lake again; `unreadable` partitions are left out."""
         query = session.prepare(
             f"SELECT {pipeline.event_id}, create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
         )
-        digests, minutes = self._twice()
+        digests, minutes = self._repeated_digests()
         places: dict[str, list] = defaultdict(list)
         for minute in sorted(minutes):
             for shard in range(pipeline.shards):
@@ -63,7 +63,9 @@ class Identities:
                     if _digest(event_id) in digests:
                         places[event_id].append((minute, create_time))
         yield from (
-            _finding(pipeline, event_id, found_at) for event_id, found_at in places.items() if len(found_at) > 1
+            _finding(pipeline, event_id, places_of_id)
+            for event_id, places_of_id in places.items()
+            if len(places_of_id) > 1
         )
 
 

@@ -18,7 +18,7 @@ from include.lakehouse import hourly, ledger, repair
 from include.lakehouse import table as tables
 from include.lakehouse.hour_file import HourFile
 from include.pipelines import Pipeline
-from include.verify.report import Finding, trigger
+from include.verify.report import Finding, trigger_remedy
 from include.warehouse.folded_hours import hour_of
 from include.warehouse.session import read, rows
 from include.warehouse.statements import Statements
@@ -53,12 +53,12 @@ class LakehouseCheck:
 
     def __init__(self, pipeline: Pipeline, conn) -> None:
         self._pipeline, self._conn = pipeline, conn
-        self._none = dict.fromkeys(pipeline.lakehouse.measures, 0)
+        self._zeros = dict.fromkeys(pipeline.lakehouse.measures, 0)
         self.minutes = self.hours = 0
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
         """Differences in the minutes and hours from `start` to `end` (excluded), or in all. It only reads."""
-        table = tables.existing(self._pipeline)
+        table = tables.find(self._pipeline)
         if table is None:
             yield Finding(
                 NO_TABLE,
@@ -75,13 +75,13 @@ class LakehouseCheck:
             if (start is None or repair.hour_of(file) >= start - HOUR) and (end is None or repair.hour_of(file) < end)
         ]
         for hour, file in lost:
-            yield Finding(LOST_FILE, hour, file.file_path, {"rows": file.record_count}, {}, self._again_hour(hour))
+            yield Finding(LOST_FILE, hour, file.file_path, {"rows": file.record_count}, {}, self._remedy_for_hour(hour))
         for day in self._days(table):
             first, last = max(start or day, day), min(end or day + DAY, day + DAY)
             if first < last:
-                yield from self._of_minutes(table, first, last, {hour for hour, _ in lost})
+                yield from self._minute_findings(table, first, last, {hour for hour, _ in lost})
         if not lost:
-            yield from self._of_hours(start, end)
+            yield from self._hour_findings(start, end)
 
     def __str__(self) -> str:
         return (
@@ -89,11 +89,11 @@ class LakehouseCheck:
             f"{self.hours:,} hours with the fact."
         )
 
-    def _again(self, start: datetime, end: datetime) -> str:
-        return trigger(f"{self._pipeline.name}_lakehouse", start, end)
+    def _remedy(self, start: datetime, end: datetime) -> str:
+        return trigger_remedy(f"{self._pipeline.name}_lakehouse", start, end)
 
-    def _again_hour(self, hour: datetime) -> str:
-        return self._again(hour, hour + HOUR)
+    def _remedy_for_hour(self, hour: datetime) -> str:
+        return self._remedy(hour, hour + HOUR)
 
     def _days(self, table) -> list[datetime]:
         """All days that the ledger or the table has minutes of."""
@@ -106,7 +106,7 @@ class LakehouseCheck:
         days |= {repair.hour_of(task.file).date() for task in table.scan().plan_files()}
         return sorted(datetime(day.year, day.month, day.day) for day in days)
 
-    def _of_minutes(self, table, start: datetime, end: datetime, lost: set[datetime]) -> Iterator[Finding]:
+    def _minute_findings(self, table, start: datetime, end: datetime, lost: set[datetime]) -> Iterator[Finding]:
         known = self._ledger(start, end)
         in_table = self._in_table(table, start, end, lost)
         for minute in sorted({*known, *in_table}):
@@ -124,17 +124,17 @@ class LakehouseCheck:
         if row is None or row["attempt"] is None:
             if not stored[0]:
                 return None
-            return Finding(UNKNOWN, minute, where, {"rows": 0}, actual, self._again(minute, minute + MINUTE))
+            return Finding(UNKNOWN, minute, where, {"rows": 0}, actual, self._remedy(minute, minute + MINUTE))
         expected = {"rows": row["raw_rows"], "id_checksum": int(row["id_checksum"] or 0)}
         if row["current"]:
             if actual == expected:
                 return None
-            remedy = self._again(minute, minute + MINUTE)
+            remedy = self._remedy(minute, minute + MINUTE)
             if row["state"] == "closed":
                 remedy = "the minute is closed, so the lake may no longer have its events. Restore the table's files"
             return Finding(OTHER_EVENTS, minute, where, expected, actual, remedy)
         if row["lakehouse_skipped"] is not None and row["lakehouse_skipped"] == row["attempt"]:
-            remedy = f"bring the lost rows back into the lake, then {self._again(minute, minute + MINUTE)}"
+            remedy = f"bring the lost rows back into the lake, then {self._remedy(minute, minute + MINUTE)}"
             return Finding(SKIPPED, minute, where, expected, actual, remedy)
         if row["state"] == "closed":
             remedy = "the lake may no longer have its events. Restore the table's files"
@@ -164,11 +164,11 @@ class LakehouseCheck:
                 count[1] += zlib.crc32((event_id or "").encode())
         return {minute: (number, checksum) for minute, (number, checksum) in counts.items()}
 
-    def _of_hours(self, start: datetime | None, end: datetime | None) -> Iterator[Finding]:
+    def _hour_findings(self, start: datetime | None, end: datetime | None) -> Iterator[Finding]:
         binds = {"start": start or datetime(1000, 1, 1), "end": end or datetime(9999, 12, 31)}
         known = {row["hour"]: row for row in self._rows(sql("counts"), **binds)}
-        of_fact = self._rows(sql("hours", fact=self._pipeline.lakehouse_fact), **binds)
-        hours = sorted({*known, *(row["hour"] for row in of_fact)})
+        fact_hours = self._rows(sql("hours", fact=self._pipeline.lakehouse_fact), **binds)
+        hours = sorted({*known, *(row["hour"] for row in fact_hours)})
         for part in slices(hours, hourly.MAX_HOURS):
             comparison = hourly.compare(self._conn, self._pipeline, part, only_read=True)
             counted = {
@@ -181,31 +181,33 @@ class LakehouseCheck:
                 row = known.get(hour)
                 is_due = not row or row["to_count"] or hour in comparison.waits
                 if is_due or of_fact != of_table or json.loads(row["counts"]) != published:
-                    yield from self._of_hour(hour)
+                    yield from self._findings_of_hour(hour)
                 elif files.get(hour) != published:
                     place = HourFile.of(self._pipeline, hour, row["counted_change"]).url
-                    yield Finding(HOUR_FILE, hour, place, published, files.get(hour, {}), self._again_hour(hour))
+                    yield Finding(HOUR_FILE, hour, place, published, files.get(hour, {}), self._remedy_for_hour(hour))
 
-    def _of_hour(self, hour: datetime) -> Iterator[Finding]:
-        """Compares an hour that differs or is not counted a second time, by itself."""
+    def _findings_of_hour(self, hour: datetime) -> Iterator[Finding]:
+        """Compares again, by itself, an hour that differs or is not counted."""
         [row] = self._rows(sql("counts"), start=hour, end=hour + HOUR) or [None]
         comparison = hourly.compare(self._conn, self._pipeline, [hour], only_read=True)
         of_fact, of_table, published = self._figures(comparison, hour)
         place = self._pipeline.lakehouse.table
         counts = json.loads(row["counts"]) if row and row["counts"] else {}
         if of_fact != of_table:
-            yield Finding(HOUR_DIFFERS, hour, place, of_fact, of_table, f"{self._again_hour(hour)}; then verify again")
+            yield Finding(
+                HOUR_DIFFERS, hour, place, of_fact, of_table, f"{self._remedy_for_hour(hour)}; then verify again"
+            )
         elif minutes := comparison.waits.get(hour):
             yield Finding(HOUR_WAITS, hour, place, published, counts, hourly.reasons(minutes).rstrip("."))
         elif row and row["to_count"]:
             yield Finding(HOUR_DUE, hour, place, published, {}, f"{self._pipeline.name}_lakehouse counts it")
-        elif (counts if row else self._none) != published:
-            yield Finding(COUNT_DIFFERS, hour, "etl.lakehouse_hours", published, counts, self._again_hour(hour))
+        elif (counts if row else self._zeros) != published:
+            yield Finding(COUNT_DIFFERS, hour, "etl.lakehouse_hours", published, counts, self._remedy_for_hour(hour))
 
     def _figures(self, comparison: hourly.Comparison, hour: datetime) -> Iterator[hourly.Figures]:
         """The figures of the fact and of the table, as they are compared, and the published ones."""
         for figures in (comparison.of_fact, comparison.of_table, comparison.published):
-            yield figures.get(hour, self._none)
+            yield figures.get(hour, self._zeros)
 
     def _rows(self, query: str, **binds) -> list[dict]:
         return read(self._conn, rows, query, {"pipeline": self._pipeline.name, **binds})

@@ -71,11 +71,11 @@ class Minutes:
     ) -> dict[datetime, Comparison]:
         """Compare each minute. With `earlier` comparisons, the lake is counted only if that could decide something."""
         minutes = sorted(minutes)
-        before, clock = self._read_known(minutes), change_log.clock(self._lake)
-        wanted = [
+        known_before, clock = self._read_known(minutes), change_log.clock(self._lake)
+        to_count = [
             minute
             for minute in minutes
-            if not self._pipeline.is_closed(minute, clock) and not (earlier and before[minute].is_due)
+            if not self._pipeline.is_closed(minute, clock) and not (earlier and known_before[minute].is_due)
         ]
         unreadable: dict[datetime, tuple[int, str]] = {}
 
@@ -83,18 +83,18 @@ class Minutes:
             self.unreadable.add((minute, shard))
             unreadable.setdefault(minute, (shard, str(explain(error, endpoint(LAKE_READER)))))
 
-        in_lake = counts.minute_counts(self._lake, self._pipeline, wanted, on_row, add_unreadable)
+        in_lake = counts.minute_counts(self._lake, self._pipeline, to_count, on_row, add_unreadable)
         clock = change_log.clock(self._lake)
-        after = before | self._read_known(
+        known_after = known_before | self._read_known(
             [
                 candidate
-                for candidate in wanted
-                if candidate in in_lake and not before[candidate].agrees(in_lake[candidate])
+                for candidate in to_count
+                if candidate in in_lake and not known_before[candidate].agrees(in_lake[candidate])
             ]
         )
         comparisons = {}
         for minute in minutes:
-            known, counted = after[minute], in_lake.get(minute)
+            known, counted = known_after[minute], in_lake.get(minute)
             state = classify(
                 known,
                 counted,
@@ -102,62 +102,64 @@ class Minutes:
                 is_closed=self._pipeline.is_closed(minute, clock),
                 is_unreadable=minute in unreadable,
             )
-            if state is MinuteState.DIFFERENT and known.mark != before[minute].mark:
+            if state is MinuteState.DIFFERENT and known.mark != known_before[minute].mark:
                 state = MinuteState.PENDING  # it changed while it was counted: no evidence
             if counted is None and earlier and minute in earlier:
                 counted = earlier[minute].in_lake
             comparisons[minute] = Comparison(minute, state, known, counted, clock, unreadable.get(minute))
         return comparisons
 
-    def settled(
+    def settle(
         self, unsettled: Mapping[datetime, Comparison], patience: float, poll: float = POLL
     ) -> Iterator[Comparison]:
         """The last comparison of each of these minutes. `different` ones stayed different; others may still be pending.
 
         Waits up to `patience` seconds for pending minutes to be merged, and once the settle time for those that differ.
         """
-        left, started = dict(unsettled), time.monotonic()
-        title = f"{self._pipeline.name}: waiting for {len(left):,} minutes to be merged, or to differ again"
+        remaining, started = dict(unsettled), time.monotonic()
+        title = f"{self._pipeline.name}: waiting for {len(remaining):,} minutes to be merged, or to differ again"
         with Bar(title, int(patience), unit="s") as bar:
-            while left:
+            while remaining:
                 is_last = time.monotonic() - started >= patience
                 if is_last:
                     yield from [
-                        left.pop(minute) for minute, comparison in list(left.items()) if not _is_suspect(comparison)
+                        remaining.pop(minute)
+                        for minute, comparison in list(remaining.items())
+                        if not _is_suspect(comparison)
                     ]
-                due = self._due(left)
-                if due and (not is_last or len(due) == len(left)):
-                    yield from self._compare_again(left, due, is_last)
+                due = self._due(remaining)
+                if due and (not is_last or len(due) == len(remaining)):
+                    yield from self._compare_again(remaining, due, is_last)
                 bar.at(min(int(patience), int(time.monotonic() - started)))
-                if left:
+                if remaining:
                     time.sleep(poll)
 
-    def _due(self, left: Mapping[datetime, Comparison]) -> list[datetime]:
+    def _due(self, remaining: Mapping[datetime, Comparison]) -> list[datetime]:
         clock = change_log.clock(self._lake)
         return [
             minute
-            for minute, comparison in sorted(left.items())
+            for minute, comparison in sorted(remaining.items())
             if not _is_suspect(comparison) or clock - comparison.clock >= self._pipeline.settle
         ]
 
     def _compare_again(
-        self, left: dict[datetime, Comparison], due: list[datetime], is_last: bool
+        self, remaining: dict[datetime, Comparison], due: list[datetime], is_last: bool
     ) -> Iterator[Comparison]:
         for chunk in slices(due, CHUNK):
-            for minute, comparison in self.compare(chunk, {minute: left[minute] for minute in chunk}).items():
-                earlier = left[minute]
+            for minute, comparison in self.compare(chunk, {minute: remaining[minute] for minute in chunk}).items():
+                earlier = remaining[minute]
                 confirmed = (
                     _is_suspect(comparison) and _is_suspect(earlier) and comparison.known.mark == earlier.known.mark
                 )
                 if confirmed or not comparison.may_change or is_last:
-                    del left[minute]
+                    del remaining[minute]
                     yield (
                         comparison
                         if confirmed or not _is_suspect(comparison)
                         else replace(comparison, state=MinuteState.PENDING)
                     )
                 else:
-                    left[minute] = comparison
+                    remaining[minute] = comparison
 
     def _read_known(self, minutes: list[datetime]) -> dict[datetime, Known]:
         """Read cursors, ledger and change log, in this order: a poll or a touch in between then looks like a later one."""

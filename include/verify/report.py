@@ -17,7 +17,10 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One difference. `expected` and `found` map names to the values that differ; an empty map means a missing row."""
+    """A difference, or a finding that is listed separately.
+
+    `expected` and `found` map names to the values that differ; an empty map means a missing row.
+    """
 
     kind: str
     minute: datetime | None
@@ -152,17 +155,17 @@ class Report:
         }
 
 
-def again(pipeline: str, minute: datetime | None, last: datetime | None = None, *, shrink: bool = False) -> str:
+def reread_remedy(pipeline: str, minute: datetime | None, last: datetime | None = None, *, shrink: bool = False) -> str:
     """The remedy to read a minute again, or all minutes from `minute` to `last`."""
     if minute is None:
         return f"trigger {pipeline}_minute with `from` and `to`"
     end = (last or minute) + MINUTE
     if end - minute > timedelta(minutes=MAX_RANGE):
         return f"backfill {pipeline}_reconcile from {minute:%Y-%m-%dT%H}:00Z to {end:%Y-%m-%dT%H:%M}Z, with all runs"
-    return trigger(f"{pipeline}_minute", minute, end, **({"allow_shrink": True} if shrink else {}))
+    return trigger_remedy(f"{pipeline}_minute", minute, end, **({"allow_shrink": True} if shrink else {}))
 
 
-def trigger(dag_id: str, start: datetime, end: datetime, **parameters: bool) -> str:
+def trigger_remedy(dag_id: str, start: datetime, end: datetime, **parameters: bool) -> str:
     """The remedy that runs a DAG for the minutes from `start` to `end` (excluded)."""
     conf = {"from": f"{start:%Y-%m-%dT%H:%M}Z", "to": f"{end:%Y-%m-%dT%H:%M}Z", **parameters}
     return f"trigger {dag_id} with {json.dumps(conf)}"

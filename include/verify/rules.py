@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from include.pipelines import Pipeline
-from include.verify.report import Finding, again
+from include.verify.report import Finding, reread_remedy
 from include.warehouse.session import read, rows
 from include.warehouse.sql import SqlFile, control, files
 
@@ -24,8 +24,8 @@ class InvalidRule(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """A file of verify/. Columns expected_x and found_x are compared; the others say where. `minute` is one of them, and so is
-    `last_minute` if reading `minute` again is not enough.
+    """A file of verify/. Columns expected_x and found_x are compared; the others say where. Among these are `minute` and, if
+    reading `minute` again is not enough, `last_minute`.
 
     minutes_*: SELECT of the minutes from `start` to `end` (excluded). facts_*: first a SELECT of the last key of the
     slice that begins after `after`, then a SELECT of the wrong facts in that slice. total_*: one number.
@@ -44,12 +44,12 @@ class Rule:
         actual = {name: row.pop(f"found_{name}") for name in names}
         differing = [name for name in names if expected[name] != actual[name]] or names
         where = " ".join([self.table, *(f"{name}={value}" for name, value in row.items())])
-        remedy = self.remedy.replace("{again}", again(pipeline.name, minute, last))
+        remedy = self.remedy.replace("{again}", reread_remedy(pipeline.name, minute, last))
         return Finding(self.name, minute, where, _differing(expected, differing), _differing(actual, differing), remedy)
 
 
 def rules(pipeline: Pipeline, kind: str) -> list[Rule]:
-    """The rules of that kind (minutes, facts or total): those of all pipelines, and its own."""
+    """The rules of that kind (minutes, facts or total): those of all pipelines, and the pipeline's own."""
     pattern = f"verify/{kind}_*.sql"
     return [_rule(file) for file in (*control(pattern), *files(pipeline, pattern))]
 
@@ -66,18 +66,18 @@ def broken_facts(conn, pipeline: Pipeline, on_slice: Callable[[], None]) -> Iter
     """Facts that differ from the sum of their contributions, over all keys, slice by slice."""
     for rule in rules(pipeline, "facts"):
         ends, offending = rule.queries
-        after, last = None, False
-        while not last:
+        after, is_last = None, False
+        while not is_last:
             binds = {"pipeline": pipeline.name, "after": after, "slice_rows": SLICE_ROWS}
             upto = read(conn, rows, ends, binds)[0]["upto"]
             for row in read(conn, rows, offending, binds | {"upto": upto}):
                 yield rule.finding(pipeline, row), rule
             on_slice()
-            after, last = upto, upto is None
+            after, is_last = upto, upto is None
 
 
 def totals(conn, pipeline: Pipeline) -> dict[str, int]:
-    """The number of each total_*.sql by its name, summed over the facts."""
+    """The result of each total_*.sql by its name, summed over the facts."""
     sums = {}
     for rule in rules(pipeline, "total"):
         (number,) = read(conn, rows, rule.queries[0], {"pipeline": pipeline.name})[0].values()

@@ -70,7 +70,7 @@ class TopicCheck:
         ranges = topics.offset_ranges(self._pipeline, self._group)
         consumer = "the connector" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
         yield from self._offset_findings(self._pipeline, ranges, f"check that {consumer} runs")
-        # After the offsets of the topic were read: a message before them has its dead letter by now.
+        # Read after the offsets of the topic: a message before them has its dead letter by now.
         yield from self._dead_letter_findings()
         span = {number: (offsets.begin, offsets.committed or offsets.begin) for number, offsets in ranges.items()}
         if start:
@@ -151,7 +151,7 @@ class TopicCheck:
         self.tally.in_lake += (
             len(events) - len(absent) - sum(len(events_of_partition) for events_of_partition, _ in unreadable)
         )
-        # A message that was an event when it arrived may be too old to be one now, and the other way round.
+        # A message that was an event when it arrived may be too old to be one now, and vice versa.
         others += [(message, minute_of(event.create_time)) for message, event in events if id(event) in absent]
         keys = {id(record): {key_of(record), with_topic_id(key_of(record), self._topic_id)} for record, _ in others}
         kept = rejected.kept_keys(

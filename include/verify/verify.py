@@ -70,7 +70,7 @@ class _PipelineCheck:
         if start and end:
             self._report.span = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
         if ingest_mode():
-            self._topic(start, end)
+            self._check_topic(start, end)
         days = list(_days(start, end)) if start and end else self._minutes.days()
         with Bar(f"{self._pipeline.name}: minutes", len(days) * DAY // MINUTE, unit="min") as bar:
             for number, day in enumerate(days):
@@ -80,16 +80,16 @@ class _PipelineCheck:
                 for chunk in slices(minutes, CHUNK):
                     self._compare(chunk)
                     bar.at(number * DAY // MINUTE + (chunk[-1] - first) // MINUTE)
-                self._rules(begin, until)
-        self._misplaced(start, end)
-        self._facts()
-        self._lakehouse(start, end)
-        for comparison in self._minutes.settled(self._unsettled, patience, poll):
+                self._check_rules(begin, until)
+        self._check_misplaced(start, end)
+        self._check_facts()
+        self._check_copies(start, end)
+        for comparison in self._minutes.settle(self._unsettled, patience, poll):
             self._add(comparison)
         self._note_omissions()
         return self._report
 
-    def _topic(self, start: datetime | None, end: datetime | None) -> None:
+    def _check_topic(self, start: datetime | None, end: datetime | None) -> None:
         from include.verify import topic
 
         check = topic.TopicCheck(self._pipeline, self._session, self._conn)
@@ -98,18 +98,18 @@ class _PipelineCheck:
             (self._report.apart if is_waiting else self._report.differences).add(finding, topic.PURPOSES[finding.kind])
         self._report.notes.append(str(check))
 
-    def _lakehouse(self, start: datetime | None, end: datetime | None) -> None:
+    def _check_copies(self, start: datetime | None, end: datetime | None) -> None:
         if not (self._pipeline.lakehouse and lakehouse.is_on()):
             return
         from include.verify import lakehouse as copy
 
-        self._copy("lakehouse", copy.LakehouseCheck(self._pipeline, self._conn), copy, start, end)
+        self._check_copy("lakehouse", copy.LakehouseCheck(self._pipeline, self._conn), copy, start, end)
         if os.environ.get(bigquery.SETTING):
             from include.verify import bigquery as hours
 
-            self._copy("bigquery", hours.BigQueryCheck(self._pipeline, self._conn), hours, start, end)
+            self._check_copy("bigquery", hours.BigQueryCheck(self._pipeline, self._conn), hours, start, end)
 
-    def _copy(self, name: str, check, kinds: ModuleType, start: datetime | None, end: datetime | None) -> None:
+    def _check_copy(self, name: str, check, kinds: ModuleType, start: datetime | None, end: datetime | None) -> None:
         """Add the findings of a copy. A copy that cannot be compared is a finding, too; other stores are compared anyway."""
         try:
             for finding in check.findings(start, end):
@@ -127,7 +127,7 @@ class _PipelineCheck:
             )
             self._conn.rollback()
 
-    def _misplaced(self, start: datetime | None, end: datetime | None) -> None:
+    def _check_misplaced(self, start: datetime | None, end: datetime | None) -> None:
         """Add what minutes do not show: partitions that no run reads, and ids with two create_times."""
         unreadable = self._minutes.unreadable
         for finding in unread.findings(self._session, self._pipeline, start, end, unreadable):
@@ -157,12 +157,12 @@ class _PipelineCheck:
         findings = self._report.differences if differs else self._report.apart
         findings.add(finding, PURPOSES[finding.kind])
 
-    def _rules(self, start: datetime, end: datetime) -> None:
+    def _check_rules(self, start: datetime, end: datetime) -> None:
         for finding, rule in rules.broken_minutes(self._conn, self._pipeline, start, end):
             self._report.differences.add(finding, rule.purpose)
         self._report.add(contributions=self._minutes.contributions(start, end))
 
-    def _facts(self) -> None:
+    def _check_facts(self) -> None:
         totals = rules.totals(self._conn, self._pipeline)
         done, total = 0, totals.get("facts", 0)
         self._report.totals["facts"] = totals.get("facts")
