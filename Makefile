@@ -40,7 +40,8 @@ help: ## list the targets
 	@echo "  To use your own Spark or Kafka, set AIRFLOW_CONN_SPARK_DEFAULT or AIRFLOW_CONN_KAFKA_DEFAULT."
 	@echo "  To run without Kafka, set MINUTEMARK_INGEST= (empty). Producers then write to the lake directly."
 
-# Variables on make's command line are options of the command. MINUTEMARK_FROM_MAKE lists them, so that others are ignored.
+# Variables on make's command line are options of the command. MINUTEMARK_FROM_MAKE lists them, so that variables of the
+# environment are ignored.
 $(COMMANDS): export MINUTEMARK_FROM_MAKE = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(COMMANDS):
 	@$(MINUTEMARK) $@ $(OPTIONS)
@@ -106,7 +107,7 @@ shop-file: setup ## generate a file of shop events with the distributions of the
 	@$(VENV)/python -m bench.shop_file --file="$(FILE)" --rows="$(ROWS)" $(if $(START),--start="$(START)") $(if $(DAYS),--days="$(DAYS)") \
 	  $(if $(SEED),--seed="$(SEED)")
 
-faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), CLUSTER=1 (on a cluster, as `make cluster` starts it), STRICT=1 (fail if a fault cannot be injected), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
+faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), CLUSTER=1 (on a cluster like that of `make cluster`), STRICT=1 (fail if a fault cannot be injected), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
 	@$(VENV)/python -m tests.faults $(NAME) $(if $(CLUSTER),--cluster) $(if $(STRICT),--strict) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
 
 cluster: setup ## start a throw-away cluster with demo traffic, until Ctrl-C: 3 nodes of Cassandra and Kafka, a warehouse with a replica, Spark, Celery

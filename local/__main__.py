@@ -96,14 +96,14 @@ def status(arguments: argparse.Namespace) -> int:
 
 def logs(arguments: argparse.Namespace) -> int:
     names = sorted(path.stem for path in LOGS.glob("*.log")) if LOGS.is_dir() else []
-    wanted = [arguments.name] if arguments.name else names
+    chosen = [arguments.name] if arguments.name else names
     if not names:
         raise Problem("make logs", "there are no logs yet", "Run `make run` first.")
     if arguments.name and arguments.name not in names:
         raise Problem("make logs", f"there is no log named {arguments.name!r}", f"NAME is one of {', '.join(names)}.")
     follow = [] if arguments.no_follow else ["-F"]
     try:
-        return subprocess.run(["tail", "-n", "40", *follow, *(str(LOGS / f"{name}.log") for name in wanted)]).returncode
+        return subprocess.run(["tail", "-n", "40", *follow, *(str(LOGS / f"{name}.log") for name in chosen)]).returncode
     except KeyboardInterrupt:
         return 0
 
@@ -123,7 +123,7 @@ def pipeline(arguments: argparse.Namespace) -> None:
     say(new_pipeline.next_steps(arguments.name.strip(), files))
 
 
-WITH_OWN_ARGUMENTS = (tableau,)  # the tool itself reads them
+ARGUMENT_FORWARDERS = (tableau,)  # commands that pass unknown arguments to their tool
 
 
 def _use_connections(what: str) -> None:
@@ -161,9 +161,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
 
     def command(function, **keywords) -> argparse.ArgumentParser:
-        added = commands.add_parser(function.__name__.rstrip("_").replace("_", "-"), **keywords)
-        added.set_defaults(function=function)
-        return added
+        subparser = commands.add_parser(function.__name__.rstrip("_").replace("_", "-"), **keywords)
+        subparser.set_defaults(function=function)
+        return subparser
 
     command(run, help="start everything").add_argument("--detach", action="store_true")
     command(services, help="start only the stores")
@@ -171,30 +171,30 @@ def _parser() -> argparse.ArgumentParser:
     command(notebook, help="open JupyterLab with the notebooks")
     command(stop, help="stop everything")
     command(status, help="show processes, memory, ports and freshness").add_argument("--json", action="store_true")
-    followed = command(logs, help="follow the logs")
-    followed.add_argument("--name", default="")
-    followed.add_argument("--no-follow", action="store_true")
+    logs_parser = command(logs, help="follow the logs")
+    logs_parser.add_argument("--name", default="")
+    logs_parser.add_argument("--no-follow", action="store_true")
     command(cloud_function, help="write the source folder of the Cloud Function")
     command(pipeline, help="create a new pipeline from a working skeleton").add_argument("--name", default="")
-    for function in WITH_OWN_ARGUMENTS:
+    for function in ARGUMENT_FORWARDERS:
         command(function, add_help=False)
-    cleaned = command(clean, help="delete local data")
-    cleaned.add_argument("--force", action="store_true")
-    cleaned.add_argument("--all", action="store_true")
+    clean_parser = command(clean, help="delete local data")
+    clean_parser.add_argument("--force", action="store_true")
+    clean_parser.add_argument("--all", action="store_true")
     return parser
 
 
 def main() -> int:
     parser = _parser()
     arguments, arguments.rest = parser.parse_known_args()
-    if arguments.rest and arguments.function not in WITH_OWN_ARGUMENTS:
+    if arguments.rest and arguments.function not in ARGUMENT_FORWARDERS:
         parser.error(f"unknown arguments: {' '.join(arguments.rest)}")
     try:
         return arguments.function(arguments) or 0
     except MinutemarkError as error:
         print(f"\n{error}", file=sys.stderr)
         return error.exit_status
-    except BrokenPipeError:  # its reader has closed the pipe: `make status | head`
+    except BrokenPipeError:  # the reader has closed the pipe, as in `make status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

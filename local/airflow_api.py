@@ -1,4 +1,4 @@
-"""Airflow's REST API as the local stack needs it: health, pools, DAGs, a run."""
+"""The parts of Airflow's REST API that the local stack uses: health, pools, connections, DAGs, runs and backfills."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from local import login
 from local.loopback import answer, json_request
 from local.problems import Problem
 
-TIMEOUT = 90.0  # seconds; a write waits for those of a scheduler that has just come up
+TIMEOUT = 90.0  # seconds; a write waits for the writes of a scheduler that has just started
 
 
 class Airflow:
@@ -37,7 +37,7 @@ class Airflow:
                 raise
 
     def make_connection(self, conn_id: str, fields: Mapping[str, object]) -> None:
-        """Create a connection, or give the one of that id these fields: conn_type, host, port, login, password, extra."""
+        """Create or update a connection; `fields` are conn_type, host, port, login, password and extra."""
         body = {"connection_id": conn_id, **fields}
         try:
             self._send("POST", "/api/v2/connections", body)
@@ -79,19 +79,22 @@ class Airflow:
         body = {"logical_date": None, "note": note, "conf": dict(conf or {})}
         return self._send("POST", f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns", body)["dag_run_id"]
 
-    def backfill(self, dag_id: str, start: datetime, end: datetime, *, again: bool = True) -> int:
-        """Make runs of the intervals that begin from `start` to `end` (UTC), even if they have one; returns its id."""
+    def backfill(self, dag_id: str, start: datetime, end: datetime, *, reprocess: bool = True) -> int:
+        """Start a backfill of the intervals that begin from `start` to `end` (UTC); returns its id.
+
+        With `reprocess`, completed runs of these intervals are cleared and run again.
+        """
         body = {
             "dag_id": dag_id,
             "from_date": f"{start.isoformat()}Z",
             "to_date": f"{end.isoformat()}Z",
-            "reprocess_behavior": "completed" if again else "none",
+            "reprocess_behavior": "completed" if reprocess else "none",
             "max_active_runs": 1,
         }
         return self._send("POST", "/api/v2/backfills", body)["id"]
 
     def backfill_is_over(self, backfill_id: int) -> bool:
-        """Whether all of its runs have ended."""
+        """Whether all runs of the backfill have ended."""
         return self._send("GET", f"/api/v2/backfills/{backfill_id}")["completed_at"] is not None
 
     def runs(self, dag_id: str, limit: int = 5) -> list[dict]:
@@ -113,7 +116,7 @@ class Airflow:
         ]
 
     def running_task(self, dag_id: str, task_id: str) -> tuple[str, int] | None:
-        """The run and the process of that task if it is running, in any run of the DAG."""
+        """The ids of the run and of the process of that task, if it is running in any run of the DAG."""
         path = f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns/~/taskInstances?state=running"
         tasks = [task for task in self._send("GET", path)["task_instances"] if task["task_id"] == task_id]
         return next(((task["dag_run_id"], task["pid"]) for task in tasks if task["pid"]), None)
@@ -129,7 +132,7 @@ class Airflow:
             return answer(request, TIMEOUT)
         except TimeoutError as error:
             if path == "/api/v2/monitor/health":
-                raise  # a health request waits for its answer
+                raise  # callers of `health` expect OSError while the server starts
             raise Problem(
                 "Airflow's API",
                 f"no answer to {method} {path} within {TIMEOUT:.0f} s",

@@ -1,4 +1,4 @@
-"""A real API server of Airflow with this project's DAGs and plugin, whose connections are in its own database."""
+"""A real Airflow API server with this project's DAGs and plugin. Its connections are in its own database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local.layout import ROOT
 from local.loopback import answer, json_request
 from local.process import Child, free_port
 
-# As an operator would, in one process, because each costs seconds to start.
+# The commands that an operator would run, in one process, because each process takes seconds to start.
 _PREPARE = """
 import sys
 from airflow.cli import cli_parser
@@ -33,7 +33,7 @@ class Site:
     passwords: Mapping[str, str]
 
     def token(self, user: str) -> str:
-        """The token of a login as that user."""
+        """The token that the user gets by logging in."""
         return self.send("POST", "/auth/token", {"username": user, "password": self.passwords[user]})["access_token"]
 
     def send(
@@ -47,17 +47,17 @@ class Site:
 
 @contextlib.contextmanager
 def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str]) -> Iterator[Site]:
-    """A server in that folder, for tests and benchmarks; `users` are names with roles.
+    """A server in that folder, for tests and benchmarks; `users` maps names to roles.
 
     `connections` are variables AIRFLOW_CONN_<ID>; they are stored in its database, not in its environment.
     """
     port = free_port()
-    stored = {name.removeprefix("AIRFLOW_CONN_").lower(): json.loads(value) for name, value in connections.items()}
-    for connection in stored.values():
+    definitions = {name.removeprefix("AIRFLOW_CONN_").lower(): json.loads(value) for name, value in connections.items()}
+    for connection in definitions.values():
         connection["extra"] = json.dumps(connection.get("extra", {}))
     file = folder / "connections.json"
     file.touch(mode=0o600)
-    file.write_text(json.dumps(stored))
+    file.write_text(json.dumps(definitions))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))},
         "AIRFLOW_HOME": str(folder),
@@ -74,25 +74,25 @@ def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str])
         "PYTHONPATH": str(ROOT),
         "MINUTEMARK_DEMO": "",
     }
-    prepared = Child([sys.executable, "-c", _PREPARE, str(file)], folder / "prepare.log", environment)
+    preparation = Child([sys.executable, "-c", _PREPARE, str(file)], folder / "prepare.log", environment)
     waiting.until(
-        lambda: _require_end(prepared),
+        lambda: _require_end(preparation),
         what="Airflow's database",
         seconds=120,
         errors=(BlockingIOError,),
-        log=str(prepared.log),
+        log=str(preparation.log),
     )
     options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command = [sys.executable, "-m", "airflow", "api-server", *options]
     server = Child(command, folder / "api-server.log", environment)
     try:
-        made = Site(f"http://127.0.0.1:{port}", {})
+        site_before_login = Site(f"http://127.0.0.1:{port}", {})
         waiting.until(
-            lambda: made.send("GET", "/api/v2/monitor/health"),
-            what=made.url, seconds=120, errors=(OSError, ValueError), alive=server.alive, log=str(server.log),
+            lambda: site_before_login.send("GET", "/api/v2/monitor/health"),
+            what=site_before_login.url, seconds=120, errors=(OSError, ValueError), alive=server.alive, log=str(server.log),
         )  # fmt: skip
         passwords = json.loads((folder / "simple_auth_manager_passwords.json.generated").read_text())
-        yield Site(made.url, passwords)
+        yield Site(site_before_login.url, passwords)
     finally:
         server.stop()
 

@@ -1,6 +1,6 @@
 """Set-up of a fresh machine, with nothing but Python's standard library: OS packages, uv, environment, jars.
 
-Each step looks first and does only what is missing: a second run takes a second. `python3 -m local.bootstrap`; with
+Each step does only what is missing, so that running it again takes about a second. `python3 -m local.bootstrap`; with
 `--for-tests` it also installs what only tests need.
 """
 
@@ -66,7 +66,7 @@ def _runs(python: Path, version: str) -> bool:
 
 
 def find_java_home() -> str | None:
-    """The JAVA_HOME of a Java 17: as set, else the one on the PATH, else among the system's. None if there is none."""
+    """The folder of a Java 17: JAVA_HOME, else that of `java` on the PATH, else one in /usr/lib/jvm. None if there is none."""
     homes = [os.environ.get("JAVA_HOME")]
     if on_path := shutil.which("java"):
         homes.append(str(Path(on_path).resolve().parents[1]))
@@ -87,16 +87,16 @@ def _java_version(java: Path) -> int | None:
 
 
 def missing_packages() -> list[str]:
-    """The packages of packages.txt that are not installed, neither by Debian nor otherwise."""
+    """The packages of packages.txt that are missing: installed neither by Debian nor in another way."""
     missing = []
     for line in PACKAGES.read_text().splitlines():
         words = line.partition("#")[0].split()
-        if words and not _is_there(words[1]):
+        if words and not _is_installed(words[1]):
             missing.append(words[0])
     return missing
 
 
-def _is_there(requirement: str) -> bool:
+def _is_installed(requirement: str) -> bool:
     kind, _, name = requirement.partition(":")
     if kind == "command":
         return find_java_home() is not None if name == "java" else shutil.which(name) is not None
@@ -166,8 +166,8 @@ def install_environment() -> None:
         if not (VENV / "bin" / "python").exists() or not _runs(VENV / "bin" / "python", _version_of(python)):
             _run([str(uv), "venv", "-q", "--clear", "--python", str(python), str(VENV)], "uv", uv_env)
         _run([str(uv), "pip", "sync", "-q", str(LOCK)], "uv", uv_env)
-        for added in (".lakehouse-of", ".bigquery-of", ".cluster-of"):
-            (VENV / added).unlink(missing_ok=True)
+        for stamp_name in (".lakehouse-of", ".bigquery-of", ".cluster-of"):
+            (VENV / stamp_name).unlink(missing_ok=True)
         stamp.write()
 
 
@@ -229,11 +229,11 @@ def install_jars(pom: Path, folder: Path, what: str) -> None:
     if not maven:
         raise Problem("Maven", "mvn is not on the PATH", "Install it (Debian: apt-get install maven).")
     with step(what):
-        fresh = folder.with_name(f"{folder.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        command = [maven, "-B", "-f", str(pom), MAVEN_GOAL, f"-DoutputDirectory={fresh}", "-DincludeScope=runtime"]
+        draft = folder.with_name(f"{folder.name}.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        command = [maven, "-B", "-f", str(pom), MAVEN_GOAL, f"-DoutputDirectory={draft}", "-DincludeScope=runtime"]
         _run_maven(command, what)
-        _replace_jars(fresh, folder)
+        _replace_jars(draft, folder)
         stamp.write()
 
 
@@ -248,16 +248,16 @@ def install_stores() -> None:
         postgres.BINARIES.unpacked()
 
 
-def _replace_jars(fresh: Path, folder: Path) -> None:
-    """Move the jars of `fresh` into `folder`; delete its other jars, and keep all other files."""
+def _replace_jars(draft: Path, folder: Path) -> None:
+    """Move the jars of `draft` into `folder`. Other jars of `folder` are deleted; its other files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = {jar.name for jar in fresh.glob("*.jar")}
+    names = {jar.name for jar in draft.glob("*.jar")}
     for old in folder.glob("*.jar"):
         if old.name not in names:
             old.unlink()
     for name in names:
-        (fresh / name).replace(folder / name)
-    shutil.rmtree(fresh)
+        (draft / name).replace(folder / name)
+    shutil.rmtree(draft)
 
 
 def _run_maven(command: list[str], what: str) -> None:
@@ -293,9 +293,9 @@ def _network_remedy() -> str:
 class Stamp:
     """Records from which file something was made, so that it is made again only when that file has changed."""
 
-    def __init__(self, path: Path, source: Path, *also: str) -> None:
+    def __init__(self, path: Path, source: Path, *details: str) -> None:
         self._path = path
-        self._text = hashlib.sha256(source.read_bytes() + "\n".join(also).encode()).hexdigest()
+        self._text = hashlib.sha256(source.read_bytes() + "\n".join(details).encode()).hexdigest()
 
     def fits(self) -> bool:
         return self._path.is_file() and self._path.read_text() == self._text

@@ -17,7 +17,7 @@ PAGE = ROOT / "docs" / "commands.md"
 _BLOCK = re.compile(r"(<!-- commands: [^>]*-->\n).*?(<!-- end of commands -->\n)", re.DOTALL)
 
 
-def for_make() -> str:
+def make_help() -> str:
     """A line for each command, and one for its variables."""
     lines = []
     for command in COMMANDS:
@@ -42,7 +42,7 @@ def _example(parameter: Parameter) -> str:
     return "|".join(parameter.choices) or "…"
 
 
-def for_docs() -> str:
+def docs_sections() -> str:
     """A section for each group of commands."""
     sections = []
     for heading, commands in groupby(COMMANDS, key=lambda command: command.group):
@@ -66,11 +66,11 @@ def _argument(parameter: Parameter) -> str:
 
 def page(text: str) -> str:
     """The page with its generated block replaced."""
-    return _BLOCK.sub(lambda block: block[1] + for_docs() + block[2], text)
+    return _BLOCK.sub(lambda block: block[1] + docs_sections() + block[2], text)
 
 
 if __name__ == "__main__":
     if "--docs" in sys.argv:
         PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     else:
-        print(for_make())
+        print(make_help())

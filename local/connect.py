@@ -52,7 +52,7 @@ class Worker:
             java(),
             *flags(self.heap_mb),
             f"-Dlog4j2.configurationFile={IMAGE / 'log4j2.properties'}",
-            f"-Djava.security.auth.login.config={self._name_logins()}",
+            f"-Djava.security.auth.login.config={self._write_login_configuration()}",
             "-cp",
             f"{jars}/*",
             _MAIN,
@@ -60,7 +60,7 @@ class Worker:
         ]
 
     def _configure(self, plugins: Path) -> Path:
-        """The image's worker.properties, except for the broker's address, the listener and the plugin path."""
+        """Write the image's worker.properties with this worker's broker, listener and plugins; returns the file's path."""
         places = {"bootstrap.servers": self.broker, "listeners": self.url, "plugin.path": str(plugins)}
         lines = (IMAGE / "worker.properties").read_text().splitlines()
         kept = [line for line in lines if line.partition("=")[0] not in places]
@@ -68,29 +68,30 @@ class Worker:
         path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in places.items()), ""]))
         return path
 
-    def _name_logins(self) -> Path:
-        """The image's jaas.conf, except for the path of the accounts."""
+    def _write_login_configuration(self) -> Path:
+        """Write the image's jaas.conf with the path of this worker's accounts; returns the file's path."""
         text = (IMAGE / "jaas.conf").read_text().replace("/opt/connect/logins.properties", str(self.logins))
         path = self.home / "jaas.conf"
         path.write_text(text)
         return path
 
 
-def compile_java(source: Path, into: Path, jars: Path = CONNECT_JARS, also: Iterable[Path] = ()) -> None:
+def compile_java(source: Path, target: Path, jars: Path = CONNECT_JARS, classes: Iterable[Path] = ()) -> None:
     """Compile a source folder, `java/` and `resources/`, into a folder of classes that Connect loads as a plugin.
 
-    `also` names folders of classes that it needs besides the jars.
+    `classes` are folders of classes, or further jars, that the source needs besides those in `jars`.
 
     Raises Problem if no Java compiler is installed: a JRE does not include one.
     """
     compiler = [java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
-    shutil.rmtree(into, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
     if (source / "resources").is_dir():
-        shutil.copytree(source / "resources", into)
-    into.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source / "resources", target)
+    target.mkdir(parents=True, exist_ok=True)
     files = [str(file) for file in sorted((source / "java").rglob("*.java"))]
-    path = os.pathsep.join(map(str, [*jars.glob("*.jar"), *also]))  # started this way, the compiler expands no wildcard
-    done = subprocess.run([*compiler, "-d", str(into), "-cp", path, *files], capture_output=True, text=True)
+    # Started this way, the compiler expands no wildcard.
+    path = os.pathsep.join(map(str, [*jars.glob("*.jar"), *classes]))
+    done = subprocess.run([*compiler, "-d", str(target), "-cp", path, *files], capture_output=True, text=True)
     if done.returncode != 0:
         problem = f"compiling {source} failed: {(done.stderr or done.stdout).strip()[:800]}"
         remedy = "If Java has no compiler, install a JDK (Debian: apt-get install openjdk-17-jdk-headless)."

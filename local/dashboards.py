@@ -74,7 +74,7 @@ def addresses() -> list[tuple[str, str]]:
 
 
 def install() -> None:
-    """Superset's environment, exactly as its lock says."""
+    """Install Superset's environment, exactly as its lock says."""
     bootstrap.install_separately(
         SUPERSET, LOCK, "Superset's environment", "about 150 packages; takes minutes the first time"
     )
@@ -112,7 +112,7 @@ def superset_environment(environ: Mapping[str, str] = os.environ) -> dict[str, s
 
 
 def _require_views() -> None:
-    """A warehouse that was set up by a version without boards lacks their views."""
+    """Raise Problem if the views of the boards are missing: a version without boards may have set up the warehouse."""
     import MySQLdb
 
     with warehouse.reader() as connection:

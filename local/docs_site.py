@@ -23,7 +23,7 @@ SITE = DOCS / "site"
 def build(folder: Path = SITE, config: Path = ROOT / "mkdocs.yml") -> None:
     """Write the site to `folder`. Raises Problem."""
     command = [DOCS / "venv" / "bin" / "mkdocs", "build", "--strict", "-f", config, "--site-dir", folder]
-    # Without --quiet, which would keep --strict from counting warnings. Without the variable the theme prints advertisements.
+    # No --quiet: it would keep --strict from counting warnings. The variable turns off the theme's advertisements.
     done = subprocess.run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True)
     if done.returncode:
         warnings = [line for line in done.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]

@@ -2,8 +2,8 @@
 
 `.local/env` is made at first start with fresh passwords and kept. Connections in the user's environment take precedence:
 with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, if the schema's owner is another account) no warehouse is
-started; the same for LAKE_READER and _WRITER (and _ADMIN) with Cassandra, and for KAFKA_DEFAULT with Kafka. Without an
-ingest mode (MINUTEMARK_INGEST set, and empty) no Kafka is started either.
+started. The same holds for LAKE_READER and _WRITER (and _ADMIN) with Cassandra, and for KAFKA_DEFAULT with Kafka.
+Without an ingest mode (MINUTEMARK_INGEST set, and empty) no Kafka is started either.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _DEMO = "MINUTEMARK_DEMO"
 _WAREHOUSE = "MINUTEMARK_WAREHOUSE"
 WAREHOUSES = ("mariadb", "mysql")
 # What describes the terminal or the calling make, not the stack: another terminal must not restart a process.
-_OF_THE_TERMINAL = re.compile(
+_TERMINAL_VARIABLES = re.compile(
     r"(_AIRFLOW_PARSING_|BASH|COLOR|DBUS_|GIT_|GPG_|HIST|LESS|MAKE|PYTHON|SSH_|TERM|TMUX|VSCODE_|XDG_)"
     r"|(_|COLUMNS|DETACH|DISPLAY|EDITOR|EVENTS|LINES|LS_COLORS|MAIL|MFLAGS|OLDPWD|PAGER|PROMPT_COMMAND|PS1|PWD|SHLVL|STY"
     r"|VISUAL|WINDOWID)$"
 )
 # Only changes to these variables restart a program. Terminals differ in too many others to list.
-_COMPARED = re.compile(
+_RESTART_VARIABLES = re.compile(
     r"(AIRFLOW|AWS_|AZURE_|BIGQUERY_|FLASK|GOOGLE_|JAVA_|LC_|MINUTEMARK_|OPENLINEAGE|OTEL_|PYSPARK|REQUESTS_CA|SPARK|SSL_|SUPERSET)"
     r"|(HOME|LANG|TMPDIR|TZ|.*_PROXY|.*_proxy)$"
 )
@@ -104,7 +104,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         "AIRFLOW__CORE__FERNET_KEY": known.get("AIRFLOW__CORE__FERNET_KEY") or _key(),
         "AIRFLOW__API_AUTH__JWT_SECRET": known.get("AIRFLOW__API_AUTH__JWT_SECRET") or _key(),
         "AIRFLOW__API__SECRET_KEY": known.get("AIRFLOW__API__SECRET_KEY") or _key(),
-        # Passwords of accounts whose connection is the user's own: kept, for the day they are used again.
+        # All passwords, even those of accounts that the user's own connections replace: they may be used again.
         "MINUTEMARK_PASSWORDS": json.dumps(passwords),
         _SOURCED: str(ENV_FILE),
     }
@@ -155,7 +155,7 @@ def _declared(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def emulator(ports: Mapping[str, int], token: str) -> bigquery_emulator.Emulator:
-    """The stack's emulator of BigQuery, which `make run` starts if it is wanted."""
+    """The stack's emulator of BigQuery, which `make run` starts if MINUTEMARK_BIGQUERY selects it."""
     return bigquery_emulator.Emulator(home=DATA / bigquery_emulator.NAME, port=ports["BIGQUERY_PORT"], token=token)
 
 
@@ -217,17 +217,19 @@ def user_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environ.items()
-        if not _OF_THE_TERMINAL.match(name) and name not in all_ports.DEFAULTS and name != _WAREHOUSE
+        if not _TERMINAL_VARIABLES.match(name) and name not in all_ports.DEFAULTS and name != _WAREHOUSE
     }
 
 
 def variables_that_restart(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of a program whose change restarts it."""
-    return {name: value for name, value in environ.items() if _COMPARED.match(name) or name in all_ports.DEFAULTS}
+    return {
+        name: value for name, value in environ.items() if _RESTART_VARIABLES.match(name) or name in all_ports.DEFAULTS
+    }
 
 
 def bare() -> dict[str, str]:
-    """What any program needs; the same from every terminal."""
+    """The variables that every program needs. Their values do not depend on the terminal."""
     kept = {name: os.environ[name] for name in ("HOME", "TMPDIR") if os.environ.get(name)}
     return {**kept, "LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
@@ -253,7 +255,7 @@ def airflow_environment(
         "AIRFLOW_HOME": str(AIRFLOW_HOME),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
-        # Unpaused by make run, once everything that they need is there.
+        # `make run` unpauses DAGs once everything that they need is there.
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",

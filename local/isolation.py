@@ -32,11 +32,11 @@ def work_in_copy(project: Path) -> None:
 
 
 def isolate(folder: Path) -> Path:
-    """State, temporary files and ports of our own; connections are this stack's, whatever the shell has set.
+    """Give this process a separate state, temporary files and ports, without the connections that the shell has set.
 
     Returns the folder of the state.
     """
-    from local import ports  # of the copy, if there is one
+    from local import ports  # not at the top: from the copy, if there is one
     from local.process import free_port
 
     for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MINUTEMARK_")) and name not in _KEPT]:

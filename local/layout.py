@@ -1,6 +1,6 @@
 """Where everything local lives: one folder, `.local/`, that `make clean` can remove.
 
-What is installed there serves any stack of this checkout; data, logs and ports are one stack's own, and MINUTEMARK_STATE
+What is installed there serves any stack of this checkout. Data, logs and ports belong to one stack: MINUTEMARK_STATE
 names another folder for them.
 """
 
@@ -43,7 +43,7 @@ _SOCKET_PATH_LIMIT = 90
 
 
 def socket_path(name: str, folder: Path) -> Path:
-    """A path for a Unix socket in `folder`, or in a private temporary folder where that path would be too long."""
+    """A path for a Unix socket in `folder`, or in a private temporary folder if that path would be too long."""
     path = folder / name
     if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
         digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]

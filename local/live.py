@@ -22,7 +22,7 @@ _STATE_STYLES = {"fresh": "green", "silent": "", "new": ""}
 
 def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
     """The table for these batches; a pure function, so that tests can call it."""
-    shown = Table(
+    runs = Table(
         title="Minutemark: last runs, with seconds from tick to merge",
         title_justify="left",
         caption=note,
@@ -32,9 +32,9 @@ def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
         pad_edge=False,
     )
     for name in _COLUMNS:
-        shown.add_column(name, justify="left" if name in ("pipeline", "kind", "state") else "right", no_wrap=True)
+        runs.add_column(name, justify="left" if name in ("pipeline", "kind", "state") else "right", no_wrap=True)
     for batch in batches:
-        shown.add_row(
+        runs.add_row(
             f"{batch['opened_at']:%H:%M}",
             batch["pipeline"],
             batch["kind"],
@@ -46,11 +46,11 @@ def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
             seconds_to_merged(batch),
         )
     ages = [_freshness(entry) for entry in freshness if entry["lag"] is not None]
-    return Group(shown, *(ages or [Text("Nothing merged yet.")]))
+    return Group(runs, *(ages or [Text("Nothing merged yet.")]))
 
 
 def _freshness(entry: dict) -> Text:
-    """One line: the age of the newest event, its p95 over the last hour, what waits, and the state in words."""
+    """One line: the age of the newest event, its p95 over the last hour, pending and held minutes, and the state."""
     p95 = "" if entry["lag_p95"] is None else f" (p95 {_duration(entry['lag_p95'])})"
     line = Text(
         f"{entry['pipeline']}: lag {_duration(entry['lag'])}{p95}, {entry['pending']:,} pending, {entry['held']:,} held, "
@@ -79,7 +79,7 @@ def _duration(seconds: float) -> str:
 def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:
     """Show the table until the process is interrupted or the stack is stopped in another terminal.
 
-    If the warehouse does not answer, the problem is shown, and the next poll tries again.
+    If the warehouse does not answer, the problem is shown, and the next refresh tries again.
     """
     stop = threading.Event()
     with Live(refresh_per_second=4) as live:

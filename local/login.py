@@ -21,7 +21,7 @@ _USERS = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"
 
 
 def is_required(environ: Mapping[str, str]) -> bool:
-    """Whether users log in. Raises Problem for another value of MINUTEMARK_LOGIN."""
+    """Whether users log in. Raises Problem for an unknown value of MINUTEMARK_LOGIN."""
     mode = environ.get(SETTING) or _PASSWORD
     if mode not in (_PASSWORD, _NONE):
         raise Problem("Login", f"{SETTING}={mode} is not a login mode", f"Use {_PASSWORD} or {_NONE}, or unset it.")
@@ -29,7 +29,7 @@ def is_required(environ: Mapping[str, str]) -> bool:
 
 
 def settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Airflow's settings for it."""
+    """Airflow's settings for the login and its accounts."""
     users = [user for user in environ.get(_USERS, "").split(",") if user and user.split(":")[0] != ADMIN]
     return {
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": str(not is_required(environ)),
@@ -39,14 +39,14 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_passwords(airflow: Mapping[str, str]) -> None:
-    """A password for each user without one, before Airflow makes it and prints it to its log."""
+    """Write a password for each user without one: Airflow would generate it and print it to its log."""
     known = _read_passwords()
     names = [user.split(":")[0] for user in airflow[_USERS].split(",")]
     write_private(PASSWORDS, json.dumps({name: secrets.token_urlsafe(12) for name in names} | known) + "\n")
 
 
 def credentials() -> dict[str, str]:
-    """The administrator's credentials. Airflow without a login accepts any."""
+    """The administrator's credentials. Without a login, Airflow accepts any credentials."""
     return {"username": ADMIN, "password": _read_passwords().get(ADMIN, "")}
 
 

@@ -18,12 +18,12 @@ def json_request(
 
 
 def answer(request: urllib.request.Request, seconds: float) -> dict:
-    """The JSON of its answer. Raises OSError, such as HTTPError, and ValueError if it is not JSON."""
+    """The JSON of the response. Raises OSError, such as HTTPError, and ValueError if it is not JSON."""
     return json.loads(fetch(request, seconds))
 
 
 def fetch(request: urllib.request.Request | str, seconds: float) -> bytes:
-    """The bytes of its answer. Raises OSError."""
+    """The bytes of the response. Raises OSError."""
     # No proxy stands between us and the loopback interface.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=seconds) as response:

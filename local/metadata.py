@@ -13,8 +13,8 @@ from pathlib import Path
 
 from local.layout import AIRFLOW_HOME, DATA, VENV
 
-KEPT = timedelta(days=7)
-EVERY = timedelta(days=1)
+RETENTION = timedelta(days=7)
+INTERVAL = timedelta(days=1)
 _PAUSE_SECONDS = 600
 # Tables that grow with runs; `airflow db clean` adds those that depend on them, such as task instances and XComs. Not `dag`
 # and `dag_version`: if a file is missing for a week, its DAG must come back as it was, paused or not.
@@ -24,12 +24,12 @@ _CLEANED = DATA / "postgres" / "cleaned"  # beside the database that it describe
 
 
 def clean_command(now: datetime) -> list[str]:
-    """`airflow db clean` of what is older than KEPT; the command itself keeps the newest scheduled run of each DAG."""
+    """`airflow db clean` of rows older than RETENTION; the command itself keeps the newest scheduled run of each DAG."""
     return [
         *("nice", "-n", "10", str(VENV / "bin" / "airflow"), "db", "clean", "--yes"),
-        # Without it, every clean-up would leave archive tables of the rows that it removed.
+        # Without this option, every clean-up would leave archive tables of the rows that it removed.
         "--skip-archive",
-        *("--clean-before-timestamp", (now - KEPT).isoformat(timespec="seconds")),
+        *("--clean-before-timestamp", (now - RETENTION).isoformat(timespec="seconds")),
         *("--tables", ",".join(TABLES)),
         *("--batch-size", "10000"),
         "--error-on-cleanup-failure",
@@ -37,8 +37,8 @@ def clean_command(now: datetime) -> list[str]:
 
 
 def remove_old_logs(folder: Path, now: datetime) -> int:
-    """Remove log files without writes for KEPT, and folders that are then empty; returns how many files."""
-    oldest = (now - KEPT).timestamp()
+    """Remove log files older than RETENTION, and empty folders unchanged for as long; returns the number of files."""
+    oldest = (now - RETENTION).timestamp()
     removed = 0
     for path in sorted(folder.rglob("*"), reverse=True):  # the contents of a folder before the folder
         with contextlib.suppress(OSError):  # being written to, or removed since
@@ -57,7 +57,7 @@ def is_due(mark: Path, now: datetime) -> bool:
     if not mark.exists():
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
-    return mark.stat().st_mtime < (now - EVERY).timestamp()
+    return mark.stat().st_mtime < (now - INTERVAL).timestamp()
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
         if is_due(_CLEANED, now):
             if subprocess.run(clean_command(now)).returncode == 0:
                 _CLEANED.touch()
-            print(f"Removed {remove_old_logs(AIRFLOW_HOME / 'logs', now)} log files older than {KEPT.days} days.")
+            print(f"Removed {remove_old_logs(AIRFLOW_HOME / 'logs', now)} log files older than {RETENTION.days} days.")
         time.sleep(_PAUSE_SECONDS)
 
 

@@ -1,6 +1,6 @@
 """`make pipeline NAME=…`: the files of a new pipeline, copied from local/skeleton, where `skeleton` stands for its name.
 
-All checks come before the first file is written. The declaration is written last, because it adds the pipeline to the
+All checks run before the first file is written. The declaration is written last, because it adds the pipeline to the
 registry.
 """
 
@@ -28,7 +28,7 @@ _LIMITS = (
     ("a keyspace of Cassandra", "{}_lake", 48),
     ("the id of a DAG", "{}_demo_traffic", 250),
 )
-LONGEST = min(most - len(form.format("")) for _, form, most in _LIMITS)
+LONGEST = min(limit - len(form.format("")) for _, form, limit in _LIMITS)
 SHORTEST = 3  # a shorter name cannot be searched for in logs and texts
 
 _OCCUPIED = {
@@ -50,21 +50,21 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
     existing = [path for path in (Path("include/sql", name), *files) if (root / path).exists()]
     if existing:
         problem = f"{', '.join(map(str, existing))} {'already exists' if len(existing) == 1 else 'already exist'}"
-        raise _refused(name, problem, "Choose another NAME, or move these files away. Nothing is overwritten.")
+        raise _refusal(name, problem, "Choose another NAME, or move these files away. Nothing is overwritten.")
     _write(root, files)
     return list(files)
 
 
 def next_steps(name: str, files: list[Path]) -> str:
-    """The next steps for its author."""
-    listed = "\n".join(f"  {path}" for path in sorted(files))
+    """The message that lists the new files and what to do next."""
+    file_list = "\n".join(f"  {path}" for path in sorted(files))
     return f"""Created the pipeline {name}. It counts and sums sales and refunds per hour of event_time:
-{listed}
+{file_list}
 
 What to do next:
   1. Define its events: fields and facts in include/pipelines/{name}.py, what the fields mean in
      include/spark/{name}.py, then checks/. docs/adding-a-pipeline.md explains them in this order.
-     `./minutemark sql {name}` prints the SQL that follows. You can change any name before the schema is applied.
+     `./minutemark sql {name}` prints the SQL of its declaration. You can change any name before the schema is applied.
   2. make lineage, which derives the lineage of its columns, and make test
   3. make run, which applies its schema and starts {name}_minute, with demo events from include/demo/{name}.py.
      If the stack is running, run `make stop` first. Elsewhere: deploy, then trigger minutemark_setup.
@@ -74,35 +74,35 @@ What to do next:
 
 def _check(name: str) -> None:
     if not name:
-        raise _refused("", "NAME is missing", "Choose a name: make pipeline NAME=turnover")
+        raise _refusal("", "NAME is missing", "Choose a name: make pipeline NAME=turnover")
     if not _NAME.fullmatch(name):
         what = "Start with a letter. Use lower-case letters, digits and single underscores, such as shop_floor."
-        raise _refused(name, "this is not a valid name for a database, a module and a DAG", what)
+        raise _refusal(name, "this is not a valid name for a database, a module and a DAG", what)
     if not SHORTEST <= len(name) <= LONGEST:
-        tight = ", ".join(
-            f"{what} ({form.format('NAME')}) allows {most}"
-            for what, form, most in _LIMITS
-            if len(form.format(name)) > most
+        limits = ", ".join(
+            f"{what} ({form.format('NAME')}) allows {limit}"
+            for what, form, limit in _LIMITS
+            if len(form.format(name)) > limit
         )
-        problem = f"it has {len(name)} characters{f': {tight}' if tight else ''}"
-        raise _refused(name, problem, f"Use {SHORTEST} to {LONGEST} characters.")
+        problem = f"it has {len(name)} characters{f': {limits}' if limits else ''}"
+        raise _refusal(name, problem, f"Use {SHORTEST} to {LONGEST} characters.")
     if why := _OCCUPIED.get(name) or (
         name.startswith("system") and "the names of Cassandra's system keyspaces start with it"
     ):
-        raise _refused(name, why, "Choose another NAME.")
+        raise _refusal(name, why, "Choose another NAME.")
     if keyword.iskeyword(name) or name in sql_words():
         language = "Python" if keyword.iskeyword(name) else "SQL"
-        raise _refused(name, f"it is a reserved word in {language}", f"Choose another NAME, such as {name}_log.")
+        raise _refusal(name, f"it is a reserved word in {language}", f"Choose another NAME, such as {name}_log.")
     for other in pipelines.all_pipelines().values():
-        wanted = {"name": name, "database": name, "keyspace": f"{name}_lake", "topic": f"{name}.events"}
-        for what, called in wanted.items():
-            if called == getattr(other, what):
-                problem = f"{called} is the {what} of the pipeline {other.name}"
-                raise _refused(name, problem, f"Choose another NAME; see include/pipelines/{other.name}.py.")
+        names = {"name": name, "database": name, "keyspace": f"{name}_lake", "topic": f"{name}.events"}
+        for what, value in names.items():
+            if value == getattr(other, what):
+                problem = f"{value} is the {what} of the pipeline {other.name}"
+                raise _refusal(name, problem, f"Choose another NAME; see include/pipelines/{other.name}.py.")
 
 
-def _refused(name: str, found: str, remedy: str) -> Problem:
-    return Problem(f"make pipeline NAME={name}", found, remedy)
+def _refusal(name: str, problem: str, remedy: str) -> Problem:
+    return Problem(f"make pipeline NAME={name}", problem, remedy)
 
 
 @functools.cache
@@ -115,30 +115,31 @@ def sql_words() -> frozenset[str]:
 def _files(name: str) -> dict[Path, str]:
     """Path, relative to the project, to text; the declaration comes last."""
     sources = (path for path in sorted(SKELETON.rglob("*")) if path.suffix in _SOURCES)
-    named = {
-        Path(_named(str(path.relative_to(SKELETON)), name)): _named(path.read_text("utf-8"), name) for path in sources
+    texts = {
+        Path(_with_name(str(path.relative_to(SKELETON)), name)): _with_name(path.read_text("utf-8"), name)
+        for path in sources
     }
-    return dict(sorted(named.items(), key=lambda item: item[0].parent.name == "pipelines"))
+    return dict(sorted(texts.items(), key=lambda item: item[0].parent.name == "pipelines"))
 
 
-def _named(text: str, name: str) -> str:
+def _with_name(text: str, name: str) -> str:
     words = name.replace("_", " ").capitalize()
     return text.replace(_PLACEHOLDER, name).replace(_PLACEHOLDER.capitalize(), words)
 
 
 def _write(root: Path, files: dict[Path, str]) -> None:
-    """All of them, or none: what was made before a failure is removed."""
-    made: list[Path] = []
+    """Write all of them or none: what was created before a failure is removed."""
+    created: list[Path] = []
     try:
         for relative, text in files.items():
             path = root / relative
             for folder in [parent for parent in reversed(path.parents) if not parent.exists()]:
                 folder.mkdir()
-                made.append(folder)
+                created.append(folder)
             with path.open("x", encoding="utf-8") as file:  # never over a file that was created in between
-                made.append(path)
+                created.append(path)
                 file.write(text)
     except BaseException:
-        for path in reversed(made):
+        for path in reversed(created):
             path.rmdir() if path.is_dir() else path.unlink()
         raise

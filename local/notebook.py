@@ -1,7 +1,7 @@
 """`make notebook`: JupyterLab with the notebooks of notebooks/, on the stores of a running stack, until Ctrl-C.
 
-It has a separate Python environment. Its environment contains only the two read-only connections. Opening it
-requires the token that it creates and prints.
+It has a separate Python environment. Its environment variables contain only the two read-only connections. To open
+JupyterLab, users need the token that it creates and prints.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def updates_by_file() -> Iterator[tuple[Path, list[Update]]]:
     """Each file with its outdated packages. Raises Problem."""
     for file in _files("requirements.in", "requirements.txt"):
         if pinned := pins(file.read_text()):
-            yield file, find_outdated(pinned, pins(_uv("--no-deps", "-", given="\n".join(pinned))))
+            yield file, find_outdated(pinned, pins(_uv("--no-deps", "-", stdin="\n".join(pinned))))
     for lock in _files("requirements.lock"):
         source = next(path for path in map(lock.with_suffix, (".in", ".txt")) if path.exists())
         newest = _uv("--universal", "--python-version", "3.11", "--upgrade", str(source))
@@ -73,9 +73,9 @@ def _files(*names: str) -> list[Path]:
     return sorted(path for path in paths if ".local" not in path.parts)
 
 
-def _uv(*options: str, given: str | None = None) -> str:
+def _uv(*options: str, stdin: str | None = None) -> str:
     command = [bootstrap.install_uv(), "pip", "compile", "-q", "--no-header", "--no-annotate", *options]
-    return _output([str(part) for part in command], "uv", given)
+    return _output([str(part) for part in command], "uv", stdin)
 
 
 def _maven(pom: Path) -> str:
@@ -86,8 +86,8 @@ def _maven(pom: Path) -> str:
     return _output([maven, "-B", "-f", str(pom), MAVEN_GOAL, *options], "Maven")
 
 
-def _output(command: list[str], what: str, given: str | None = None) -> str:
-    done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True)
+def _output(command: list[str], what: str, stdin: str | None = None) -> str:
+    done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True)
     if done.returncode:
         output = (done.stderr or done.stdout).strip()[-1500:]
         raise Problem(

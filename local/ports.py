@@ -1,4 +1,4 @@
-"""The ports of the local stack: defaults, `.local/ports`, then the environment; and which program uses a port that is taken."""
+"""The ports of the local stack: from the environment, else `.local/ports`, else defaults; and the users of taken ports."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-_GIVEN: set[int] = set()
+_RETURNED_PORTS: set[int] = set()
 
 
 class Child:
@@ -66,7 +66,7 @@ def _die_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on, and that this process was not given before.
+    """A loopback port that nothing listens on, and that this function has not returned before.
 
     The system may name one port twice in a row when nobody took it in between; two listeners of one server then clash.
     """
@@ -74,6 +74,6 @@ def free_port() -> int:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        if port not in _GIVEN:
-            _GIVEN.add(port)
+        if port not in _RETURNED_PORTS:
+            _RETURNED_PORTS.add(port)
             return port

@@ -38,7 +38,7 @@ CASSANDRA, MARIADB, MYSQL, KAFKA, POSTGRES = "cassandra", "mariadb", "mysql", "k
 BIGQUERY = bigquery_emulator.NAME
 MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
 CLEANING = "airflow-clean"
-# What works without the stores, and what would start runs before they answer.
+# EARLY programs need no store. LATE programs start runs, so they wait until the stores answer.
 EARLY, LATE = ("api-server", "dag-processor"), ("scheduler", "triggerer")
 
 _BI = connections.variable("warehouse_bi")
@@ -51,13 +51,13 @@ _PORTS = {
     BIGQUERY: ("BIGQUERY_PORT",),
 }
 
-# Beside the database that they describe.
+# Beside the database that these files describe.
 _UNPAUSED = DATA / POSTGRES / "unpaused"
 _MIGRATED = DATA / POSTGRES / "database-of"
 
 
 def _with_settings(program: Program, configuration: str) -> Program:
-    """The program, which is restarted if its configuration has changed."""
+    """The program with a digest of its configuration in its environment, so that a change restarts it."""
     digest = hashlib.sha256(configuration.encode()).hexdigest()
     return dataclasses.replace(program, env={**program.env, "MINUTEMARK_STORE_SETTINGS": digest})
 
@@ -88,7 +88,7 @@ class Stack:
 
     @staticmethod
     def temporary_folders() -> list[Path]:
-        """Where tasks keep what they need while they run."""
+        """The folders of tasks' temporary files."""
         return [Path(tempfile.gettempdir())]
 
     def start_stores(self) -> None:
@@ -99,7 +99,7 @@ class Stack:
         self._require_ports({name: _PORTS[name] for name in stores})
         self._define_programs()
         for name in stores:
-            if name in (self.warehouse, KAFKA):  # Cassandra's is made with its program
+            if name in (self.warehouse, KAFKA):  # `_program_of_store` has prepared Cassandra
                 with step(f"create the data folder of {self._server(name).name}", quick=1.0):
                     self._server(name).prepare()
             supervisor.start(name)
@@ -114,7 +114,7 @@ class Stack:
                 )
 
     def apply_schema(self) -> None:
-        """What the set-up DAG does elsewhere."""
+        """Apply the schema, as the DAG minutemark_setup does in other deployments."""
         env_file.use(self.environment.variables)
         with step("apply the schema of lake and warehouse"):
             try:
@@ -153,7 +153,7 @@ class Stack:
             )
 
     def start_metadata(self) -> None:
-        """Start PostgreSQL, with databases for Airflow of `make run` and of `astro dev start --standalone`."""
+        """Start PostgreSQL, with a database for the Airflow of `make run`, and one for that of `astro dev start --standalone`."""
         self._require_ports({POSTGRES: _PORTS[POSTGRES]})
         self._define_programs()
         server = self._server(POSTGRES)
@@ -184,13 +184,13 @@ class Stack:
 
     def start_pipelines(self) -> None:
         """Create the pools, and start a first run of every pipeline. The other DAGs wait: they would compete for the cores."""
-        minute = [f"{name}_minute" for name in all_pipelines()]
+        minute_dags = [f"{name}_minute" for name in all_pipelines()]
         try:
             for pool in _declared_pools():
                 self.airflow.make_pool(pool["pool_name"], pool["pool_slot"], pool.get("pool_description", ""))
             with step("load the DAGs"):
                 paused = waiting.until(
-                    lambda: self._require_dags(minute),
+                    lambda: self._require_dags(minute_dags),
                     what="Airflow's DAGs",
                     seconds=90,
                     errors=(OSError, _NotYet),
@@ -202,8 +202,8 @@ class Stack:
             if traffic:
                 with step("send the first demo events"):
                     self._await_events()
-            self._unpause({name: is_paused for name, is_paused in paused.items() if name in minute})
-            for dag_id in minute:
+            self._unpause({name: is_paused for name, is_paused in paused.items() if name in minute_dags})
+            for dag_id in minute_dags:
                 self._require_run(dag_id)
         except urllib.error.HTTPError as error:
             raise airflow_api.explain(error) from error
@@ -219,12 +219,14 @@ class Stack:
                 time.sleep(0.25)
 
     def start_other_dags(self) -> None:
-        """Unpause the rest, once the first run has had the cores for itself; the demo's history comes before upkeep."""
+        """Unpause the other DAGs after the first run, which needs all cores; the demo's history comes before upkeep."""
         dags = self.airflow.dags()
-        past = self._unpause({name: is_paused for name, is_paused in dags.items() if name.endswith("_demo_past")})
-        if past:
+        history_dags = self._unpause(
+            {name: is_paused for name, is_paused in dags.items() if name.endswith("_demo_past")}
+        )
+        if history_dags:
             with step("send the demo's history"):
-                self._await_runs(past, 120)
+                self._await_runs(history_dags, 120)
         self._unpause(dags)
 
     def _await_runs(self, dag_ids: list[str], seconds: float) -> None:
@@ -245,23 +247,23 @@ class Stack:
             time.sleep(0.5)
         self.airflow.trigger(dag_id, "First run, by make run")
 
-    def _require_dags(self, wanted: list[str]) -> dict[str, bool]:
+    def _require_dags(self, dag_ids: list[str]) -> dict[str, bool]:
         if broken := self.airflow.import_errors():
             file, error = next(iter(broken.items()))
             raise Problem(f"DAG file {file}", error, "Fix it, then run `make run` again.")
         dags = self.airflow.dags()
-        if absent := [dag_id for dag_id in wanted if dag_id not in dags]:
+        if absent := [dag_id for dag_id in dag_ids if dag_id not in dags]:
             raise _NotYet(f"not there yet: {', '.join(absent)}")
         return dags
 
     def _unpause(self, paused: Mapping[str, bool]) -> list[str]:
         """Unpause each DAG once in the life of this folder: a DAG that is paused later stays paused after the next start."""
-        done = set(_UNPAUSED.read_text().split()) if _UNPAUSED.exists() else set()
-        new = [dag_id for dag_id, is_paused in paused.items() if is_paused and dag_id not in done]
-        for dag_id in new:
+        known_dags = set(_UNPAUSED.read_text().split()) if _UNPAUSED.exists() else set()
+        new_dags = [dag_id for dag_id, is_paused in paused.items() if is_paused and dag_id not in known_dags]
+        for dag_id in new_dags:
             self.airflow.unpause(dag_id)
-        _UNPAUSED.write_text("\n".join(sorted(done | set(paused))) + "\n")
-        return new
+        _UNPAUSED.write_text("\n".join(sorted(known_dags | set(paused))) + "\n")
+        return new_dags
 
     def _stores(self) -> list[str]:
         external = {
@@ -302,7 +304,7 @@ class Stack:
             say(f"   Superset still has the old {_BI}: run `make dashboards` again.")
 
     def resume(self) -> None:
-        """Start again what was stopped because its definition changed; `make run` starts everything anyway."""
+        """Restart programs of Airflow that a change has stopped; `make run` starts everything anyway."""
         supervisor.start(*(name for name in (*self.airflow_programs, CLEANING) if name in self.stopped))
 
     def _programs(self) -> list[Program]:
@@ -381,7 +383,7 @@ def _declared_pools() -> list[dict]:
 
 
 def services() -> None:
-    """Only the stores and Airflow's database, for use before `astro dev start --standalone`."""
+    """Start only the stores and Airflow's database, before `astro dev start --standalone`."""
     stack = Stack()
     stack.start_stores()
     stack.start_metadata()
@@ -394,7 +396,7 @@ def services() -> None:
 
 
 def run(make_stack: Callable[[], Stack] = Stack) -> Stack:
-    """Everything up to the first run. Raises Problem."""
+    """Start everything, including the first run of each pipeline. Raises Problem."""
     began = time.monotonic()
     stack = make_stack()
     stack.start_stores()
@@ -414,19 +416,22 @@ def run(make_stack: Callable[[], Stack] = Stack) -> Stack:
 
 
 def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
-    """Wait for a batch merged since then; False if there was none in time, which is not an error."""
+    """Wait until a batch is merged, or the first runs succeed because nothing has changed since the last merge.
+
+    False if neither happens in time, which is not an error.
+    """
     deadline = time.monotonic() + seconds
     began = time.monotonic()
     say("   … complete the first run, from the lake to the warehouse")
     while time.monotonic() < deadline:
         # Before the newest merge is read: a run that succeeds in between has merged all changes.
-        over = all(_has_succeeded(stack, f"{name}_minute") for name in all_pipelines())
+        have_succeeded = all(_has_succeeded(stack, f"{name}_minute") for name in all_pipelines())
         with warehouse.reader() as connection:
             merged_at = value(connection.cursor(), "SELECT MAX(merged_at) FROM etl.batches")
         if merged_at and merged_at >= since:
             say(f"   ✓ complete the first run, from the lake to the warehouse  {time.monotonic() - began:.1f} s")
             return True
-        if over:
+        if have_succeeded:
             say("   ✓ first run: the lake has not changed since the last merge")
             return True
         for name in stack.airflow_programs:
@@ -436,7 +441,7 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
 
 
 def _has_succeeded(stack: Stack, dag_id: str) -> bool:
-    """Whether the newest run is over; raises Problem when it has failed."""
+    """Whether the newest run has succeeded; raises Problem if it has failed."""
     for run in stack.airflow.runs(dag_id, 1):
         if run["state"] == "failed":
             task = stack.airflow.failed_task(dag_id, run["dag_run_id"])

@@ -17,13 +17,13 @@ ONE_OFFS = ("airflow-migrate", "spark-archive", "superset-load")
 
 def gather() -> dict:
     """The state of the stack as JSON shows it. `memory_mb` counts what a process and its children hold, shared pages once."""
-    listed = [_process(info) for info in supervisor.processes()]
-    listed += [_spark_driver(process) for process in supervisor.spark_drivers()] if listed else []
+    processes = [_process(info) for info in supervisor.processes()]
+    processes += [_spark_driver(process) for process in supervisor.spark_drivers()] if processes else []
     status = {
-        "running": bool(listed),
-        "healthy": bool(listed) and all(entry["state"] == "RUNNING" for entry in listed if entry["wanted"]),
-        "processes": listed,
-        "memory_mb": sum(entry["memory_mb"] or 0 for entry in listed),
+        "running": bool(processes),
+        "healthy": bool(processes) and all(entry["state"] == "RUNNING" for entry in processes if entry["wanted"]),
+        "processes": processes,
+        "memory_mb": sum(entry["memory_mb"] or 0 for entry in processes),
         "ports": ports.chosen(),
         "pipelines": {},
         "alerts": [],
@@ -82,7 +82,7 @@ def _process(info: dict) -> dict:
 
 
 def _spark_driver(process: psutil.Process) -> dict:
-    """A driver that is kept between runs; a run without one starts its own."""
+    """A warm driver. It is not `wanted`: a run that finds none starts one."""
     return {
         "name": "spark-driver",
         "state": "RUNNING",
@@ -105,7 +105,7 @@ def _memory_mb(pid: int) -> int:
 
 
 def show(as_json: bool) -> int:
-    """Print it; the exit status is 0 when everything that was started runs, 3 when nothing runs, else 1."""
+    """Print the status; the exit status is 0 when everything that was started runs, 3 when nothing runs, else 1."""
     status = gather()
     if as_json:
         print(json.dumps(status, indent=1))

@@ -35,7 +35,7 @@ STORES = {"bigquery", "cassandra", "kafka", "mariadb", "mariadb-replica", "mysql
 SPARK_CLUSTER = {"spark-master", "spark-worker"}
 API_SERVER = "api-server"
 TASK_RUNNERS = {"scheduler", "triggerer", "celery-worker"}
-_TASK_SECONDS = 5  # that tasks get before they are interrupted
+_TASK_SECONDS = 5  # the time that tasks get before they are interrupted
 UP_OR_STARTING = ("STARTING", "BACKOFF", "RUNNING")
 SPARK_APPLICATION = "/include/spark/run.py"  # in this folder, or in a worker's copy of it
 
@@ -96,16 +96,16 @@ class Program:
     as_group: bool = True  # its children get the signal too
     stop_signal: str = "TERM"
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # its whole environment
-    directory: Path | None = None  # where it runs; else in the project
+    directory: Path | None = None  # its working directory; None: the project's folder
 
     @property
     def definition(self) -> dict:
-        """What local/launch.py starts it from."""
+        """The content of its private file, which local/launch.py reads."""
         return {"command": self.command, "environment": dict(self.env)}
 
 
 def kind_of(name: str) -> str:
-    """What a program is: a stack of several nodes has cassandra-1, cassandra-2 …"""
+    """A program's name without the number of its node: `cassandra` for cassandra-1, cassandra-2 …"""
     return re.sub(r"-\d+$", "", name)
 
 
@@ -130,7 +130,7 @@ def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
     """Start supervisord, or give these definitions to a running one, which stops the programs that they change.
 
     Returns the programs that it stopped, each with the names of the variables that differ, or "command"; the list
-    is empty if the program is no longer wanted. `start` starts the others again.
+    is empty if the program was removed. `start` starts the changed ones again.
     """
     for folder in (LOGS, RUN):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -175,16 +175,16 @@ def _definition_of(name: str) -> Path:
 
 
 def _write_definition(program: Program) -> list[str]:
-    """Write what the program is started from; return what differs from before: names of variables, and "command"."""
+    """Write the program's definition; return what differs from the previous one: names of variables, and "command"."""
     path = _definition_of(program.name)
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        previous = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        before: dict = {"command": program.command, "environment": {}}
+        previous: dict = {"command": program.command, "environment": {}}
     write_private(path, json.dumps(program.definition))
-    old, new = (environment.variables_that_restart(seen) for seen in (before["environment"], program.env))
+    old, new = map(environment.variables_that_restart, (previous["environment"], program.env))
     changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    return changed + (["command"] if before["command"] != program.command else [])
+    return changed + (["command"] if previous["command"] != program.command else [])
 
 
 def _section(program: Program) -> str:
@@ -319,7 +319,7 @@ def _wait_until_stopped(names: set[str], seconds: float) -> bool:
 
 
 def _interrupt_tasks(names: set[str]) -> None:
-    """Interrupt what these programs run in their own process groups: Airflow's tasks, which ignore SIGTERM."""
+    """Interrupt children of these programs in separate process groups: Airflow's tasks, which ignore SIGTERM."""
     for program in [process["pid"] for process in processes() if process["name"] in names and process["pid"]]:
         with contextlib.suppress(psutil.Error):
             for child in psutil.Process(program).children(recursive=True):
@@ -332,16 +332,16 @@ def _end_leftovers(seconds: float = 5) -> list[str]:
     """End all processes of this stack that do not descend from supervisord: Spark drivers, and tasks in sessions of their own."""
     names = []
     while leftovers := _leftovers():
-        waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
-        names += [f"{process.info['name']} ({process.pid})" for process in leftovers if process.pid not in waiting]
+        driver_pids = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
+        names += [f"{process.info['name']} ({process.pid})" for process in leftovers if process.pid not in driver_pids]
         for process in leftovers:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
-        _, left = psutil.wait_procs(leftovers, timeout=seconds)
-        for process in left:
+        _, survivors = psutil.wait_procs(leftovers, timeout=seconds)
+        for process in survivors:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        if psutil.wait_procs(left, timeout=5)[1]:
+        if psutil.wait_procs(survivors, timeout=5)[1]:
             break  # not even SIGKILL ends a process that waits for a disk
     warm_driver.sweep()
     return names
@@ -365,7 +365,7 @@ def marked_processes() -> Iterator:
 
 
 def spark_drivers() -> list:
-    """The JVMs of Spark drivers that wait for the next run; tasks have started them, not supervisord."""
+    """The JVMs of warm Spark drivers, which tasks start, not supervisord."""
     drivers = []
     for process in marked_processes():
         with contextlib.suppress(psutil.Error):

@@ -1,6 +1,6 @@
 """Throw-away stores for tests: `python -m local.throwaway` starts them and keeps them until Ctrl-C.
 
-With MINUTEMARK_TEST_STORES=<the file it names> in the environment, test sessions use those instead of their own.
+With MINUTEMARK_TEST_STORES=<the file it prints> in the environment, test sessions use these stores and start none.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def data_folder() -> Iterator[Path]:
 
 
 def _remove_leftovers() -> None:
-    """Killed sessions leave their folders unlocked, or without a lock if they were killed at once."""
+    """Remove the folders of killed sessions: they are unlocked, or have no lock if the session was killed at once."""
     for folder in _MEMORY.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if not (folder / _LOCK).exists():

@@ -1,4 +1,4 @@
-"""The warehouse as a reader sees it: the bi account, read-only, and the few figures that status and the live table show."""
+"""The warehouse for the local commands: a read-only connection of the bi account."""
 
 from __future__ import annotations
 

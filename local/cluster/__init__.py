@@ -1,1 +1,1 @@
-"""A throw-away deployment of many nodes on one machine's loopback addresses: for rehearsals, not for use."""
+"""A throw-away deployment of many nodes on one machine's loopback addresses: for rehearsals, not for production."""

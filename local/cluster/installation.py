@@ -15,8 +15,8 @@ LOCK = ROOT / "local" / "cluster" / "requirements.lock"
 def check_warehouse() -> None:
     """Raise Problem if the environment asks for a warehouse other than the cluster's."""
     if (warehouse := os.environ.get(WAREHOUSE, "mariadb")) != "mariadb":
-        found = f"its warehouse is MariaDB with a replica, but {WAREHOUSE} is {warehouse}"
-        raise Problem("The cluster", found, "Leave out WAREHOUSE=, or for make faults CLUSTER=1.")
+        problem = f"its warehouse is MariaDB with a replica, but {WAREHOUSE} is {warehouse}"
+        raise Problem("The cluster", problem, "Leave out WAREHOUSE=, or, in make faults, leave out CLUSTER=1.")
 
 
 def install() -> None:

@@ -27,7 +27,7 @@ _SHARE = {"spark.cores.max": "2", "spark.executor.cores": "1", "spark.executor.m
 
 @dataclass(frozen=True)
 class Servers:
-    """All but PostgreSQL, which is that of every stack."""
+    """All servers of the cluster except PostgreSQL, which `Stack` starts."""
 
     nodes: list[Node]
     brokers: list[Broker]
@@ -38,7 +38,7 @@ class Servers:
     workers: list[Worker]
 
     def by_program(self) -> dict[str, Server]:
-        """Each server by the name of its program, which is that of its data folder, in the order of their start."""
+        """Each server by the name of its program and data folder, in the order in which they start."""
         servers = [*self.nodes, *self.brokers, self.primary, self.replica, self.redis, self.master, *self.workers]
         return {server.home.name: server for server in servers}
 

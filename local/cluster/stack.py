@@ -1,7 +1,7 @@
 """The programs of the cluster: three Cassandra nodes, three brokers, a warehouse with a replica, a Spark cluster, Redis,
 and Airflow with two schedulers and two Celery workers that share no files.
 
-To Airflow these are stores of the user's own: connections name all nodes, and account bi reads the replica.
+To Airflow these are external stores: connections name all nodes, and account bi reads the replica.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Cluster(Stack):
         super().__init__()
         self.env |= self._celery_settings()
         for worker in CELERY_WORKERS:
-            copy_to(_home(worker) / "project")  # as its image has it
+            copy_to(_home(worker) / "project")  # an image would contain this copy
             (_home(worker) / "tmp").mkdir()
 
     def start_stores(self) -> None:
@@ -49,12 +49,12 @@ class Cluster(Stack):
             for server in self.programs.values():
                 server.prepare()
         self._define_programs()
-        supervisor.start(*(name for name in self.programs if name not in self._joining))
+        supervisor.start(*(name for name in self.programs if name not in self._joining_nodes))
 
     def await_stores(self) -> None:
-        """Wait until the stores answer; Cassandra's nodes join one after the other, as they must."""
-        for name in sorted(self.programs, key=self._joining.__contains__):
-            if name in self._joining:
+        """Wait until the stores answer; Cassandra's nodes can only join one after the other."""
+        for name in sorted(self.programs, key=self._joining_nodes.__contains__):
+            if name in self._joining_nodes:
                 supervisor.start(name)
             with step(f"start {name}"):
                 self.programs[name].wait_until_ready(
@@ -83,7 +83,7 @@ class Cluster(Stack):
         return [_home(worker) / "tmp" for worker in CELERY_WORKERS]
 
     @property
-    def _joining(self) -> list[str]:
+    def _joining_nodes(self) -> list[str]:
         return [node.home.name for node in self.servers.nodes[1:]]
 
     def require_workers(self) -> None:

@@ -18,7 +18,7 @@ from local.loopback import answer, json_request
 NAME = "bigquery"
 TOKEN = "BIGQUERY_EMULATOR_TOKEN"
 LOCAL = "local"  # the value of MINUTEMARK_BIGQUERY that starts it
-DATASET = "minutemark-local.lakehouse"  # what tasks then see as its value
+DATASET = "minutemark-local.lakehouse"  # the value that tasks then see
 _FOLDER = ROOT / "local" / "bigquery"
 
 
@@ -42,7 +42,7 @@ class Emulator:
         return self.home / "buckets"
 
     def command(self) -> list[str]:
-        """What runs it in the foreground; it reads the token from its environment."""
+        """The command that runs the emulator in the foreground; the emulator reads the token from its environment."""
         return [str(BIGQUERY / "venv" / "bin" / "python"), str(_FOLDER / "serve.py"), str(self.port), str(self.home)]
 
     def variables(self, dataset: str = DATASET) -> dict[str, str]:
@@ -61,12 +61,12 @@ class Emulator:
 
 
 def is_local(environ: Mapping[str, str]) -> bool:
-    """Whether the emulator is wanted, even by a shell that has sourced `.local/env`."""
+    """Whether the setting selects the emulator: `local`, or the emulator's dataset in a shell that sourced `.local/env`."""
     return environ.get(settings.SETTING) in (LOCAL, DATASET)
 
 
 def install() -> None:
-    """Its environment, exactly as its lock says."""
+    """Install the emulator's environment, exactly as its lock says."""
     bootstrap.install_separately(
         BIGQUERY, _FOLDER / "requirements.lock", "emulator of BigQuery", "some 75 packages, 500 MB"
     )

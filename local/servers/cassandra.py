@@ -1,7 +1,7 @@
 """A real Cassandra node from Maven jars: its folder, its command line, and its first accounts.
 
 A node on loopback with passwords and permissions on, sized for a laptop, alone or as a member of a cluster. The schema
-and the grants on it belong to include/lake/schema.py, which works with the administrator made here.
+and the grants on it belong to include/lake/schema.py, which uses the administrator account that this module creates.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ seed_provider:
     parameters:
       - seeds: "{seed}:{storage_port}"
 
-# Nodes trust each other without a login: this one accepts only nodes that have its own key, so none.
+# Nodes trust each other without a login: this one accepts only nodes with the same key, and none if it runs alone.
 server_encryption_options:
   internode_encryption: all
   require_client_auth: true
@@ -55,7 +55,7 @@ server_encryption_options:
 authenticator: PasswordAuthenticator
 authorizer: CassandraAuthorizer
 role_manager: CassandraRoleManager
-# Short, so that a grant counts at once.
+# Short, so that a grant takes effect at once.
 roles_validity: 500ms
 permissions_validity: 500ms
 credentials_validity: 500ms
@@ -89,8 +89,8 @@ truncate_request_timeout: 120s
 request_timeout: 30s
 """
 
-# The ring is divided evenly, so that nodes may join in any order. An account is read from any of its replicas: the first
-# node has them all before the others join.
+# The ring is divided evenly, so that nodes can join in any order. An account is read from any of its replicas: the first
+# node has all accounts before the others join.
 _MEMBER = """\
 initial_token: {tokens}
 auth_read_consistency_level: LOCAL_ONE
@@ -98,7 +98,7 @@ auth_write_consistency_level: ONE
 """
 _TOKENS = 4  # for each node
 
-# What a guarded cluster refuses, so that tests meet it: statements for many partitions, reads past many deleted rows.
+# Limits of a cluster with guardrails, so that tests meet them: on partitions per SELECT, and on deleted rows per read.
 _GUARDED = """\
 partition_keys_in_select_fail_threshold: 10
 tombstone_failure_threshold: 5000
@@ -146,8 +146,8 @@ _OPENS = (
 class Member:
     """The place of a node in a cluster whose nodes have one address each, the same ports, and one key."""
 
-    addresses: tuple[str, ...]  # of all nodes; the first node is the seed, and starts first
-    keys: Path  # for the port between nodes, made by the first node
+    addresses: tuple[str, ...]  # one for each node; the first node is the seed, and starts first
+    keys: Path  # the key store for connections between nodes, made by the first node
 
     def tokens(self, host: str) -> list[int]:
         """This node's tokens: with three nodes, every third token of an evenly divided ring."""
@@ -158,13 +158,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Node(Server):
-    """One node; see Server. A throw-away one takes less memory."""
+    """One node; see Server. A throw-away node takes less memory."""
 
     port: int = 9042
     storage_port: int = 7000
     heap_mb: int = 640
     jars: Path = STORE_JARS
-    member: Member | None = None  # None: it is alone
+    member: Member | None = None  # None: not in a cluster
 
     name = "Cassandra"
 
@@ -197,7 +197,7 @@ class Node(Server):
         return [java(), f"@{self.home / 'conf' / 'jvm.options'}", _MAIN]
 
     def _keys(self) -> Path:
-        """The key that opens the port for other nodes, made at the first start."""
+        """The key store that nodes need to connect to each other, made at the first start."""
         path = self.member.keys if self.member else self.home / "conf" / "internode.p12"
         if not path.exists():
             draft = path.with_name(f"{path.name}.{os.getpid()}.new")
@@ -270,16 +270,15 @@ class Node(Server):
             for name in (READER, WRITER):
                 if name not in roles:
                     session.execute(f"CREATE ROLE {name} WITH LOGIN = true AND PASSWORD = %s", [self.passwords[name]])
-                elif not _opens(self.port, name, self.passwords[name], self.host):
+                elif not _accepts_login(self.port, name, self.passwords[name], self.host):
                     session.execute(f"ALTER ROLE {name} WITH PASSWORD = %s", [self.passwords[name]])
             if roles[_FACTORY_ACCOUNT].can_login:
                 session.execute(
                     f"ALTER ROLE {_FACTORY_ACCOUNT} WITH SUPERUSER = false AND LOGIN = false AND PASSWORD = %s",
                     [secrets.token_urlsafe(32)],
                 )
-            if (
-                self.member and self.host == self.member.addresses[0]
-            ):  # the others copy what they replicate as they join
+            # The other nodes copy what they replicate as they join.
+            if self.member and self.host == self.member.addresses[0]:
                 replicas = {"class": "SimpleStrategy", "replication_factor": len(self.member.addresses)}
                 session.execute(f"ALTER KEYSPACE system_auth WITH replication = {replicas}")
         finally:
@@ -316,7 +315,7 @@ def connect(port: int, login: str, password: str, host: str = HOST):
         raise
 
 
-def _opens(port: int, login: str, password: str, host: str) -> bool:
+def _accepts_login(port: int, login: str, password: str, host: str) -> bool:
     from cassandra.cluster import NoHostAvailable
 
     try:

@@ -21,7 +21,7 @@ def java() -> str:
 
 
 def flags(heap_mb: int, *, first_mb: int = 64, small: bool = True) -> list[str]:
-    """Memory, collector and compiler. A `small` server needs one thread to collect and its first compiler only."""
+    """Memory, collector and compiler. A `small` server has the serial collector and only the first compiler."""
     return [
         f"-Xms{first_mb}M",
         f"-Xmx{heap_mb}M",

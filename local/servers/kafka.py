@@ -85,10 +85,10 @@ logger.server.level = INFO
 
 @dataclass(frozen=True)
 class Quorum:
-    """A cluster of brokers on one address, each of which is a controller too: as many replicas, one of which may be down."""
+    """A cluster of brokers on one address, each of which is a controller too. Each keeps a replica, and one may be down."""
 
-    id: str  # of the cluster, as the data folders carry it
-    controller_ports: tuple[int, ...]  # of nodes 1, 2 …
+    id: str  # the cluster's id, which is also in the data folders
+    controller_ports: tuple[int, ...]  # in the order of the node ids 1, 2 …
 
     @property
     def voters(self) -> str:
@@ -102,9 +102,10 @@ class Broker(Server):
     port: int = 9092
     controller_port: int = 9093
     heap_mb: int = 256
-    settings: Mapping[str, str] = field(default_factory=dict)  # the whole server.properties, but for log.dirs
+    # All of server.properties except log.dirs; empty: the configuration of this module.
+    settings: Mapping[str, str] = field(default_factory=dict)
     jars: Path = KAFKA_JARS
-    quorum: Quorum | None = None  # None: it is alone
+    quorum: Quorum | None = None  # None: not in a cluster
     node_id: int = 1
 
     name = "Kafka"
@@ -165,12 +166,12 @@ class Broker(Server):
         ]
 
     def log_in(self) -> None:
-        """One request for its metadata; there is no session to keep."""
+        """Request the broker's metadata; there is no session to return."""
         from confluent_kafka.admin import AdminClient
 
-        # Its messages before the server listens are noise.
-        quietly: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
-        client = AdminClient({**client_settings(self.port, self.password), **quietly})
+        # The client's messages before the server listens are noise.
+        quiet_settings: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
+        client = AdminClient({**client_settings(self.port, self.password), **quiet_settings})
         if self.node_id not in client.list_topics(timeout=2).brokers:
             raise _NotYet(f"broker {self.node_id} is not registered")
 
@@ -197,4 +198,4 @@ def client_settings(port: int, password: str, *more_ports: int) -> dict[str, str
 
 
 class _NotYet(Exception):
-    """A controller that answers before its broker is there."""
+    """The controller answers, but its broker is not registered yet."""

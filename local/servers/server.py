@@ -19,7 +19,7 @@ from local.process import Child
 
 HOST = "127.0.0.1"
 ADMIN = "minutemark_admin"
-_SHOWN = 400  # characters of each end of an output
+_EXCERPT = 400  # the characters that a message shows of each end of an output
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def command(self) -> list[str]:
-        """What runs the prepared server in the foreground."""
+        """The command that runs the prepared server in the foreground."""
 
     def environment(self) -> Mapping[str, str] | None:
-        """Its environment; None for that of this process."""
+        """The server's environment; None: that of this process."""
         return None
 
     @abc.abstractmethod
@@ -73,9 +73,9 @@ class Server(abc.ABC):
         done = subprocess.run(command(draft), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             output = (done.stderr or done.stdout).strip()
-            # A Java trace begins with the cause, other programs end with it.
-            shown = output if len(output) <= 2 * _SHOWN else f"{output[:_SHOWN]} … {output[-_SHOWN:]}"
-            problem = f"its data folder cannot be created: {shown}"
+            # A Java trace begins with the cause; the output of other programs ends with it.
+            excerpt = output if len(output) <= 2 * _EXCERPT else f"{output[:_EXCERPT]} … {output[-_EXCERPT:]}"
+            problem = f"its data folder cannot be created: {excerpt}"
             raise Problem(f"{self.name} in {self.home}", problem, self.remedy(output))
         draft.rename(self.home / "data")
 

@@ -60,12 +60,12 @@ class SparkServer(Server):
         }
 
     def environment(self) -> dict[str, str]:
-        """Without the caller's Spark variables, which would override these properties, and without its connections.
+        """The caller's environment without its Spark variables, which would override `properties`, and its connections.
 
-        Executors inherit it.
+        Executors inherit this environment.
         """
-        others = ("SPARK_", "PYSPARK_", "AIRFLOW_")
-        own = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+        prefixes = ("SPARK_", "PYSPARK_", "AIRFLOW_")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
         return {
             **own,
             "SPARK_HOME": str(spark_home()),

@@ -1,7 +1,7 @@
 """A warehouse's SQL server on this machine: what MariaDB and MySQL share, which is all but their binaries and settings.
 
-It listens on loopback only. The accounts come from an init file that only its owner can read; what etl and bi may do is
-granted by include/warehouse/schema.py, which works with the administrator made here.
+It listens on loopback only. The accounts come from an init file that only its owner can read. include/warehouse/schema.py
+uses the administrator account to grant etl and bi their permissions.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class WarehouseServer(Server):
         write_private(self.home / "accounts.sql", _accounts(self.passwords, self.statements_at_start))
 
     def log_in(self) -> None:
-        """The init file ran before the administrator can log in."""
+        """Check that the administrator can log in: the server runs the init file before it accepts logins."""
         self.administrator().close()
 
     def administrator(self) -> Connection:
@@ -83,7 +83,7 @@ class WarehouseServer(Server):
 
     @abc.abstractmethod
     def initializer(self, base: Path, data: Path) -> list[str]:
-        """What makes an empty data folder."""
+        """The command that makes an empty data folder."""
 
 
 def _accounts(passwords: Mapping[str, str], more: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ def compile_classes(transform: Path, into: Path) -> Path:
     from local import connect
     from local.layout import SPARK_JARS
 
-    connect.compile_java(JAVA, into, also=[transform, *SPARK_JARS.glob("*.jar")])
+    connect.compile_java(JAVA, into, classes=[transform, *SPARK_JARS.glob("*.jar")])
     return into
 
 

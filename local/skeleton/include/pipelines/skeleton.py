@@ -16,7 +16,7 @@ PIPELINE = Pipeline(
             name="events",
             table="skeleton.events_hourly",
             key=(Key("hour", "DATETIME", "of event_time, UTC"), Key("kind", "VARCHAR(16)")),
-            measures=(Measure("value_sum", "DECIMAL(22, 2)", "of values rounded to the cent, each by itself"),),
+            measures=(Measure("value_sum", "DECIMAL(22, 2)", "of values, each rounded to the cent"),),
             events="events",
         ),
     ),
