@@ -1,7 +1,7 @@
 """What Airflow's API server checks before its own permissions: the Host, and the pipelines of an operation.
 
 - A request for another host is refused, so that a foreign page whose name resolves to this server reaches nothing.
-- No page of another site can frame one of Airflow.
+- No page of another site can frame a page of Airflow.
 - Users who trigger or clear a run of an operations DAG need the permission that the Pipelines page requires: to edit
   `<pipeline>_minute`, or, for minutemark_verify, to see its runs. Without a pipeline: that permission on every pipeline.
   minutemark_import with `from` also needs it on each pipeline whose keyspace the table is in.
@@ -35,7 +35,7 @@ _FRAMES = ((b"content-security-policy", b"frame-ancestors 'self'"), (b"x-frame-o
 RUNS = re.compile(r"/api/v2/(dags/\{dag_id\}/(dagRuns|clear\w+)(/.*)?|backfills)")
 READS = re.compile(r".*/(list|dry_run)")
 TRIGGER = "/api/v2/dags/{dag_id}/dagRuns"
-PREFIX = "minutemark_"  # of the dag id of every operation
+PREFIX = "minutemark_"  # the start of the DAG id of every operation
 CHANGES = ("POST", "PATCH", "PUT", "DELETE")
 
 
@@ -45,9 +45,9 @@ def hosts() -> list[str]:
         conf.get("api", "base_url", fallback=""),
         conf.get("core", "execution_api_server_url", fallback="") or "",
     )
-    named = (urlsplit(url).hostname for url in configured)
-    added = os.environ.get(HOSTS, "").replace(",", " ").split()
-    return [host.lower() for host in (*_LOOPBACK, *named, *added) if host]
+    hostnames = (urlsplit(url).hostname for url in configured)
+    more_hosts = os.environ.get(HOSTS, "").replace(",", " ").split()
+    return [host.lower() for host in (*_LOOPBACK, *hostnames, *more_hosts) if host]
 
 
 def host_of(header: str) -> str:
@@ -105,7 +105,7 @@ class OperationsPermissions:
         user = await _user(request)
         if user is not None and (refusal := await run_in_threadpool(_refusal, route, body, user)):
             return await JSONResponse({"detail": refusal}, status_code=403)(scope, receive, send)
-        return await self._app(scope, _replayed(body, receive), send)
+        return await self._app(scope, _replay(body, receive), send)
 
 
 class Route(NamedTuple):
@@ -127,13 +127,13 @@ def route_of(scope: MutableMapping) -> Route | None:
     return None
 
 
-def _replayed(body: bytes, receive):
+def _replay(body: bytes, receive):
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def again():
+    async def receive_again():
         return messages.pop() if messages else await receive()
 
-    return again
+    return receive_again
 
 
 async def _user(request) -> Any:
@@ -196,7 +196,7 @@ def forms() -> Forms:
 
 
 def pipelines_of(dag_id: str, run_conf: Mapping) -> list[Pipeline]:
-    """The pipelines that such a run reads or changes: all of them if it names none, or an unknown one."""
+    """The pipelines that a run with this conf reads or changes: all if it names none, or an unknown one."""
     from include import pipelines
 
     known, name, source = pipelines.all_pipelines(), run_conf.get("pipeline"), run_conf.get("from")

@@ -23,7 +23,7 @@ class AttemptOperator(ReportsLineage, SparkSubmitOperator):
 
     spark: Endpoint
     submission: Submission
-    hook: AttemptHook | None = None  # of the attempt that runs
+    hook: AttemptHook | None = None  # set once the attempt starts
 
     def on_kill(self) -> None:
         if self.hook is not None:

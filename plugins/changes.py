@@ -27,15 +27,14 @@ from include.window import Window, WindowRefused, window_of_run
 from plugins.assets import AnnouncementMixin
 
 PATIENCE = timedelta(seconds=45)  # with one run per minute: the rest of the minute is for the next tasks
-GRACE = timedelta(
-    seconds=60
-)  # after the deadline; if the triggerer is down or busy, the task then fails instead of waiting forever
+# If the triggerer is down or busy, the task fails this long after the deadline, instead of waiting forever.
+GRACE = timedelta(seconds=60)
 POLL_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
-class Opened:
-    """The result of a poll of the lake."""
+class OpenResult:
+    """The opened batch, or what the poll found instead."""
 
     batch_id: int | None
     digest: str = ""  # of the change log
@@ -77,32 +76,32 @@ class WaitForChanges(AnnouncementMixin, BaseSensorOperator):
         pipeline = pipelines.get(self.pipeline)
         try:
             window = self._window(context)
-            opened = self._open(pipeline, window, context)
+            result = self._open(pipeline, window, context)
         except (WindowRefused, RangeRefused, OptionRefused) as refused:
             raise AirflowFailException(str(refused)) from None
-        if opened.batch_id is not None:
-            self.log.info("Opened batch %s of %s (%s).", opened.batch_id, pipeline.name, _window_text(window))
-            if opened.hours_due:
+        if result.batch_id is not None:
+            self.log.info("Opened batch %s of %s (%s).", result.batch_id, pipeline.name, _window_text(window))
+            if result.hours_due:
                 self._announce_hours(context, pipeline)
-            return opened.batch_id
+            return result.batch_id
         if window.what != "changes":
             raise AirflowSkipException(f"The lake and the ledger of {pipeline.name} agree from {_window_text(window)}.")
         remaining = deadline - datetime.now(UTC)
-        if remaining <= timedelta(0) or window.kind == "manual" or (opened.hours_due and self.continuous):
-            if opened.hours_due and window.kind != "manual" and self._announce_hours(context, pipeline):
+        if remaining <= timedelta(0) or window.kind == "manual" or (result.hours_due and self.continuous):
+            if result.hours_due and window.kind != "manual" and self._announce_hours(context, pipeline):
                 raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))
             raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run polls again.")
         wait, wake = remaining, None
-        if opened.settles_in is not None and opened.settles_in < remaining:
-            wait, wake = opened.settles_in, (datetime.now(UTC) + opened.settles_in).isoformat()
-        elif opened.hours_due:
+        if result.settles_in is not None and result.settles_in < remaining:
+            wait, wake = result.settles_in, (datetime.now(UTC) + result.settles_in).isoformat()
+        elif result.hours_due:
             wake = deadline.isoformat()  # the task announces them then; without `wake` the trigger skips it
         why = (
-            "changed" if opened.settles_in is None else "changed since its last read, but some minutes have not settled"
+            "changed" if result.settles_in is None else "changed since its last read, but some minutes have not settled"
         )
         self.log.info("No minute of %s has %s; waiting %.0f s.", pipeline.lake_table, why, wait.total_seconds())
         raise TaskDeferred(
-            trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, opened.digest, deadline.isoformat(), wake),
+            trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, result.digest, deadline.isoformat(), wake),
             method_name="execute_complete",
             timeout=remaining + GRACE,
         )
@@ -119,7 +118,7 @@ class WaitForChanges(AnnouncementMixin, BaseSensorOperator):
             to_text=params.get("to"),
         )
 
-    def _open(self, pipeline: pipelines.Pipeline, window: Window, context: Context) -> Opened:
+    def _open(self, pipeline: pipelines.Pipeline, window: Window, context: Context) -> OpenResult:
         from include import planner
         from include.lake.session import lake
         from include.warehouse import hours, ledger
@@ -133,15 +132,15 @@ class WaitForChanges(AnnouncementMixin, BaseSensorOperator):
         with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
             if window.what != "changes":
                 open_window = planner.open_range if window.what == "range" else planner.open_reconcile
-                return Opened(open_window(pipeline, session, conn, run, start=window.start, end=window.end))  # ty: ignore[invalid-argument-type]
+                return OpenResult(open_window(pipeline, session, conn, run, start=window.start, end=window.end))  # ty: ignore[invalid-argument-type]
             polled = planner.poll(pipeline, session, conn)
             hours_due = self.announces_hours(context) and hours.is_any_due(conn, pipeline)
             if self.continuous and window.kind == "minute":
                 settles_at = ledger.settles_at(conn, pipeline)
                 if settles_at is not None and settles_at > polled.clock:
-                    return Opened(None, polled.digest, settles_at - polled.clock, hours_due)
+                    return OpenResult(None, polled.digest, settles_at - polled.clock, hours_due)
             batch_id = planner.open_delta(pipeline, session, conn, run, polled=polled) if polled.pending_count else None
-            return Opened(batch_id, polled.digest, hours_due=hours_due)
+            return OpenResult(batch_id, polled.digest, hours_due=hours_due)
 
     def _announce_hours(self, context: Context, pipeline: pipelines.Pipeline) -> bool:
         from include.warehouse.session import warehouse

@@ -14,12 +14,12 @@ from include.lakehouse.hour_file import folder_of
 from include.lakehouse.settings import location
 from include.pipelines import Pipeline
 
-CASSANDRA_PORT, MYSQL_PORT, KAFKA_PORT = 9042, 3306, 9092  # if a connection names none
+CASSANDRA_PORT, MYSQL_PORT, KAFKA_PORT = 9042, 3306, 9092  # the ports of connections without a port
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A table or topic by its OpenLineage name (https://openlineage.io/docs/spec/naming); `rows` were written, None: unknown."""
+    """A table or topic by its OpenLineage name (https://openlineage.io/docs/spec/naming); `rows` were written (None: unknown)."""
 
     namespace: str  # store://host:port
     name: str  # keyspace.table, database.table or topic
@@ -36,15 +36,15 @@ class Lineage:
 
 
 def ingest_lineage(pipeline: Pipeline, servers: str, lake: Endpoint, rows: int) -> Lineage:
-    """Topic to lake table; `servers` as librdkafka takes them, `rows` events written."""
+    """Topic to lake table. `servers` is librdkafka's list of brokers, `rows` the number of events written."""
     topic = DataSet(f"kafka://{_address(servers, None, KAFKA_PORT)}", pipeline.topic, f"kafka {pipeline.topic}")
-    return Lineage((topic,), (_of_lake(pipeline, lake, rows),))
+    return Lineage((topic,), (_lake_data_set(pipeline, lake, rows),))
 
 
 def transform_lineage(pipeline: Pipeline, lake: Endpoint, warehouse: Endpoint) -> Lineage:
     """Lake table to staging tables."""
-    staging = _of_warehouse(warehouse, (output.staging for output in pipeline.staged))
-    return Lineage((_of_lake(pipeline, lake),), staging)
+    staging = _warehouse_data_sets(warehouse, (output.staging for output in pipeline.staged))
+    return Lineage((_lake_data_set(pipeline, lake),), staging)
 
 
 def merge_lineage(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -> Lineage:
@@ -57,19 +57,19 @@ def merge_lineage(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, in
     dimensions = [dimension.table for dimension in pipeline.dimensions]
     published = [*pipeline.tables_by_minute, *(fact.table for fact in pipeline.facts)]
     return Lineage(
-        _of_warehouse(warehouse, [*staging, *contributions, *dimensions]),
-        _of_warehouse(warehouse, published, rows),
+        _warehouse_data_sets(warehouse, [*staging, *contributions, *dimensions]),
+        _warehouse_data_sets(warehouse, published, rows),
     )
 
 
 def export_lineage(pipeline: Pipeline) -> Lineage:
     """Lake table to the Iceberg table of its events."""
-    return Lineage((_of_lake(pipeline, endpoint(LAKE_READER)),), (_of_iceberg(pipeline),))
+    return Lineage((_lake_data_set(pipeline, endpoint(LAKE_READER)),), (_iceberg_data_set(pipeline),))
 
 
 def count_lineage(pipeline: Pipeline) -> Lineage:
     """Iceberg table to the files of its hourly counts."""
-    return Lineage((_of_iceberg(pipeline),), (_of_hours(pipeline),))
+    return Lineage((_iceberg_data_set(pipeline),), (_hourly_data_set(pipeline),))
 
 
 def load_lineage(pipeline: Pipeline) -> Lineage:
@@ -80,7 +80,7 @@ def load_lineage(pipeline: Pipeline) -> Lineage:
         DataSet("bigquery", name, f"bigquery {name.rpartition('.')[2]}")
         for name in (tables.loads_table(pipeline), tables.view(pipeline))
     )
-    return Lineage((_of_hours(pipeline), loads), (loads, view))
+    return Lineage((_hourly_data_set(pipeline), loads), (loads, view))
 
 
 def views_lineage() -> Lineage:
@@ -90,35 +90,35 @@ def views_lineage() -> Lineage:
     sources = {source for key in views for source in column_lineage.sources_of(data_sets[key])}
     target = endpoint(WAREHOUSE_ETL)
     reads, writes = (
-        _of_warehouse(target, (key.partition(" ")[2] for key in keys)) for keys in (sorted(sources), views)
+        _warehouse_data_sets(target, (key.partition(" ")[2] for key in keys)) for keys in (sorted(sources), views)
     )
     return Lineage(reads, writes)
 
 
-def _of_iceberg(pipeline: Pipeline) -> DataSet:
-    """The Iceberg table, by its warehouse's location, which needs no catalog.
+def _iceberg_data_set(pipeline: Pipeline) -> DataSet:
+    """The Iceberg table by the lakehouse's location, which is known without the catalog.
 
-    OpenLineage's integration of Spark links the same name.
+    OpenLineage's integration for Spark reports the same name as a symlink.
     """
     scheme, _, path = location().partition("://")
     namespace = f"file:{path}" if scheme == "file" else location()
     return DataSet(namespace, pipeline.lakehouse.table, f"iceberg {pipeline.lakehouse.table}")
 
 
-def _of_hours(pipeline: Pipeline) -> DataSet:
-    """The folder: a data set for each of its files would be one for each hour and version."""
+def _hourly_data_set(pipeline: Pipeline) -> DataSet:
+    """The folder of the hourly counts: a data set per file would be one for each hour and version."""
     scheme, _, path = folder_of(pipeline).partition("://")
     bucket, _, key = path.partition("/")
     namespace, name = ("file", path) if scheme == "file" else (f"{scheme}://{bucket}", key)
     return DataSet(namespace, name, f"hourly {pipeline.lakehouse.table}")
 
 
-def _of_lake(pipeline: Pipeline, lake: Endpoint, rows: int | None = None) -> DataSet:
+def _lake_data_set(pipeline: Pipeline, lake: Endpoint, rows: int | None = None) -> DataSet:
     namespace = f"cassandra://{_address(lake.host, lake.port, CASSANDRA_PORT)}"
     return DataSet(namespace, pipeline.lake_table, f"cassandra {pipeline.lake_table}", rows)
 
 
-def _of_warehouse(
+def _warehouse_data_sets(
     target: Endpoint, tables: Iterable[str], rows: Mapping[str, int] | None = None
 ) -> tuple[DataSet, ...]:
     namespace = f"mysql://{_address(target.host, target.port, MYSQL_PORT)}"

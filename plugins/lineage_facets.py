@@ -24,9 +24,9 @@ def operator_lineage(lineage: Lineage) -> OperatorLineage:
     def facets(data_set: DataSet) -> dict:
         return _schema(data_sets[data_set.key]["columns"]) if data_set.key in data_sets else {}
 
-    def written(data_set: DataSet) -> OutputDataset:
+    def output(data_set: DataSet) -> OutputDataset:
         own = {**facets(data_set), **_column_lineage(data_sets.get(data_set.key, {}), known)}
-        counted = (
+        statistics = (
             {}
             if data_set.rows is None
             else {
@@ -35,11 +35,11 @@ def operator_lineage(lineage: Lineage) -> OperatorLineage:
                 )
             }
         )
-        return OutputDataset(data_set.namespace, data_set.name, facets=own, outputFacets=counted)  # ty: ignore[invalid-argument-type]  # its facets are of subclasses
+        return OutputDataset(data_set.namespace, data_set.name, facets=own, outputFacets=statistics)  # ty: ignore[invalid-argument-type]  # its facets are of subclasses
 
     return OperatorLineage(
         inputs=[InputDataset(data_set.namespace, data_set.name, facets=facets(data_set)) for data_set in lineage.reads],
-        outputs=[written(data_set) for data_set in lineage.writes],
+        outputs=[output(data_set) for data_set in lineage.writes],
     )
 
 

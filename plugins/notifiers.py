@@ -78,17 +78,17 @@ def failed_run(context: Context) -> Notice:
 
 
 def _is_repeated(context: Context) -> bool:
-    """Whether the previous run failed too, within the same hour. False if Airflow does not know: better twice than never."""
+    """Whether the previous run failed too, within the same hour. False if unknown: two notices are better than none."""
     task, run = context.get("ti"), context.get("dag_run")
     if task is None or run is None or run.logical_date is None:
         return False
     try:
-        before = task.get_previous_dagrun()
+        previous = task.get_previous_dagrun()
     except Exception:
         return False
-    if not has_failed(before) or before.logical_date is None:
+    if not has_failed(previous) or previous.logical_date is None:
         return False
-    return f"{before.logical_date:%Y-%m-%d %H}" == f"{run.logical_date:%Y-%m-%d %H}"
+    return f"{previous.logical_date:%Y-%m-%d %H}" == f"{run.logical_date:%Y-%m-%d %H}"
 
 
 def has_failed(run) -> bool:
@@ -146,7 +146,7 @@ def _without_secrets(notice: Notice) -> Notice:
     for name in (value for key, value in vars(connections).items() if key.isupper() and isinstance(value, str)):
         try:
             password = endpoint(name).password
-        except Exception:  # not defined or not readable here: then no error text can have it
+        except Exception:  # not defined or not readable here: then no error text can contain it
             continue
         if password and len(password) >= _SHORTEST_SECRET:
             text = text.replace(password, "***")

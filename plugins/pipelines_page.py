@@ -60,7 +60,7 @@ class Json(JSONResponse):
 
 
 @app.middleware("http")
-async def with_headers(request: Request, call_next: Callable) -> Response:
+async def add_headers(request: Request, call_next: Callable) -> Response:
     response = await call_next(request)
     is_data = "/api/" in request.url.path
     response.headers.update(HEADERS | {"Cache-Control": "no-store" if is_data else "no-cache"})
@@ -76,7 +76,7 @@ for kind, status in REFUSED.items():
     app.add_exception_handler(kind, refusal(status))
 
 
-def from_this_page(request: Request) -> None:
+def require_this_page(request: Request) -> None:
     """Refuse a change that the user's browser requests for another site: a cookie alone does not show intent."""
     headers = request.headers
     is_json = headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
@@ -89,25 +89,25 @@ def from_this_page(request: Request) -> None:
         raise HTTPException(403, "Changes are accepted only from Airflow's own pages.")
 
 
-Seen = Annotated[Pipeline, Depends(visible_pipeline)]
+VisiblePipeline = Annotated[Pipeline, Depends(visible_pipeline)]
 SeesRows = Annotated[bool, Depends(may_see_rows)]
 
 
-def reading() -> Iterator[Any]:
-    """A connection of the dashboards' account."""
+def bi_connection() -> Iterator[Any]:
+    """A connection of account bi."""
     with warehouse(WAREHOUSE_BI) as conn:
         yield conn
 
 
-def reading_rows(sees_rows: SeesRows) -> Iterator[Any]:
-    """A connection that can read samples, if the user may; otherwise one of the dashboards' account."""
+def rows_connection(sees_rows: SeesRows) -> Iterator[Any]:
+    """A read-only connection: of account etl for users with permission to see samples, otherwise of account bi."""
     with warehouse(WAREHOUSE_ETL if sees_rows else WAREHOUSE_BI) as conn:
         conn.cursor().execute("SET SESSION TRANSACTION READ ONLY")
         yield conn
 
 
-Reading = Annotated[Any, Depends(reading)]
-ReadingRows = Annotated[Any, Depends(reading_rows)]
+BiConnection = Annotated[Any, Depends(bi_connection)]
+RowsConnection = Annotated[Any, Depends(rows_connection)]
 
 
 # The page
@@ -125,11 +125,11 @@ def file(name: str) -> FileResponse:
     return FileResponse(FILES[name])
 
 
-# What it shows
+# What the page shows
 
 
 @app.get("/api/pipelines")
-def overview_of_all(conn: Reading, user: GetUserDep, sees_rows: SeesRows) -> Json:
+def overview_of_all(conn: BiConnection, user: GetUserDep, sees_rows: SeesRows) -> Json:
     visible = [
         known for known in pipelines.all_pipelines().values() if has_permission(user, "GET", known, DagAccessEntity.RUN)
     ]
@@ -145,12 +145,12 @@ def overview_of_all(conn: Reading, user: GetUserDep, sees_rows: SeesRows) -> Jso
 
 
 @app.get("/api/pipelines/{pipeline}/minutes")
-def last_minutes(pipeline: Seen, conn: Reading) -> Json:
+def last_minutes(pipeline: VisiblePipeline, conn: BiConnection) -> Json:
     return Json({"minutes": minutes.last_minutes(conn, pipeline), "day": overview.day_of(conn, pipeline)})
 
 
 @app.get("/api/pipelines/{pipeline}/ledger")
-def ledger_page(pipeline: Seen, conn: Reading, request: Request) -> Json:
+def ledger_page(pipeline: VisiblePipeline, conn: BiConnection, request: Request) -> Json:
     query = request.query_params
     start, end = open_range(query.get("from"), query.get("to"))
     _, before = open_range(None, query.get("before"))
@@ -158,35 +158,35 @@ def ledger_page(pipeline: Seen, conn: Reading, request: Request) -> Json:
 
 
 @app.get("/api/pipelines/{pipeline}/held")
-def held_minutes(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows) -> Json:
+def held_minutes(pipeline: VisiblePipeline, conn: RowsConnection, sees_rows: SeesRows) -> Json:
     return Json({"sees_rows": sees_rows, **problems.held_minutes(conn, pipeline, samples=sees_rows)})
 
 
 @app.get("/api/pipelines/{pipeline}/drift")
-def drift(pipeline: Seen, conn: Reading) -> Json:
+def drift(pipeline: VisiblePipeline, conn: BiConnection) -> Json:
     return Json(problems.drift(conn, pipeline))
 
 
 @app.get("/api/pipelines/{pipeline}/rejected")
-def rejected_events(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows, request: Request) -> Json:
+def rejected_events(pipeline: VisiblePipeline, conn: RowsConnection, sees_rows: SeesRows, request: Request) -> Json:
     start, end = open_range(request.query_params.get("from"), request.query_params.get("to"))
     content = problems.rejected_events(conn, pipeline, start, end, payloads=sees_rows)
     return Json({"sees_rows": sees_rows, **content})
 
 
 @app.get("/api/pipelines/{pipeline}/gates")
-def gate_results(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows) -> Json:
+def gate_results(pipeline: VisiblePipeline, conn: RowsConnection, sees_rows: SeesRows) -> Json:
     return Json({"sees_rows": sees_rows, **problems.gate_results(conn, pipeline, samples=sees_rows)})
 
 
 @app.get("/api/pipelines/{pipeline}/backfill")
-def backfill_plan(pipeline: Seen, conn: Reading, request: Request) -> Json:
+def backfill_plan(pipeline: VisiblePipeline, conn: BiConnection, request: Request) -> Json:
     query = request.query_params
     start, end = parse_range(query.get("from"), query.get("to"))
     return Json(backfill.plan(conn, pipeline, start, end, query.get("chunk") or "hour"))
 
 
-# What it changes
+# What the page changes
 
 
 class ReleaseRequest(BaseModel):
@@ -202,7 +202,7 @@ class ReleaseRequest(BaseModel):
 
 @app.post(
     "/api/pipelines/{pipeline}/release",
-    dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_release"))],
+    dependencies=[Depends(require_this_page), Depends(action_logging("minutemark_release"))],
 )
 def release(pipeline: Annotated[Pipeline, Depends(editable_pipeline)], body: ReleaseRequest, user: GetUserDep) -> Json:
     values = {"pipeline": pipeline.name, "minute": body.minute, "from": body.start, "to": body.end, "why": body.why}
@@ -223,7 +223,7 @@ class Acceptance(BaseModel):
 
 @app.post(
     "/api/pipelines/{pipeline}/accept",
-    dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_accept"))],
+    dependencies=[Depends(require_this_page), Depends(action_logging("minutemark_accept"))],
 )
 def accept(pipeline: Annotated[Pipeline, Depends(editable_pipeline)], body: Acceptance, user: GetUserDep) -> Json:
     record = {"user": user.get_name(), "why": body.why}

@@ -51,6 +51,7 @@ class StreamTopic(AttemptOperator):
         except AirflowException as error:
             raise AirflowException((self.hook and self.hook.reason) or str(error)) from error
         finally:
-            shutil.rmtree(self.submission.dir, ignore_errors=True)  # it holds the passwords; a sweep may be quicker
+            # The folder holds the passwords; a sweep may have removed it already.
+            shutil.rmtree(self.submission.dir, ignore_errors=True)
         servers = str(endpoint(KAFKA).extra.get("bootstrap.servers", ""))
         self.lineage = lineage.ingest_lineage(pipeline, servers, endpoint(LAKE_WRITER), result["written"])

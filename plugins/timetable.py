@@ -58,9 +58,9 @@ Time = TypeVar("Time", bound="datetime")
 
 
 def _now() -> DateTime:
-    return off_the_minute(coerce_datetime(utcnow()))
+    return avoid_full_minute(coerce_datetime(utcnow()))
 
 
-def off_the_minute(time: Time) -> Time:
+def avoid_full_minute(time: Time) -> Time:
     """The time, or a microsecond later: the logical date of a full minute belongs to a backfill."""
     return time if time.second or time.microsecond else time.replace(microsecond=1)

@@ -82,9 +82,8 @@ class TransformDelta(AttemptOperator):
                 batches.record_failure(conn, batch.batch_id, f"transform_delta: {reason}")
             raise (AirflowFailException if is_final else AirflowException)(reason) from error
         finally:
-            shutil.rmtree(
-                self.submission.dir, ignore_errors=True
-            )  # it holds the passwords; a sweep may have removed it already
+            # The folder holds the passwords; a sweep may have removed it already.
+            shutil.rmtree(self.submission.dir, ignore_errors=True)
 
 
 def idle_seconds_of(spark: Endpoint) -> float:

@@ -58,11 +58,11 @@ def test_a_run_is_due_when_it_is_created_however_long_the_run_before_took(dag):
 
 
 def test_a_run_never_has_the_logical_date_of_a_backfill():
-    from plugins.timetable import off_the_minute
+    from plugins.timetable import avoid_full_minute
 
     noon = datetime(2026, 11, 1, 12, tzinfo=UTC)
-    assert off_the_minute(noon) == noon.replace(microsecond=1)
-    assert off_the_minute(noon.replace(second=5)) == noon.replace(second=5)
+    assert avoid_full_minute(noon) == noon.replace(microsecond=1)
+    assert avoid_full_minute(noon.replace(second=5)) == noon.replace(second=5)
 
 
 def test_no_run_begins_before_the_start_or_after_the_end_of_the_dag(dag):

@@ -51,7 +51,7 @@ function reason(status, content) {
   return `The server failed (${status}). Try again, or read the log of Airflow's API server.`;
 }
 
-// A link to a page of Airflow. This frame may not move the page around it; a link in that page may.
+// Opens a page of Airflow. This frame cannot navigate the page around it; a link in that page can.
 export function open(path) {
   const url = new URL(path, ROOT).href;
   if (window.parent === window) {

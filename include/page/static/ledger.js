@@ -16,7 +16,7 @@ export function ledger({ pipeline, place, isCurrent }) {
     STATES.map((one) => h("option", { value: one }, one)),
   );
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
-  let pages = [null]; // where each page begins: the minute at which the one before ended
+  let pages = [null]; // where each page begins: the minute at which the previous page ended
 
   async function show() {
     try {

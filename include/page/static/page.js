@@ -26,7 +26,7 @@ const at = (id) => document.getElementById(id);
 let overview = null;
 let chosen = { pipeline: null, view: "minutes" };
 let shown = null; // the view that is shown: {again}, which reloads it
-let turn = 0; // rises with each view, so that a late response to an earlier one is dropped
+let turn = 0; // rises with each view, so that a late response for an earlier view is dropped
 
 function read() {
   const [pipeline, view] = location.hash.slice(1).split("/").map(decodeURIComponent);
@@ -58,7 +58,8 @@ function frame() {
     at("pipelines").replaceChildren(
       overview.all
         ? nothing(
-            "You may not see any pipeline. Ask an administrator for permission to read the runs of its minute DAG.",
+            "You do not have permission to see a pipeline. ",
+            "Ask an administrator for permission to read the runs of its minute DAG.",
           )
         : nothing("No pipeline is declared. Add one to include/pipelines."),
     );

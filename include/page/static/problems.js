@@ -56,9 +56,9 @@ export function held({ pipeline, place, isCurrent, refresh }) {
         ),
       ),
       row.status === "accepted"
-        ? h("p", { class: "done" }, "Its drift is accepted. The next run reads it again.")
+        ? h("p", { class: "done" }, "Its drift is accepted. The next run reads the minute again.")
         : row.status === "due"
-          ? h("p", { class: "done" }, "All rows of its hour are read. The next run reads it again.")
+          ? h("p", { class: "done" }, "All rows of its hour are read. The next run reads the minute again.")
           : row.status === "released"
             ? h(
                 "p",

@@ -3,7 +3,10 @@
 import { change } from "./airflow.js";
 import { h, problem } from "./dom.js";
 
-/** Sends the reason and `body` to `path`; `done` gets the message of the response. Without permission: a sentence. */
+/**
+ * Sends the reason and `body` to `path`; `done` gets the message of the response.
+ * Users without permission get a sentence instead of the form.
+ */
 export function reasonForm({ pipeline, label, path, body, done }) {
   if (!pipeline.may_edit)
     return h(

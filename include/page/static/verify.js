@@ -84,7 +84,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
     status.replaceChildren();
     try {
       const dag = await airflow("GET", `dags/${DAG}`);
-      // It has no schedule.
+      // The DAG has no schedule: unpausing it starts no scheduled run.
       if (dag.is_paused) await airflow("PATCH", `dags/${DAG}?update_mask=is_paused`, { is_paused: false });
       const span = from.value || to.value ? { from: `${from.value}:00Z`, to: `${to.value}:00Z` } : {};
       await airflow("POST", `dags/${DAG}/dagRuns`, {
