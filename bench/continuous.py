@@ -27,7 +27,7 @@ import psutil
 
 from local.isolation import isolate, work_in_copy
 
-PAUSE_OF_KILLS = 60, 180  # seconds between two kills, at least and at most
+PAUSE_BETWEEN_KILLS = 60, 180  # seconds between two kills, at least and at most
 _WARM_UP = 60.0  # seconds: until the driver has compiled what it runs
 
 
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="minutes to measure, after a warm-up")
     parser.add_argument("--schedule", choices=("minute", "continuous"), default="continuous")
     parser.add_argument("--pipeline", default="recruitment")
-    parser.add_argument("--events", type=int, default=5_000, help="a minute")
+    parser.add_argument("--events", type=int, default=5_000, help="events a minute")
     parser.add_argument(
         "--kills", type=int, metavar="SEED", help="kill tasks, scheduler and driver in the random order of this seed"
     )
@@ -72,13 +72,13 @@ def _measure(args: argparse.Namespace) -> int:
             deadline = time.monotonic() + args.minutes * 60
             killer = _kills(args.kills, airflow, f"{pipeline.name}_minute") if args.kills is not None else iter(())
             pauses = random.Random(args.kills)
-            next_kill = time.monotonic() + pauses.uniform(0, PAUSE_OF_KILLS[0])
+            next_kill = time.monotonic() + pauses.uniform(0, PAUSE_BETWEEN_KILLS[0])
             while (left := deadline - time.monotonic()) > 0:
                 time.sleep(min(1.0, left))
                 cpu.record_drivers()
                 if time.monotonic() >= next_kill and (name := next(killer, None)):
                     kills[name] += 1
-                    next_kill = time.monotonic() + pauses.uniform(*PAUSE_OF_KILLS)
+                    next_kill = time.monotonic() + pauses.uniform(*PAUSE_BETWEEN_KILLS)
             figures = figures_of(conn, pipeline, begin, now(conn))
             figures["cpu_cores"] = cpu.cores()
         end_traffic(airflow, pipeline)
@@ -93,7 +93,7 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def end_traffic(airflow, pipeline) -> None:
-    """Return when all sent events are in the lake, the last event's minute is over, and every minute has settled."""
+    """Pause the traffic; return when all sent events are in the lake, the last minute is over, and all minutes have settled."""
     from include.kafka import topics
     from include.kafka.ingest_mode import group_of, ingest_mode
     from include.warehouse.session import warehouse
@@ -126,7 +126,7 @@ def one_value(conn, sql: str, *binds):
     cursor = conn.cursor()
     cursor.execute(sql, binds)
     [(value,)] = cursor.fetchall()
-    conn.rollback()  # so that the next one sees what has been committed since
+    conn.rollback()  # so that the next query sees later commits of other sessions
     return value
 
 
@@ -142,7 +142,7 @@ def figures_of(conn, pipeline, begin, end) -> dict:
     )
     batches = list(cursor.fetchall())
     merged = [merged_at for _, merged_at, *_ in batches]
-    apart = [(later - earlier).total_seconds() for earlier, later in zip(merged, merged[1:], strict=False)]
+    gaps = [(later - earlier).total_seconds() for earlier, later in zip(merged, merged[1:], strict=False)]
     lengths = [(merged_at - opened_at).total_seconds() for opened_at, merged_at, *_ in batches]
     return {
         "seconds": round((end - begin).total_seconds()),
@@ -150,7 +150,7 @@ def figures_of(conn, pipeline, begin, end) -> dict:
         "age_p95": lag and round(lag.p95, 1),
         "age_worst": lag and round(lag.worst, 1),
         "merges": len(batches),
-        "seconds_between_merges": median(apart),
+        "seconds_between_merges": median(gaps),
         "seconds_from_batch_to_merge": median(lengths),
         "rows_a_batch": median([int(rows) for *_, rows, _ in batches]),
     }
@@ -161,7 +161,7 @@ def median(values: list[float]) -> float | None:
 
 
 class Cpu:
-    """CPU seconds by part of the stack. The time of a process that ended is its parent's; drivers have no parent here."""
+    """CPU seconds by part of the stack. The time of an ended process counts as its parent's; drivers have no parent here."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -171,7 +171,7 @@ class Cpu:
         self._first = self._by_part()
 
     def record_drivers(self) -> None:
-        """Keep what drivers have used so far: the figure of a driver that is killed is lost."""
+        """Record the CPU seconds of running drivers: those of a killed driver can no longer be read."""
         from local import supervisor
 
         for driver in supervisor.spark_drivers():
@@ -206,7 +206,7 @@ class Cpu:
 
 
 def _seconds_of(process: psutil.Process) -> float:
-    return sum(process.cpu_times()[:4])  # of itself, and of children that ended
+    return sum(process.cpu_times()[:4])  # the process's own seconds, and those of its ended children
 
 
 def _busy_seconds() -> float:
@@ -215,7 +215,7 @@ def _busy_seconds() -> float:
 
 
 def _kills(seed: int, airflow, dag_id: str) -> Iterator[str]:
-    """Kills something each time it is advanced, and yields what: a task of the DAG, the scheduler or the driver."""
+    """At each step, kill a task of the DAG, the scheduler or the driver, and yield its name."""
     from local import supervisor
 
     victims = {
@@ -248,9 +248,9 @@ def kill(pids: list[int]) -> bool:
 
 
 def tasks_of(airflow, dag_id: str, task_id: str | None = None) -> list[int]:
-    """The processes of running tasks of that DAG, or of one of them, and those that supervise them.
+    """The ids of processes that run or supervise tasks of that DAG, or only those of one task.
 
-    Their titles end in the id of the task instance.
+    The titles of these processes end in the id of the task instance.
     """
     from local import supervisor
 

@@ -4,11 +4,11 @@ Starts throw-away stores: one Cassandra node, and for each lake a MariaDB server
 
 - minute: a run of the same 5,000 events, the Spark job and the whole run, on each lake
 - classic: the job of common pipelines (bench/classic.py) on each lake
-- poll: the sensor's poll of the change log when it knows every minute of one year, and of three
+- poll: the sensor's poll of a change log with every minute of one year, and of three years
 - catch-up: rows per second of a backlog, from the difference between a larger and a smaller one
 
-The lakes take turns, so that noise of the machine affects all of them. It prints tables of medians and ratios, and writes
-each round's seconds to bench/results and the plot to docs/pictures.
+The lakes take turns, so that noise of the machine affects all of them. The benchmark prints tables of medians and ratios,
+and writes each round's seconds to bench/results and the plot to docs/pictures.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from local import connections, throwaway
 RESULTS = Path(__file__).parent / "results"
 LIVE_MINUTE = datetime(2026, 6, 1, 12)  # the minute that every lake has, newer than all others
 LIVE_ROWS = 5_000
-NEWEST = LIVE_MINUTE - timedelta(minutes=1)  # of the rest
+NEWEST = LIVE_MINUTE - timedelta(minutes=1)  # the newest of the other minutes
 YEARS = (1, 3)
 PARTS = ("minute", "classic", "poll", "catch-up")
 BACKLOGS = (1_000_000, 3_000_000)
@@ -75,12 +75,12 @@ def main() -> int:
             bench.catch_ups("repeating", filled[-1], args.backlogs)
             bench.catch_ups("unique", backlog, args.backlogs)
         if {"minute", "classic"} & set(args.parts):
-            worlds = [opened.enter_context(bench.merged(lake)) for lake in filled]
+            worlds = [opened.enter_context(bench.merged_world(lake)) for lake in filled]
             if "minute" in args.parts:
                 bench.minutes(worlds)
             if "classic" in args.parts:
                 bench.classics(worlds)
-        if "poll" in args.parts:  # last: a poll passes the days of all lake tables
+        if "poll" in args.parts:  # last: it adds years of minutes to the change log
             bench.polls()
     return 0
 
@@ -100,7 +100,7 @@ class Bench:
     def __init__(self, folder: Path, rounds: int) -> None:
         self.folder = folder
         self.rounds = rounds
-        self.passwords = connections.new_passwords()  # of all warehouses: a session has one account
+        self.passwords = connections.new_passwords()  # the same for all warehouses: a session has one account
         self.spark = session(self.passwords)
 
     def world(self, name: str, pipeline) -> contextlib.AbstractContextManager[World]:
@@ -120,33 +120,33 @@ class Bench:
         return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
 
     @contextlib.contextmanager
-    def merged(self, lake: Lake) -> Iterator[World]:
+    def merged_world(self, lake: Lake) -> Iterator[World]:
         """A world that has merged the whole lake."""
-        with self.world(lake.name, lake.pipeline) as made:
+        with self.world(lake.name, lake.pipeline) as result:
             with _log_progress(f"{len(lake.minutes) + 1:,} minutes of {lake.name} merged"):
-                made.catch_up(self.spark, [LIVE_MINUTE, *lake.minutes])
-            yield made
+                result.catch_up(self.spark, [LIVE_MINUTE, *lake.minutes])
+            yield result
 
     def minutes(self, worlds: Sequence[World]) -> None:
-        """The same minute, touched and run again, in one world after the other."""
-        jobs, whole = ({side.name: [] for side in worlds} for _ in range(2))
-        for counted in (False, False, *[True] * self.rounds):
-            for side in worlds:
-                side.touch([LIVE_MINUTE])
-                timing = side.run(self.spark)
-                side.settle()
-                if counted:
-                    jobs[side.name].append(timing.job)
-                    whole[side.name].append(timing.run)
-        _report("minute-job", f"Spark job of {LIVE_ROWS:,} events, by rows in the lake", jobs)
-        _report("minute-run", f"whole run of {LIVE_ROWS:,} events, by rows in the lake", whole)
+        """Touch and run the same minute again and again, in each world in turn."""
+        job_seconds, run_seconds = ({current.name: [] for current in worlds} for _ in range(2))
+        for is_measured in (False, False, *[True] * self.rounds):
+            for current in worlds:
+                current.touch([LIVE_MINUTE])
+                timing = current.run(self.spark)
+                current.settle()
+                if is_measured:
+                    job_seconds[current.name].append(timing.job)
+                    run_seconds[current.name].append(timing.run)
+        _report("minute-job", f"Spark job of {LIVE_ROWS:,} events, by rows in the lake", job_seconds)
+        _report("minute-run", f"whole run of {LIVE_ROWS:,} events, by rows in the lake", run_seconds)
 
     def classics(self, worlds: Sequence[World]) -> None:
         """The classic job on the same lakes; it appends to its own table."""
-        seconds: Seconds = {side.name: [] for side in worlds}
-        for counted in (False, *[True] * self.rounds):
-            for side in worlds:
-                with side.activate():
+        seconds: Seconds = {current.name: [] for current in worlds}
+        for is_measured in (False, *[True] * self.rounds):
+            for current in worlds:
+                with current.activate():
                     target = endpoint(WAREHOUSE_ETL)
                     properties = stores.jdbc_properties(target)
                     with warehouse("warehouse_admin") as conn:
@@ -155,17 +155,17 @@ class Bench:
                     started = time.perf_counter()
                     classic.run(
                         self.spark,
-                        side.pipeline,
+                        current.pipeline,
                         f"{NEWEST:%Y-%m-%d %H:%M:59.999}",
                         stores.jdbc_url(target),
                         properties,
                     )
-                if counted:
-                    seconds[side.name].append(time.perf_counter() - started)
+                if is_measured:
+                    seconds[current.name].append(time.perf_counter() - started)
         _report("classic", f"the classic job for the same {LIVE_ROWS:,} events, by rows in the lake", seconds)
 
     def polls(self) -> None:
-        """The poll that finds nothing new, with a ledger that has merged all that the change log knows."""
+        """A poll that finds nothing new, because the ledger has merged every minute of the change log."""
         seconds: Seconds = {}
         pipeline = lakes.make_table("polled")
         with self.world("polled", pipeline) as polled:
@@ -185,7 +185,7 @@ class Bench:
         _report("poll", "the sensor's poll, by years of minutes", seconds)
 
     def catch_ups(self, keys: str, lake: Lake, backlogs: Sequence[int]) -> None:
-        """Backlogs of a fresh warehouse, the smaller and the larger one; the fixed costs of both cancel out."""
+        """Process the smaller and the larger backlog, each into an empty warehouse; their fixed costs cancel out."""
         seconds: Seconds = {}
         with self.world(f"warm_{keys}", lake.pipeline) as warm:
             warm.catch_up(self.spark, lake.minutes[: len(lake.minutes) // 10])
@@ -196,8 +196,8 @@ class Bench:
             ):
                 seconds[f"{rows}"] = [fresh.catch_up(self.spark, lake.minutes[: rows // lakes.ROWS_PER_MINUTE])]
         _report(f"catch-up-{keys}", f"catch-up by rows in the backlog, {keys} keys", seconds)
-        (fewer, less), (more, longer) = ((rows, seconds[f"{rows}"][0]) for rows in sorted(backlogs))
-        print(f"  marginal: {(more - fewer) / (longer - less):,.0f} rows/s", flush=True)
+        (few_rows, less_time), (many_rows, more_time) = ((rows, seconds[f"{rows}"][0]) for rows in sorted(backlogs))
+        print(f"  marginal: {(many_rows - few_rows) / (more_time - less_time):,.0f} rows/s", flush=True)
 
 
 def _mark_merged(conn) -> None:
@@ -212,11 +212,11 @@ def _mark_merged(conn) -> None:
 def _measure_seconds(functions: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
     """Call each function twice to warm up, then all of them in turn, `rounds` times."""
     seconds: Seconds = {name: [] for name in functions}
-    for counted in (False, False, *[True] * rounds):
+    for is_measured in (False, False, *[True] * rounds):
         for name, function in functions.items():
             started = time.perf_counter()
             function()
-            if counted:
+            if is_measured:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
 

@@ -1,4 +1,4 @@
-"""How many messages a second the follower takes from a topic into the lake: `python -m bench.follower` (--rows 300000).
+"""How many messages a second the follower writes from a topic to the lake: `python -m bench.follower` (--rows 300000).
 
 On throw-away stores, with nothing else running: shop events of three recent hours, sent before the follower starts.
 """
@@ -26,7 +26,7 @@ from include.operations.setup import set_up
 from include.pipelines import Pipeline
 from local import connections, throwaway
 
-_WARM_UP = 20_000  # messages that are followed before the clock starts
+_WARM_UP = 20_000  # messages that are written before the measurement
 _SPAN = timedelta(hours=3)
 
 
@@ -39,8 +39,8 @@ def main() -> int:
     time.tzset()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
         folder = Path(name)
-        node_of = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
-        with throwaway.warehouse_server(folder) as server, throwaway.kafka_broker(folder) as broker, node_of as node:
+        cassandra = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
+        with throwaway.warehouse_server(folder) as server, throwaway.kafka_broker(folder) as broker, cassandra as node:
             os.environ |= {**server, **broker, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": "dag"}
             set_up()
             for rows in (_WARM_UP, arguments.rows):
@@ -51,7 +51,7 @@ def main() -> int:
                 cpu = time.process_time() - before
             print(summary)
     print(
-        f"  follower: {summary.written / summary.seconds:,.0f} messages/s, {cpu / summary.written * 1e6:.0f} µs of its CPU each"
+        f"  follower: {summary.written / summary.seconds:,.0f} messages/s, {cpu / summary.written * 1e6:.0f} µs of CPU each"
     )
     return 0 if summary.written == arguments.rows else 1
 

@@ -1,7 +1,7 @@
 """How fast each ingest mode writes the same events: `python -m bench.ingest_modes` (--rows 100000).
 
 On throw-away stores, with nothing else running: shop events of three recent hours, and poison, sent before the mode starts.
-Lake rows and rejected events must be the same by each mode. Kafka Connect needs a sink: `--sink FOLDER` names its jars, and
+Lake rows and rejected events must be the same in each mode. Kafka Connect needs a sink: `--sink FOLDER` names its jars, and
 `--connector CLASS` its class, if it is not the DataStax sink.
 """
 
@@ -79,7 +79,7 @@ def main() -> int:
         sent = list(events(pipeline, args.rows))
         results = {}
         for mode in modes:
-            progress, results[mode] = _by(mode, pipeline, sent, args)
+            progress, results[mode] = _run_mode(mode, pipeline, sent, args)
             print(
                 f"{mode}: {progress.seconds:,.1f} s from its start to its last commit; {progress.rate:,.0f} messages/s from its "
                 f"first commit on; digest of lake rows and rejected events {results[mode][:12]}",
@@ -92,24 +92,24 @@ def main() -> int:
 def _stores() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
         folder = Path(name)
-        node_of = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
-        with throwaway.warehouse_server(folder) as server, throwaway.kafka_broker(folder) as broker, node_of as node:
+        cassandra = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
+        with throwaway.warehouse_server(folder) as server, throwaway.kafka_broker(folder) as broker, cassandra as node:
             os.environ |= {**server, **broker, **node, **connections.spark(MASTER), SETTING: DAG}
             yield
 
 
-def _by(mode: str, declared: Pipeline, sent: list, args) -> tuple[Progress, str]:
+def _run_mode(mode: str, declaration: Pipeline, sent: list, args) -> tuple[Progress, str]:
     with lake(LAKE_ADMIN) as session:
-        session.execute(f"TRUNCATE {declared.lake_table}")
-    name = f"{declared.name}_by_{mode}"
-    pipeline = replace(declared, name=name, topic=f"{name}.events")
+        session.execute(f"TRUNCATE {declaration.lake_table}")
+    name = f"{declaration.name}_by_{mode}"
+    pipeline = replace(declaration, name=name, topic=f"{name}.events")
     topics.make_topics([pipeline])
     with producer(pipeline) as target:
         target.write(sent)
         for number, value in enumerate(POISON):
             target.send(value, partition=number % pipeline.shards)
         target.flush()
-    with _ready(mode, pipeline, args) as run:
+    with _mode_starter(mode, pipeline, args) as run:
         running = threading.Thread(target=run, daemon=True)
         progress = Progress(time.monotonic(), [])
         running.start()
@@ -121,7 +121,7 @@ def _by(mode: str, declared: Pipeline, sent: list, args) -> tuple[Progress, str]
 
 
 def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_alive: Callable[[], bool]) -> None:
-    """Note the group's offsets until it has all of them."""
+    """Record the group's committed offsets until they are those of all messages."""
     with clients.reader(group_of(pipeline.name, mode)) as client:
         while not progress.commits or progress.commits[-1][1] < total:
             alive = is_alive()
@@ -134,8 +134,8 @@ def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_ali
 
 
 @contextlib.contextmanager
-def _ready(mode: str, pipeline: Pipeline, args) -> Iterator[Callable[[], object]]:
-    """A function that starts the mode. Kafka Connect's worker is already running, as in any deployment."""
+def _mode_starter(mode: str, pipeline: Pipeline, args) -> Iterator[Callable[[], object]]:
+    """Yield a function that starts the mode. Kafka Connect's worker is already running, as in any deployment."""
     if mode == DAG:
         yield lambda: ingest(pipeline, lambda: clients.follower(pipeline), seconds=float("inf"), to_the_end=True)
     elif mode == SPARK:
@@ -173,16 +173,16 @@ def _worker(sink: Path) -> Iterator[connect.Connect]:
 
 def _digest(pipeline: Pipeline) -> str:
     with lake(LAKE_READER) as session:
-        of_lake = sorted(repr(tuple(row)) for row in session.execute(f"SELECT * FROM {pipeline.lake_table}"))
+        lake_rows = sorted(repr(tuple(row)) for row in session.execute(f"SELECT * FROM {pipeline.lake_table}"))
     with warehouse() as conn:
-        kept = rows(
+        rejected = rows(
             conn.cursor(),
             "SELECT SUBSTRING_INDEX(origin_key, '/', -2) AS place, minute, reason, payload FROM etl.rejected_events "
             "WHERE pipeline = %(name)s ORDER BY place",
             {"name": pipeline.name},
         )
-    print(f"  {len(of_lake):,} rows, {len(kept)} rejected events", flush=True)
-    return hashlib.sha256("\n".join([*of_lake, *map(repr, kept)]).encode()).hexdigest()
+    print(f"  {len(lake_rows):,} rows, {len(rejected)} rejected events", flush=True)
+    return hashlib.sha256("\n".join([*lake_rows, *map(repr, rejected)]).encode()).hexdigest()
 
 
 if __name__ == "__main__":

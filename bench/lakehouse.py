@@ -1,11 +1,11 @@
-"""The lakehouse for an hour with kills, or its cost by size.
+"""Runs the lakehouse for an hour with kills, or measures its cost by size.
 
 `python -m bench.lakehouse --minutes 60 --kills SEED [--bigquery]` starts a throw-away stack with demo traffic of all
-pipelines, 5,000 events a minute each with late ones, and a past day of the shop. It kills the lakehouse's tasks in a
-random order: while they write events, count, load into BigQuery, and compact, expire and delete. It backfills a day, and
-deletes an hour by hand: rows of the table, a data file, the file of a count, the hour of the fact. At the end the traffic
-stops. Then hourly counts of DuckDB, Spark SQL, MySQL and the BigQuery view must be equal row for row, and `verify` must report
-no difference; otherwise the exit status is 1.
+pipelines, 5,000 events a minute for each, some of them late, and a past day of the shop. It kills the lakehouse's tasks
+in a random order: while they write events, count, load into BigQuery, and compact, expire and delete. It backfills a day,
+and deletes an hour by hand: rows of the table, a data file, the files of its counts, and its row of the fact. At the end
+the traffic stops. Then hourly counts of DuckDB, Spark SQL, MySQL and the BigQuery view must be equal row for row, and
+`verify` must report no difference; otherwise the exit status is 1.
 
 `python -m bench.lakehouse --events 10000000` fills a table minute by minute on real stores, and prints seconds a minute, bytes,
 files and memory; see bench/lakehouse_size.py.
@@ -34,9 +34,9 @@ from local.isolation import isolate, work_in_copy
 PIPELINE, DAG = "ecommerce", "ecommerce_lakehouse"
 HOUR = timedelta(hours=1)
 WARM_UP = 60.0  # seconds
-PAUSE_OF_KILLS = 20, 90  # seconds between two kills, at least and at most
-BACKFILL_AT, DELETE_AT = 0.3, 0.6  # of the time
-LATEST = timedelta(minutes=40)  # in which late demo events arrive and their minutes are merged again
+PAUSE_BETWEEN_KILLS = 20, 90  # seconds between two kills, at least and at most
+BACKFILL_AT, DELETE_AT = 0.3, 0.6  # shares of the measured time
+LATE_PERIOD = timedelta(minutes=40)  # in which late demo events arrive and their minutes are merged again
 PATIENCE = 900.0  # seconds in which everything must be written, counted and loaded at the end
 TASKS = ("write_events", "count_hours", "load_into_bigquery")
 # Compacts all hours but future ones, and expires what is older than five minutes.
@@ -73,10 +73,10 @@ def main() -> int:
             "MINUTEMARK_LAKEHOUSE": "local",
             **({"MINUTEMARK_BIGQUERY": "local"} if args.bigquery else {}),
         }
-        return _hour(args)
+        return _run_with_kills(args)
 
 
-def _hour(args: argparse.Namespace) -> int:
+def _run_with_kills(args: argparse.Namespace) -> int:
     from include import pipelines
     from include.verify.verify import run_verify
     from include.warehouse.session import warehouse
@@ -93,7 +93,7 @@ def _hour(args: argparse.Namespace) -> int:
             kills, backfill_id, deleted = Counter(), None, False
             rng, killer = random.Random(args.kills), _kills(args.kills, airflow, args.bigquery)
             began, length = time.monotonic(), args.minutes * 60
-            next_kill, lags = began + rng.uniform(*PAUSE_OF_KILLS), []
+            next_kill, lags = began + rng.uniform(*PAUSE_BETWEEN_KILLS), []
             while (spent := time.monotonic() - began) < length:
                 if backfill_id is None and spent >= BACKFILL_AT * length:
                     last = _hour_of(continuous.now(conn))
@@ -104,7 +104,7 @@ def _hour(args: argparse.Namespace) -> int:
                     deleted = True
                 if time.monotonic() >= next_kill:
                     kills[next(killer)] += 1
-                    next_kill = time.monotonic() + rng.uniform(*PAUSE_OF_KILLS)
+                    next_kill = time.monotonic() + rng.uniform(*PAUSE_BETWEEN_KILLS)
                 lags.append(_lag(conn, pipeline))
                 time.sleep(1)
             end = continuous.now(conn)
@@ -114,9 +114,9 @@ def _hour(args: argparse.Namespace) -> int:
             _retry(continuous.end_traffic, airflow, part)
         with warehouse() as conn:
             _await_copies(conn, pipeline, bigquery=args.bigquery)
-        engines = _engines(pipeline, bigquery=args.bigquery)
+        counts = _counts_by_engine(pipeline, bigquery=args.bigquery)
         report = run_verify(None, None, None, patience=240)
-        equal = all(rows == engines["mysql"] for rows in engines.values())
+        equal = all(rows == counts["mysql"] for rows in counts.values())
         left = sum(part.totals[name] for part in report.pipelines for name in ("pending", "open"))
         clean = report.clean and not left
         figures = {
@@ -128,8 +128,8 @@ def _hour(args: argparse.Namespace) -> int:
             "lag_p95": _quantile(lags, 0.95),
             "lag_worst": max(lags),
             "chain_seconds_from_batch_to_merge": chain["seconds_from_batch_to_merge"],
-            "hours": {name: len(rows) for name, rows in engines.items()},
-            "counts": {name: [sum(row[i] for row in rows.values()) for i in (0, 1)] for name, rows in engines.items()},
+            "hours": {name: len(rows) for name, rows in counts.items()},
+            "counts": {name: [sum(row[i] for row in rows.values()) for i in (0, 1)] for name, rows in counts.items()},
             "equal": equal,
             "clean": clean,
         }
@@ -141,7 +141,7 @@ def _hour(args: argparse.Namespace) -> int:
 
 
 def _start_stack():
-    """A busy machine may let the first start run out of time; the next one continues."""
+    """On a busy machine, the first start may time out; the next start continues from there."""
     from local import start
     from local.problems import Problem
 
@@ -154,13 +154,13 @@ def _start_stack():
 
 
 def _delete_an_hour(airflow, pipeline, conn) -> None:
-    """The newest hour that late rows no longer reach: verify must name each loss, and its remedies must work."""
+    """Delete parts of the newest hour that late rows no longer reach, run verify, and reprocess the hour."""
     from include.lakehouse import repair, table
     from include.verify.verify import run_verify
     from include.warehouse.session import in_transaction
 
     events = table.table(pipeline)
-    settled = continuous.now(conn) - LATEST
+    settled = continuous.now(conn) - LATE_PERIOD
     hour = max(hour for task in events.scan().plan_files() if (hour := repair.hour_of(task.file)) + HOUR <= settled)
     waiting = (
         "SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %s AND minute >= %s AND minute < %s "
@@ -195,7 +195,7 @@ def _delete_an_hour(airflow, pipeline, conn) -> None:
 
 
 def _kills(seed: int, airflow, bigquery: bool) -> Iterator[str]:
-    """Kills something each time it is advanced, and yields what."""
+    """At each step, kill a random task or the upkeep, and yield what was killed."""
     rng = random.Random(seed)
     tasks = TASKS if bigquery else TASKS[:2]
     while True:
@@ -203,12 +203,12 @@ def _kills(seed: int, airflow, bigquery: bool) -> Iterator[str]:
         yield _kill_upkeep(rng) if name == "upkeep" else _kill_task(airflow, name, rng.uniform(0, 1.5))
 
 
-def _kill_task(airflow, task_id: str, after: float) -> str:
+def _kill_task(airflow, task_id: str, delay: float) -> str:
     deadline = time.monotonic() + 75
     while time.monotonic() < deadline:
         with _ignore_api_errors():
             if continuous.tasks_of(airflow, DAG, task_id):
-                time.sleep(after)
+                time.sleep(delay)
                 if continuous.kill(continuous.tasks_of(airflow, DAG, task_id)):
                     return task_id
         time.sleep(0.3)
@@ -216,7 +216,7 @@ def _kill_task(airflow, task_id: str, after: float) -> str:
 
 
 def _kill_upkeep(rng: random.Random) -> str:
-    """Kill the upkeep process, but let every third one end by itself."""
+    """Start an upkeep process, and kill it after some seconds; let about every third end by itself."""
     process = subprocess.Popen([sys.executable, "-c", UPKEEP])
     try:
         process.wait(60 if rng.random() < 1 / 3 else rng.uniform(2, 6))
@@ -228,7 +228,7 @@ def _kill_upkeep(rng: random.Random) -> str:
 
 
 def _lag(conn, pipeline) -> float:
-    """Seconds since the oldest minute that is due could have been written."""
+    """The seconds since the merge of the oldest minute that is not yet in the lakehouse; 0 if there is none."""
     seconds = continuous.one_value(
         conn,
         "SELECT TIMESTAMPDIFF(SECOND, MIN(merged_at), CURRENT_TIMESTAMP(6)) FROM etl.minute_ledger "
@@ -255,8 +255,8 @@ def _retry(call: Callable, *args):
 
 def _backfill(airflow, first, last) -> int:
     """Create the backfill, unless an earlier request without an answer did; a second one would conflict. Returns its id."""
-    made = airflow.get(f"/api/v2/backfills?dag_id={PIPELINE}_reconcile")["backfills"]
-    return made[0]["id"] if made else airflow.backfill(f"{PIPELINE}_reconcile", first, last)
+    existing = airflow.get(f"/api/v2/backfills?dag_id={PIPELINE}_reconcile")["backfills"]
+    return existing[0]["id"] if existing else airflow.backfill(f"{PIPELINE}_reconcile", first, last)
 
 
 def _await(condition: Callable[[], bool]) -> None:
@@ -279,7 +279,7 @@ def _await_copies(conn, pipeline, *, bigquery: bool) -> None:
     _await(lambda: not any(continuous.one_value(conn, query, pipeline.name) for query in due))
 
 
-def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int, int]]]:
+def _counts_by_engine(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int, int]]]:
     """Visits and additions to carts of all hours, by engine."""
     from include.lakehouse import hourly, table
     from include.lakehouse.spark_view import create_events_view
@@ -315,7 +315,7 @@ def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int,
 
 
 def _runs(airflow) -> dict[str, int]:
-    """The newest runs of the lakehouse DAG, by state."""
+    """How many of the lakehouse DAG's newest runs are in each state."""
     return dict(Counter(run["state"] for run in airflow.runs(DAG, 100)))
 
 

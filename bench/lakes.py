@@ -21,7 +21,7 @@ _SETTLED_SECONDS = 5
 
 
 def make_table(name: str) -> Pipeline:
-    """An empty lake table like the recruitment pipeline's, in a keyspace of that name; returns the pipeline that reads it."""
+    """Create an empty lake table like the recruitment pipeline's, in a keyspace of that name; returns its pipeline."""
     pipeline = dataclasses.replace(pipelines.get("recruitment"), keyspace=name)
     with lake("lake_admin") as session:
         session.execute(
@@ -45,7 +45,7 @@ def fill(
     rows_per_minute: int = ROWS_PER_MINUTE,
     unique: bool = False,
 ) -> int:
-    """Write `rows` rows of `events` into the pipeline's table, without touching the change log; returns how many minutes."""
+    """Write `rows` rows of `events` into the pipeline's table, without touching the change log; returns the number of minutes."""
     minutes = rows // rows_per_minute
     _write(events(spark, pipeline, newest, minutes, rows_per_minute=rows_per_minute, unique=unique), pipeline)
     return minutes
@@ -63,11 +63,11 @@ def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, rows_pe
 
     first = newest - timedelta(minutes=minutes - 1)
     start = F.lit(int(first.replace(tzinfo=UTC).timestamp()) * 1_000_000)
-    begin = start + F.col("number") * _MICROSECONDS  # of its minute, in µs since 1970
+    begin = start + F.col("number") * _MICROSECONDS  # start of the event's minute, in µs since 1970
     gregorian = (datetime(1970, 1, 1) - GREGORIAN_EPOCH) // timedelta(microseconds=1)
     ticks = (begin + F.col("us") + gregorian) * 10
     job = F.col("number") * rows_per_minute + F.col("visit") + 10_000_000
-    written = (
+    frame = (
         spark.range(0, minutes, 1, min(minutes, 64))
         .withColumnRenamed("id", "number")
         .crossJoin(F.broadcast(_visits(spark, rows_per_minute)))
@@ -86,14 +86,14 @@ def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, rows_pe
         )
     )
     if unique:
-        written = written.withColumns(
+        frame = frame.withColumns(
             {
                 "job_id": F.when(F.col("job_id").isNotNull(), job.cast("string")),
                 "ed": F.regexp_replace("ed", '("job[Ii]d":"?)\\d+', F.concat(F.lit("$1"), job.cast("string"))),
             }
         )
     payload = F.to_json(F.struct("create_time", *pipeline.fields))  # nulls are omitted
-    return written.select(*KEY, payload.alias("payload"))
+    return frame.select(*KEY, payload.alias("payload"))
 
 
 def await_compaction() -> None:
@@ -107,7 +107,7 @@ def await_compaction() -> None:
 
 
 def _visits(spark, count: int):
-    """The visits of one minute: raw columns, `us` into the minute, the visit's number, and its shard."""
+    """The visits of one minute: raw columns, the microseconds since its start, the visit's number and shard."""
     from pyspark.sql import functions as F
 
     columns = pipelines.get("recruitment").fields
@@ -118,8 +118,8 @@ def _visits(spark, count: int):
     ]
     schema = f"visit long, us long, shard int, {', '.join(f'{column} string' for column in columns)}"
     # As one literal: a list of rows would need Python workers, which the pipeline's session does not start.
-    given = F.from_json(F.lit(json.dumps(visits)), f"array<struct<{schema.replace(' ', ':').replace(',:', ',')}>>")
-    return spark.range(1).select(F.inline(given))
+    values = F.from_json(F.lit(json.dumps(visits)), f"array<struct<{schema.replace(' ', ':').replace(',:', ',')}>>")
+    return spark.range(1).select(F.inline(values))
 
 
 def _write(rows, pipeline: Pipeline) -> None:

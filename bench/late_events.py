@@ -2,8 +2,8 @@
 
 Stages shop events minute by minute, a share of them up to a day late, in a throw-away MariaDB, and merges them: the first
 and the last hour minute by minute, the others in batches. Prints for both hours the median seconds of the merge and of its
-gate, the rows that the merge read (Handler_read_%), and the contributions of the fact keys that it touched. Leaves each
-merge in bench/results/late-events.csv and the plot in docs/pictures.
+gate, the rows that the merge read (Handler_read_%), and the contributions of the fact keys that it touched. Writes
+the figures of each merge to bench/results/late-events.csv, and the plot to docs/pictures.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from local import throwaway
 START = datetime(2026, 3, 1)
 MINUTE, HOUR = timedelta(minutes=1), 60
 BATCH = 50  # minutes, between the measured hours
-LATEST = 86_400  # seconds
+MAX_DELAY = 86_400  # seconds by which a late event is late
 RESULTS = Path(__file__).parent / "results" / "late-events.csv"
 COLUMNS = ("minute", "minutes", "merge_seconds", "gate_seconds", "rows_read", "contributions_of_touched_keys")
 SHOP = pipelines.get("ecommerce")
@@ -43,8 +43,8 @@ SHOP = pipelines.get("ecommerce")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.late_events", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=int, default=2_880)
-    parser.add_argument("--events", type=int, default=5_000, help="a minute")
-    parser.add_argument("--late", type=float, default=0.01, help="share that is up to a day late")
+    parser.add_argument("--events", type=int, default=5_000, help="events a minute")
+    parser.add_argument("--late", type=float, default=0.01, help="share of the events that are up to a day late")
     args = parser.parse_args()
     packages.require(packages.PLOT, packages.INSTALL_PLOT)
     os.environ["TZ"] = "UTC"
@@ -54,7 +54,7 @@ def main() -> int:
         apply_schema()
         with warehouse() as conn, warehouse("warehouse_admin") as admin:
             events = Events(args.events, args.late)
-            measured = [one_batch(conn, admin, events, numbers) for numbers in _batches(args.minutes)]
+            measured = [run_batch(conn, admin, events, numbers) for numbers in _batches(args.minutes)]
     with RESULTS.open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *measured])
     first, last = ([row for row in measured if row[0] in span] for span in _hours(args.minutes))
@@ -75,7 +75,7 @@ class Events:
         catalogue, self._weights = shop_file.product_catalogue(random.Random("shop 1"), shop_file.PRODUCTS)
         self._names = [_names(text) for text in catalogue]
 
-    def of(self, minute: datetime) -> list[tuple]:
+    def rows_of(self, minute: datetime) -> list[tuple]:
         """event_time, event_type, department, product, brand and price of each event of this create_time."""
         kinds = self._rng.choices(
             ("view", "cart", "purchase"), cum_weights=(1 - shop_file.CARTS, 1 - shop_file.PURCHASES, 1), k=self._events
@@ -85,7 +85,7 @@ class Events:
 
     def _time(self, minute: datetime) -> datetime:
         is_late = self._rng.random() < self._late
-        seconds = -self._rng.uniform(0, LATEST) if is_late else self._rng.uniform(0, 60)
+        seconds = -self._rng.uniform(0, MAX_DELAY) if is_late else self._rng.uniform(0, 60)
         return minute + timedelta(seconds=seconds)
 
 
@@ -108,7 +108,7 @@ def _batches(minutes: int) -> Iterator[Sequence[int]]:
     yield from ([number] for number in last if number not in first)
 
 
-def one_batch(conn, admin, events: Events, numbers: Sequence[int]) -> tuple:
+def run_batch(conn, admin, events: Events, numbers: Sequence[int]) -> tuple:
     """Stage, merge and check these minutes; returns a row of COLUMNS."""
     minutes = [START + number * MINUTE for number in numbers]
     run = batches.RunInfo("bench", str(numbers[0]), minutes[-1])
@@ -128,7 +128,7 @@ def one_batch(conn, admin, events: Events, numbers: Sequence[int]) -> tuple:
 
 def _stage(cursor, attempt: int, minutes: Sequence[datetime], events: Events) -> None:
     for minute in minutes:
-        rows = events.of(minute)
+        rows = events.rows_of(minute)
         cursor.executemany(
             "INSERT INTO ecommerce.operations_staged (attempt, minute, event_number, event_time, event_type, department, "
             "product, brand, price) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
@@ -142,7 +142,7 @@ def _stage(cursor, attempt: int, minutes: Sequence[datetime], events: Events) ->
 
 
 def _rows_read(admin) -> int:
-    """Rows that the server has read since it was started: nothing else works on it."""
+    """The rows that the server has read since its start; it has no other client."""
     cursor = admin.cursor()
     cursor.execute("SHOW GLOBAL STATUS LIKE 'Handler_read%'")
     return sum(int(value) for _, value in cursor.fetchall())

@@ -95,7 +95,7 @@ def _send(name: str, events: int, end: datetime) -> int:
     from include.demo.traffic import run_traffic
 
     seconds = (end - datetime.now(UTC).replace(tzinfo=None)).total_seconds()
-    time.sleep(random.Random(f"{_SEED} {name}").random())  # so that they do not write at one moment
+    time.sleep(random.Random(f"{_SEED} {name}").random())  # so that producers do not all write at the same moment
     total = round(events * seconds / 60)
     return run_traffic(pipelines.get(name), events=total, seconds=seconds, until=end, seed=_SEED).events
 
@@ -133,8 +133,8 @@ def _figures(airflow, names: list[str], begin: datetime, end: datetime) -> dict:
 def _sessions() -> dict[str, dict[str, int]]:
     """For each store: the open sessions, without those of this process, and the sessions that were closed in the last minute.
 
-    The kernel lists a connection for a minute after its client has closed it, but not by which process: those of this
-    process are among them.
+    The kernel lists a closed connection for a minute, but not the process that closed it: closed sessions of this
+    process are counted too.
     """
     from local import ports
 

@@ -29,7 +29,7 @@ _FINISHED = ("success", "failed")
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of the last runs; seconds are from the tick that a run was due at to its merge."""
+    """Figures of the last runs; seconds are from the tick at which a run was due to its merge."""
 
     runs: int
     failed_runs: int
@@ -60,8 +60,8 @@ def figures(runs: Sequence[Mapping], batches: Iterable[Mapping]) -> Figures:
         failed_runs=sum(run["state"] == "failed" for run in runs),
         runs_without_batch=len(runs) - len(measured),
         merged_runs=len(merged),
-        first_tick=_shown(ticks[:1]),
-        last_tick=_shown(ticks[-1:]),
+        first_tick=_tick_text(ticks[:1]),
+        last_tick=_tick_text(ticks[-1:]),
         median_seconds=round(statistics.median(seconds), 2) if seconds else None,
         p95_seconds=round(percentile(seconds, 0.95), 2) if seconds else None,
         slowest_seconds=round(seconds[-1], 2) if seconds else None,
@@ -76,23 +76,23 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, -(-len(ordered) * round(share * 100) // 100) - 1)]
 
 
-def _shown(ticks: list[datetime]) -> str | None:
+def _tick_text(ticks: list[datetime]) -> str | None:
     return ticks[0].isoformat(timespec="seconds") + "Z" if ticks else None
 
 
-def measure(dag_id: str, wanted: int) -> Figures:
-    """The figures of the newest `wanted` finished scheduled runs. Raises Problem when the stack does not answer."""
+def measure(dag_id: str, count: int) -> Figures:
+    """The figures of the newest `count` finished scheduled runs. Raises Problem if the stack does not answer."""
     airflow = Airflow(ports.chosen()["AIRFLOW_PORT"])
     try:
-        newest = airflow.runs(dag_id, min(100, 2 * wanted + 10))  # the API gives no more
+        newest = airflow.runs(dag_id, min(100, 2 * count + 10))  # the API returns at most 100
     except OSError as error:
         raise Problem(
             f"Airflow at {airflow.url}", f"it does not answer: {error}", "Start it: make run DETACH=1."
         ) from error
-    runs = [run for run in newest if run["run_type"] == "scheduled" and run["state"] in _FINISHED][:wanted]
+    runs = [run for run in newest if run["run_type"] == "scheduled" and run["state"] in _FINISHED][:count]
     with warehouse.reader() as connection:
         cursor = connection.cursor()
-        cursor.execute(_BATCHES, (dag_id, 4 * wanted + 20))
+        cursor.execute(_BATCHES, (dag_id, 4 * count + 20))
         names = [column[0] for column in cursor.description]
         return figures(runs, [dict(zip(names, row, strict=True)) for row in cursor.fetchall()])
 

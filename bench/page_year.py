@@ -24,21 +24,21 @@ from local import throwaway
 from local.api_server import Site, site
 
 YEAR = 525_600  # minutes
-KEPT_BATCHES = 129_600  # 90 days of them
-CHECKS = 9  # results of a batch
+KEPT_BATCHES = 129_600  # one a minute for 90 days
+CHECKS = 9  # check results in each batch
 REJECTED = 200_000
 LIMIT = 300  # milliseconds
 DATA = "/minutemark/api/pipelines"
 USER = "ada"
 
-# Numbers from 0 below 10^6: no engine's sequences are needed.
+# The numbers from 0 to 999,999, without the sequences of a particular engine.
 _DIGITS = "(SELECT 0 AS d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 10)) + ")"
 _NUMBERS = (
     "(SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d + 100000 * g.d AS n FROM "
     + ", ".join(f"{_DIGITS} AS {name}" for name in "abcefg")
     + ")"
 )
-# Every 5,000th minute is held, the newest three are pending.
+# Every 5,000th minute is held; the newest three are pending.
 _LEDGER = (
     "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, seen_changed_time, read_changed_at, read_at,"
     " settled_before, batch_id, attempt, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind, id_checksum,"
@@ -112,7 +112,7 @@ def main() -> int:
 
 
 def _fill() -> Mapping[str, str]:
-    """A year of one pipeline; returns the times that the views are queried for."""
+    """Insert a year of one pipeline; returns the times that the views are queried for."""
     with warehouse() as conn:
         newest = server_time(conn.cursor()).replace(second=0, microsecond=0)
         binds = {"newest": newest, "year": YEAR, "batches": KEPT_BATCHES, "checks": CHECKS, "rejected": REJECTED}
@@ -140,13 +140,13 @@ def _fill() -> Mapping[str, str]:
 
 def _measure_median(served: Site, view: str, path: str, rounds: int) -> float:
     """The median in milliseconds of complete HTTP responses, after two rounds to warm up."""
-    token, taken = served.token(USER), []
+    token, milliseconds = served.token(USER), []
     for _ in range(rounds + 2):
         started = time.perf_counter()
         served.send("GET", DATA + path, token=token)
-        taken.append(1_000 * (time.perf_counter() - started))
-    median = statistics.median(taken[2:])
-    print(f"| {view} | {median:.0f} ms | {max(taken[2:]):.0f} ms |", flush=True)
+        milliseconds.append(1_000 * (time.perf_counter() - started))
+    median = statistics.median(milliseconds[2:])
+    print(f"| {view} | {median:.0f} ms | {max(milliseconds[2:]):.0f} ms |", flush=True)
     return median
 
 

@@ -1,4 +1,4 @@
-"""The plot of bench/results for the documentation: seconds of a run by the rows in the lake."""
+"""The plots of bench/results for the documentation: a run by the rows in the lake, and merges with late events."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LATE_PICTURE = PICTURE.with_name("late-events.svg")
 
 
 def draw_late_events(results: Path, picture: Path = LATE_PICTURE) -> None:
-    """Draw seconds of a merge of one minute, in the first hour and in the last one, and of its gate."""
+    """Plot the seconds of each merge of one minute, in the first and in the last hour, and of its gate."""
     import matplotlib
 
     matplotlib.use("svg")

@@ -1,11 +1,11 @@
 """Writes a file of invented shop events, distributed like those of a public data set.
 
 The data set is "eCommerce behavior data from multi category store"
-(https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose months are too large to
-keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
+(https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose monthly files are too
+large to keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
 
-The file is sorted by time, and the same for the same seed. It needs constant memory, because rows are composed of
-prepared strings.
+The file is sorted by time, and the same for the same seed. Writing it needs constant memory, because rows are composed
+of prepared strings.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from include.progress_log import Bar
 
 HEADER = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
 PRODUCTS = 190_000
-CARTS, PURCHASES = 0.045, 0.014  # of all rows; the others are views
-NO_CODE, NO_BRAND = 0.32, 0.14  # of all rows
+CARTS, PURCHASES = 0.045, 0.014  # shares of all rows; the others are views
+NO_CODE, NO_BRAND = 0.32, 0.14  # shares of all rows
 HIGHEST_PRICE = 2574.07
 _EVENTS_PER_SESSION, _EVENTS_PER_USER, _SESSION_MINUTES = 4.9, 18, 10
 # Events by hour of the day, UTC: the shop's visitors live some hours further east.
@@ -88,82 +88,82 @@ def lines(request: Request, products: int = PRODUCTS) -> Iterator[tuple[int, str
     rng = random.Random(f"shop {request.seed}")
     catalogue, weights = product_catalogue(rng, products)
     sessions = _Sessions(rng, request)
-    carts, purchases = _Due(CARTS), _Due(PURCHASES)
-    looked_at, carted = (catalogue[0], sessions.tails[0]), None
+    carts, purchases = _Quota(CARTS), _Quota(PURCHASES)
+    last_view, last_cart = (catalogue[0], sessions.tails[0]), None
     for minute, count in _minutes(rng, request):
         sessions.renew(count)
         stamp = f"{minute:%Y-%m-%d %H:%M}"
         times = [f"{stamp}:{second} UTC,view," for second in sorted(rng.choices(_SECONDS, k=count))]
         products_of_rows = rng.choices(catalogue, cum_weights=weights, k=count)
         tails = rng.choices(sessions.tails, k=count)
-        cart_rows, purchase_rows = carts.of(count), purchases.of(count)
+        cart_rows, purchase_rows = carts.count(count), purchases.count(count)
         others = sorted(rng.sample(range(count), min(count, cart_rows + purchase_rows)))
         are_purchases = set(rng.sample(others, min(len(others), purchase_rows)))
         for row in others:  # a product is viewed before it is put into a cart, and is in a cart before it is bought
-            if carted and row in are_purchases:
-                kind, (products_of_rows[row], tails[row]) = "purchase,", carted
+            if last_cart and row in are_purchases:
+                kind, (products_of_rows[row], tails[row]) = "purchase,", last_cart
             else:
                 if row:
-                    before = int(rng.random() * row)
-                    looked_at = products_of_rows[before], tails[before]
-                kind, (products_of_rows[row], tails[row]) = "cart,", looked_at
-                carted = looked_at
+                    earlier_row = int(rng.random() * row)
+                    last_view = products_of_rows[earlier_row], tails[earlier_row]
+                kind, (products_of_rows[row], tails[row]) = "cart,", last_view
+                last_cart = last_view
             times[row] = times[row].replace("view,", kind)
-        looked_at = products_of_rows[-1], tails[-1]
+        last_view = products_of_rows[-1], tails[-1]
         yield count, "".join(chain.from_iterable(zip(times, products_of_rows, tails, strict=True)))
 
 
 def _minutes(rng: random.Random, request: Request) -> Iterator[tuple[datetime, int]]:
-    """Every minute that has rows, with their number, which depends on the hour and on the day."""
-    of_day = [_busyness(minute / 60) for minute in range(1440)]
+    """Every minute that has rows, and how many; this number depends on the hour and on the day."""
+    by_minute = [_busyness(minute / 60) for minute in range(1440)]
     days = [rng.uniform(0.85, 1.15) for _ in range(request.days)]
     total, begin = (
-        math.fsum(of_day) * math.fsum(days),
+        math.fsum(by_minute) * math.fsum(days),
         datetime(request.start.year, request.start.month, request.start.day),
     )
     share, done = 0.0, 0
     for number in range(request.days * 1440):
-        share += of_day[number % 1440] * days[number // 1440] / total
-        until = request.rows if number == request.days * 1440 - 1 else min(request.rows, round(request.rows * share))
-        if until > done:
-            yield begin + timedelta(minutes=number), until - done
-            done = until
+        share += by_minute[number % 1440] * days[number // 1440] / total
+        target = request.rows if number == request.days * 1440 - 1 else min(request.rows, round(request.rows * share))
+        if target > done:
+            yield begin + timedelta(minutes=number), target - done
+            done = target
 
 
 def _busyness(hour: float) -> float:
     """Linear interpolation between the middles of the hours."""
-    before = math.floor(hour - 0.5)
-    part = hour - 0.5 - before
-    return _HOURS[before % 24] * (1 - part) + _HOURS[(before + 1) % 24] * part
+    previous = math.floor(hour - 0.5)
+    part = hour - 0.5 - previous
+    return _HOURS[previous % 24] * (1 - part) + _HOURS[(previous + 1) % 24] * part
 
 
-class _Due:
+class _Quota:
     """How many of the next rows are of a kind, so that its share of all rows is exact."""
 
     def __init__(self, share: float) -> None:
         self._share, self._due = share, 0.0
 
-    def of(self, rows: int) -> int:
+    def count(self, rows: int) -> int:
         self._due += rows * self._share
-        whole = int(self._due)
-        self._due -= whole
-        return whole
+        count = int(self._due)
+        self._due -= count
+        return count
 
 
 class _Sessions:
     """The sessions in the shop; `tails` are the ends of their rows, user and session."""
 
     def __init__(self, rng: random.Random, request: Request) -> None:
-        # A session without an event is not seen; so those that are seen have one event more than the average.
-        renewed = 1 / (_EVENTS_PER_SESSION - 1)
-        self._rng, self._due = rng, _Due(renewed)
+        # A session without an event is not in the file; those in it have on average one event more than all sessions.
+        renewals_per_row = 1 / (_EVENTS_PER_SESSION - 1)
+        self._rng, self._renewals = rng, _Quota(renewals_per_row)
         self._users = max(1, request.rows // _EVENTS_PER_USER)
-        new_per_minute = request.rows / (request.days * 1440) * renewed
+        new_per_minute = request.rows / (request.days * 1440) * renewals_per_row
         self.tails = [self._new() for _ in range(max(1, round(new_per_minute * _SESSION_MINUTES)))]
 
     def renew(self, rows: int) -> None:
         """Replace some sessions with new ones, before the next `rows` rows."""
-        for place in self._rng.choices(range(len(self.tails)), k=self._due.of(rows)):
+        for place in self._rng.choices(range(len(self.tails)), k=self._renewals.count(rows)):
             self.tails[place] = self._new()
 
     def _new(self) -> str:
@@ -173,7 +173,7 @@ class _Sessions:
 
 
 def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], list[float]]:
-    """The middles of a row, product to price, the most popular first, and their cumulative weights: a few get most rows."""
+    """The middles of rows (product to price), most popular first, and their cumulative weights: a few get most rows."""
     codes = [f"{part}.{rest}" for part, others in _PARTS.items() for rest in others.split()]
     category_ids = rng.sample(range(2053013550000000000, 2053013569999999999), len(codes) + 300)
     with_code = [f"{category_id},{code}" for category_id, code in zip(category_ids, codes, strict=False)]
@@ -187,9 +187,9 @@ def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], lis
     for rank, number in enumerate(rng.sample(range(1_000_000, 60_000_000), products)):
         weight = 1 / (rank + 4)
         category = (
-            rng.choice(without_code) if no_code.has(weight) else rng.choices(with_code, cum_weights=popularity)[0]
+            rng.choice(without_code) if no_code.choose(weight) else rng.choices(with_code, cum_weights=popularity)[0]
         )
-        brand = "" if no_brand.has(weight) else rng.choices(brands, cum_weights=fame)[0]
+        brand = "" if no_brand.choose(weight) else rng.choices(brands, cum_weights=fame)[0]
         price = 0.0 if rng.random() < 0.003 else min(HIGHEST_PRICE, rng.lognormvariate(5.1, 1.1))
         middles.append(f"{number},{category},{brand},{price:.2f},")
         weights.append(weight)
@@ -197,17 +197,17 @@ def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], lis
 
 
 class _Portion:
-    """Chooses products that together account for that portion of the rows, although a few account for most of them."""
+    """Chooses products that together get this portion of the rows, although a few products get most of all rows."""
 
     def __init__(self, portion: float) -> None:
-        self._portion, self._all, self._dealt = portion, 0.0, 0.0
+        self._portion, self._all, self._chosen = portion, 0.0, 0.0
 
-    def has(self, weight: float) -> bool:
-        """Whether the next product, of that weight, belongs to it."""
+    def choose(self, weight: float) -> bool:
+        """Whether the next product, which has that weight, is chosen."""
         self._all += weight
-        if self._dealt + weight > self._portion * self._all:
+        if self._chosen + weight > self._portion * self._all:
             return False
-        self._dealt += weight
+        self._chosen += weight
         return True
 
 
@@ -232,7 +232,7 @@ def open_for_writing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write(path: Path, request: Request, products: int = PRODUCTS) -> None:
-    """The whole file, with progress."""
+    """Write the whole file, and show progress."""
     with open_for_writing(path) as file, Bar(path.name, request.rows, unit="row") as bar:
         file.write(HEADER.encode())
         written = 0
@@ -249,8 +249,8 @@ class RequestRefused(ValueError):
 def _request(rows: str, start: str, days: str, seed: str) -> Request:
     for name, text, example in (("ROWS", rows, 10_000_000), ("DAYS", days, 30), ("SEED", seed, 1)):
         if not (text.isascii() and text.isdigit()) or (name != "SEED" and int(text) < 1):
-            least = "" if name == "SEED" else " of at least 1"
-            raise RequestRefused(f"{name}={text} is not a whole number{least}. Use, for example, {name}={example}.")
+            minimum = "" if name == "SEED" else " of at least 1"
+            raise RequestRefused(f"{name}={text} is not a whole number{minimum}. Use, for example, {name}={example}.")
     try:
         return Request(int(rows), date.fromisoformat(start), int(days), int(seed))
     except ValueError:
@@ -267,15 +267,15 @@ def main(arguments: list[str] | None = None, products: int = PRODUCTS) -> int:
     parser.add_argument(
         "--seed", default="1", help="seed of the file: a different seed gives a different file (make: SEED=, default 1)"
     )
-    given = parser.parse_args(arguments)
-    path = Path(given.file)
+    args = parser.parse_args(arguments)
+    path = Path(args.file)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        request = _request(given.rows, given.start, given.days, given.seed)
-        if not given.file:
+        request = _request(args.rows, args.start, args.days, args.seed)
+        if not args.file:
             raise RequestRefused("FILE is not set. Name a new file: .csv, .csv.gz or .zip.")
         if path.exists():
-            raise RequestRefused(f"FILE={given.file} already exists. Name a new file: .csv, .csv.gz or .zip.")
+            raise RequestRefused(f"FILE={args.file} already exists. Name a new file: .csv, .csv.gz or .zip.")
         write(path, request, products)
     except RequestRefused as error:
         print(f"No file written. {error}", file=sys.stderr)

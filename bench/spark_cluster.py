@@ -1,13 +1,13 @@
 """How long a Spark job takes on a standalone cluster: `python -m bench.spark_cluster [--rounds 5] [--backlog 1000000]`.
 
-Starts throw-away stores and a throw-away cluster of two workers with one core each, on this machine. The same minute of
-5,000 events, and the same backlog, are staged by
+Starts throw-away stores and, for `kept` and `cold`, throw-away clusters of two workers with one core each, on this machine.
+The same minute of 5,000 events, and the same backlog, are staged by
 
 - local: a driver that keeps running, with master local[2]
 - kept: a driver that keeps running, and whose application keeps its executors
-- cold: a spark-submit for each attempt, on the same cluster
+- cold: a spark-submit for each attempt
 
-A job is measured from the submission to the last staged row. The first job of a driver that keeps running is reported
+A job is measured from its submission to its end. The first job of a driver that keeps running is reported
 separately.
 """
 
@@ -45,7 +45,7 @@ from local.servers.spark_standalone import Master, Worker
 LOCAL = "local[2]"
 LIVE_MINUTE = datetime(2026, 6, 1, 12)
 LIVE_ROWS = 5_000
-NEWEST = LIVE_MINUTE - timedelta(minutes=1)  # of the backlog
+NEWEST = LIVE_MINUTE - timedelta(minutes=1)  # the newest minute of the backlog
 SECRET = "of-the-bench"
 _attempts = itertools.count(1)
 
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def fill(rows: int) -> list[datetime]:
-    """The minute of LIVE_MINUTE, and a backlog of `rows` rows; returns the minutes of the backlog."""
+    """Write LIVE_MINUTE and a backlog of `rows` rows; returns the minutes of the backlog."""
     from pyspark.sql import SparkSession
 
     pipeline = pipelines.get("recruitment")
@@ -85,7 +85,7 @@ def fill(rows: int) -> list[datetime]:
 
 
 def start(cluster: contextlib.ExitStack, home: Path) -> str:
-    """A cluster that ends with the stack; returns its master's URL."""
+    """Start a cluster that stops with the exit stack; returns its master's URL."""
     ports = {"port": free_port(), "web_port": free_port()}
     master = Master(home / "master", secret=SECRET, **ports)
     cluster.enter_context(master.running(10))

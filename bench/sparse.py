@@ -32,7 +32,7 @@ from include.pipelines import Pipeline
 from include.warehouse.session import warehouse
 from local import connections, throwaway
 
-NEWEST = datetime(2026, 6, 1, 12)  # of the backlog
+NEWEST = datetime(2026, 6, 1, 12)  # the newest minute of the backlog
 LIVE_ROWS = 300  # in each live minute
 
 
@@ -41,7 +41,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--minutes", type=int, default=39_000)
     parser.add_argument("--pipelines", nargs="+", default=sorted(pipelines.all_pipelines()))
-    parser.add_argument("--max-minutes", type=int, help="instead of the pipeline's own limit")
+    parser.add_argument(
+        "--max-minutes", type=int, help="maximum of minutes in a batch, instead of the pipeline's own limit"
+    )
     parser.add_argument("--runs", type=int, help="stop after this number of runs")
     args = parser.parse_args()
     os.environ["TZ"] = "UTC"
@@ -49,8 +51,8 @@ def main() -> int:
     passwords = connections.new_passwords()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
         folder = Path(name)
-        node_of = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
-        with throwaway.warehouse_server(folder, passwords) as server, node_of as node:
+        cassandra = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
+        with throwaway.warehouse_server(folder, passwords) as server, cassandra as node:
             os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
             set_up()
             spark = session(passwords)
@@ -67,7 +69,7 @@ def main() -> int:
 
 
 def _warm_up(world: World, spark) -> None:
-    """Run some live minutes: a driver that meets a backlog is warm."""
+    """Run some live minutes first: in operation, the driver is warm when a backlog arrives."""
     for _ in range(3):
         _write(world.pipeline, _now(), minutes=10, rows=10 * LIVE_ROWS)
         cpu = _cpu_seconds()
@@ -85,7 +87,7 @@ def _catch_up(world: World, spark, args: argparse.Namespace) -> None:
         runs, seconds = runs + 1, seconds + timing.run
         _print(timing, f"run {runs}", cpu)
         world.settle()
-        if not _backlog(world.pipeline):
+        if not _has_backlog(world.pipeline):
             break
     print(f"{world.name}: {args.rows:,} rows over {args.minutes:,} minutes: {runs} runs, {seconds:.1f} s", flush=True)
 
@@ -109,7 +111,7 @@ def _write(pipeline: Pipeline, newest: datetime, minutes: int, rows: int) -> Non
 
 
 def _events(pipeline: Pipeline, newest: datetime, minutes: int, rows: int) -> Iterator[Event]:
-    """One event in each of the minutes, and the other rows anywhere among them; oldest minute first."""
+    """One event in each minute, and the other rows in random minutes; oldest minute first."""
     rng, demo = random.Random(rows), demo_of(pipeline)
     times = sorted([*range(minutes), *(rng.randrange(minutes) for _ in range(rows - minutes))])
     oldest = minutes_before(newest, minutes)[-1]
@@ -118,7 +120,7 @@ def _events(pipeline: Pipeline, newest: datetime, minutes: int, rows: int) -> It
         yield Event(time_uuid(at, f"sparse {number}"), demo.event(rng, at))
 
 
-def _backlog(pipeline: Pipeline) -> bool:
+def _has_backlog(pipeline: Pipeline) -> bool:
     with warehouse() as conn:
         cursor = conn.cursor()
         cursor.execute(

@@ -1,8 +1,8 @@
 """CPU seconds of each step by process: `python -m bench.step_costs [--pipeline ecommerce] [--rows 100000]`.
 
 On throw-away stores, events as the demo sends them go from the topic to the facts. Each step is measured with few and with
-many rows: the difference gives the cost of a thousand rows, the rest is what a run costs whatever it processes. CPU seconds
-hardly depend on other work of the machine. The last lines extrapolate to 1, 100 and 10,000 thousand events a minute, for
+many rows: the difference gives the cost of a thousand rows; the rest is the cost of a run without rows. CPU seconds
+hardly depend on other work of the machine. A table extrapolates to 1, 100 and 10,000 thousand events a minute, for
 docs/sizing.md.
 """
 
@@ -44,8 +44,8 @@ from local import connections, throwaway
 WARM_UPS = 6  # batches, until Spark and Cassandra have compiled what they run
 WARM_UP_ROWS = 5_000
 FEW_ROWS = 1_000
-REPETITIONS = 3  # of the small size; the least is taken, because nothing makes a step cheaper than it is
-MINUTES = 10  # that the events of a batch are spread over
+REPETITIONS = 3  # runs of the small batch; the lowest cost counts, because noise only adds to it
+MINUTES = 10  # over which the events of a batch are spread
 SIZES = (1, 100, 10_000)  # thousand events a minute
 # The main class or program of each process, as its command line has it.
 _PROGRAMS = {
@@ -77,7 +77,7 @@ class Meter:
 
 
 def cpu_seconds() -> Counter[str]:
-    """Since their start, by program."""
+    """The CPU seconds of this process and its children since their start, by program."""
     own = psutil.Process()
     seconds: Counter[str] = Counter()
     for process in (own, *own.children(recursive=True)):
@@ -111,17 +111,17 @@ def main() -> int:
         import_demo_dimensions(pipeline)
         spark = session(passwords)
         os.environ |= server
-        world, random_events = World("costs", pipeline, server), random.Random(1)
+        world, rng = World("costs", pipeline, server), random.Random(1)
 
-        def measured(rows: int) -> Cost:
-            return _costs(world, spark, pipeline, rows, random_events)
+        def measure(rows: int) -> Cost:
+            return _costs(world, spark, pipeline, rows, rng)
 
         try:
             for number in range(WARM_UPS):
-                measured(WARM_UP_ROWS)
+                measure(WARM_UP_ROWS)
                 print(f"  warm-up {number + 1} of {WARM_UPS}", flush=True)
-            few = _least([measured(FEW_ROWS) for _ in range(REPETITIONS)])
-            many = measured(args.rows)
+            few = _lowest([measure(FEW_ROWS) for _ in range(REPETITIONS)])
+            many = measure(args.rows)
         finally:
             spark.stop()
         rows = WARM_UPS * WARM_UP_ROWS + REPETITIONS * FEW_ROWS + args.rows
@@ -135,7 +135,7 @@ def main() -> int:
 
 
 def _costs(world: World, spark, pipeline: Pipeline, rows: int, rng: random.Random) -> Cost:
-    """Send events, then measure a follower and a run over exactly these."""
+    """Send events, then measure a follower and a run that process exactly these."""
     with producer(pipeline) as target:
         target.write(_events(pipeline, rows, rng))
     meter = Meter()
@@ -164,7 +164,7 @@ def _costs(world: World, spark, pipeline: Pipeline, rows: int, rng: random.Rando
 
 
 def _events(pipeline: Pipeline, rows: int, rng: random.Random) -> Iterator[Event]:
-    """Events of the demo, of the last minutes."""
+    """Events of the demo, with times in the last MINUTES minutes."""
     demo = demo_of(pipeline)
     first = datetime.now(UTC).replace(tzinfo=None) - timedelta(minutes=MINUTES)
     for number in range(rows):
@@ -174,7 +174,7 @@ def _events(pipeline: Pipeline, rows: int, rng: random.Random) -> Iterator[Event
         yield Event(time_uuid(happened, f"{identity}-{number}"), fields)
 
 
-def _least(costs: list[Cost]) -> Cost:
+def _lowest(costs: list[Cost]) -> Cost:
     return {step: {name: min(cost[step][name] for cost in costs) for name in PROCESSES} for step in STEPS}
 
 
@@ -262,7 +262,7 @@ def _flush(lake_table: str) -> None:
 
 
 def _size_of(folder: Path, pipeline: Pipeline) -> int:
-    """Bytes of the files of its lake table, once they no longer change."""
+    """The bytes of the lake table's files, once they no longer change."""
     size, deadline = -1, time.monotonic() + 120
     while time.monotonic() < deadline:
         time.sleep(5)

@@ -1,7 +1,8 @@
 """How far the lake is behind its topic: `python -m bench.topic_lag [--pipeline recruitment] [--seconds 180]`.
 
-Four times a second, it samples the topic's end offsets and those that its group has committed, which are safely in the lake.
-The lag of a sample is the time until everything sent before it is committed. Run it against a running stack; it changes nothing.
+Four times a second, it samples the topic's end offsets and those that its group has committed: messages before these are
+safely in the lake. The lag of a sample is the time until everything sent before it is committed. Run this against a running
+stack; it changes nothing.
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ def _samples(pipeline: pipelines.Pipeline, seconds: float) -> Iterator[Sample]:
             ranges = offset_ranges_of(client, pipeline)
             ends = {number: offsets.end for number, offsets in ranges.items()} if at < seconds else {}
             yield Sample(at, ends, {number: offsets.committed or 0 for number, offsets in ranges.items()})
-            if at >= seconds and _has_all(ranges.values()):
+            if at >= seconds and _is_caught_up(ranges.values()):
                 return
             time.sleep(_PAUSE)
 
 
-def _has_all(ranges) -> bool:
+def _is_caught_up(ranges) -> bool:
     return all((offsets.committed or 0) >= offsets.end for offsets in ranges)
 
 
@@ -94,12 +95,12 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    moved = sum(measured[-1].ends.values()) - sum(measured[0].ends.values())
+    messages = sum(measured[-1].ends.values()) - sum(measured[0].ends.values())
     print(
         json.dumps(
             {
                 "samples": len(measured),
-                "messages": moved,
+                "messages": messages,
                 "median_seconds": round(statistics.median(seconds), 2),
                 "p95_seconds": round(percentile(seconds, 0.95), 2),
                 "slowest_seconds": round(seconds[-1], 2),

@@ -49,8 +49,8 @@ def main() -> int:
     passwords = connections.new_passwords()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, Memory() as memory:
         folder = Path(name)
-        node_of = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
-        with throwaway.warehouse_server(folder, passwords) as server, node_of as node:
+        cassandra = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
+        with throwaway.warehouse_server(folder, passwords) as server, cassandra as node:
             os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
             set_up()
             rows = _import(pipeline, args.file)
@@ -59,16 +59,16 @@ def main() -> int:
             memory.report("catch-up")
             report = verify([pipeline], patience=0)
             print(report)
-            same = _same_hours(args.file) if pipeline.name == "ecommerce" else True
-    return 0 if report.clean and same else 1
+            hours_match = _hours_match(args.file) if pipeline.name == "ecommerce" else True
+    return 0 if report.clean and hours_match else 1
 
 
 def _import(pipeline: Pipeline, file: Path) -> int:
     with _progress() as millions:
         summary = import_csv(pipeline, file)
     print(summary)
-    for number, (before, at) in enumerate(zip(millions, millions[1:], strict=False), 1):
-        print(f"  million {number:>3}: {(at[0] - before[0]) / (at[1] - before[1]):,.0f} rows/s")
+    for number, (start, end) in enumerate(zip(millions, millions[1:], strict=False), 1):
+        print(f"  million {number:>3}: {(end[0] - start[0]) / (end[1] - start[1]):,.0f} rows/s")
     print(f"  import: {summary.written / summary.seconds:,.0f} rows/s", flush=True)
     return summary.written
 
@@ -76,11 +76,11 @@ def _import(pipeline: Pipeline, file: Path) -> int:
 @contextmanager
 def _progress() -> Iterator[list[tuple[int, float]]]:
     """(rows, time) about every million rows of the running import."""
-    marks, over = [(0, time.monotonic())], threading.Event()
+    marks, stop = [(0, time.monotonic())], threading.Event()
 
     def follow() -> None:
         with warehouse() as conn:
-            while not over.wait(_PAUSE):
+            while not stop.wait(_PAUSE):
                 cursor = conn.cursor()
                 cursor.execute("SELECT MAX(rows_written) FROM etl.imports")
                 rows = cursor.fetchone()[0] or 0
@@ -93,16 +93,16 @@ def _progress() -> Iterator[list[tuple[int, float]]]:
     try:
         yield marks
     finally:
-        over.set()
+        stop.set()
         follower.join()
 
 
-def _catch_up(made: World, passwords: Mapping[str, str], rows: int) -> None:
+def _catch_up(world: World, passwords: Mapping[str, str], rows: int) -> None:
     spark = session(passwords)
     try:
         seconds, done = 0.0, 0
-        while timing := made.run(spark):
-            made.settle()
+        while timing := world.run(spark):
+            world.settle()
             merged = _merged_rows() - done
             done, seconds = done + merged, seconds + timing.run
             steps = f"Spark {timing.job:.1f} s, the rest {timing.run - timing.job:.1f} s"
@@ -123,33 +123,33 @@ class Memory:
     """The peak memory of this process and its children, measured every few seconds."""
 
     def __enter__(self) -> Memory:
-        self._most, self._over = 0, threading.Event()
+        self._peak, self._stop = 0, threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
-    def report(self, until: str) -> None:
-        print(f"  peak memory until the end of the {until}: {self._most / 2**30:.2f} GiB", flush=True)
+    def report(self, step: str) -> None:
+        print(f"  peak memory until the end of the {step}: {self._peak / 2**30:.2f} GiB", flush=True)
 
     def _follow(self) -> None:
         own = psutil.Process()
-        while not self._over.wait(_PAUSE):
-            self._most = max(self._most, sum(map(_resident, [own, *own.children(recursive=True)])))
+        while not self._stop.wait(_PAUSE):
+            self._peak = max(self._peak, sum(map(_resident, [own, *own.children(recursive=True)])))
 
 
 def _resident(process: psutil.Process) -> int:
-    """Its own pages, and its share of those that it shares."""
+    """A process's own pages, and its part of shared pages."""
     try:
         return process.memory_full_info().pss
     except psutil.Error:
         return 0
 
 
-def _same_hours(file: Path) -> bool:
+def _hours_match(file: Path) -> bool:
     """Whether views and revenue of every hour equal plain sums over the file's rows."""
     from_file: dict[str, list] = defaultdict(lambda: [0, Decimal(0)])
     with gzip.open(file, "rt", newline="") if file.suffix == ".gz" else file.open(newline="") as lines:
@@ -158,7 +158,7 @@ def _same_hours(file: Path) -> bool:
             if row["event_type"] == "view":
                 hour[0] += 1
             elif row["event_type"] == "purchase":
-                hour[1] += _cents(row["price"])
+                hour[1] += _amount(row["price"])
     with warehouse("warehouse_bi") as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT hour, SUM(views), SUM(revenue) FROM ecommerce.sales_hourly GROUP BY hour")
@@ -172,7 +172,7 @@ def _same_hours(file: Path) -> bool:
     return not differing
 
 
-def _cents(price: str) -> Decimal:
+def _amount(price: str) -> Decimal:
     try:
         return Decimal(price)
     except InvalidOperation:

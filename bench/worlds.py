@@ -32,7 +32,7 @@ MASTER = "local[*]"
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of one run and of its Spark job; `steps` gives the others' by name. `minutes` are those of its batch."""
+    """Seconds of one run, of its Spark job, and of its other steps by name; `minutes` is the number of minutes in its batch."""
 
     run: float
     job: float
@@ -71,7 +71,7 @@ class World:
             conn.commit()
 
     def run(self, spark) -> Timing | None:
-        """One run of what is pending; None when nothing is. A step that fails raises RuntimeError."""
+        """Process pending minutes in one run; None if none is pending. Raises RuntimeError if a step fails."""
         from include.spark import run
 
         with self.activate() as pipeline:
@@ -114,7 +114,7 @@ class World:
         )
 
     def publish(self, batch_id: int) -> dict[str, float]:
-        """Gates and merge of a batch with a complete attempt; returns the seconds of each step."""
+        """Check and merge a batch that has a complete attempt; returns the seconds of each step."""
         steps = {}
         for step in ("staging", "merge", "warehouse"):
             started = time.perf_counter()
@@ -139,14 +139,14 @@ class World:
 
 @contextlib.contextmanager
 def world(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, str]) -> Iterator[World]:
-    """A world with an empty warehouse, whose server ends with it."""
+    """A world with an empty warehouse, whose server stops with it."""
     home = folder / name
     home.mkdir()
     with throwaway.warehouse_server(home, passwords) as variables:
-        made = World(name, pipeline, variables)
-        with made.activate():
+        result = World(name, pipeline, variables)
+        with result.activate():
             schema.apply_schema()
-        yield made
+        yield result
 
 
 def session(passwords: Mapping[str, str]):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Python imports it at its start, before the module of the command line.
-HIDING = """
+# Python imports sitecustomize.py at its start, before the module of the command line.
+SITECUSTOMIZE = """
 import sys
 
 class Hidden:
@@ -53,7 +53,7 @@ LAKEHOUSE = "make setup MINUTEMARK_LAKEHOUSE=local"
 def test_missing_packages_are_named_with_the_command_that_installs_them(
     tmp_path: Path, arguments: str, missing: list[str], message: str
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(HIDING.format(hidden=missing))
+    (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE.format(hidden=missing))
     result = subprocess.run(
         [sys.executable, "-m", *f"bench.{arguments}".split()],
         cwd=ROOT,

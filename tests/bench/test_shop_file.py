@@ -58,7 +58,7 @@ def test_columns_and_values_are_those_of_the_data_set(rows):
     assert min(prices) == 0 and 1_000 < max(prices) <= shop_file.HIGHEST_PRICE
 
 
-def test_kinds_and_gaps_have_the_shares_of_the_data_set(rows):
+def test_kinds_and_empty_values_have_the_shares_of_the_data_set(rows):
     assert share(rows, "event_type", "view") == pytest.approx(0.941, abs=0.001)
     assert share(rows, "event_type", "cart") == pytest.approx(0.045, abs=0.001)
     assert share(rows, "event_type", "purchase") == pytest.approx(0.014, abs=0.001)
@@ -71,16 +71,16 @@ def test_rows_are_sorted_and_have_day_and_night_on_every_day(rows):
     assert times == sorted(times)
     hours = Counter(time[:13] for time in times)
     for day in ("01", "02", "03", "04"):
-        of_day = {hour: hours[f"2019-11-{day} {hour:02}"] for hour in range(24)}
-        assert max(of_day, key=of_day.get) in (15, 16, 17)
-        assert sorted(sorted(of_day, key=of_day.get)[:3]) in ([0, 22, 23], [0, 1, 23])
-        assert of_day[16] > 5 * of_day[23]
+        counts = {hour: hours[f"2019-11-{day} {hour:02}"] for hour in range(24)}
+        assert max(counts, key=counts.get) in (15, 16, 17)
+        assert sorted(sorted(counts, key=counts.get)[:3]) in ([0, 22, 23], [0, 1, 23])
+        assert counts[16] > 5 * counts[23]
 
 
-def test_a_few_products_get_most_and_the_tail_is_long(rows):
+def test_a_few_products_get_many_rows_and_the_tail_is_long(rows):
     counts = [times for _, times in Counter(row["product_id"] for row in rows).most_common()]
-    assert len(counts) > 3_500  # of the 5,000 of this test
-    assert sum(counts[:50]) > 0.35 * ROWS  # one in a hundred
+    assert len(counts) > 3_500  # this test has 5,000 products
+    assert sum(counts[:50]) > 0.35 * ROWS  # the top 1 % of the products
     assert counts[0] < 0.1 * ROWS
 
 
@@ -90,15 +90,15 @@ def test_events_come_in_sessions_of_one_user_and_nothing_is_bought_that_was_not_
         sessions[row["user_session"]].append(row)
     assert 4 < ROWS / len(sessions) < 6
     assert all(len({row["user_id"] for row in session}) == 1 for session in sessions.values())
-    assert len({row["user_id"] for row in rows}) < len(sessions)  # some come again
+    assert len({row["user_id"] for row in rows}) < len(sessions)  # some users return
     lengths = [_minutes(session) for session in sessions.values()]
     assert sum(length < 60 for length in lengths) > 0.95 * len(lengths)
     kinds_before: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
-        before = kinds_before[row["user_session"], row["product_id"]]
+        kinds = kinds_before[row["user_session"], row["product_id"]]
         if row["event_type"] == "purchase":
-            assert "cart" in before
-        before.add(row["event_type"])
+            assert "cart" in kinds
+        kinds.add(row["event_type"])
 
 
 def _minutes(session: list[dict[str, str]]) -> float:
@@ -120,24 +120,24 @@ def test_few_rows_are_spread_over_all_days(count):
         assert {line[:10] for line in result[1:]} == {"2020-02-28", "2020-02-29", "2020-03-01"}
 
 
-def test_the_files_name_says_how_it_is_compressed(tmp_path, capsys):
-    read = {
+def test_the_file_is_compressed_as_its_name_says(tmp_path, capsys):
+    readers = {
         "shop.csv": lambda path: path.read_bytes(),
         "shop.csv.gz": lambda path: gzip.decompress(path.read_bytes()),
         "shop.csv.zip": lambda path: zipfile.ZipFile(path).read("shop.csv"),
     }
-    result = set()
-    for name, content in read.items():
+    contents = set()
+    for name, read in readers.items():
         path = tmp_path / name
         assert main([f"--file={path}", "--rows=2000", "--days=1", "--seed=7"], products=500) == 0
-        result.add(content(path))
-    assert result == {text_of(Request(2_000, days=1, seed=7), 500).encode()}
+        contents.add(read(path))
+    assert contents == {text_of(Request(2_000, days=1, seed=7), 500).encode()}
     assert "2,000 rows of 1 days from 2019-11-01" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(read)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(readers)
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         (["--file=x.csv", "--rows=many"], "ROWS=many is not a whole number of at least 1"),
         (["--file=x.csv", "--rows=0"], "ROWS=0 is not a whole number of at least 1"),
@@ -146,13 +146,13 @@ def test_the_files_name_says_how_it_is_compressed(tmp_path, capsys):
         (["--file=nowhere/x.csv", "--rows=1"], "nowhere/x.csv: No such file or directory"),
     ],
 )
-def test_invalid_options_are_refused_with_a_hint(given, message, capsys, monkeypatch, tmp_path):
+def test_invalid_options_are_refused_with_a_hint(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert main(given) == 1
+    assert main(arguments) == 1
     assert message in capsys.readouterr().err
 
 
-def test_a_file_that_is_there_is_never_overwritten(tmp_path, capsys):
+def test_an_existing_file_is_never_overwritten(tmp_path, capsys):
     path = tmp_path / "2019-Nov.csv"
     path.write_text("mine")
     assert main([f"--file={path}", "--rows=10"]) == 1

@@ -24,7 +24,7 @@ def test_costs_are_split_into_those_of_rows_and_those_of_a_run() -> None:
     assert fixed["merge"]["MySQL"] == pytest.approx(1.0)
 
 
-def test_noise_makes_no_step_cheaper_than_nothing() -> None:
+def test_noise_makes_no_cost_negative() -> None:
     per_thousand, fixed = step_costs.split(cost(3.0), 1_000, cost(2.0), 10_000)
     assert per_thousand["merge"]["MySQL"] == 0
     assert fixed["merge"]["MySQL"] == pytest.approx(3.0)
@@ -39,9 +39,9 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sizing.md").read_text()
 
 
 def columns_of(page: str, rows: str) -> list[list[float]]:
-    """The figures of the table's rows whose first cell fits."""
-    found = re.findall(rf"^\| (?:{rows}) \|(.+)\|$", page, re.MULTILINE)
-    return [[float(cell.replace(",", "")) for cell in line.split("|")] for line in found]
+    """The figures of the table rows whose first cell matches `rows`."""
+    cells = re.findall(rf"^\| (?:{rows}) \|(.+)\|$", page, re.MULTILINE)
+    return [[float(cell.replace(",", "")) for cell in line.split("|")] for line in cells]
 
 
 def test_the_sizes_of_the_page_follow_from_its_tables() -> None:
