@@ -1,4 +1,4 @@
-"""The DAGs as Airflow parses them with either schedule: all of them, with optional ones and both ingest modes."""
+"""The DAGs as Airflow parses them with either schedule: all of them, with optional ones, for the ingest modes dag and connect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.airflow_home import PROJECT
 
 
-def parsed(path: str, ingest_mode: str, schedule: str):
+def parse_dags(path: str, ingest_mode: str, schedule: str):
     from airflow.models import DagBag
 
     settings = {
@@ -31,9 +31,10 @@ def schedule(request) -> str:
 
 @pytest.fixture(scope="session")
 def dag_bag(schedule):
-    bag, by_connect = parsed("dags", "dag", schedule), parsed("dags/dead_letters.py", "connect", schedule)
-    bag.dags.update(by_connect.dags)
-    bag.import_errors.update(by_connect.import_errors)
+    bag = parse_dags("dags", "dag", schedule)
+    connect_bag = parse_dags("dags/dead_letters.py", "connect", schedule)
+    bag.dags.update(connect_bag.dags)
+    bag.import_errors.update(connect_bag.import_errors)
     return bag
 
 

@@ -53,7 +53,9 @@ def test_env_file_sets_only_options_that_this_airflow_has():
 def test_env_file_needs_no_interpolation_and_defines_no_connection():
     values = env_file()
     assert not [name for name, value in values.items() if "$" in value], "standalone mode takes ${…} literally"
-    assert not [name for name in values if name.startswith("AIRFLOW_CONN_")], "it would beat the connection in the UI"
+    assert not [name for name in values if name.startswith("AIRFLOW_CONN_")], (
+        "it would override the connection in the UI"
+    )
 
 
 def test_every_setting_in_the_env_file_has_its_reason_above():

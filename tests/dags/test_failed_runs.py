@@ -26,7 +26,7 @@ def receiver(monkeypatch):
 
 
 def process(dag_bag, dag_id: str, task_id: str | None) -> None:
-    """Process the callback that the scheduler requests when a run of the DAG has failed, in that task or before any."""
+    """Process the callback that the scheduler requests when a run of the DAG has failed, in that task or before any task."""
     from airflow.api_fastapi.execution_api.datamodels.taskinstance import DagRun, TaskInstance
     from airflow.callbacks.callback_requests import DagCallbackRequest, DagRunContext
     from airflow.dag_processing.processor import _execute_callbacks
@@ -36,18 +36,18 @@ def process(dag_bag, dag_id: str, task_id: str | None) -> None:
         run_after=DUE, start_date=DUE, end_date=DUE, run_type="scheduled", state="failed", conf={}, consumed_asset_events=[],
         partition_key=None,
     )  # fmt: skip
-    failed = task_id and TaskInstance(
+    failed_task = task_id and TaskInstance(
         id=uuid4(), task_id=task_id, dag_id=dag_id, run_id="scheduled__1", try_number=3, dag_version_id=uuid4()
     )
     request = DagCallbackRequest(
         filepath="dags/any.py", dag_id=dag_id, run_id="scheduled__1", bundle_name="dags-folder", bundle_version=None,
         is_failure_callback=True, msg="timed_out" if task_id is None else "task_failure",
-        context_from_server=DagRunContext(dag_run=run, last_ti=failed),
+        context_from_server=DagRunContext(dag_run=run, last_ti=failed_task),
     )  # fmt: skip
     _execute_callbacks(dag_bag, [request], structlog.get_logger())
 
 
-def test_every_dag_notifies_of_its_failed_run_with_the_step(dag_bag, dags, receiver):
+def test_every_dag_notifies_of_its_failed_run_and_names_the_task(dag_bag, dags, receiver):
     for dag_id, dag in sorted(dags.items()):
         task_id = dag.tasks[0].task_id
         process(dag_bag, dag_id, task_id)

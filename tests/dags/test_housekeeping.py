@@ -1,4 +1,4 @@
-"""The housekeeping DAG and what `./minutemark housekeeping` calls are the same steps, with the same retentions."""
+"""The housekeeping DAG and `./minutemark housekeeping` have the same steps, with the same retentions."""
 
 from include.housekeeping import steps
 

@@ -1,4 +1,4 @@
-"""The DAGs of the lakehouse: outside the chain and its pool, and only if it is on."""
+"""The DAGs of the lakehouse: outside the chain and its pool, and only if the lakehouse is on."""
 
 from tests.airflow_home import PROJECT
 
@@ -12,7 +12,7 @@ def test_events_are_written_and_counted_outside_the_pool_of_spark(dags):
         ("all_succeeded", set()),
     ]
     assert [task.trigger_rule for task in dag.tasks] == ["all_success", "all_done", "all_done", "all_success"], (
-        "A task that fails keeps no later one from running, and fails the run by its last task."
+        "A failed task must not keep later tasks from running; all_succeeded then fails the run."
     )
     assert {task.pool for task in dag.tasks} == {"default_pool"}
     assert [task.task_id for task in dags["ecommerce_lakehouse_upkeep"].tasks] == ["upkeep"]
@@ -27,7 +27,7 @@ def test_without_a_dataset_nothing_is_loaded_into_bigquery(monkeypatch):
     assert dag.task_ids == ["write_events", "count_hours", "all_succeeded"]
 
 
-def test_a_pipeline_without_the_declaration_and_an_airflow_without_the_setting_have_none(dags, monkeypatch):
+def test_there_is_no_lakehouse_dag_without_the_declaration_or_without_the_setting(dags, monkeypatch):
     from airflow.models import DagBag
 
     assert "recruitment_lakehouse" not in dags

@@ -33,8 +33,8 @@ ABOVE = {
     "local": ("include",),
     "bench": ("include", "local"),
 }
-# They read a connection or count a metric if Airflow runs them.
-OF_AIRFLOW = ("include.connections", "include.metrics")
+# If Airflow runs these modules, they read its connections or send its metrics.
+MAY_IMPORT_AIRFLOW = ("include.connections", "include.metrics")
 
 
 class Import(NamedTuple):
@@ -72,7 +72,7 @@ IMPORTS = [import_ for module in MODULES for import_ in imports_of(module)]
 
 
 def part(module: str) -> str:
-    """lake of include.lake.writer."""
+    """The part that a module belongs to: `lake` for include.lake.writer."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -92,7 +92,7 @@ def test_no_import_of_include_runs_upward() -> None:
         and part(import_.module) != part(import_.imported)
         and height[part(import_.module)] <= height[part(import_.imported)]
     ]
-    assert not upward, "Move what both use to the lower one:\n" + "\n".join(upward)
+    assert not upward, "Move what both use to the lower layer:\n" + "\n".join(upward)
 
 
 @pytest.mark.parametrize("top", ABOVE)
@@ -118,7 +118,7 @@ def test_no_modules_import_each_other() -> None:
 
 
 # Fills the stores of an upgrade's rehearsal with the code of the previous version.
-OF_A_FORMER_VERSION = PROJECT / "tests" / "upgrade" / "history.py"
+PROGRAM_OF_FORMER_VERSION = PROJECT / "tests" / "upgrade" / "history.py"
 
 
 def test_airflow_is_imported_by_no_module_that_runs_without_it() -> None:
@@ -127,15 +127,15 @@ def test_airflow_is_imported_by_no_module_that_runs_without_it() -> None:
         for import_ in IMPORTS
         if import_.imported.split(".")[0] == "airflow"
         and import_.module.startswith("include.")
-        and import_.module not in OF_AIRFLOW
+        and import_.module not in MAY_IMPORT_AIRFLOW
     ]
     assert not wrong, "Code that needs Airflow belongs in plugins/ or dags/:\n" + "\n".join(wrong)
 
 
-def test_imports_in_programs_of_tests_name_what_is_there() -> None:
+def test_programs_in_strings_of_tests_import_existing_names() -> None:
     """No linter checks a program in a string, which a test starts as a separate process."""
     wrong = []
-    for path in sorted({*(PROJECT / "tests").rglob("*.py")} - {OF_A_FORMER_VERSION}):
+    for path in sorted({*(PROJECT / "tests").rglob("*.py")} - {PROGRAM_OF_FORMER_VERSION}):
         for base, names in re.findall(r"\bfrom ((?:include|plugins|local)[\w.]*) import ([\w, ]+)", path.read_text()):
             if base not in MODULES:
                 wrong.append(f"{path}: {base}")

@@ -52,17 +52,17 @@ def test_the_form_has_from_to_allow_shrink_and_the_options(dags):
         assert form == {"from": None, "to": None, "allow_shrink": False, **pipeline.options}
 
 
-def test_runs_begin_each_minute_or_as_the_last_one_ends(dags, schedule):
+def test_runs_start_each_minute_or_when_the_previous_run_ends(dags, schedule):
     summary, wait = {"minute": ("* * * * *", 45), "continuous": ("continuous", 120)}[schedule]
     for name in pipelines.all_pipelines():
         minute, reconcile = dags[f"{name}_minute"], dags[f"{name}_reconcile"]
-        assert serialized(minute).timetable.summary == summary
-        assert serialized(minute).timetable.periodic, "Airflow would refuse a backfill of it."
+        assert after_serialization(minute).timetable.summary == summary
+        assert after_serialization(minute).timetable.periodic, "Airflow would refuse a backfill of it."
         assert minute.get_task("wait_for_changes").patience == timedelta(seconds=wait)
-        assert serialized(reconcile).timetable.summary != "continuous"
+        assert after_serialization(reconcile).timetable.summary != "continuous"
 
 
-def serialized(dag):
+def after_serialization(dag):
     from airflow.serialization.serialized_objects import DagSerialization
 
     return DagSerialization.from_dict(DagSerialization.to_dict(dag))

@@ -13,7 +13,7 @@ def test_the_form_of_verify_has_no_required_field(dags) -> None:
     assert form == {"pipeline": None, "from": None, "to": None, "patience": 120, "lines": 20}
 
 
-def test_the_form_of_import_leaves_the_file_to_be_recognized(dags) -> None:
+def test_the_form_of_import_leaves_encoding_and_format_to_be_detected(dags) -> None:
     form = dags["minutemark_import"].params.dump()
     assert (form["encoding"], form["format"], form["max_rejected"]) == (None, None, 20)
 

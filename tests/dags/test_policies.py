@@ -35,11 +35,11 @@ def offenders(dags, complaint) -> str:
 
 def test_dag_names_an_owner(dags):
     assert not offenders(
-        dags, lambda dag: dag.owner in ("", "airflow") and "set owner in default_args to who answers for it."
+        dags, lambda dag: dag.owner in ("", "airflow") and "set owner in default_args to the responsible team."
     )
 
 
-def test_dag_has_tags_the_project_among_them(dags):
+def test_dag_has_the_tag_of_the_project(dags):
     assert not offenders(dags, lambda dag: "minutemark" not in dag.tags and 'add "minutemark" to tags=.')
 
 
@@ -55,7 +55,8 @@ def test_dag_does_not_catch_up(dags):
 
 def test_dag_runs_once_at_a_time(dags):
     def complaint(dag):
-        max_runs = 2 if "ingest" in dag.tags else 1  # its successor takes over while it still follows the topic
+        # A run of an ingest DAG takes over while its predecessor still follows the topic.
+        max_runs = 2 if "ingest" in dag.tags else 1
         return dag.max_active_runs != max_runs and f"set max_active_runs={max_runs}."
 
     assert not offenders(dags, complaint)
@@ -82,7 +83,7 @@ def test_task_retries_soon(dags):
         if dag.default_args.get("retries", 0) < 2:
             return "set retries of at least 2 in default_args."
         slow = [task.task_id for task in dag.tasks if task.retries and task.retry_delay > timedelta(seconds=30)]
-        return slow and f"set retry_delay to 30 s or less; Airflow's default of 5 minutes holds for {slow}."
+        return slow and f"set retry_delay of {slow} to 30 s or less; Airflow's default is 5 minutes."
 
     assert not offenders(dags, complaint)
 
@@ -101,12 +102,12 @@ def test_pool_of_every_task_is_in_airflow_settings(dags):
 
     def complaint(dag):
         unknown = {task.pool for task in dag.tasks} - pools
-        return unknown and f"add {unknown} to pools in airflow_settings.yaml, where only {pools} are."
+        return unknown and f"add {unknown} to pools in airflow_settings.yaml, which has only {pools}."
 
     assert not offenders(dags, complaint)
 
 
-def test_periodic_dag_has_intervals_that_a_backfill_can_take(dags):
+def test_periodic_dag_has_intervals_that_a_backfill_can_process(dags):
     def complaint(dag):
         import pendulum
         from airflow.serialization.serialized_objects import DagSerialization
@@ -165,34 +166,34 @@ def parse(**environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def parsed_elsewhere() -> str:
+def parse_output() -> str:
     """Output of a fresh interpreter that parses the DAG files without stores, Java or connections."""
     return parse(MINUTEMARK_DEMO="1", MINUTEMARK_INGEST="dag")
 
 
-def test_parsing_opens_no_connection(parsed_elsewhere):
-    errors = re.findall(r"^ERROR .*", parsed_elsewhere, re.MULTILINE)
-    assert not errors, f"Move what talks to a store into execute(): {errors}"
+def test_parsing_opens_no_connection(parse_output):
+    errors = re.findall(r"^ERROR .*", parse_output, re.MULTILINE)
+    assert not errors, f"Move code that connects to a store into execute(): {errors}"
 
 
 @pytest.mark.parametrize("module", HEAVY)
-def test_parsing_imports_nothing_heavy(parsed_elsewhere, module):
-    loaded = re.search(r"^MODULES (.*)", parsed_elsewhere, re.MULTILINE)[1].split()
+def test_parsing_imports_nothing_heavy(parse_output, module):
+    loaded = re.search(r"^MODULES (.*)", parse_output, re.MULTILINE)[1].split()
     assert module not in loaded, f"A DAG file imports {module} at its top: import it inside execute(), or the task."
 
 
-def test_demo_dags_exist_only_with_the_demo_setting(parsed_elsewhere):
+def test_demo_dags_exist_only_with_the_demo_setting(parse_output):
     for dag_id in (" recruitment_demo_traffic", " recruitment_demo_past", " ecommerce_demo_past"):
-        assert dag_id in parsed_elsewhere
+        assert dag_id in parse_output
         assert dag_id not in parse()
 
 
-@pytest.mark.parametrize("way", ["", "connect"])
-def test_topics_are_followed_by_dags_only_in_dag_mode(parsed_elsewhere, way):
-    assert " recruitment_ingest" in parsed_elsewhere
-    result = parse(MINUTEMARK_INGEST=way)
+@pytest.mark.parametrize("ingest_mode", ["", "connect"])
+def test_dags_follow_topics_in_dag_mode_but_not_without_a_mode_or_with_connect(parse_output, ingest_mode):
+    assert " recruitment_ingest" in parse_output
+    result = parse(MINUTEMARK_INGEST=ingest_mode)
     assert " recruitment_minute" in result and " recruitment_ingest" not in result
-    assert (" minutemark_dead_letters" in result) == (way == "connect")
+    assert (" minutemark_dead_letters" in result) == (ingest_mode == "connect")
 
 
 def test_parsing_for_streams_opens_no_connection_and_imports_nothing_heavy():
@@ -202,7 +203,7 @@ def test_parsing_for_streams_opens_no_connection_and_imports_nothing_heavy():
     assert not set(HEAVY) & set(re.search(r"^MODULES (.*)", result, re.MULTILINE)[1].split())
 
 
-def test_a_schedule_that_does_not_exist_is_an_import_error_with_what_is_possible():
+def test_an_unknown_schedule_is_an_import_error_that_names_the_valid_ones():
     errors = re.findall(r"^ERROR .*|^\S*UnknownSchedule.*", parse(MINUTEMARK_SCHEDULE="hourly"), re.MULTILINE)
     assert len([line for line in errors if line.startswith("ERROR")]) == 1
     assert "MINUTEMARK_SCHEDULE is 'hourly'. Set it to minute or continuous, or leave it empty." in errors[-1]
@@ -226,12 +227,12 @@ def test_description_is_a_sentence(dags):
 
 
 def test_the_process_of_a_task_makes_the_dags_of_its_pipeline_only(monkeypatch):
-    """Its cost must not grow with the number of pipelines: each start of a task parses the file again."""
+    """The cost of parsing must not grow with the number of pipelines: each start of a task parses the file again."""
     from airflow.models import DagBag
     from airflow.sdk.definitions._internal import dag_parsing_context
 
     for dag_id in ("recruitment_minute", "recruitment_reconcile"):
-        with monkeypatch.context() as task:  # Airflow's own leaves the variable set, for tests that come later
+        with monkeypatch.context() as task:  # Airflow's own context manager leaves the variable set
             task.setenv(dag_parsing_context._AIRFLOW_PARSING_CONTEXT_DAG_ID, dag_id)
             bag = DagBag(str(PROJECT / "dags" / f"{dag_id.removeprefix('recruitment_')}.py"))
         assert bag.import_errors == {}

@@ -1,6 +1,6 @@
 """What tests of Kafka Connect share: the transform and the tests' own Java classes, compiled.
 
-`local` is imported only in the fixtures: where `astro dev pytest` runs, it is not there.
+`local` is imported only in the fixtures: `astro dev pytest` runs where it does not exist.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def connect_jars() -> Path:
-    """The worker's jars, if there is a compiler too."""
+    """The folder of the worker's jars. Skips the test if the jars or a Java compiler are missing."""
     from local.layout import CONNECT_JARS, SPARK_JARS
     from local.servers.java import java
 
@@ -56,7 +56,7 @@ def test_classes(transform_classes: Path) -> Path:
 def sink_plugin(test_classes: Path) -> Path:
     """The tests' sink as a plugin of a worker: its jar, beside those of the Cassandra driver.
 
-    MINUTEMARK_TEST_SINK names the folder of the DataStax sink, where that one is there: the same tests then run with it.
+    If MINUTEMARK_TEST_SINK names the folder of the DataStax sink, the same tests run with that sink.
     """
     if real := os.environ.get("MINUTEMARK_TEST_SINK"):
         return Path(real)

@@ -26,7 +26,7 @@ def size(text: str) -> int:
     return int(number) * {"m": 1024**2, "g": GIB}[unit]
 
 
-def test_all_together_take_at_most_eight_gib():
+def test_all_services_together_take_at_most_eight_gib():
     always = {name for name, service in SERVICES.items() if not service.get("profiles")} | ASTRO
     limits = {name: SERVICES.get(name, {}).get("mem_limit") for name in always - ONE_SHOT}
     assert None not in limits.values(), f"set mem_limit: {limits}"

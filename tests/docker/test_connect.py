@@ -63,8 +63,8 @@ def test_an_event_is_written_whole_under_its_whole_key(pipeline):
     assert table["query"] == f"INSERT INTO {pipeline.lake_table} ({', '.join(columns)}) VALUES ({variables})"
 
 
-def test_a_touch_is_the_one_of_our_own_writers(pipeline):
-    """now() is in values only, so that a redelivery is another touch of the same minute."""
+def test_a_touch_is_the_same_as_that_of_our_own_writers(pipeline):
+    """now() is not part of a key, so that a redelivery is another touch of the same minute."""
     config = connector(pipeline, TEMPLATE)
     table = table_settings(config, pipeline, "minutemark.minute_changes")
     own_touch = re.sub(r"\?, \?, \?", f"'{pipeline.lake_table}', :day, :minute", change_log._TOUCH_MINUTE)
@@ -81,7 +81,7 @@ def test_the_three_writes_of_a_message_are_acknowledged_within_the_settle_time(p
 
 
 def test_write_timestamps_are_the_servers(pipeline):
-    """A mapping alone would take the record's: a later touch would lose, and so would a corrected event."""
+    """With a mapping alone, the record's timestamp would count: a later touch or a corrected event would lose."""
     config = connector(pipeline, TEMPLATE)
     tables = [key for key in config if key.endswith(".mapping")]
     assert all(key.replace(".mapping", ".query") in config for key in tables)
@@ -110,9 +110,9 @@ def test_a_lakes_retention_reaches_the_transform():
     assert connector(short, TEMPLATE)["transforms.event.retention.seconds"] == "172800"
 
 
-def test_a_text_of_the_declaration_may_hold_what_json_escapes():
-    null = replace(RECRUITMENT, null_words=("\\N", 'a"b'))
-    assert connector(null, TEMPLATE)["transforms.event.null.words"] == '\\N,a"b'
+def test_a_text_of_the_declaration_may_contain_characters_that_json_escapes():
+    escaped = replace(RECRUITMENT, null_words=("\\N", 'a"b'))
+    assert connector(escaped, TEMPLATE)["transforms.event.null.words"] == '\\N,a"b'
 
 
 @pytest.mark.parametrize("word", ["n,a", " null"])
@@ -141,7 +141,7 @@ class Worker(ThreadingHTTPServer):
     def __init__(self, *states: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.states = list(states)  # of the task, one for each request; the last one repeats
-        self.request: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
         self.configs: list[dict] = []
         self.refused = ""  # the connector whose configuration is not accepted
 
@@ -153,7 +153,7 @@ class Worker(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         worker = self.server
-        worker.request.append((self.command, self.path))
+        worker.requests.append((self.command, self.path))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if body:
             worker.configs.append(json.loads(body))
@@ -171,34 +171,34 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = _answer
 
     def log_message(self, *_) -> None:
-        """Nobody reads it."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def worker():
-    made = []
+    workers = []
 
     def start(*states: str) -> Worker:
-        made.append(Worker(*states))
-        threading.Thread(target=made[-1].serve_forever, args=[0.02], daemon=True).start()  # ends within 0.02 s
-        return made[-1]
+        workers.append(Worker(*states))
+        threading.Thread(target=workers[-1].serve_forever, args=[0.02], daemon=True).start()  # ends within 0.02 s
+        return workers[-1]
 
     yield start
-    for one in made:
-        one.shutdown()
-        one.server_close()
+    for started in workers:
+        started.shutdown()
+        started.server_close()
 
 
-def test_a_connector_that_comes_before_its_tables_is_started_again_until_it_runs(worker):
+def test_a_connector_without_its_tables_is_restarted_until_it_runs(worker):
     rest = worker("FAILED", "FAILED", "RUNNING")
     register_all(Connect(rest.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
     path = "/connectors/minutemark-recruitment"
-    assert rest.request[0] == ("PUT", f"{path}/config")
+    assert rest.requests[0] == ("PUT", f"{path}/config")
     assert rest.configs == [connector(RECRUITMENT, TEMPLATE)]
-    assert rest.request.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
+    assert rest.requests.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
 
 
-def test_it_prints_why_it_waits_when_that_changes_and_every_15_seconds(worker, capsys, monkeypatch):
+def test_the_reason_to_wait_is_printed_when_it_changes_and_every_15_seconds(worker, capsys, monkeypatch):
     rest = worker("UNASSIGNED", "UNASSIGNED", "FAILED", "FAILED", "RUNNING")
     monkeypatch.setattr(connect, "_REPORT_EVERY", 3600)
     register_all(Connect(rest.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
@@ -247,7 +247,7 @@ def test_in_dag_mode_the_connectors_are_removed(worker, monkeypatch, tmp_path):
     monkeypatch.setenv(SETTING, "dag")
     rest = worker("RUNNING")
     assert connect.main([rest.url, str(tmp_path / "not-read.json")]) == 0
-    assert rest.request == [
+    assert rest.requests == [
         ("DELETE", f"/connectors/{name_of(pipeline)}") for pipeline in pipelines.all_pipelines().values()
     ]
 

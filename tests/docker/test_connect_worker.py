@@ -45,8 +45,8 @@ from tests.kafka.conftest import kept, until
 EVENTS = int(os.environ.get("MINUTEMARK_TEST_EVENTS", "600"))  # for each pipeline and test
 START = datetime(2026, 10, 3, 12)
 # Tests that do not depend on the pipeline run with one pipeline, unless the sink is the real one.
-SOME = [*pipelines.all_pipelines()] if "MINUTEMARK_TEST_SINK" in os.environ else ["ecommerce"]
-some_pipelines = pytest.mark.parametrize("pipeline", SOME, indirect=True)
+SOME_PIPELINES = [*pipelines.all_pipelines()] if "MINUTEMARK_TEST_SINK" in os.environ else ["ecommerce"]
+some_pipelines = pytest.mark.parametrize("pipeline", SOME_PIPELINES, indirect=True)
 POISON = [
     b'{"create_time": "2026-',
     b'["create_time", "custom_track"]',
@@ -78,22 +78,22 @@ def pipeline(request, worker, template, monkeypatch):
     """A pipeline under another name, with its own topics and running connector; its lake table is the same."""
     monkeypatch.setenv(SETTING, CONNECT)
     name = f"{request.param}_{secrets.token_hex(4)}"
-    made = replace(pipelines.get(request.param), name=name, topic=f"{name}.events")
-    topics.make_topics([made])
-    register_all(worker.rest, [made], template, patience=60, pause=0.2)
-    yield made
-    worker.rest.remove(name_of(made))
+    result = replace(pipelines.get(request.param), name=name, topic=f"{name}.events")
+    topics.make_topics([result])
+    register_all(worker.rest, [result], template, patience=60, pause=0.2)
+    yield result
+    worker.rest.remove(name_of(result))
 
 
 @pytest.fixture
 def recruitment(worker, template, monkeypatch):
     """The pipeline under its own name, which its DAG knows, with a topic of this test's own."""
     monkeypatch.setenv(SETTING, CONNECT)
-    made = replace(pipelines.get("recruitment"), topic=f"drift_{secrets.token_hex(4)}")
-    topics.make_topics([made])
-    register_all(worker.rest, [made], template, patience=60, pause=0.2)
-    yield made
-    worker.rest.remove(name_of(made))
+    result = replace(pipelines.get("recruitment"), topic=f"drift_{secrets.token_hex(4)}")
+    topics.make_topics([result])
+    register_all(worker.rest, [result], template, patience=60, pause=0.2)
+    yield result
+    worker.rest.remove(name_of(result))
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def airflow(worker, tmp_path_factory):
 def values(pipeline: Pipeline, count: int) -> list[bytes]:
     """Messages as producers send them: absent fields, nulls, numbers, unknown fields, some without a create_time."""
     rng, demo = random.Random(pipeline.name), traffic.demo_of(pipelines.get(pipeline.database))
-    made = []
+    messages = []
     for number in range(count):
         at = START + timedelta(seconds=rng.uniform(0, 1_800))
         fields = {"create_time": str(time_uuid(at, f"{pipeline.name}{number}")), **demo.event(rng, at)}
@@ -115,14 +115,14 @@ def values(pipeline: Pipeline, count: int) -> list[bytes]:
         if number % 7 == 0:
             fields |= {"mood": {"deep": [1]}, pipeline.fields[0]: None}
         text = json.dumps(fields)
-        if number % 5 == 0:  # as JsonConverter would not have kept them
+        if number % 5 == 0:  # numbers that JsonConverter would change
             text = f'{text[:-1]}, "{pipeline.fields[1]}": 1.50, "{pipeline.fields[2]}": 12345678901234567890}}'
-        made.append(text.encode())
-    return made
+        messages.append(text.encode())
+    return messages
 
 
 def send(pipeline: Pipeline, messages) -> None:
-    """To any partition, at the time of sending: neither may count."""
+    """Send to random partitions, now: neither the partition nor the time of sending may matter."""
     rng, producer = random.Random(3), Producer(clients.settings())
     for number, value in enumerate(messages):
         if number % 1_000 == 0:
@@ -131,18 +131,18 @@ def send(pipeline: Pipeline, messages) -> None:
     assert producer.flush(20) == 0
 
 
-def waiting(pipeline: Pipeline) -> int:
+def waiting_messages(pipeline: Pipeline) -> int:
     return sum(offsets.waiting for offsets in topics.offset_ranges(pipeline, group_of(pipeline.name, CONNECT)).values())
 
 
 def wait_until_drained(pipeline: Pipeline, seconds: float = 90) -> None:
     """Return when Connect has committed all messages, and their dead letters are consumed."""
-    until(lambda: waiting(pipeline) == 0, seconds)
+    until(lambda: waiting_messages(pipeline) == 0, seconds)
     ingest_dead_letters(pipeline, seconds=60)
 
 
-def expected(pipeline: Pipeline, messages) -> dict[tuple[datetime, int], dict[str, tuple[str, str]]]:
-    """create_time and payload that Python makes of them, by partition and by event."""
+def expected_rows(pipeline: Pipeline, messages) -> dict[tuple[datetime, int], dict[str, tuple[str, str]]]:
+    """The create_time and payload that Python makes of these messages, by partition and by event."""
     reader = TopicEvents(pipeline, datetime.now(UTC).replace(tzinfo=None))
     rows: dict = {}
     for value in messages:
@@ -164,7 +164,7 @@ def lake_rows(pipeline: Pipeline, places) -> dict[tuple[datetime, int], dict[str
         }
 
 
-def touched(pipeline: Pipeline, day: date) -> set[datetime]:
+def touched_minutes(pipeline: Pipeline, day: date) -> set[datetime]:
     """The touched minutes, as a poll finds them: the day first."""
     with lake("lake_reader") as session:
         assert day in change_log.changed_days(session, pipeline.lake_table)
@@ -172,33 +172,33 @@ def touched(pipeline: Pipeline, day: date) -> set[datetime]:
 
 
 def topic_findings(pipeline: Pipeline) -> dict[str, int]:
-    """What verify reports of the topic; no batch runs here, so that the lake's minutes are ignored."""
+    """The differences of the topic that verify reports. Those of minutes do not count: no batch runs here."""
     report = verify.verify([pipeline], patience=0).pipelines[0]
     counts = report.differences.counts | report.apart.counts
     return {kind: count for kind, count in counts.items() if kind.startswith("topic_")}
 
 
 def check_all_is_safe(pipeline: Pipeline, messages) -> None:
-    rows = expected(pipeline, messages)
+    rows = expected_rows(pipeline, messages)
     result = lake_rows(pipeline, rows)
     for place, events in rows.items():
         assert {identity: result[place].get(identity) for identity in events} == events
     [day] = {minute.date() for minute, _ in rows}
-    assert {minute for minute, _ in rows} <= touched(pipeline, day)
+    assert {minute for minute, _ in rows} <= touched_minutes(pipeline, day)
     poison = [value for value in messages if value in POISON]
     assert len(kept(pipeline)) == len(poison)
     assert all(row["place"].startswith(f"{pipeline.topic}/") for row in kept(pipeline))
     assert topic_findings(pipeline) == {}
 
 
-def with_poison(messages: list[bytes], each: int) -> list[bytes | None]:
-    mixed = [*messages, *POISON * each]
+def with_poison(messages: list[bytes], copies: int) -> list[bytes | None]:
+    mixed = [*messages, *POISON * copies]
     random.Random(5).shuffle(mixed)
     return mixed
 
 
 def test_every_event_is_in_the_lake_as_python_writes_it_and_poison_among_the_rejected_events(pipeline):
-    messages = with_poison(values(pipeline, EVENTS), each=5)
+    messages = with_poison(values(pipeline, EVENTS), copies=5)
     send(pipeline, messages)
     wait_until_drained(pipeline)
     check_all_is_safe(pipeline, messages)
@@ -208,9 +208,9 @@ def test_every_event_is_in_the_lake_as_python_writes_it_and_poison_among_the_rej
 
 @some_pipelines
 def test_nothing_is_lost_or_stuck_when_the_worker_is_killed(pipeline, worker):
-    messages = with_poison(values(pipeline, EVENTS), each=2)
+    messages = with_poison(values(pipeline, EVENTS), copies=2)
     send(pipeline, messages[: EVENTS // 2])
-    places = expected(pipeline, messages[: EVENTS // 2])
+    places = expected_rows(pipeline, messages[: EVENTS // 2])
     until(lambda: any(lake_rows(pipeline, places).values()))  # written, and not committed yet
     send(pipeline, messages[EVENTS // 2 :])
     worker.kill()
@@ -232,14 +232,14 @@ def test_aborted_messages_are_nowhere_and_nothing_waits_for_them(pipeline):
         (client.abort_transaction if is_aborted else client.commit_transaction)(30)
     wait_until_drained(pipeline)
     check_all_is_safe(pipeline, messages[:20])
-    aborted = expected(pipeline, messages[20:])
+    aborted = expected_rows(pipeline, messages[20:])
     result = lake_rows(pipeline, aborted)
     assert not any(events.keys() & result[place].keys() for place, events in aborted.items())
 
 
 @some_pipelines
 def test_nothing_is_lost_or_stuck_while_the_lake_is_down(pipeline, worker):
-    messages = with_poison(values(pipeline, EVENTS), each=2)
+    messages = with_poison(values(pipeline, EVENTS), copies=2)
     with frozen(endpoint(LAKE_WRITER).port):
         started = worker.log.stat().st_size
         send(pipeline, messages)
@@ -247,13 +247,13 @@ def test_nothing_is_lost_or_stuck_while_the_lake_is_down(pipeline, worker):
             lambda: any(text in worker.log.read_bytes()[started:] for text in (b"refused a write", b"Error inserting")),
             60,
         )
-        assert waiting(pipeline) > 0
+        assert waiting_messages(pipeline) > 0
     wait_until_drained(pipeline)
     check_all_is_safe(pipeline, messages)
 
 
 def test_a_task_that_failed_is_restarted_by_the_watch(worker, template, monkeypatch):
-    """Its table comes late here; a lake that is down when the worker starts fails a task in the same way."""
+    """Here, its table is created late; a lake that is down when the worker starts fails a task in the same way."""
     monkeypatch.setenv(SETTING, CONNECT)
     monkeypatch.setenv(URL_SETTING, worker.url)
     monkeypatch.setenv(LOGIN_SETTING, worker.login)
@@ -273,7 +273,7 @@ def test_a_task_that_failed_is_restarted_by_the_watch(worker, template, monkeypa
 
 
 def make_table_of(late: Pipeline) -> None:
-    """Other tests truncate whatever is in the lake."""
+    """Create the pipeline's lake table. It remains: other tests truncate all tables."""
     with lake("lake_admin") as session:
         for statement in table_statements(late):
             session.execute(statement)
@@ -282,7 +282,7 @@ def make_table_of(late: Pipeline) -> None:
 
 @contextlib.contextmanager
 def frozen(port: int):
-    """Suspend the process that listens there during the block."""
+    """Suspend the process that listens on this port during the block."""
     [pid] = {
         net_connection.pid
         for net_connection in psutil.net_connections("tcp")
@@ -305,33 +305,33 @@ def test_the_log_stays_small_under_endless_poison(pipeline, worker):
 
 
 def test_a_message_without_a_time_does_not_get_that_of_its_record(pipeline):
-    """Its timestamp and partition are up to the producer; an id derived from them would change when it is sent again."""
+    """The producer chooses the record's timestamp and partition: an id derived from them would change when it sends again."""
     send(pipeline, [json.dumps({"id": str(uuid.uuid4()), "ev": "1"}).encode()])
     wait_until_drained(pipeline)
     assert [row["reason"].split()[0] for row in kept(pipeline)] in (["create_time"], ["event_time"])
 
 
 def test_drift_that_comes_through_connect_is_held_by_name_until_a_person_accepts_it(recruitment, airflow):
-    """Renamed, retyped, dropped and added: the lake has what was sent, and only the added field lets its minute count."""
+    """Fields are renamed, retyped, dropped or added. The lake has what was sent; a minute with an added field is merged."""
     noon = START + timedelta(days=2)
     rng, demo = random.Random(7), traffic.demo_of(recruitment)
 
-    def minute(number: int, changed=dict) -> list[bytes]:
+    def minute(number: int, change=dict) -> list[bytes]:
         at = [noon + timedelta(minutes=number, seconds=rng.uniform(0, 59)) for _ in range(200)]
         rows = ({"create_time": str(time_uuid(time, secrets.token_hex(8))), **demo.event(rng, time)} for time in at)
-        return [json.dumps(changed(row)).encode() for row in rows]
+        return [json.dumps(change(row)).encode() for row in rows]
 
-    def renamed(row: dict) -> dict:
+    def rename(row: dict) -> dict:
         return {"jobId" if name == "job_id" else name: value for name, value in row.items()}
 
-    def retyped(row: dict) -> dict:
+    def retype(row: dict) -> dict:
         return {**row, "publisher_id": {"id": row["publisher_id"]}} if row.get("publisher_id") else row
 
-    def dropped(row: dict) -> dict:
+    def drop(row: dict) -> dict:
         return {name: value for name, value in row.items() if name != "campaign_id"}
 
     good = [message for number in (0, 1, 2, 3, 15) for message in minute(number)]
-    drifted = [*minute(10, renamed), *minute(20, retyped), *minute(25, dropped)]
+    drifted = [*minute(10, rename), *minute(20, retype), *minute(25, drop)]
     messages = [*good, *drifted, *minute(30, lambda row: {**row, "novelty": [1]})]
     send(recruitment, messages)
     wait_until_drained(recruitment)

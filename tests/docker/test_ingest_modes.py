@@ -59,7 +59,7 @@ def _version(value: bytes, number: int) -> bytes:
 
 
 def send(pipeline: Pipeline, messages: list[bytes | None]) -> None:
-    """An event's versions to one partition, in order; the partition is not its shard."""
+    """Send all versions of an event to the same partition, in order; the partition is not its shard."""
     producer = Producer(clients.settings())
     for value in messages:
         text = (value or b"").partition(b', "version"')[0].rstrip(b"}")
@@ -83,12 +83,12 @@ def rejected_of(pipeline: Pipeline) -> list[tuple]:
 
 
 def expected(declared: Pipeline, messages: list[bytes | None]) -> dict[str, str]:
-    """The last version of each event, as Python reads them."""
+    """The last version of each event, as Python reads it."""
     from confluent_kafka import Message
 
     reader = TopicEvents(declared, START + timedelta(days=30))
     results = (reader.read(Message(topic="t", partition=0, offset=0, value=value)) for value in messages)
-    return {event_id(declared, one): payload_of(one).decode() for one in results if isinstance(one, Event)}
+    return {event_id(declared, event): payload_of(event).decode() for event in results if isinstance(event, Event)}
 
 
 def test_the_same_messages_by_follower_connect_and_stream(declared, worker, template, monkeypatch):  # noqa: F811
@@ -97,7 +97,7 @@ def test_the_same_messages_by_follower_connect_and_stream(declared, worker, temp
     except CannotSubmit as error:
         pytest.skip(str(error))
 
-    def by(mode: str) -> tuple[list[tuple], list[tuple]]:
+    def run_mode(mode: str) -> tuple[list[tuple], list[tuple]]:
         monkeypatch.setenv(SETTING, mode)
         name = f"{declared.name}_{secrets.token_hex(4)}"
         pipeline = replace(declared, name=name, topic=f"{name}.events")
@@ -117,9 +117,9 @@ def test_the_same_messages_by_follower_connect_and_stream(declared, worker, temp
             worker.rest.remove(name_of(pipeline))
         return lake_of(pipeline), rejected_of(pipeline)
 
-    rows, rejected = by(DAG)
+    rows, rejected = run_mode(DAG)
     payloads = {row[-1] for row in rows}
     assert set(expected(declared, [value for messages in rounds(declared) for value in messages]).values()) <= payloads
     assert len(rejected) >= len(POISON) + 2
-    assert by(SPARK) == (rows, rejected)
-    assert by(CONNECT) == (rows, rejected)
+    assert run_mode(SPARK) == (rows, rejected)
+    assert run_mode(CONNECT) == (rows, rejected)

@@ -18,7 +18,7 @@ from tests.docker import sink
 
 NAME = "tourist"
 PLUGIN = sink.CLASS
-# Each variable that the worker lets a connector read would be in the topic of a source, or in a validation's answer.
+# A source would write each variable that the worker lets connectors read to its topic, and a validation would return it.
 CONFIG = {"connector.class": PLUGIN, "topics": "t", "tasks.max": "1", "name": NAME, "x": "${env:LAKE_WRITER_PASSWORD}"}
 READS = (
     "/", "/health", "/connectors", "/connectors?expand=info", "/connectors?expand=status",
@@ -66,7 +66,7 @@ def credentials(request, connect_worker):
 
 @pytest.fixture
 def answer(connect_worker):
-    """Status and text of an answer."""
+    """Send a request; return the status and text of its answer."""
 
     def request(method: str, path: str, credentials: str | None, body: object = None) -> tuple[int, str]:
         headers = {"Content-Type": "application/json"}
@@ -105,11 +105,11 @@ def test_requests_between_workers_need_the_key_that_the_workers_share(answer):
     assert {tasks[0], fence[0]} <= {400, 403}, (tasks, fence)
 
 
-@pytest.mark.parametrize(("login", "found"), [("", "is not set"), ("minutemark:wrong", "is refused")])
-def test_a_refused_login_is_explained_and_not_shown(connect_worker, monkeypatch, capsys, login, found):
+@pytest.mark.parametrize(("login", "problem"), [("", "is not set"), ("minutemark:wrong", "is refused")])
+def test_a_refused_login_is_explained_and_not_shown(connect_worker, monkeypatch, capsys, login, problem):
     monkeypatch.setenv(SETTING, CONNECT)
     monkeypatch.setenv(LOGIN_SETTING, login)
-    message = f"Kafka Connect at {connect_worker.url} requires a login, and {LOGIN_SETTING} {found} (status 401)."
+    message = f"Kafka Connect at {connect_worker.url} requires a login, and {LOGIN_SETTING} {problem} (status 401)."
     with pytest.raises(ConnectError, match="logins.properties"):
         Connect(connect_worker.url, login).names()
     assert connect.main([connect_worker.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 2

@@ -37,7 +37,7 @@ class Transform:
         self._path = os.pathsep.join(map(str, classes))
 
     def rows(self, pipeline, values) -> list[dict | str]:
-        """For each message the row that it becomes, or the reason why it is refused."""
+        """For each message, its row, or the reason why it is refused."""
         config, prefix = connector(pipeline, TEMPLATE), "transforms.event."
         settings = [f"{name.removeprefix(prefix)}={text}" for name, text in config.items() if name.startswith(prefix)]
         lines = ["-" if value is None else base64.b64encode(value).decode() for value in values]
@@ -62,13 +62,13 @@ def transform(connect_jars, transform_classes, test_classes):
 EVERY_TIME = {"earliest": datetime(1, 1, 1), "most_ahead": timedelta(days=365 * 4_000)}
 
 
-def by_python(pipeline, value):
+def read_by_python(pipeline, value):
     message = Message(topic=pipeline.topic, partition=0, offset=7, value=value)
     return TopicEvents(replace(pipeline, **EVERY_TIME), datetime.now(UTC).replace(tzinfo=None)).read(message)
 
 
 def row_of(pipeline, event):
-    """What the sink should write of an event."""
+    """The row that the sink should write for an event."""
     minute = minute_of(event.create_time)
     return {
         "payload": payload_of(event).decode(),
@@ -147,7 +147,7 @@ POISON = [
 LEFT_TO_PYTHON = [
     (RECRUITMENT, b'\xef\xbb\xbf{"create_time": "%s"}' % ID.encode()),  # a byte order mark
     (RECRUITMENT, b'{"create_time": "%s", "bid": NaN}' % ID.encode()),
-    # Without an id, which Python makes of what the event says.
+    # Events without an id: Python makes one from their content.
     (ECOMMERCE, raw({"create_time": ID})),
     (ECOMMERCE, raw({"create_time": ID, "id": " \u00a0"})),
     (ECOMMERCE, raw({"create_time": ID, "id": "NaN "})),
@@ -161,38 +161,38 @@ LEFT_TO_PYTHON = [
 
 def by_pipeline(messages):
     for pipeline in (RECRUITMENT, ECOMMERCE):
-        yield pipeline, [value for its_own, value in messages if its_own is pipeline]
+        yield pipeline, [value for declared, value in messages if declared is pipeline]
 
 
-def test_an_event_is_the_row_that_python_makes_of_it(transform):
+def test_an_event_becomes_the_row_that_python_makes_of_it(transform):
     for pipeline, values in by_pipeline(EVENTS):
-        for value, found in zip(values, transform.rows(pipeline, values), strict=True):
-            assert found == row_of(pipeline, by_python(pipeline, value)), value[:200]
+        for value, outcome in zip(values, transform.rows(pipeline, values), strict=True):
+            assert outcome == row_of(pipeline, read_by_python(pipeline, value)), value[:200]
 
 
 def test_poison_is_refused_by_both_with_a_reason(transform):
     for pipeline, values in by_pipeline(POISON):
-        for value, found in zip(values, transform.rows(pipeline, values), strict=True):
-            assert isinstance(found, str) and len(found) > 10, (value, found)
-            assert not isinstance(by_python(pipeline, value), Event), value[:200]
+        for value, outcome in zip(values, transform.rows(pipeline, values), strict=True):
+            assert isinstance(outcome, str) and len(outcome) > 10, (value, outcome)
+            assert not isinstance(read_by_python(pipeline, value), Event), value[:200]
 
 
-def test_what_the_transform_is_not_sure_of_is_left_to_python(transform):
+def test_messages_that_the_transform_cannot_decide_are_left_to_python(transform):
     for pipeline, values in by_pipeline(LEFT_TO_PYTHON):
-        for value, found in zip(values, transform.rows(pipeline, values), strict=True):
-            assert isinstance(found, str), value[:200]
-            assert isinstance(by_python(pipeline, value), Event), value[:200]
+        for value, outcome in zip(values, transform.rows(pipeline, values), strict=True):
+            assert isinstance(outcome, str), value[:200]
+            assert isinstance(read_by_python(pipeline, value), Event), value[:200]
 
 
-def test_damaged_messages_are_only_written_as_python_writes_them(transform):
-    """Bytes of good messages cut out, doubled and changed, always the same ones."""
+def test_damaged_messages_are_written_as_python_writes_them_or_not_at_all(transform):
+    """Good messages with bytes removed, repeated or inserted; the same in every run."""
     rng, written = random.Random(14), 0
     for pipeline, values in by_pipeline(EVENTS):
         damaged = [_damaged(rng, rng.choice(values)) for _ in range(3_000)]
-        for value, found in zip(damaged, transform.rows(pipeline, damaged), strict=True):
-            if isinstance(found, dict):
+        for value, outcome in zip(damaged, transform.rows(pipeline, damaged), strict=True):
+            if isinstance(outcome, dict):
                 written += 1
-                assert found == row_of(pipeline, by_python(pipeline, value)), value
+                assert outcome == row_of(pipeline, read_by_python(pipeline, value)), value
     assert written > 200
 
 
@@ -213,9 +213,9 @@ def _damaged(rng, value):
 
 
 def test_an_event_of_a_closed_minute_is_refused_and_one_of_an_open_minute_is_not(transform):
-    old, keeps = raw({"create_time": ID}), replace(RECRUITMENT, lake_retention=timedelta(days=30))
-    ages = datetime.now(UTC).replace(tzinfo=None) - datetime(2026, 3, 1, 12, 34)
-    (closed,) = transform.rows(keeps, [old])
+    value, short = raw({"create_time": ID}), replace(RECRUITMENT, lake_retention=timedelta(days=30))
+    age = datetime.now(UTC).replace(tzinfo=None) - datetime(2026, 3, 1, 12, 34)
+    (closed,) = transform.rows(short, [value])
     assert closed == "its minute 2026-03-01T12:34:00Z is closed, because it is past the lake's retention"
-    (open_one,) = transform.rows(replace(RECRUITMENT, lake_retention=ages + timedelta(days=1)), [old])
-    assert open_one["_minute"] == "2026-03-01T12:34:00Z"
+    (row,) = transform.rows(replace(RECRUITMENT, lake_retention=age + timedelta(days=1)), [value])
+    assert row["_minute"] == "2026-03-01T12:34:00Z"

@@ -25,7 +25,7 @@ TEXTS = [paragraph["text"] for paragraph in NOTE["paragraphs"]]
 
 
 def mounts() -> dict[str, str]:
-    """Where in the container each source is mounted."""
+    """The source of each mount, by its path in the container."""
     return dict(reversed(volume.split(":")[:2]) for volume in SERVICE["volumes"])
 
 
@@ -35,7 +35,7 @@ def test_it_starts_only_with_its_profile_and_listens_on_loopback():
 
 
 def test_it_gets_only_the_two_read_only_accounts():
-    declared = {one["conn_id"]: one for one in CONNECTIONS}
+    declared = {connection["conn_id"]: connection for connection in CONNECTIONS}
     environment = {name: json.loads(text) for name, text in SERVICE["environment"].items()}
     assert set(environment) == {"AIRFLOW_CONN_LAKE_READER", "AIRFLOW_CONN_WAREHOUSE_BI"}
     for name, value in environment.items():
@@ -62,7 +62,7 @@ def test_its_jars_are_those_of_the_pom():
     contexts = SERVICE["build"]["additional_contexts"]
     [context, pom] = re.search(r"^COPY --from=(\S+) (\S+) /pom\.xml$", DOCKERFILE, re.MULTILINE).groups()
     root = ElementTree.parse(PROJECT / contexts[context] / pom).getroot()
-    artifacts = {found.text for found in root.iterfind(".//{*}dependency/{*}artifactId")}
+    artifacts = {element.text for element in root.iterfind(".//{*}dependency/{*}artifactId")}
     assert {"spark-cassandra-connector_2.12", "mysql-connector-j"} <= artifacts
     [folder] = re.findall(r"^COPY --from=jars /jars (\S+)$", DOCKERFILE, re.MULTILINE)
     defaults = dict(
@@ -72,7 +72,7 @@ def test_its_jars_are_those_of_the_pom():
     assert "COPY spark-defaults.conf ${SPARK_HOME}/conf/" in DOCKERFILE
 
 
-def test_the_note_is_where_the_start_looks_for_it_and_named_as_zeppelin_names_files():
+def test_the_note_is_where_the_container_copies_it_from_and_has_zeppelins_file_name():
     command = json.loads(re.search(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE).group(1))[-1]
     source, target = shlex.split(command.split("&&")[0])[2:]
     assert PROJECT / mounts()[source.removesuffix("/.")] == FOLDER / "notes"
@@ -86,7 +86,7 @@ def test_the_note_finds_the_project():
     assert mounts()[f"{on_path}/include"] == "./include" and mounts()[f"{on_path}/notebooks"] == "./notebooks"
 
 
-def test_the_note_is_committed_without_results_and_asks_by_known_interpreters():
+def test_the_note_is_committed_without_results_and_uses_known_interpreters():
     assert not [paragraph["id"] for paragraph in NOTE["paragraphs"] if "results" in paragraph]
     assert {text.split()[0] for text in TEXTS} == {"%md", "%spark.pyspark", "%spark.sql"}
 
@@ -98,7 +98,7 @@ def test_tables_and_views_of_the_note_exist_and_may_be_read():
     tables = set(re.findall(r"stores\.warehouse\(spark, \"(\S+)\"\)", python))
     recruitment = pipelines.get("recruitment")
     assert tables and tables <= set(recruitment.readable)
-    made = "\n".join(path.read_text() for path in (SQL / "recruitment").glob("*.sql"))
-    assert not [name for name in tables if not re.search(rf"(TABLE IF NOT EXISTS|VIEW) {re.escape(name)}\b", made)]
-    made_here = set(re.findall(r"createOrReplaceTempView\(\"(\w+)\"\)", python))
-    assert set(re.findall(r"FROM (\w+)", queries)) == made_here
+    created = "\n".join(path.read_text() for path in (SQL / "recruitment").glob("*.sql"))
+    assert not [name for name in tables if not re.search(rf"(TABLE IF NOT EXISTS|VIEW) {re.escape(name)}\b", created)]
+    temporary_views = set(re.findall(r"createOrReplaceTempView\(\"(\w+)\"\)", python))
+    assert set(re.findall(r"FROM (\w+)", queries)) == temporary_views

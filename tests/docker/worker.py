@@ -24,7 +24,7 @@ class Worker:
         logins = folder / "logins.properties"
         write_private(logins, f"{account}={password}\n")
         broker = clients.settings()
-        self._prepared = connect.Worker(
+        self._worker = connect.Worker(
             folder / "connect", broker["bootstrap.servers"], logins, port=free_port(), plugins=(plugin,)
         )
         self._passwords = {
@@ -32,15 +32,15 @@ class Worker:
             "KAFKA_PASSWORD": broker["sasl.password"],
         }
         self.log = folder / "connect.log"
-        self.url = self._prepared.url
+        self.url = self._worker.url
         self.login = f"{account}:{password}"
         self.secrets = (password, *self._passwords.values())
         self.rest = Connect(self.url, self.login)
 
     def start(self) -> None:
-        """Return when it accepts connectors."""
-        self._child = Child(self._prepared.prepare(), self.log, os.environ | self._passwords)
-        connect.wait_until_ready(self._prepared, self.login, alive=self._child.alive, log=str(self.log))
+        """Start the worker; return when it accepts connectors."""
+        self._child = Child(self._worker.prepare(), self.log, os.environ | self._passwords)
+        connect.wait_until_ready(self._worker, self.login, alive=self._child.alive, log=str(self.log))
 
     def kill(self) -> None:
         """Send it SIGKILL, and return when it is gone."""

@@ -1,4 +1,4 @@
-"""README.md, CONTRIBUTING.md and the pages of docs/ as the tests read them: prose without code, links, headings, make targets."""
+"""What the tests read of README.md, CONTRIBUTING.md and docs/: links, anchors, make targets, and prose without code."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from local.layout import ROOT
 TEXT = (ROOT / "docs" / "dbt" / "sources.yml").read_text(encoding="utf-8")
 
 
-def test_the_file_is_what_make_prints():
+def test_the_file_is_what_the_command_prints():
     assert dbt_sources.sources(pipelines.all_pipelines().values()) == TEXT, (
         "Run: ./minutemark dbt-sources > docs/dbt/sources.yml"
     )

@@ -14,7 +14,7 @@ import pytest
 from local.layout import ROOT
 from tests.docs.pages import prose_of
 
-# Each with what to write instead.
+# Each pattern with what to write instead.
 DIALECT = {
     r"\btold\b": "reported, notified",
     r"\btell(s|ing)?\b": "report, notify, distinguish",
@@ -45,7 +45,7 @@ ALLOWED = (
     r'"begun"|\(begun, reminder, over\)|# begun, reminder or over',  # the state in the JSON of the webhook
     r"; none where they have fewer than",  # the rule of the Decide board
 )
-ALLOWED_NAMES = {"told_at", "tell"}  # the column; and of Python's files
+ALLOWED_NAMES = {"told_at", "tell"}  # the column, and a method of Python's files
 _KINDS = ("cfg", "cql", "css", "env", "html", "ipynb", "java", "js", "json", "md", "py", "sql", "toml", "yaml", "yml")
 _NAMES = ("Dockerfile", "Makefile", ".env", ".gitignore", "requirements.txt", "packages.txt")
 _NOT_OURS = re.compile(r"/(answers_of|routes_of)_|^tests/docs/test_english\.py$|^\.local/|^\.git/")
@@ -54,9 +54,9 @@ LONGEST_LINE = 120
 
 @functools.cache
 def files() -> list[str]:
-    """Texts of the project: those that git knows, or, in an image without git, all of its kinds."""
+    """The project's texts: those that git lists or, in an image without git, all files of these kinds."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    result = listed.stdout.split("\0") if listed.returncode == 0 else map(str, _walked())
+    result = listed.stdout.split("\0") if listed.returncode == 0 else map(str, _files_in_folders())
     return sorted(
         name
         for name in result
@@ -66,7 +66,7 @@ def files() -> list[str]:
     )
 
 
-def _walked() -> Iterator:
+def _files_in_folders() -> Iterator:
     return (path.relative_to(ROOT) for path in ROOT.rglob("*") if ".local" not in path.parts and path.is_file())
 
 
@@ -113,7 +113,7 @@ def test_lines_of_prose_fit_120_characters(name):
     assert not long, f"Wrap these lines of {name} at {LONGEST_LINE} characters: {long}"
 
 
-def test_the_words_are_found():
+def test_words_of_the_dialect_are_reported():
     text = "Who may read it\nis told.\nIt is no number, and there is no other\nwhat told_at says"
     assert [complaint.partition(" (")[0] for complaint in complaints(list(enumerate(text.split("\n"), 1)))] == [
         "line 1: 'Who may'",

@@ -1,4 +1,4 @@
-"""Metrics have one name: in the code, in the example mapping and rules for Prometheus, and in docs/monitoring.md."""
+"""Each metric has the same name in the code, in the example mapping and rules for Prometheus, and in docs/monitoring.md."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ SENT = {
 }
 
 
-def mapped(name: str, kind: str) -> tuple[str, dict[str, str]]:
-    """The name and labels that statsd_exporter gives it: those of the first entry whose parts match; * is one part."""
+def map_metric(name: str, kind: str) -> tuple[str, dict[str, str]]:
+    """The name and labels that statsd_exporter gives a metric: those of the first entry that matches it; * is one part."""
     for entry in MAPPINGS:
         pattern = re.escape(entry["match"]).replace(r"\*", "([^.]*)")
         match = re.fullmatch(pattern, f"airflow.{name}")
         if match and entry["match_metric_type"] == kind:
 
-            def filled(text: str, match=match) -> str:
+            def fill(text: str, match=match) -> str:
                 return re.sub(r"\$(\d)", lambda number: match[int(number[1])], text)
 
-            return filled(entry["name"]), {label: filled(value) for label, value in entry["labels"].items()}
-    raise AssertionError(f"docker/prometheus/statsd-mapping.yaml has nothing for {name}, a {kind}.")
+            return fill(entry["name"]), {label: fill(value) for label, value in entry["labels"].items()}
+    raise AssertionError(f"docker/prometheus/statsd-mapping.yaml has no entry for {name}, a {kind}.")
 
 
-IN_PROMETHEUS = {mapped(name, kind)[0] for name, kind in SENT.items()}
+IN_PROMETHEUS = {map_metric(name, kind)[0] for name, kind in SENT.items()}
 
 
 def test_every_metric_gets_its_own_name_and_its_pipeline_as_label():
-    result = {name: mapped(name, kind) for name, kind in SENT.items()}
+    result = {name: map_metric(name, kind) for name, kind in SENT.items()}
     assert all(labels["pipeline"] == "p" for _, labels in result.values())
     assert {mapped_to: len(METRIC.findall(mapped_to)) for mapped_to, _ in result.values()} == dict.fromkeys(
         IN_PROMETHEUS, 1

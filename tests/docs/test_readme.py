@@ -33,6 +33,6 @@ def test_the_table_names_paths():
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_to_open_is_there(path):
+def test_every_path_to_open_exists(path):
     for pipeline in pipelines.all_pipelines():
         assert (ROOT / path.replace("<pipeline>", pipeline)).exists(), f"README.md: {path} does not exist."

@@ -18,7 +18,7 @@ EVENTS = [json.loads(line) for line in re.sub(r"\n +", " ", PAGE).splitlines() i
 
 
 def rows_of_the_page() -> list[dict[str, str]]:
-    """Each row of its tables; columns are set apart by two spaces."""
+    """Each row of the page's tables, whose columns are separated by two or more spaces."""
     result = []
     for language, text in re.findall(r"^```(\w*)\n(.*?)\n```$", PAGE, re.MULTILINE | re.DOTALL):
         header, *rows = [re.split(r" {2,}", line.strip()) for line in text.splitlines()]

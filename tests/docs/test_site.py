@@ -17,7 +17,7 @@ pytestmark = pytest.mark.optional_install
 @pytest.fixture(autouse=True)
 def mkdocs() -> None:
     if not bootstrap.Stamp(DOCS / ".made-of", docs_site.LOCK, str(bootstrap.find_python())).fits():
-        pytest.skip(f"{DOCS} does not have what {docs_site.LOCK.name} says: `make docs` installs it.")
+        pytest.skip(f"{DOCS} does not match {docs_site.LOCK.name}: `make docs` installs it.")
 
 
 def test_the_site_has_every_page(tmp_path: Path) -> None:

@@ -44,10 +44,10 @@ def must_conserve() -> None:
     assert lost == [], f"{len(lost)} minutes do not add up: {lost[:_SHOWN]}"
 
 
-def _must_agree(what: str, found: dict, expected: dict) -> None:
+def _must_agree(what: str, actual: dict, expected: dict) -> None:
     """Raise AssertionError with the keys whose values differ, and their actual and expected values."""
-    keys = [key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)]
-    lines = [f"{key}: found {found.get(key)}, expected {expected.get(key)}" for key in keys[:_SHOWN]]
+    keys = [key for key in actual.keys() | expected.keys() if actual.get(key) != expected.get(key)]
+    lines = [f"{key}: found {actual.get(key)}, expected {expected.get(key)}" for key in keys[:_SHOWN]]
     assert not keys, "\n".join([f"{len(keys)} {what} differ:", *lines])
 
 

@@ -11,7 +11,7 @@ from tests.e2e.runs import Airflow
 
 @pytest.fixture(scope="session")
 def _workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Airflow]]:
-    """A worker for each warehouse's server, made when it is first needed: importing Airflow takes seconds."""
+    """A worker for each warehouse server, started when it is first needed: importing Airflow takes seconds."""
     workers: dict[str, Airflow] = {}
 
     def worker(server: str) -> Airflow:

@@ -56,7 +56,7 @@ class Airflow:
             "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
             "PYTHONPATH": str(project),
-            "TMPDIR": str(home),  # where the Spark driver that is kept between runs lives
+            "TMPDIR": str(home),  # where the warm Spark driver has its files
             **(settings or {}),
         }
         command = [sys.executable, "-m", "tests.e2e.worker"]
@@ -70,18 +70,18 @@ class Airflow:
                 stderr=log,
                 text=True,
             )
-        self._orders: IO[str] = self._process.stdin
+        self._requests: IO[str] = self._process.stdin
         self._answers: IO[str] = self._process.stdout
 
-    def run(self, dag_id: str = "recruitment_minute", **order: Any) -> Run:
+    def run(self, dag_id: str = "recruitment_minute", **options: Any) -> Run:
         """Run that DAG to its end; see tests/e2e/worker.py for the options."""
         begin = self._log.stat().st_size
-        self._orders.write(json.dumps({"dag_id": dag_id, **order}) + "\n")
-        self._orders.flush()
+        self._requests.write(json.dumps({"dag_id": dag_id, **options}) + "\n")
+        self._requests.flush()
         answer = self._answers.readline()
         log = self._log.read_bytes()[begin:].decode(errors="replace")
         if not answer:
-            raise RuntimeError(f"Airflow's worker ended while it ran {dag_id} with {order}:\n{log[-20_000:]}")
+            raise RuntimeError(f"Airflow's worker ended while it ran {dag_id} with {options}:\n{log[-20_000:]}")
         return Run(**json.loads(answer), log=log)
 
     def catch_up(self, **conf: Any) -> list[Run]:
@@ -100,7 +100,7 @@ class Airflow:
         return json.loads(value)
 
     def stop(self) -> None:
-        self._orders.close()
+        self._requests.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
@@ -152,7 +152,7 @@ def count(table: str) -> int:
 
 
 def published() -> dict[str, list[tuple]]:
-    """All that the pipeline has published, without times and batches: if two are equal, nothing has changed."""
+    """All that the pipeline has published, without times and batches: if two results are equal, nothing has changed."""
     tables = {
         "recruitment.events": "*",
         "recruitment.events_by_minute": "*",
@@ -164,5 +164,5 @@ def published() -> dict[str, list[tuple]]:
 
 
 def text(minute: datetime) -> str:
-    """A minute as the form of a run takes it."""
+    """A minute in the format that a run's form accepts."""
     return minute.isoformat() + "Z"

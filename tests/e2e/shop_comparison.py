@@ -28,14 +28,18 @@ def must_equal_reference(rows: Iterable) -> None:
     minutes = reference.minutes(rows)
     assert {minute: (*numbers, json.loads(kinds or "{}")) for minute, *numbers, kinds in ledger} == {
         minute: (
-            one.raw_rows, one.counted_rows, one.ignored_by_kind.total(), one.rejected_by_reason.total(),
-            dict(one.ignored_by_kind),
+            expected.raw_rows, expected.counted_rows, expected.ignored_by_kind.total(), expected.rejected_by_reason.total(),
+            dict(expected.ignored_by_kind),
         )
-        for minute, one in minutes.items()
+        for minute, expected in minutes.items()
     }  # fmt: skip
     rejected = query("SELECT minute, reason FROM etl.rejected_events WHERE pipeline = 'ecommerce' AND origin = 'lake'")
     assert Counter((minute, reason.split()[0]) for minute, reason in rejected) == Counter(
-        {(minute, why): times for minute, one in minutes.items() for why, times in one.rejected_by_reason.items()}
+        {
+            (minute, reason): times
+            for minute, expected in minutes.items()
+            for reason, times in expected.rejected_by_reason.items()
+        }
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from local.ports import DEFAULTS
 from tests.e2e.runs import PROJECT
 
-WITHIN = 600.0  # seconds: a run takes ten on an idle machine, and two minutes on a very busy one
+TIMEOUT = 600.0  # seconds: a run takes ten on an idle machine, and two minutes on a very busy one
 _AIRFLOW = "import json, sys; from datetime import datetime; from local.start import Stack; airflow = Stack().airflow; "
 
 
@@ -68,19 +68,19 @@ class Stack:
 @contextlib.contextmanager
 def started(**settings: str) -> Iterator[Stack]:
     """A stack with these settings, which is stopped at exit. `make run` waits for a first merge, so write rows beforehand."""
-    with tempfile.TemporaryDirectory(prefix="mm-") as state, contextlib.ExitStack() as stopped:
+    with tempfile.TemporaryDirectory(prefix="mm-") as state, contextlib.ExitStack() as cleanup:
         stack = Stack(state, **settings)
-        stopped.callback(stack.stop)
+        cleanup.callback(stack.stop)
         try:
             stack.start()
-        except AssertionError:  # `make run` gives up if the machine is very busy; the next one continues from there
+        except AssertionError:  # on a very busy machine, `make run` gives up; a second one continues from there
             stack.start()
         yield stack
 
 
 def until(check: Callable[[], None]) -> None:
-    """Return once `check` passes; after WITHIN seconds, raise its last AssertionError."""
-    deadline = time.monotonic() + WITHIN
+    """Return once `check` passes; after TIMEOUT seconds, raise its last AssertionError."""
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             check()

@@ -14,7 +14,7 @@ import pytest
 from include.connections import WAREHOUSE_ADMIN
 from include.warehouse.session import column, warehouse
 from tests.e2e.runs import change, count, write
-from tests.e2e.stack import WITHIN, Stack, started, until
+from tests.e2e.stack import TIMEOUT, Stack, started, until
 from tests.reference.rows import click
 
 pytestmark = pytest.mark.usefixtures("schemas")
@@ -50,17 +50,17 @@ def events(stack: Stack) -> list[tuple[str, dict]]:
     return [(key, extra["hours"][key]) for key, extra in keys if key.startswith("2026-03-0")]
 
 
-def announced(stack: Stack) -> Counter[tuple[str, bool]]:
-    """How many events there are of each partition key, as corrections or not."""
+def event_counts(stack: Stack) -> Counter[tuple[str, bool]]:
+    """The number of events of each partition key, of corrections and of first announcements."""
     return Counter((key, hour["correction"]) for key, hour in events(stack))
 
 
 def runs(stack: Stack) -> Counter[str]:
-    """Successful runs of the example by partition key."""
+    """The number of successful runs of the example by partition key."""
     result = stack.get("/api/v2/dags/recruitment_hour_complete/dagRuns?limit=100")["dag_runs"]
-    of_the_day = [run for run in result if run["partition_key"].startswith("2026-03-0")]
-    assert {run["state"] for run in of_the_day} <= {"success"}, of_the_day
-    return Counter(run["partition_key"] for run in of_the_day)
+    matching = [run for run in result if run["partition_key"].startswith("2026-03-0")]
+    assert {run["state"] for run in matching} <= {"success"}, matching
+    return Counter(run["partition_key"] for run in matching)
 
 
 def key(hour: int) -> str:
@@ -68,12 +68,12 @@ def key(hour: int) -> str:
 
 
 def as_if_quiet() -> None:
-    """No merge has changed an hour for two minutes."""
+    """Date the last change of each hour back by two minutes."""
     change("UPDATE etl.hours SET changed_at = changed_at - INTERVAL 2 MINUTE")
 
 
-def merged(*hours: int, minutes: int = 1) -> None:
-    """Every minute of these hours is merged; then two minutes pass."""
+def wait_until_merged(*hours: int, minutes: int = 1) -> None:
+    """Return when every minute of these hours is merged, as if two minutes had passed since then."""
 
     def check() -> None:
         for hour in hours:
@@ -87,7 +87,7 @@ def merged(*hours: int, minutes: int = 1) -> None:
 
 
 @contextlib.contextmanager
-def locked(statement: str) -> Iterator[None]:
+def hold_locks(statement: str) -> Iterator[None]:
     """Run a statement, and hold its row locks until exit."""
     with warehouse(WAREHOUSE_ADMIN) as admin:
         admin.cursor().execute(statement)
@@ -95,15 +95,15 @@ def locked(statement: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def commits_waiting() -> Iterator[None]:
-    """No transaction can commit during the block."""
+def block_commits() -> Iterator[None]:
+    """Let no transaction commit during the block."""
     with warehouse(WAREHOUSE_ADMIN) as admin:
         admin.cursor().execute("FLUSH TABLES WITH READ LOCK")
         yield
 
 
-def session(condition: str) -> str:
-    """The client's address in the one warehouse session for which this condition on the list of sessions holds."""
+def client_address(condition: str) -> str:
+    """Wait for the one warehouse session that meets this condition on the list of sessions; return its client's address."""
     hosts: list[str] = []
     with warehouse(WAREHOUSE_ADMIN) as admin:
 
@@ -130,16 +130,16 @@ def process_at(address: str) -> psutil.Process:
 
 def wait_without_pause(condition: Callable[[], object]) -> None:
     """Return as soon as the condition holds."""
-    deadline = time.monotonic() + WITHIN
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline
 
 
 def test_a_completed_hour_starts_one_run(stack):
-    merged(12)
+    wait_until_merged(12)
 
     def once() -> None:
-        assert announced(stack) == {(key(12), False): 1}
+        assert event_counts(stack) == {(key(12), False): 1}
         assert runs(stack) == {key(12): 1}
 
     until(once)
@@ -153,10 +153,10 @@ def test_a_completed_hour_starts_one_run(stack):
 
 def test_late_rows_start_one_more_run_that_is_marked_as_a_correction(stack):
     write(rows_of(12, minute=1))
-    merged(12, minutes=2)
+    wait_until_merged(12, minutes=2)
 
     def once_more() -> None:
-        assert announced(stack) == {(key(12), False): 1, (key(12), True): 1}
+        assert event_counts(stack) == {(key(12), False): 1, (key(12), True): 1}
         assert runs(stack) == {key(12): 2}
 
     until(once_more)
@@ -164,37 +164,37 @@ def test_late_rows_start_one_more_run_that_is_marked_as_a_correction(stack):
 
 
 def test_a_merge_that_is_killed_after_its_commit_announces_its_hour_once(stack):
-    before = announced(stack)
+    before = event_counts(stack)
     batches = count("etl.batches WHERE state = 'merged'")
-    with locked("SELECT * FROM etl.pipelines FOR UPDATE"):
+    with hold_locks("SELECT * FROM etl.pipelines FOR UPDATE"):
         write(rows_of(36))
-        process = process_at(session("LOCATE('FROM etl.pipelines WHERE', info)"))
+        process = process_at(client_address("LOCATE('FROM etl.pipelines WHERE', info)"))
     wait_without_pause(lambda: count("etl.batches WHERE state = 'merged'") > batches)
     process.kill()
     must_be_announced_once(stack, before, 36)
 
 
 def test_a_task_that_is_killed_between_its_offer_and_its_success_announces_its_hour_once(stack):
-    before, hour = announced(stack), DAY + 60 * HOUR
+    before, hour = event_counts(stack), DAY + 60 * HOUR
     with slow_offers_of(hour):
         write(rows_of(60))
-        merged(60)
-        client = session("state = 'User sleep'")
+        wait_until_merged(60)
+        client = client_address("state = 'User sleep'")
         process = process_at(client)
         process.suspend()
-        with commits_waiting():
+        with block_commits():
             process.resume()
-            session(f"host = '{client}' AND info = 'COMMIT' AND LOCATE('Waiting', state)")
+            client_address(f"host = '{client}' AND info = 'COMMIT' AND LOCATE('Waiting', state)")
             process.suspend()
         wait_without_pause(lambda: count(f"etl.hours WHERE hour = '{hour}' AND to_announce = 2"))
         process.kill()
-        assert announced(stack) == before, "It was killed too late to test anything."
+        assert event_counts(stack) == before, "It was killed too late to test anything."
     must_be_announced_once(stack, before, 60)
 
 
 @contextlib.contextmanager
 def slow_offers_of(hour: datetime) -> Iterator[None]:
-    """A task that offers this hour stays three seconds in its statement, long enough to find its process."""
+    """Make the statement that offers this hour take three seconds, long enough to find the task's process."""
     with warehouse(WAREHOUSE_ADMIN) as admin:
         admin.cursor().execute(
             "CREATE TRIGGER etl.slow_offers BEFORE UPDATE ON etl.hours FOR EACH ROW "
@@ -207,11 +207,11 @@ def slow_offers_of(hour: datetime) -> Iterator[None]:
 
 
 def must_be_announced_once(stack: Stack, before: Counter, hour: int) -> None:
-    """One event and one run, even after one more announcement, which follows the query of Airflow's events."""
-    merged(hour)
+    """Wait until the hour has one event and one run, and the announcement is confirmed in Airflow's events."""
+    wait_until_merged(hour)
 
     def once() -> None:
-        assert announced(stack) - before == {(key(hour), False): 1}
+        assert event_counts(stack) - before == {(key(hour), False): 1}
         assert count(f"etl.hours WHERE hour = '{DAY + hour * HOUR}' AND to_announce = 0") == 1
         assert runs(stack)[key(hour)] == 1
 
@@ -219,13 +219,13 @@ def must_be_announced_once(stack: Stack, before: Counter, hour: int) -> None:
 
 
 def test_a_day_that_is_complete_at_once_starts_a_run_for_each_hour(stack):
-    before = announced(stack), runs(stack)
+    before = event_counts(stack), runs(stack)
     day = [hour for hour in range(24) if hour != 12]
     write([row for hour in day for row in rows_of(hour)])
-    merged(*day)
+    wait_until_merged(*day)
 
     def each_once() -> None:
-        assert announced(stack) - before[0] == {(key(hour), False): 1 for hour in day}
+        assert event_counts(stack) - before[0] == {(key(hour), False): 1 for hour in day}
         assert runs(stack) - before[1] == {key(hour): 1 for hour in day}
 
     until(each_once)

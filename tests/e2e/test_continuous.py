@@ -1,4 +1,4 @@
-"""Continuous runs on a real scheduler: one after the other, with a backfill alongside them, and exact."""
+"""Continuous runs on a real scheduler: one after the other, with a backfill alongside them, and with exact facts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOON = datetime(2026, 3, 1, 12, 0, 5)
 MINUTE = timedelta(minutes=1)
 FIRST = [click(NOON + number * MINUTE, number) for number in range(3)]
 LATE = [click(NOON + timedelta(seconds=20), 20, bid="4")]
-BESIDE = [click(NOON + timedelta(hours=3), 30)]
+DURING_BACKFILL = [click(NOON + timedelta(hours=3), 30)]
 OWN_BATCHES = "etl.batches WHERE dag_id = 'recruitment_minute' AND state = 'merged' AND kind = "
 
 
@@ -43,12 +43,12 @@ def test_a_backfill_alongside_them_reads_each_of_its_minutes(stack):
     change("DELETE FROM recruitment.events")
     before = count(f"{OWN_BATCHES} 'minute'")
     stack.backfill("recruitment_minute", NOON.replace(second=0), NOON.replace(second=0) + 2 * MINUTE)
-    write(BESIDE)
+    write(DURING_BACKFILL)
 
     def both_are_done() -> None:
         assert count(f"{OWN_BATCHES} 'backfill'") == len(FIRST)
         assert count(f"{OWN_BATCHES} 'minute'") > before
-        must_equal_reference(FIRST + LATE + BESIDE, {})
+        must_equal_reference(FIRST + LATE + DURING_BACKFILL, {})
 
     until(both_are_done)
     minutes = query(

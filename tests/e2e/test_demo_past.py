@@ -42,7 +42,7 @@ def test_the_past_is_counted_and_every_decision_is_there(airflow):
     assert hours >= 24
 
 
-def test_sent_again_it_counts_once(airflow):
+def test_past_events_that_are_sent_again_count_once(airflow):
     [(newest,)] = query("SELECT MAX(minute) FROM etl.minute_ledger")
     first = query(f"{ROWS} AND minute <= %(newest)s", newest=newest)
     airflow.run("recruitment_demo_past", environment=DEMO).must_succeed()

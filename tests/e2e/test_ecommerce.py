@@ -1,4 +1,4 @@
-"""The second pipeline through its own DAG: a file as the public data set has it, then what may happen to it later.
+"""The second pipeline through its own DAG: a file in the format of the public data set, then what may happen to its events later.
 
 The tests build on each other in the order of the file, because every run of the chain costs seconds.
 """
@@ -37,16 +37,16 @@ pytestmark = pytest.mark.usefixtures("schemas")
 
 SHOP = pipelines.get("ecommerce")
 MIDNIGHT = datetime(2019, 11, 2, 0, 0, 3)
-BEFORE = MIDNIGHT - timedelta(minutes=1)  # another hour, and another day
-MADE = ("create_time", "id")  # what the public data set does not have
-HEADER = [name for name in view(MIDNIGHT) if name not in MADE]
+BEFORE_MIDNIGHT = MIDNIGHT - timedelta(minutes=1)  # another hour, and another day
+ADDED = ("create_time", "id")  # what the public data set does not have
+HEADER = [name for name in view(MIDNIGHT) if name not in ADDED]
 
 FILE = [
-    view(BEFORE),
-    view(BEFORE),  # an equal row is another event
-    event("cart", BEFORE, category_code="NaN", brand="NaN"),
-    purchase(BEFORE, price="0.1"),
-    purchase(BEFORE, price="0.2"),
+    view(BEFORE_MIDNIGHT),
+    view(BEFORE_MIDNIGHT),  # an equal row is another event
+    event("cart", BEFORE_MIDNIGHT, category_code="NaN", brand="NaN"),
+    purchase(BEFORE_MIDNIGHT, price="0.1"),
+    purchase(BEFORE_MIDNIGHT, price="0.2"),
     event("remove_from_cart", MIDNIGHT, brand=None, price="NaN"),
     view(MIDNIGHT, category_code="electronics.audio.headphone", brand="Größe 38"),
     view(MIDNIGHT, price="-1"),  # a price matters to purchases alone
@@ -57,17 +57,17 @@ FILE = [
     purchase(MIDNIGHT, product_id="p-17"),
     view(MIDNIGHT, brand="x" * 65),
 ]
-ROWS = [{name: cell for name, cell in row.items() if name not in MADE} for row in FILE]
+ROWS = [{name: cell for name, cell in row.items() if name not in ADDED} for row in FILE]
 # As a producer sends them: with ids, their own create_time, and an event_time of the hour before.
 LATE = [
     view(MIDNIGHT + timedelta(seconds=20), 40),
-    purchase(MIDNIGHT, 41, event_time=f"{BEFORE} UTC", price="1000000.99"),
+    purchase(MIDNIGHT, 41, event_time=f"{BEFORE_MIDNIGHT} UTC", price="1000000.99"),
 ]
 
 
 @pytest.fixture(scope="module")
 def csv_file(tmp_path_factory):
-    """The rows as a file, and one that can be no event."""
+    """The rows as a file, with one more row that cannot be an event."""
     file = tmp_path_factory.mktemp("import") / "2019-Nov.csv"
     with file.open("w", newline="") as lines:
         writer = csv.DictWriter(lines, HEADER, extrasaction="ignore")
@@ -80,15 +80,15 @@ def csv_file(tmp_path_factory):
 def topic(kafka_broker, monkeypatch):
     """The pipeline with a topic of this test's own."""
     monkeypatch.setenv(SETTING, DAG)
-    made = replace(SHOP, topic=f"shop_{secrets.token_hex(6)}")
-    make_topics([made])
-    return made
+    result = replace(SHOP, topic=f"shop_{secrets.token_hex(6)}")
+    make_topics([result])
+    return result
 
 
 def published() -> dict[str, list[tuple]]:
-    """All that has been published, but for when and by which batch: equal means that nothing changed.
+    """All that has been published, without times and batches: if two results are equal, nothing has changed.
 
-    Of rejected events without their payload: a message has the create_time that its file left out.
+    Payloads of rejected events are left out: only those of messages have a create_time.
     """
     operations = "minute, event_time, event_type, department, product, brand, price, revenue"
     tables = {
@@ -121,7 +121,7 @@ def test_the_same_file_again_changes_nothing(airflow, csv_file):
     assert published() == before
 
 
-def test_the_same_file_by_a_topic_changes_nothing(airflow, csv_file, topic):
+def test_the_same_file_through_a_topic_changes_nothing(airflow, csv_file, topic):
     before = published()
     as_if_settled()
     summary = replay_csv(topic, csv_file, ReplayOptions(rate=None, shift=False))
@@ -131,7 +131,7 @@ def test_the_same_file_by_a_topic_changes_nothing(airflow, csv_file, topic):
     assert published() == before
 
 
-def test_late_events_change_their_hours_for_any_number_of_deliveries(airflow):
+def test_late_events_change_their_hours_once_however_often_they_are_delivered(airflow):
     for _ in range(2):
         with lake("lake_writer") as session:
             EventWriter(session, SHOP).write(as_events([*LATE, *LATE]))
@@ -149,7 +149,7 @@ def test_a_run_with_from_and_to_repairs_what_was_changed_by_hand(airflow):
         "DELETE FROM ecommerce.sales_by_minute LIMIT 1",
     )
     assert published() != before
-    first, last = BEFORE.replace(second=0), MIDNIGHT.replace(second=0)
+    first, last = BEFORE_MIDNIGHT.replace(second=0), MIDNIGHT.replace(second=0)
     conf = {"from": text(first), "to": text(last + timedelta(minutes=1))}
     airflow.run("ecommerce_minute", conf=conf).must_succeed()
     assert published() == before
@@ -194,12 +194,12 @@ def test_a_generated_day_sums_to_the_cent_with_csv_and_decimal(airflow, tmp_path
     sums = "SUM(revenue), SUM(views), SUM(carts), SUM(purchases)"
     records = query(f"SELECT hour, {sums} FROM ecommerce.sales_hourly WHERE hour >= '2020-01-01' GROUP BY hour")
     assert {hour: numbers for hour, *numbers in records} == {
-        hour: [revenue[hour], *(of_hour[kind] for kind in ("view", "cart", "purchase"))]
-        for hour, of_hour in kinds.items()
+        hour: [revenue[hour], *(counts[kind] for kind in ("view", "cart", "purchase"))]
+        for hour, counts in kinds.items()
     }
     visits = query("SELECT hour, visits, cart_additions FROM ecommerce.visits_hourly WHERE hour >= '2020-01-01'")
     assert {hour: numbers for hour, *numbers in visits} == {
-        hour: [of_hour["view"], of_hour["cart"]] for hour, of_hour in kinds.items()
+        hour: [counts["view"], counts["cart"]] for hour, counts in kinds.items()
     }
 
 

@@ -18,7 +18,7 @@ from tests.reference.rows import click, page_view
 pytestmark = pytest.mark.usefixtures("schemas")
 
 NOON = datetime(2026, 3, 1, 12, 0, 5)
-ONE_LATER = NOON + timedelta(minutes=1)
+NEXT_MINUTE = NOON + timedelta(minutes=1)
 JOBS = {7: 70, 9: None}  # company_id by job; job 8 is unknown
 
 FIRST = [
@@ -35,8 +35,8 @@ FIRST = [
     click(NOON, 10, ts="yesterday"),
     click(NOON, 11, job_id="job-17"),
     click(NOON, 12, bid="-1"),
-    click(ONE_LATER, 1, publisher_id=None, campaign_id="x", group_id=None, bid=None),
-    click(ONE_LATER, 2, custom_track="unqualified", job_id="9"),
+    click(NEXT_MINUTE, 1, publisher_id=None, campaign_id="x", group_id=None, bid=None),
+    click(NEXT_MINUTE, 2, custom_track="unqualified", job_id="9"),
 ]
 LATE = click(NOON + timedelta(seconds=20), 20, bid="4")
 LATER = click(NOON + timedelta(seconds=21), 21, bid="8")
@@ -50,7 +50,7 @@ def jobs(schemas):
 
 @pytest.fixture(scope="module")
 def csv_file(tmp_path_factory):
-    """FIRST as a file, and a line that can be no event."""
+    """FIRST as a file, and a line that cannot be an event."""
     rows = [*FIRST, click(NOON, create_time="no-time-uuid")]
     file = tmp_path_factory.mktemp("import") / "events.csv"
     with file.open("w", newline="") as lines:
@@ -108,16 +108,16 @@ def test_a_second_import_changes_nothing(airflow, csv_file):
     ("late", "clock_is_off_by"),
     [
         pytest.param(LATE, timedelta(hours=3), id="from a clock that is ahead"),
-        pytest.param(LATER, timedelta(hours=-3), id="after it, from one that is behind"),
+        pytest.param(LATER, timedelta(hours=-3), id="then from a clock that is behind"),
     ],
 )
 def test_a_late_event_appears_after_the_next_run_for_any_writer_clock(airflow, late, clock_is_off_by):
-    """A touch with the clock of a writer that is ahead would hide every later touch."""
+    """If touches had the time of their writer, one from a clock that is ahead would hide every later touch."""
     as_if_settled()
-    assert count("etl.minute_ledger WHERE pending = 1") == 0  # so that only its own touch can bring it in
+    assert count("etl.minute_ledger WHERE pending = 1") == 0  # so that only the late event's touch marks its minute
     with lake("lake_writer") as session:
-        right = session.cluster.timestamp_generator
-        session.cluster.timestamp_generator = lambda: right() + clock_is_off_by // timedelta(microseconds=1)
+        clock = session.cluster.timestamp_generator
+        session.cluster.timestamp_generator = lambda: clock() + clock_is_off_by // timedelta(microseconds=1)
         EventWriter(session, RECRUITMENT).write(as_events([late]))
     airflow.run().must_succeed()
     must_equal_reference([*FIRST, LATE] if late is LATE else [*FIRST, LATE, LATER], JOBS)
@@ -139,7 +139,7 @@ def test_a_manual_run_with_from_and_to_repairs_what_was_deleted_by_hand(airflow)
 
 def test_a_backfill_run_repairs_exactly_the_minute_of_its_interval(airflow):
     before = published()
-    minute = ONE_LATER.replace(second=0)
+    minute = NEXT_MINUTE.replace(second=0)
     change(
         f"DELETE FROM recruitment.events_by_minute WHERE minute = '{minute}'",
         "DELETE FROM recruitment.events WHERE job_id = 9",
@@ -158,7 +158,7 @@ def test_a_second_attempt_at_a_staged_batch_counts_nothing_twice(airflow):
         conf={"from": text(minute), "to": text(minute + timedelta(minutes=2))},
         skip=["merge_into_warehouse", "check_warehouse"],
     ).must_succeed()
-    assert count("recruitment.events_staged") > 0  # the first attempt lies there, and is never merged
+    assert count("recruitment.events_staged") > 0  # rows of the first attempt, which is never merged
     airflow.run(run_id=staged.run_id, clear=list(CHAIN[1:])).must_succeed()
     [(batch_id,)] = query("SELECT batch_id FROM etl.batches WHERE run_id = %(run_id)s", run_id=staged.run_id)
     assert query("SELECT COUNT(*) FROM etl.attempts WHERE batch_id = %(batch)s", batch=batch_id) == [(2,)]
@@ -166,6 +166,6 @@ def test_a_second_attempt_at_a_staged_batch_counts_nothing_twice(airflow):
 
 
 def test_from_after_to_fails_and_says_what_to_enter(airflow):
-    refused = airflow.run(conf={"from": text(ONE_LATER), "to": text(NOON)})
+    refused = airflow.run(conf={"from": text(NEXT_MINUTE), "to": text(NOON)})
     assert refused.tasks["wait_for_changes"] == "failed"
     assert "must be before `to`" in refused.log

@@ -13,7 +13,7 @@ from tests.reference.rows import click, page_view
 
 pytestmark = pytest.mark.usefixtures("schemas")
 
-NOON = datetime(2026, 3, 1, 12, 0, 5)  # so long ago that its hour is to be folded
+NOON = datetime(2026, 3, 1, 12, 0, 5)  # so long ago that its hour is due to be folded
 MINUTE = timedelta(minutes=1)
 FIRST = [
     click(NOON, 1),
@@ -34,10 +34,10 @@ def run_housekeeping() -> dict[str, int]:
         "etl.rejected_events": "rejected_at", "etl.minute_ledger": "merged_at",
     }.items():  # fmt: skip
         change(f"UPDATE {table} SET {column} = {column} - INTERVAL 1 YEAR")
-    return {one.what: one.count for step in steps.STEPS for one in steps.run_step(step, {})}
+    return {result.what: result.count for step in steps.STEPS for result in steps.run_step(step, {})}
 
 
-def test_late_events_of_a_folded_hour_are_counted_with_everything_else_of_it(airflow):
+def test_late_events_of_a_folded_hour_are_counted_with_the_rest_of_the_hour(airflow):
     write(FIRST)
     airflow.catch_up()
     facts = query("SELECT * FROM recruitment.events ORDER BY 1, 2, 3, 4, 5, 6")
@@ -51,5 +51,5 @@ def test_late_events_of_a_folded_hour_are_counted_with_everything_else_of_it(air
     assert count("etl.batch_minutes WHERE batch_id = (SELECT MAX(batch_id) FROM etl.batches)") == 60
     assert query("SELECT payload <> '' FROM etl.rejected_events") == [(1,)], "Its minute was read again."
     must_conserve()
-    change("DELETE FROM etl.minute_ledger WHERE raw_rows = 0")  # empty minutes of the hour, which no event has
+    change("DELETE FROM etl.minute_ledger WHERE raw_rows = 0")  # empty minutes of the hour, which the reference lacks
     must_equal_reference([*FIRST, *LATE], {})

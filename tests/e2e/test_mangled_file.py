@@ -1,4 +1,4 @@
-"""A mangled file over published minutes, and the good one again: by import, Spark, gates and merge. The tests build on each
+"""A mangled file over published minutes, and the good file again: through import, Spark, gates and merge. The tests build on each
 other in the order of the file."""
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.usefixtures("schemas")
 TEN = datetime(2026, 3, 1, 10, 0, 5)
 HOUR = [(TEN + timedelta(minutes=number), node) for number in range(60) for node in range(1, 6)]
 GOOD = [click(at, node, job_id="7") for at, node in HOUR]
-# One row of each second minute is whole: 90 percent are broken.
+# Every second minute has one good row: 90 percent of the rows are broken.
 MANGLED = [click(at, node, bid="1.5" if node == 1 and at.minute % 2 else "1,5;") for at, node in HOUR]
 
 
 @pytest.fixture
 def as_file(tmp_path: Path):
-    """Those rows as a separate file."""
+    """A function that writes rows to a file."""
 
     def write(rows: list[dict]) -> Path:
         file = tmp_path / "events.csv"
@@ -44,7 +44,7 @@ def test_the_good_file_is_published(airflow, as_file):
     must_equal_reference(GOOD, {})
 
 
-def test_the_mangled_one_is_held_by_the_hour_and_changes_no_figure(airflow, as_file):
+def test_the_minutes_of_a_mangled_file_are_held_and_no_figure_changes(airflow, as_file):
     before = published()
     import_csv(RECRUITMENT, as_file(MANGLED))
     assert airflow.run().tasks["check_staging"] == "failed"
@@ -59,7 +59,7 @@ def test_the_mangled_one_is_held_by_the_hour_and_changes_no_figure(airflow, as_f
     }
 
 
-def test_the_good_one_again_releases_all_of_them(airflow, as_file):
+def test_the_good_file_again_releases_all_held_minutes(airflow, as_file):
     import_csv(RECRUITMENT, as_file(GOOD))
     airflow.catch_up()
     must_equal_reference(GOOD, {})

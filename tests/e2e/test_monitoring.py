@@ -1,4 +1,4 @@
-"""A run as Airflow does it, with lineage and metrics switched on: what is sent to others, and what is not."""
+"""A run in Airflow with lineage and metrics switched on: what is sent to other systems, and what is not."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def run(monitored) -> Run:
     return monitored.run().must_succeed()
 
 
-def ended(events_file: Path) -> dict[str, dict]:
-    """The COMPLETE event of each task by its id."""
+def complete_events(events_file: Path) -> dict[str, dict]:
+    """The COMPLETE event of each task, by task id."""
     events = [json.loads(line) for line in events_file.read_text().splitlines()]
     return {
         event["job"]["name"].partition(".")[2]: event
@@ -61,25 +61,25 @@ def ended(events_file: Path) -> dict[str, dict]:
     }
 
 
-def names(sets: list[dict]) -> list[tuple[str, str]]:
-    return [(set["namespace"], set["name"]) for set in sets]
+def names(data_sets: list[dict]) -> list[tuple[str, str]]:
+    return [(data_set["namespace"], data_set["name"]) for data_set in data_sets]
 
 
 def origins(event: dict, table: str, column: str) -> dict[tuple[str, str], tuple[str, str]]:
-    """Type and subtype of the transformation, by table and column that the column comes from; one of each here."""
-    [output] = [one for one in event["outputs"] if one["name"] == table]
+    """Type and subtype of the transformation, by source table and column; here, each source has one transformation."""
+    [output] = [data_set for data_set in event["outputs"] if data_set["name"] == table]
     return {
-        (one.name, one.field): (how.type, how.subtype)
-        for one in column_lineage(output["facets"]["columnLineage"]).fields[column].inputFields
-        for how in one.transformations
+        (source.name, source.field): (transformation.type, transformation.subtype)
+        for source in column_lineage(output["facets"]["columnLineage"]).fields[column].inputFields
+        for transformation in source.transformations
     }
 
 
-def test_lineage_leads_from_the_lake_by_staging_to_the_facts(run, events_file):
+def test_lineage_leads_from_the_lake_through_staging_to_the_facts(run, events_file):
     lake, target = endpoint("lake_reader"), endpoint("warehouse_etl")
     in_lake = f"cassandra://{lake.host}:{lake.port}"
     in_warehouse = f"mysql://{target.host}:{target.port}"
-    events = ended(events_file)
+    events = complete_events(events_file)
     transform, merge = events["transform_delta"], events["merge_into_warehouse"]
     assert names(transform["inputs"]) == [(in_lake, "bedan.tracking")]
     assert names(transform["outputs"]) == [(in_warehouse, "recruitment.events_staged")]
@@ -96,7 +96,7 @@ def test_lineage_leads_from_the_lake_by_staging_to_the_facts(run, events_file):
 
 
 def test_lineage_of_columns_leads_from_a_fact_to_the_field_of_the_payload(run, events_file):
-    events = ended(events_file)
+    events = complete_events(events_file)
     spent = origins(events["merge_into_warehouse"], "recruitment.events", "spend_hour")
     assert spent == {("recruitment.events_by_minute", "bid_sum"): ("DIRECT", "AGGREGATION")}
     summed = origins(events["merge_into_warehouse"], "recruitment.events_by_minute", "bid_sum")
@@ -107,21 +107,21 @@ def test_lineage_of_columns_leads_from_a_fact_to_the_field_of_the_payload(run, e
 
 
 def test_the_columns_of_the_events_are_those_of_the_tables(run, events_file):
-    merge = ended(events_file)["merge_into_warehouse"]
-    for one in (*merge["inputs"], *merge["outputs"]):
-        database, table = one["name"].split(".")
+    merge = complete_events(events_file)["merge_into_warehouse"]
+    for data_set in (*merge["inputs"], *merge["outputs"]):
+        database, table = data_set["name"].split(".")
         columns = query(
             "SELECT column_name FROM information_schema.columns WHERE table_schema = %(database)s AND table_name = %(table)s "
             "ORDER BY ordinal_position",
             database=database,
             table=table,
         )
-        assert [field["name"] for field in one["facets"]["schema"]["fields"]] == [name for (name,) in columns]
+        assert [field["name"] for field in data_set["facets"]["schema"]["fields"]] == [name for (name,) in columns]
 
 
 def test_set_up_reports_the_views_and_the_facts_that_they_show(monitored, events_file):
     monitored.run("minutemark_setup", skip=["check_.*"]).must_succeed()
-    set_up = ended(events_file)["apply_schema"]
+    set_up = complete_events(events_file)["apply_schema"]
     created = {name for _, name in names(set_up["outputs"])}
     shown = query(
         "SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.views WHERE table_schema <> 'etl' "

@@ -1,6 +1,6 @@
 """A third pipeline from `make pipeline`, in a copy of the project: from the empty folder to a clean verification on real stores.
 
-Everything that knows the new pipeline runs in processes of the copy; the tests only look. They build on each other in the
+Everything that knows the new pipeline runs in processes of the copy; the tests only read results. They build on each other in the
 order of the file, because every run of the chain costs seconds.
 """
 
@@ -82,7 +82,7 @@ FACTS_WITH_LATE = FACTS | {
 
 
 class Project:
-    """A copy of this project's sources, whose commands find this one's environment and the stores of the tests."""
+    """A copy of this project's sources, whose commands use this project's environment and the stores of the tests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = copy_to(folder)
@@ -115,7 +115,7 @@ class Project:
         return self.python("-c", "\n".join([*begin, *(f"    {line}" for line in code.splitlines())]))
 
     def import_rows(self, rows: list[dict[str, str]]) -> str:
-        """Import these rows."""
+        """Import these rows from a file; returns the output."""
         file = self.folder.parent / f"{len(rows)}.csv"
         with file.open("w", newline="") as lines:
             writer = csv.DictWriter(lines, HEADER)

@@ -17,7 +17,7 @@ from tests.reference.rows import click
 pytestmark = pytest.mark.usefixtures("schemas")
 
 NOON = datetime(2026, 3, 1, 12, 0, 5)
-THERE = [click(NOON + timedelta(milliseconds=number), 1) for number in range(20)]
+EXISTING = [click(NOON + timedelta(milliseconds=number), 1) for number in range(20)]
 COUNTED, IGNORED, REJECTED = FIXED = [
     click(NOON, 2),
     click(NOON, 3, custom_track="alive"),
@@ -26,7 +26,7 @@ COUNTED, IGNORED, REJECTED = FIXED = [
 
 
 def test_rows_of_an_import_become_events_and_each_fate_is_reported(airflow):
-    write(THERE)
+    write(EXISTING)
     airflow.catch_up()
     with warehouse() as conn:
         conn.cursor().executemany(
@@ -38,7 +38,7 @@ def test_rows_of_an_import_become_events_and_each_fate_is_reported(airflow):
     started = reprocess.begin(RECRUITMENT, Selection())
     airflow.run().must_succeed()
     assert reprocess.follow(started) == "3 rows of 1 minutes are processed: 1 counted, 1 ignored, 1 still rejected."
-    must_equal_reference(THERE + FIXED, {})
+    must_equal_reference(EXISTING + FIXED, {})
     assert count("etl.rejected_events WHERE origin = 'import'") == 0
 
 
@@ -47,5 +47,5 @@ def test_the_dag_reprocesses_rejected_events(airflow):
     airflow.run("minutemark_replay", conf={"reason": "ts is not a time", "wait": False}).must_succeed()
     assert count("etl.minute_ledger WHERE pending = 1") >= max(before, 1)
     airflow.catch_up()
-    must_equal_reference(THERE + FIXED, {})
+    must_equal_reference(EXISTING + FIXED, {})
     assert count("etl.rejected_events") == 1

@@ -39,7 +39,7 @@ def answer(language: str, query: str) -> str:
 def with_answers(pipeline: Pipeline, section: str, folder: Path) -> str:
     """The section with the current results of its queries, after each of its groups of events was imported and merged."""
 
-    def filled(part: re.Match) -> str:
+    def fill(part: re.Match) -> str:
         if events := part["events"]:
             file = folder / f"events-{part.start()}.jsonl"
             lines = re.sub(r"\n +", " ", events)  # the page shows a long event in several, indented lines
@@ -50,7 +50,7 @@ def with_answers(pipeline: Pipeline, section: str, folder: Path) -> str:
         shown = answer(part["language"], part["query"])
         return f"```{part['language']}\n{part['query']}\n```\n```\n{shown}```"
 
-    return EVENTS_OR_QUERY.sub(filled, section)
+    return EVENTS_OR_QUERY.sub(fill, section)
 
 
 @pytest.mark.parametrize("name", SECTIONS)

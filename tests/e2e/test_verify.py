@@ -1,4 +1,4 @@
-"""The verify DAG: green without differences; red, without a retry, with one."""
+"""The verify DAG: it succeeds without differences; with one, it fails and is not retried."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_verify_fails_on_a_difference_and_is_not_retried(airflow):
     airflow.run("minutemark_verify", conf=AT_ONCE).must_succeed()
     change("UPDATE recruitment.events SET clicks = clicks + 1")
     run = airflow.run("minutemark_verify", conf=AT_ONCE)
-    assert run.tasks == {"verify": "failed"}, "One that is tried again would be up_for_retry."
+    assert run.tasks == {"verify": "failed"}, "A task that is retried would be up_for_retry."
     assert "There are differences. The report lists them." in run.log and "recruitment.events" in run.log
     report = json.loads(airflow.xcom(run, "report"))  # what the Pipelines page shows
     assert report["pipelines"]["recruitment"]["totals"]["differences"] > 0 and not report["clean"]

@@ -16,7 +16,7 @@ from tests.plugins.test_notifiers import Receiver
 
 pytestmark = pytest.mark.usefixtures("warehouse_schema")
 RECRUITMENT = pipelines.get("recruitment")
-AGO = timedelta(minutes=10)
+AGE = timedelta(minutes=10)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def run_watch(airflow, receiver):
     return lambda: airflow.run("minutemark_watch", environment={"AIRFLOW_CONN_MINUTEMARK_WEBHOOK": connection})
 
 
-def test_a_receiver_that_refuses_fails_no_run(run_watch):
+def test_a_receiver_that_refuses_does_not_fail_the_run(run_watch):
     with warehouse() as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
@@ -44,7 +44,7 @@ def test_a_receiver_that_refuses_fails_no_run(run_watch):
         cursor.execute(
             "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, seen_changed_time) "
             "VALUES ('recruitment', %s, 'x', %s)",
-            ((now - AGO).replace(second=0, microsecond=0), now - AGO),
+            ((now - AGE).replace(second=0, microsecond=0), now - AGE),
         )
         conn.commit()
     run = run_watch().must_succeed()
@@ -53,7 +53,7 @@ def test_a_receiver_that_refuses_fails_no_run(run_watch):
     assert query("SELECT problem, state, told_at FROM etl.alerts") == [("stale", "open", None)]
 
 
-def test_it_is_reported_once_a_channel_exists_and_not_again(run_watch, receiver):
+def test_a_problem_is_reported_when_a_channel_accepts_it_and_not_again(run_watch, receiver):
     receiver.got.clear()
     receiver.answers[:] = [200]
     for _ in range(2):

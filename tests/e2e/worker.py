@@ -1,7 +1,7 @@
 """Runs DAGs of this project on a separate Airflow home, one request after the other, without a scheduler.
 
-A process apart, because Airflow reads its configuration when it is imported, and kept for all tests, because importing
-it takes seconds. Orders and answers are lines of JSON on stdin and stdout; what the tasks print goes to stderr.
+A separate process, because Airflow reads its configuration when it is imported, and one for all tests, because importing
+it takes seconds. Requests and answers are lines of JSON on stdin and stdout; what the tasks print goes to stderr.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def _run(
     skip: list[str] | None = None,
     environment: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """One run to its end: a manual run with `conf`; with `interval` the run that a backfill makes of it; with `run_id`
-    that run again, the tasks of `clear` cleared. Tasks of `skip` are marked as success instead of run. `environment` is
-    set for this run alone."""
+    """Run a DAG to its end: a manual run with `conf`; with `interval`, the run that a backfill makes of it; with `run_id`,
+    that run again after the tasks of `clear` are cleared. Tasks of `skip` are marked as successful and do not run.
+    `environment` is set for this run alone."""
     from airflow.models import dagrun
 
     with patch.dict(os.environ, environment or {}):  # some DAGs exist only with a setting

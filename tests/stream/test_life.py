@@ -34,7 +34,7 @@ MESSAGES = 10  # in each partition
 
 
 class Group(Member):
-    """The stream's real member, whose steps a test can hold up; `commits` has what it committed."""
+    """The stream's real member, whose steps a test can delay; `commits` has what it committed."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         super().__init__(pipeline)
@@ -44,20 +44,20 @@ class Group(Member):
         self.while_committing: Callable[[], object] = lambda: None
         self.commits: list[tuple[Offsets, str | None]] = []
 
-    def ends(self, *offsets: int) -> Offsets:
+    def end_offsets(self, *offsets: int) -> Offsets:
         """The end offsets of the first partitions, as a micro-batch commits them."""
         return {(self.pipeline.topic, partition): offset for partition, offset in enumerate(offsets)}
 
-    def at(self, *offsets: int, partitions: int = 4) -> Offsets:
+    def all_offsets(self, *offsets: int, partitions: int = 4) -> Offsets:
         """The offsets of all partitions: those after the given ones are 0, that is, unread."""
-        return self.ends(*offsets, *[0] * (partitions - len(offsets)))
+        return self.end_offsets(*offsets, *[0] * (partitions - len(offsets)))
 
     def commit_at(self, *offsets: int) -> None:
         """Commit for the group, which has no member yet."""
         with contextlib.closing(
             Consumer({**clients.settings(), "group.id": group_of(self.pipeline.name, DAG), "enable.auto.commit": False})
         ) as client:
-            places = [TopicPartition(*place, offset) for place, offset in self.at(*offsets).items()]
+            places = [TopicPartition(*place, offset) for place, offset in self.all_offsets(*offsets).items()]
             client.commit(offsets=places, asynchronous=False)
 
     @property
@@ -79,7 +79,7 @@ class Group(Member):
         super().commit(offsets, topic_id)
         self.commits.append((dict(offsets), topic_id))
 
-    def joins_again(self) -> None:
+    def rejoin(self) -> None:
         """Leave the group and join it again, like a client that was away for too long."""
         before = self._joins
         self.leave()
@@ -88,7 +88,7 @@ class Group(Member):
 
     @property
     def committed(self) -> list[Offsets]:
-        """The commits that differ from the one before."""
+        """The commits that differ from the previous one."""
         result = [offsets for offsets, _ in self.commits]
         return [offsets for number, offsets in enumerate(result) if number == 0 or offsets != result[number - 1]]
 
@@ -168,16 +168,16 @@ def group(pipeline, monkeypatch) -> Iterator[Group]:
 
 
 @pytest.fixture
-def stream(group, monkeypatch):
+def make_stream(group, monkeypatch):
     """Makes a stream, whose queries run these scripts one after the other; they are in its `queries`."""
 
-    def made(*scripts: list, seconds: float = 120, to_the_end: bool = False) -> Stream:
+    def make(*scripts: list, seconds: float = 120, to_the_end: bool = False) -> Stream:
         job = Job(group.pipeline, seconds, to_the_end, "file:///none", Path("none"), (), {})
         result = Stream(None, job)  # ty: ignore[invalid-argument-type]
-        result.queries, left = [], iter(scripts)  # ty: ignore[unresolved-attribute]
+        result.queries, remaining = [], iter(scripts)  # ty: ignore[unresolved-attribute]
 
         def start(spark, job, starts, checkpoint, write) -> Query:
-            result.queries.append(Query(next(left), starts, write))  # ty: ignore[unresolved-attribute]
+            result.queries.append(Query(next(remaining), starts, write))  # ty: ignore[unresolved-attribute]
             return result.queries[-1]  # ty: ignore[unresolved-attribute]
 
         monkeypatch.setattr(module.query, "start", start)
@@ -187,131 +187,131 @@ def stream(group, monkeypatch):
 
     monkeypatch.setattr(Stream, "_start_workers", lambda _: None)
     monkeypatch.setattr(Stream, "_writer", lambda *_: Writer)
-    return made
+    return make
 
 
-def wait_until_over(made: Stream) -> None:
-    until(made._is_over, 60)
+def wait_until_over(stream: Stream) -> None:
+    until(stream._is_over, 60)
 
 
-def test_ends_of_a_query_are_not_committed_before_the_stream_has_taken_over(group, stream):
-    """It is already a member while it reads the group's offsets, and the running query has an older end."""
+def test_end_offsets_of_a_query_are_not_committed_before_the_stream_has_taken_over(group, make_stream):
+    """The stream is already a member while it reads the group's offsets, and the running query has an older end."""
     group.commit_at(1, 1)
     group.after_peek = lambda: group.commit_at(7, 7)
     inside, released, threads = threading.Event(), threading.Event(), []
     group.while_joining = lambda: inside.set() or released.wait(30)
 
     def takes_over(query: Query) -> None:
-        query.ends = group.ends(3, 3)
+        query.ends = group.end_offsets(3, 3)
         threads.append(threading.Thread(target=query.write, args=(Batch(9, 8), 0)))
         threads[0].start()
         assert inside.wait(30) and group.joined
 
-    def goes_by(_: Query) -> None:
+    def has_no_commit(_: Query) -> None:
         assert group.commits == []
 
-    def ends(_: Query) -> None:
+    def joins(_: Query) -> None:
         released.set()
         threads[0].join(30)
 
-    stream([takes_over, goes_by, ends]).run()
-    assert group.committed == [group.at(7, 7), group.ends(9, 8)]
+    make_stream([takes_over, has_no_commit, joins]).run()
+    assert group.committed == [group.all_offsets(7, 7), group.end_offsets(9, 8)]
     assert {topic_id for _, topic_id in group.commits} == {topics.topic_id(group.pipeline.topic)}
 
 
-def test_a_micro_batch_waits_until_the_stream_has_taken_over(group, stream):
+def test_a_micro_batch_waits_until_the_stream_has_taken_over(group, make_stream):
     threads = []
 
     def comes_meanwhile() -> None:
-        threads.append(threading.Thread(target=lambda: made.queries[0].write(Batch(2, 2), 0)))
+        threads.append(threading.Thread(target=lambda: stream.queries[0].write(Batch(2, 2), 0)))
         threads[0].start()
-        until(lambda: made._joining.locked())
+        until(lambda: stream._joining.locked())
         assert group.commits == []
 
     group.after_peek, group.while_joining = lambda: group.commit_at(1, 0), comes_meanwhile
-    made = stream([waits, lambda _: threads[0].join(30)])
-    made.run()
-    assert group.committed == [group.at(1, 0), group.ends(2, 2)]
+    stream = make_stream([waits, lambda _: threads[0].join(30)])
+    stream.run()
+    assert group.committed == [group.all_offsets(1, 0), group.end_offsets(2, 2)]
 
 
-def test_a_topic_that_gains_a_partition_before_the_stream_joins_gets_another_query(group, stream):
+def test_a_topic_that_gains_a_partition_before_the_stream_joins_gets_another_query(group, make_stream):
     def grows() -> None:
-        client = clients.admin()  # kept until the answer is there
+        client = clients.admin()  # kept until the result has arrived
         client.create_partitions([NewPartitions(group.pipeline.topic, 5)])[group.pipeline.topic].result(30)
         until(lambda: len(topics.offset_ranges(group.pipeline, "any")) == 5)
 
     group.after_peek = grows
-    made = stream([batch(1, 1)], [batch(1, 1, 1, 1, 1)])
-    made.run()
-    assert [query.starts for query in made.queries] == [group.at(0), group.at(0, partitions=5)]
-    assert group.committed[-1] == group.ends(1, 1, 1, 1, 1)
+    stream = make_stream([batch(1, 1)], [batch(1, 1, 1, 1, 1)])
+    stream.run()
+    assert [query.starts for query in stream.queries] == [group.all_offsets(0), group.all_offsets(0, partitions=5)]
+    assert group.committed[-1] == group.end_offsets(1, 1, 1, 1, 1)
 
 
-def test_a_topic_that_is_created_again_before_the_stream_joins_gets_another_query(group, stream):
+def test_a_topic_that_is_created_again_before_the_stream_joins_gets_another_query(group, make_stream):
     group.after_peek = lambda: make_again(group.pipeline)
-    made = stream([batch(1, 1)], [batch(1, 1)])
-    made.run()
-    assert [query.starts for query in made.queries] == [group.at(0, 0), group.at(0, 0)]
-    assert group.commits[-1] == (group.ends(1, 1), topics.topic_id(group.pipeline.topic))
+    stream = make_stream([batch(1, 1)], [batch(1, 1)])
+    stream.run()
+    assert [query.starts for query in stream.queries] == [group.all_offsets(0, 0), group.all_offsets(0, 0)]
+    assert group.commits[-1] == (group.end_offsets(1, 1), topics.topic_id(group.pipeline.topic))
 
 
-def test_offsets_that_go_back_before_the_stream_joins_get_another_query(group, stream):
+def test_offsets_that_go_back_before_the_stream_joins_get_another_query(group, make_stream):
     group.commit_at(5, 0)
     group.after_peek = lambda: group.commit_at(0, 0)
-    made = stream([waits, waits], [batch(1, 1)])
-    made.run()
-    assert [query.starts for query in made.queries] == [group.at(5, 0), group.at(0, 0)]
+    stream = make_stream([waits, waits], [batch(1, 1)])
+    stream.run()
+    assert [query.starts for query in stream.queries] == [group.all_offsets(5, 0), group.all_offsets(0, 0)]
 
 
-def test_a_failure_that_another_query_has_too_ends_the_stream(group, stream):
+def test_a_failure_that_a_second_query_repeats_ends_the_stream(group, make_stream):
     error = PySparkException("of the lake")
-    made = stream([batch(1, 1, fails=error)], [batch(1, 1, fails=error)])
+    stream = make_stream([batch(1, 1, fails=error)], [batch(1, 1, fails=error)])
     with pytest.raises(PySparkException, match="of the lake"):
-        made.run()
-    assert group.committed == [group.at(0, 0)]
+        stream.run()
+    assert group.committed == [group.all_offsets(0, 0)]
 
 
-def test_a_life_that_is_over_leaves_the_group_to_the_stream_that_is_in_it(group, stream):
-    made = stream([lambda _: wait_until_over(made), batch(1, 1)], seconds=0.1)
-    made.run()
+def test_a_life_that_is_over_leaves_the_group_to_the_stream_that_is_in_it(group, make_stream):
+    stream = make_stream([lambda _: wait_until_over(stream), batch(1, 1)], seconds=0.1)
+    stream.run()
     assert (group.joined, group.commits) == (False, [])
-    made = stream([lambda query: wait_until_over(made) or query.run(Batch(1, 1))], seconds=0.1)
-    made.run()
+    stream = make_stream([lambda query: wait_until_over(stream) or query.run(Batch(1, 1))], seconds=0.1)
+    stream.run()
     assert (group.joined, group.commits) == (False, [])
 
 
-def test_a_life_starts_once_the_workers_have_started(group, stream, monkeypatch):
-    made = stream([batch(1, 1)], seconds=8)
-    monkeypatch.setattr(Stream, "_start_workers", lambda _: until(lambda: time.monotonic() > made._started + 9, 60))
-    made.run()
-    assert group.committed[-1] == group.ends(1, 1)
+def test_a_life_starts_once_the_workers_have_started(group, make_stream, monkeypatch):
+    stream = make_stream([batch(1, 1)], seconds=8)
+    monkeypatch.setattr(Stream, "_start_workers", lambda _: until(lambda: time.monotonic() > stream._started + 9, 60))
+    stream.run()
+    assert group.committed[-1] == group.end_offsets(1, 1)
 
 
-def test_a_catch_up_joins_the_group_even_if_there_is_nothing_to_read(group, stream):
-    stream([], to_the_end=True, seconds=float("inf")).run()
+def test_a_catch_up_joins_the_group_even_if_there_is_nothing_to_read(group, make_stream):
+    make_stream([], to_the_end=True, seconds=float("inf")).run()
     assert group.joined
 
 
-def test_a_failure_to_record_gaps_near_the_end_is_not_success(group, stream):
+def test_a_failure_to_record_gaps_near_the_end_is_not_success(group, make_stream):
     def fails() -> None:
         group.while_joining = lambda: None
-        wait_until_over(made)
+        wait_until_over(stream)
         raise BrokerError("away")
 
     group.while_joining = fails
-    made = stream([batch(1, 1)], seconds=10)
+    stream = make_stream([batch(1, 1)], seconds=10)
     with pytest.raises(BrokerError):
-        made.run()
+        stream.run()
 
 
 @pytest.mark.parametrize("steps", [[], [batch(1, 1)]])
-def test_an_error_near_the_end_of_a_life_is_not_success(group, stream, steps):
-    made = stream([*steps, lambda query: wait_until_over(made) or query.fail()], seconds=10)
+def test_an_error_near_the_end_of_a_life_is_not_success(group, make_stream, steps):
+    stream = make_stream([*steps, lambda query: wait_until_over(stream) or query.fail()], seconds=10)
     with pytest.raises(StreamingQueryException):
-        made.run()
+        stream.run()
 
 
-def test_what_stop_interrupts_is_not_a_failure(group, stream):
+def test_what_stop_interrupts_is_not_a_failure(group, make_stream):
     def is_interrupted(query: Query) -> None:
         def stop() -> None:
             with contextlib.suppress(StreamingQueryException):
@@ -319,11 +319,11 @@ def test_what_stop_interrupts_is_not_a_failure(group, stream):
 
         query.stop = stop
 
-    stream([batch(1, 1), is_interrupted]).run()
-    assert group.committed[-1] == group.at(1, 1)
+    make_stream([batch(1, 1), is_interrupted]).run()
+    assert group.committed[-1] == group.all_offsets(1, 1)
 
 
-def test_a_query_that_does_not_stop_hides_no_successor(group, stream):
+def test_a_query_that_does_not_stop_does_not_hide_a_successor(group, make_stream):
     def does_not_stop() -> None:
         raise PySparkException("still running")
 
@@ -333,41 +333,51 @@ def test_a_query_that_does_not_stop_hides_no_successor(group, stream):
             query.stop = does_not_stop
             successor.join()
 
-        assert stream([batch(1, 1), is_fenced, *[lambda _: time.sleep(0.1)] * 100]).run().taken_over
+        assert make_stream([batch(1, 1), is_fenced, *[lambda _: time.sleep(0.1)] * 100]).run().taken_over
         assert group.has_members
 
 
-def test_it_leaves_the_group_when_its_time_is_over_or_the_topic_ends(group, stream):
-    stream([batch(1, 1)]).run()
+def test_a_stream_that_ends_by_itself_leaves_the_group(group, make_stream):
+    make_stream([batch(1, 1)]).run()
     assert not group.has_members
 
 
-def test_a_stream_that_is_in_the_group_again_continues_at_the_committed_offsets(group, stream):
+def test_a_stream_that_has_rejoined_the_group_continues_at_the_committed_offsets(group, make_stream):
     def rejoins(query: Query) -> None:
-        group.joins_again()
+        group.rejoin()
         query.run(Batch(2, 2))
 
-    made = stream([batch(1, 1), rejoins], [batch(2, 2)])
-    made.run()
-    assert [query.starts for query in made.queries] == [group.at(0, 0), group.at(1, 1)]
-    assert group.committed == [group.at(0), group.ends(1, 1), group.at(1, 1), group.ends(2, 2)]
+    stream = make_stream([batch(1, 1), rejoins], [batch(2, 2)])
+    stream.run()
+    assert [query.starts for query in stream.queries] == [group.all_offsets(0, 0), group.all_offsets(1, 1)]
+    assert group.committed == [
+        group.all_offsets(0),
+        group.end_offsets(1, 1),
+        group.all_offsets(1, 1),
+        group.end_offsets(2, 2),
+    ]
 
 
-def test_committed_offsets_do_not_go_back(group, stream):
+def test_committed_offsets_do_not_go_back(group, make_stream):
     """The thread that watches the query skips control records while a micro-batch commits older offsets."""
     threads = []
 
     def comes_meanwhile() -> None:
         group.while_committing = lambda: None
-        threads.append(threading.Thread(target=made._commit, args=(group.ends(5, 5),)))
+        threads.append(threading.Thread(target=stream._commit, args=(group.end_offsets(5, 5),)))
         threads[0].start()
-        assert group.committed == [group.at(0), group.ends(1, 1)]
+        assert group.committed == [group.all_offsets(0), group.end_offsets(1, 1)]
 
     def in_order(query: Query) -> None:
         group.while_committing = comes_meanwhile
-        made._commit({})
+        stream._commit({})
         threads[0].join(30)
 
-    made = stream([batch(1, 1), in_order])
-    made.run()
-    assert group.committed == [group.at(0), group.ends(1, 1), group.at(1, 1), group.ends(5, 5)]
+    stream = make_stream([batch(1, 1), in_order])
+    stream.run()
+    assert group.committed == [
+        group.all_offsets(0),
+        group.end_offsets(1, 1),
+        group.all_offsets(1, 1),
+        group.end_offsets(5, 5),
+    ]

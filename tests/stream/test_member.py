@@ -15,7 +15,7 @@ from tests.kafka.conftest import until
 from tests.kafka.test_holes import remove_topic
 
 
-def test_a_member_that_leaves_is_not_in_the_group_and_one_that_is_closed_is(pipeline):
+def test_a_member_that_leaves_is_gone_and_a_closed_member_stays_in_the_group(pipeline):
     group = group_of(pipeline.name, DAG)
     with Member(pipeline) as member:
         member.join()

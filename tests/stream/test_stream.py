@@ -50,7 +50,7 @@ class Sender:
         return set(self.ids) - lake_rows(self.minute).keys()
 
 
-def test_with_available_now_it_ends_at_the_end_of_the_topic(pipeline, send, monkeypatch):
+def test_with_available_now_a_stream_stops_at_the_end_of_the_topic(pipeline, send, monkeypatch):
     monkeypatch.setenv(SETTING, BY_SPARK)
     monkeypatch.setattr(pipelines, "get", lambda _: pipeline)
     events = Sender(send, "2026-09-01 10:00")
@@ -83,9 +83,7 @@ def test_nothing_waits_for_aborted_messages_and_control_records(pipeline):
     assert committed(pipeline) == 4  # two messages, each with a control record
 
 
-def test_what_the_change_log_has_not_acknowledged_is_not_committed_and_written_again(
-    pipeline, send, refusing_change_log
-):
+def test_events_without_an_acknowledged_touch_are_not_committed_but_written_again(pipeline, send, refusing_change_log):
     """This happens after a kill between the events and their touch."""
     events = Sender(send, "2026-09-01 11:00", partition=1)
     events(20)
@@ -98,7 +96,7 @@ def test_what_the_change_log_has_not_acknowledged_is_not_committed_and_written_a
     assert committed(pipeline) == 20 and len(lake_rows(events.minute)) == 20
 
 
-def test_a_killed_stream_omits_nothing_and_the_next_one_does_not_wait_for_its_session(pipeline, send, start):
+def test_a_killed_stream_loses_nothing_and_the_next_one_does_not_wait_for_its_session(pipeline, send, start):
     events, life = Sender(send, "2026-09-01 12:00"), start()
     events(100)
     life.until(lambda: committed(pipeline) >= 100)
@@ -119,7 +117,7 @@ def test_poison_that_cannot_be_kept_is_not_committed(pipeline, send, monkeypatch
     events(4)
     send.send(b"{not json", partition=1)
     letters = with_dead_letters(pipeline).topic
-    admin = clients.admin()  # kept until the answer is there
+    admin = clients.admin()  # kept until the result has arrived
     admin.delete_topics([letters])[letters].result(30)
     with monkeypatch.context() as without_warehouse:
         without_warehouse.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1}')
@@ -150,17 +148,17 @@ def test_the_topic_may_change_while_the_stream_runs(pipeline, send, start):
     events(1)
     life.until(lambda: committed(pipeline) == 1)
 
-    def is_lost() -> bool:
-        """Whether retention was faster than the stream this time."""
+    def lose_events() -> bool:
+        """Send events and remove them; whether this was faster than the stream."""
         events(200)
         remove_before(pipeline, 1, len(events.ids))
         life.until(lambda: committed(pipeline) == len(events.ids))
         return bool(kept(pipeline))
 
-    life.until(is_lost)
+    life.until(lose_events)
     assert len(events.missing()) == sum(int(row["reason"].split(": ")[1].split()[0]) for row in kept(pipeline))
 
-    admin = clients.admin()  # kept until the answer is there
+    admin = clients.admin()  # kept until the result has arrived
     admin.create_partitions([NewPartitions(pipeline.topic, 5)])[pipeline.topic].result(30)
     until(lambda: len(topics.offset_ranges(pipeline, f"minutemark-{pipeline.name}")) == 5)
     with producer(pipeline) as wider:
@@ -182,7 +180,7 @@ def test_follower_and_stream_hand_over_to_each_other_without_a_gap(pipeline, sen
     first.until(lambda: committed(pipeline) == 50)
     second = start()
     longest, newest = 0.0, time.monotonic()
-    while first.process.poll() is None:  # events keep arriving while one takes over from the other
+    while first.process.poll() is None:  # events keep arriving while the second stream takes over
         events(5)
         until(lambda: not events.missing(), 60)
         longest, newest = max(longest, time.monotonic() - newest), time.monotonic()
@@ -199,7 +197,7 @@ def test_follower_and_stream_hand_over_to_each_other_without_a_gap(pipeline, sen
     assert run_stream(pipeline).written == 10
 
 
-def test_its_life_is_bounded_and_no_command_line_or_line_of_its_log_has_a_password(pipeline, send, start):
+def test_a_stream_ends_on_time_and_no_command_line_or_log_line_has_a_password(pipeline, send, start):
     began = time.monotonic()
     life, events = start(seconds=45), Sender(send, "2026-09-01 16:00")
     events(10)

@@ -37,75 +37,75 @@ def machine(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable("kafka_default"), json.dumps({"extra": {"bootstrap.servers": "k:1", **login}}))
 
 
-def prepared(spark: Endpoint = SPARK) -> submission.Submission:
+def prepare(spark: Endpoint = SPARK) -> submission.Submission:
     return submission.prepare(pipelines.get("recruitment"), spark)
 
 
 def test_passwords_are_in_a_private_file_and_nowhere_else():
-    made = prepared()
-    assert stat.S_IMODE(made.dir.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(file.stat().st_mode) for file in made.dir.iterdir()} == {0o600}
-    job = Job.read(made.job_file)
+    prepared = prepare()
+    assert stat.S_IMODE(prepared.dir.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in prepared.dir.iterdir()} == {0o600}
+    job = Job.read(prepared.job_file)
     assert job.lake.password == PASSWORD and PASSWORD in job.kafka["sasl.jaas.config"]
-    seen = [*catch_up.command(made, SPARK), str(made), str(job), Path(made.properties_file).read_text()]
-    assert PASSWORD not in "".join(map(str, [*seen, made.env_vars]))
+    seen = [*catch_up.command(prepared, SPARK), str(prepared), str(job), Path(prepared.properties_file).read_text()]
+    assert PASSWORD not in "".join(map(str, [*seen, prepared.env_vars]))
 
 
-def test_the_class_path_stays_that_of_the_transform():
+def test_the_class_path_is_that_of_the_transform():
     """The class archive is valid only for that class path."""
-    made = prepared()
-    properties = properties_of(made)
+    prepared = prepare()
+    properties = properties_of(prepared)
     assert properties["spark.driver.extraClassPath"].endswith("SPARK.jar")
-    assert made.jars.endswith("STREAM.jar") and "SPARK" not in Path(made.jars).name
+    assert prepared.jars.endswith("STREAM.jar") and "SPARK" not in Path(prepared.jars).name
 
 
-def properties_of(made: submission.Submission) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in Path(made.properties_file).read_text().splitlines())
+def properties_of(prepared: submission.Submission) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in Path(prepared.properties_file).read_text().splitlines())
 
 
 def test_a_stream_on_a_standalone_cluster_leaves_cores_to_others():
     secret = {"spark.authenticate.secret": "s"}
     standalone = replace(SPARK, host="spark://m", port=7077, extra={"conf": secret})
     shards = pipelines.get("recruitment").shards
-    assert properties_of(prepared(standalone))["spark.cores.max"] == str(shards)
+    assert properties_of(prepare(standalone))["spark.cores.max"] == str(shards)
     own = replace(standalone, extra={"conf": secret | {"spark.cores.max": "2"}})
-    assert properties_of(prepared(own))["spark.cores.max"] == "2"
-    assert "spark.cores.max" not in properties_of(prepared()) | properties_of(prepared(CLUSTER))
+    assert properties_of(prepare(own))["spark.cores.max"] == "2"
+    assert "spark.cores.max" not in properties_of(prepare()) | properties_of(prepare(CLUSTER))
 
 
-def test_spark_defaults_win_over_defaults_and_the_connection_over_both(tmp_path, monkeypatch):
+def test_spark_defaults_conf_overrides_our_settings_and_the_connection_overrides_both(tmp_path, monkeypatch):
     (tmp_path / "spark-defaults.conf").write_text("spark.driver.memory 2g\nspark.sql.streaming.stopTimeout 5s\n")
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
-    properties = properties_of(prepared(replace(SPARK, extra={"conf": {"spark.driver.memory": "3g"}})))
+    properties = properties_of(prepare(replace(SPARK, extra={"conf": {"spark.driver.memory": "3g"}})))
     assert properties["spark.driver.memory"] == "3g"
     assert properties["spark.sql.streaming.stopTimeout"] == "5s"
     assert properties["spark.sql.streaming.minBatchesToRetain"] == "2"
 
 
 def test_the_workers_of_a_cluster_import_the_project_from_an_archive(tmp_path):
-    assert prepared().py_files is None
-    archive = prepared(CLUSTER).py_files
-    code = f"import sys; sys.path.insert(0, {archive!r}); import include.stream.partition as one; print(one.__file__)"
+    assert prepare().py_files is None
+    archive = prepare(CLUSTER).py_files
+    code = f"import sys; sys.path.insert(0, {archive!r}); import include.stream.partition as module; print(module.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True)
     assert done.stdout.startswith(str(archive)), done.stderr
 
 
-def test_without_jars_it_says_where_they_come_from(tmp_path, monkeypatch):
+def test_missing_jars_are_reported_with_the_file_that_names_them(tmp_path, monkeypatch):
     monkeypatch.setenv("MINUTEMARK_STREAM_JARS", str(tmp_path / "nothing"))
     with pytest.raises(CannotSubmit, match=r"include/stream/pom\.xml"):
-        prepared()
+        prepare()
 
 
 def test_the_checkpoints_are_on_the_drivers_machine_unless_a_setting_names_another_place(monkeypatch):
-    made = prepared(CLUSTER)
-    assert Job.read(made.job_file).checkpoints == f"file://{made.dir}/checkpoints"
+    prepared = prepare(CLUSTER)
+    assert Job.read(prepared.job_file).checkpoints == f"file://{prepared.dir}/checkpoints"
     monkeypatch.setenv(submission.CHECKPOINTS, "hdfs:///minutemark")
-    assert Job.read(prepared(CLUSTER).job_file).checkpoints == "hdfs:///minutemark"
+    assert Job.read(prepare(CLUSTER).job_file).checkpoints == "hdfs:///minutemark"
 
 
 def test_a_driver_on_the_cluster_is_refused():
     with pytest.raises(CannotSubmit, match=r'spark\.submit\.deployMode to "client"'):
-        prepared(replace(CLUSTER, extra={"conf": {"spark.submit.deployMode": "cluster"}}))
+        prepare(replace(CLUSTER, extra={"conf": {"spark.submit.deployMode": "cluster"}}))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")

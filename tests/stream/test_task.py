@@ -23,7 +23,7 @@ def task(kafka_broker, schemas):
 
 
 @pytest.fixture
-def connect(monkeypatch):
+def change_extra(monkeypatch):
     """Change the extra of a connection, and leave its other fields as they are."""
 
     def change(name: str, **extra: object) -> None:
@@ -40,8 +40,8 @@ def must_be_final(task, match: str) -> None:
         task.execute({})
 
 
-def test_a_connection_that_the_provider_refuses_is_final(task, connect):
-    connect(SPARK, **{"spark-binary": "/bin/sh"})
+def test_a_connection_that_the_provider_refuses_is_final(task, change_extra):
+    change_extra(SPARK, **{"spark-binary": "/bin/sh"})
     must_be_final(task, "Connection 'spark_default' cannot be used: .*spark-binary")
 
 
@@ -55,16 +55,16 @@ def test_missing_jars_are_final(task, monkeypatch, tmp_path: Path):
     must_be_final(task, f"no jars of Spark's Kafka source in {tmp_path}")
 
 
-def test_a_missing_key_is_final(task, connect, tmp_path: Path):
+def test_a_missing_key_is_final(task, change_extra, tmp_path: Path):
     absent = tmp_path / "client.pem"
-    connect(KAFKA, **{"ssl.certificate.location": str(absent), "ssl.key.location": str(absent)})
+    change_extra(KAFKA, **{"ssl.certificate.location": str(absent), "ssl.key.location": str(absent)})
     must_be_final(task, str(absent))
 
 
-def test_a_stream_without_a_broker_is_tried_again_and_says_why_it_failed(task, connect):
+def test_a_stream_without_a_broker_is_retried_and_says_why_it_failed(task, change_extra):
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-    connect(KAFKA, **{"bootstrap.servers": f"127.0.0.1:{free_port()}"})
+    change_extra(KAFKA, **{"bootstrap.servers": f"127.0.0.1:{free_port()}"})
     with pytest.raises(AirflowException, match="broker") as caught:
         task.execute({})
     assert not isinstance(caught.value, AirflowFailException)

@@ -34,8 +34,8 @@ import org.apache.kafka.connect.sink.SinkTask;
 
 /**
  * Writes to Cassandra by the settings of the DataStax sink and by its rules: every mapped field must be in every message,
- * a null leaves its column unset, and a message without a value for a column of the key fails. It fails the task for good,
- * where the DataStax sink would retry for ever, so that a test sees it.
+ * a null leaves its column unset, and a message without a value for a column of the key fails. Such a message fails the
+ * task for good, where the DataStax sink would retry forever, so that a test sees the error.
  */
 public final class StrictSink extends SinkConnector {
   private Map<String, String> settings;
@@ -51,7 +51,7 @@ public final class StrictSink extends SinkConnector {
   }
 
   @Override
-  public List<Map<String, String>> taskConfigs(int most) {
+  public List<Map<String, String>> taskConfigs(int maxTasks) {
     return List.of(settings);
   }
 
@@ -109,8 +109,8 @@ public final class StrictSink extends SinkConnector {
         fields.put(sides[0], sides[1]);
       }
       List<String> key = new ArrayList<>();
-      session.getMetadata().getKeyspace(keyspace).flatMap(one -> one.getTable(name)).orElseThrow().getPrimaryKey()
-          .forEach(column -> key.add(column.getName().asInternal()));
+      session.getMetadata().getKeyspace(keyspace).flatMap(metadata -> metadata.getTable(name)).orElseThrow()
+          .getPrimaryKey().forEach(column -> key.add(column.getName().asInternal()));
       return new Table(session.prepare(query), fields, key);
     }
 
