@@ -45,7 +45,7 @@ def main() -> int:
         _copy_with_strict_shop(Path(folder) / "project")
         state = isolate(Path(folder))
         if args.cluster:
-            from local.cluster import installation  # of the copy, as everything that is imported from here on
+            from local.cluster import installation  # from the copy, like everything that is imported from here on
             from local.problems import Problem
 
             try:
@@ -109,21 +109,21 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from include.verify.verify import run_verify
-    from tests.faults.world import BACK_WITHIN, FIRST_WITHIN, Broken, NotHere, running
+    from tests.faults.world import BACK_WITHIN, FIRST_WITHIN, Broken, NotHere, running_world
 
-    table, results = Table("scenario", "also looked at", "seconds", "result"), []
-    with running(args.seed, _stack(args.cluster)) as world:
+    table, results = Table("scenario", "also checked", "seconds", "result"), []
+    with running_world(args.seed, _stack(args.cluster)) as world:
         started_at = time.monotonic()
         world.send(world.events(300))
         world.visit_shop(100)
         world.must_be_right(FIRST_WITHIN if args.cluster else BACK_WITHIN)
-        for number, one in enumerate(scenarios, 1):
-            world.rng.seed(f"{args.seed} {number} {one.name}")
-            print(f"   … {number} {one.name}", file=sys.stderr, flush=True)
+        for number, scenario in enumerate(scenarios, 1):
+            world.rng.seed(f"{args.seed} {number} {scenario.name}")
+            print(f"   … {number} {scenario.name}", file=sys.stderr, flush=True)
             started = time.monotonic()
             try:
                 with world.traffic() if args.soak else contextlib.nullcontext():
-                    one.do(world)
+                    scenario.do(world)
                 world.visit_shop(20)
                 world.must_be_right()
                 result, mark = "right", PASSED
@@ -133,8 +133,8 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
                 what = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error))[-1500:]
                 result, mark = f"BROKEN: {what}", FAILED
             seconds = time.monotonic() - started
-            print(f"   {mark} {one.name}  {seconds:.0f} s  {result}", file=sys.stderr, flush=True)
-            table.add_row(one.name, one.checks, f"{seconds:.0f}", result)
+            print(f"   {mark} {scenario.name}  {seconds:.0f} s  {result}", file=sys.stderr, flush=True)
+            table.add_row(scenario.name, scenario.checks, f"{seconds:.0f}", result)
             results.append(mark)
         minutes = (time.monotonic() - started_at) / 60
         report = run_verify(None, None, None, patience=120) if args.soak else None

@@ -16,12 +16,12 @@ from local import layout, start, supervisor
 from local.servers import mariadb
 from tests.faults.world import NotHere, World
 
-LAKE = start.CASSANDRA  # the program, and the folder of its data
+LAKE = start.CASSANDRA  # the name of the program and of its data folder
 
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """Where a scenario keeps its backup."""
+    """A temporary folder for the backup of a scenario."""
     with tempfile.TemporaryDirectory(prefix="mm-backup-") as name:
         yield Path(name)
 

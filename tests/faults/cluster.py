@@ -19,19 +19,19 @@ from local.servers import cassandra
 from local.servers.server import ADMIN
 from tests.e2e import runs
 from tests.faults import partition
-from tests.faults.scenarios import SCENARIOS as OF_ONE_NODE
+from tests.faults.scenarios import SCENARIOS as SINGLE_NODE_SCENARIOS
 from tests.faults.scenarios import must_succeed, scenario
 from tests.faults.world import BACK_WITHIN, DAG, RECRUITMENT, Broken, NotHere, World, kill_with_children
 
 AWAY = 120  # seconds
-NOTICED_WITHIN = 60  # seconds, in which the failure detector notices that a node is down
+NOTICED_WITHIN = 60  # seconds until the failure detector has noticed that a node is down
 # Backups copy the data folder of the only node.
-_ONLY_OF_ONE_NODE = (
+_SINGLE_NODE_ONLY = (
     "the_warehouse_is_restored_from_a_dump",
     "the_lake_is_restored_from_a_copy",
     "both_stores_are_restored_from_backups",
 )
-SCENARIOS = {name: one for name, one in OF_ONE_NODE.items() if name not in _ONLY_OF_ONE_NODE}
+SCENARIOS = {name: fault for name, fault in SINGLE_NODE_SCENARIOS.items() if name not in _SINGLE_NODE_ONLY}
 
 
 # Nodes of the stores
@@ -121,17 +121,17 @@ def the_spark_master_killed_in_the_middle_of_a_job(world: World) -> None:
 
 @scenario("the run of the killed task succeeds", SCENARIOS)
 def a_celery_worker_killed_in_the_transform(world: World) -> None:
-    _worker_killed(world, "transform_delta", "LOCK TABLES recruitment.events_staged WRITE")
+    _kill_worker_at(world, "transform_delta", "LOCK TABLES recruitment.events_staged WRITE")
 
 
 @scenario("the run of the killed task succeeds", SCENARIOS)
 def a_celery_worker_killed_in_the_gate_before_the_merge(world: World) -> None:
-    _worker_killed(world, "check_staging", "LOCK TABLES etl.check_results WRITE")
+    _kill_worker_at(world, "check_staging", "LOCK TABLES etl.check_results WRITE")
 
 
 @scenario("the run of the killed task succeeds", SCENARIOS)
 def a_celery_worker_killed_in_the_merge(world: World) -> None:
-    _worker_killed(world, "merge_into_warehouse", "SELECT * FROM etl.pipelines FOR UPDATE")
+    _kill_worker_at(world, "merge_into_warehouse", "SELECT * FROM etl.pipelines FOR UPDATE")
 
 
 @scenario("the run of the killed task succeeds", SCENARIOS)
@@ -149,7 +149,7 @@ def a_celery_worker_killed_in_the_gate_after_the_merge(world: World) -> None:
 
 @scenario("the run of the killed task succeeds", SCENARIOS)
 def a_celery_worker_killed_in_the_sensor(world: World) -> None:
-    _worker_killed(world, "wait_for_changes", "LOCK TABLES etl.minute_ledger WRITE")
+    _kill_worker_at(world, "wait_for_changes", "LOCK TABLES etl.minute_ledger WRITE")
 
 
 @scenario("its successor on the other worker follows the topic", SCENARIOS)
@@ -162,8 +162,8 @@ def a_celery_worker_killed_while_it_follows_a_topic(world: World) -> None:
         world.send(world.events(300), by_topic=True)
 
 
-def _worker_killed(world: World, task: str, lock: str) -> None:
-    """Kill the worker of that task while a lock holds the task up."""
+def _kill_worker_at(world: World, task: str, lock: str) -> None:
+    """Kill the worker of that task while a lock blocks the task."""
     world.send(world.events(200))
     with world.locked(lock):
         run = world.trigger()
@@ -214,7 +214,7 @@ def a_rolling_restart_under_load(world: World) -> None:
         world.send(world.events(100), by_topic=True)
 
 
-# What the scenarios are made of
+# Helpers of the scenarios
 
 WORKER = "celery-worker"
 REPLICA_ACCOUNT, PRIMARY_ACCOUNT = "warehouse_bi", "warehouse_etl"
@@ -307,11 +307,11 @@ def _partitioned(world: World, name: str) -> Iterator[None]:
             undo.enter_context(partition.applied(rules))
         except partition.Refused as error:
             raise NotHere(str(error)) from None
-        world.until(_a_node_is_missed, f"the partition of {name} to be noticed", NOTICED_WITHIN, every=1)
+        world.until(_a_node_is_unreachable, f"the partition of {name} to be noticed", NOTICED_WITHIN, every=1)
         yield
 
 
-def _a_node_is_missed() -> bool:
+def _a_node_is_unreachable() -> bool:
     """Whether a read of all replicas fails."""
     try:
         return not every_node_answers()
@@ -330,7 +330,7 @@ def _must_have_alone(world: World, name: str, rows: Sequence[Mapping[str, str | 
     def has_all() -> bool:
         if any(file for other in others for file in (other.home / "hints").glob("*.hints")):
             return False  # not delivered yet
-        cluster, session = cassandra.connect(node.port, ADMIN, node.passwords[ADMIN], node.host)  # which reads at ONE
+        cluster, session = cassandra.connect(node.port, ADMIN, node.passwords[ADMIN], node.host)  # reads at ONE
         try:
             with _partitioned(world, name):
                 lookup = Presence(session, RECRUITMENT)

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-SIZE = 1_500 * 1024**2  # bytes: a fresh data folder takes 300 MB, the events of all scenarios less than that again
+SIZE = 1_500 * 1024**2  # bytes: a fresh data folder takes 300 MB, the events of all scenarios less than another 300 MB
 FILLER = "filler"
 
 

@@ -50,14 +50,14 @@ def remove_rules() -> None:
     """Remove all marked rules. Raises Refused if one is left."""
     if problem():
         return
-    for rule in marked(_iptables("-S").stdout):
+    for rule in marked_rules(_iptables("-S").stdout):
         _iptables("-D", *rule)
-    if left := marked(_iptables("-S").stdout):
+    if left := marked_rules(_iptables("-S").stdout):
         raise Refused(f"iptables keeps these rules: {left}. Remove them by hand.")
 
 
-def marked(listing: str) -> list[list[str]]:
-    """The rules with our mark in what `iptables -S` prints, as `iptables -D` takes them."""
+def marked_rules(listing: str) -> list[list[str]]:
+    """The rules with our mark in the output of `iptables -S`, each as arguments of `iptables -D`."""
     appended = [shlex.split(line)[1:] for line in listing.splitlines() if line.startswith("-A ")]
     return [rule for rule in appended if MARK in rule]
 

@@ -34,9 +34,9 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(checks: str = "", of: dict[str, Scenario] = SCENARIOS) -> Callable:
+def scenario(checks: str = "", registry: dict[str, Scenario] = SCENARIOS) -> Callable:
     def register(do: Callable[[World], None]) -> Callable:
-        of[do.__name__] = Scenario(do.__name__, checks, do)
+        registry[do.__name__] = Scenario(do.__name__, checks, do)
         return do
 
     return register
@@ -59,12 +59,12 @@ def driver_killed_while_it_starts(world: World) -> None:
 
 @scenario()
 def driver_killed_before_it_stages(world: World) -> None:
-    _killed_at(world, "recruitment.events_staged")
+    _kill_driver_at(world, "recruitment.events_staged")
 
 
 @scenario()
 def driver_killed_between_contributions_and_counts(world: World) -> None:
-    _killed_at(world, "etl.staged_counts")
+    _kill_driver_at(world, "etl.staged_counts")
 
 
 @scenario()
@@ -76,7 +76,7 @@ def driver_killed_after_the_counts(world: World) -> None:
     must_succeed(world, run)
 
 
-def _killed_at(world: World, table: str) -> None:
+def _kill_driver_at(world: World, table: str) -> None:
     world.send(world.events(200))
     with world.locked(f"LOCK TABLES {table} WRITE"):
         run = world.trigger()
@@ -86,7 +86,7 @@ def _killed_at(world: World, table: str) -> None:
     must_succeed(world, run)
 
 
-# Backups, each older than what came afterwards
+# Backups that are restored after newer events
 
 
 @scenario(
@@ -105,7 +105,7 @@ def the_warehouse_is_restored_from_a_dump(world: World) -> None:
             world.correct({**early[0], "bid": "7.25"})  # of a minute that the dump has
             world.visit_shop(50)
             world.must_be_right()
-            with _idle(world):
+            with _idle_airflow(world):
                 backups.restore_warehouse(world, folder / "warehouse.sql")
         consume(RECRUITMENT.name, again=True)
 
@@ -128,7 +128,7 @@ def both_stores_are_restored_from_backups(world: World) -> None:
 
 @contextlib.contextmanager
 def _restored_lake(world: World, *, with_warehouse: bool = False) -> Iterator[None]:
-    """Follow both topics during the block; then restore the lake as it was before it, and read the topics again."""
+    """Follow both topics during the block; then restore the lake as it was before, and read the topics again."""
     world.send(world.events(200, at=now() - timedelta(hours=3)))
     world.must_be_right()
     with backups.folder() as folder, world.quiet:
@@ -138,7 +138,7 @@ def _restored_lake(world: World, *, with_warehouse: bool = False) -> Iterator[No
         with world.followed_topic(), world.followed_topic(SHOP):
             yield
         world.must_be_right()
-        with _idle(world):
+        with _idle_airflow(world):
             if with_warehouse:
                 backups.restore_warehouse(world, folder / "warehouse.sql")
             backups.restore_lake(world, folder / "lake")
@@ -157,8 +157,8 @@ def _one_more_rejected() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _idle(world: World) -> Iterator[None]:
-    """Every DAG is paused, and no task is active; a task that waits in the triggerer may stay."""
+def _idle_airflow(world: World) -> Iterator[None]:
+    """Pause every DAG during the block, which starts when no task is active; a task may wait in the triggerer."""
     dags = [dag_id for dag_id, is_paused in world.airflow.dags().items() if not is_paused]
     for dag_id in dags:
         world.airflow.pause(dag_id)
@@ -175,12 +175,12 @@ def _idle(world: World) -> Iterator[None]:
 
 @scenario()
 def merge_killed_before_its_first_change(world: World) -> None:
-    _merge_killed(world, "SELECT * FROM etl.pipelines FOR UPDATE", "etl.pipelines WHERE")
+    _kill_merge(world, "SELECT * FROM etl.pipelines FOR UPDATE", "etl.pipelines WHERE")
 
 
 @scenario()
 def merge_killed_in_the_middle(world: World) -> None:
-    _merge_killed(world, "LOCK TABLES recruitment.events WRITE", "recruitment.events", "metadata lock")
+    _kill_merge(world, "LOCK TABLES recruitment.events WRITE", "recruitment.events", "metadata lock")
 
 
 @scenario()
@@ -195,7 +195,7 @@ def merge_killed_after_its_commit(world: World) -> None:
     must_succeed(world, run)
 
 
-def _merge_killed(world: World, lock: str, text: str, state: str = "") -> None:
+def _kill_merge(world: World, lock: str, text: str, state: str = "") -> None:
     world.send(world.events(200))
     with world.locked(lock):
         run = world.trigger()
@@ -210,7 +210,7 @@ def task_suspended_beyond_its_heartbeat(world: World) -> None:
         run = world.trigger()
         zombies = world.suspend(world.session_of_etl("etl.pipelines WHERE"))
     with zombies:
-        world.ended(run)
+        world.wait_for_end(run)
     must_succeed(world, run)
 
 
@@ -219,22 +219,22 @@ def task_suspended_beyond_its_heartbeat(world: World) -> None:
 
 @scenario()
 def scheduler_killed(world: World) -> None:
-    _program_killed(world, "scheduler")
+    _kill_program(world, "scheduler")
 
 
 @scenario()
 def api_server_killed(world: World) -> None:
-    _program_killed(world, "api-server")
+    _kill_program(world, "api-server")
 
 
 @scenario("a waiting sensor still wakes up")
 def triggerer_killed(world: World) -> None:
     with world.quiet:
         world.must_be_right()
-        run = world.waiting()
+        run = world.waiting_run()
         world.kill("triggerer")
     world.send(world.events(100))
-    world.ended(run)
+    world.wait_for_end(run)
 
 
 @scenario()
@@ -242,8 +242,8 @@ def cassandra_killed_under_load(world: World) -> None:
     world.visit_shop(200)
     run = world.trigger()
     world.kill("cassandra")
-    world.send(world.events(500))  # waits until it is back
-    world.ended(run)
+    world.send(world.events(500))  # waits until Cassandra is back
+    world.wait_for_end(run)
 
 
 @scenario()
@@ -253,17 +253,17 @@ def warehouse_killed_under_load(world: World) -> None:
     run = world.trigger()
     world.kill(world.stack.warehouse)
     world.send(world.events(500))
-    world.ended(run)
+    world.wait_for_end(run)
 
 
-def _program_killed(world: World, name: str) -> None:
+def _kill_program(world: World, name: str) -> None:
     world.send(world.events(200))
     world.visit_shop(200)
     run = world.trigger()
     world.until(lambda: runs.count("etl.batches WHERE state = 'open'"), "an open batch")
     world.kill(name)
     world.until(lambda: world.airflow.health() and True, "Airflow's answer", 120)
-    world.ended(run)
+    world.wait_for_end(run)
 
 
 @scenario("three minutes without a warehouse; events continue")
@@ -296,7 +296,7 @@ def disk_of_the_warehouse_full(world: World) -> None:
     for session in _sessions_waiting_for_room():  # docs/operations.md: MariaDB would let them wait for ever
         with warehouse(WAREHOUSE_ADMIN) as admin:
             admin.cursor().execute("KILL %s", (session,))
-    world.ended(run)
+    world.wait_for_end(run)
 
 
 def _sessions_waiting_for_room() -> list[int]:
@@ -315,17 +315,17 @@ def broker_killed_under_load(world: World) -> None:
         world.send(world.events(300), by_topic=True)
         world.follower()
         world.kill("kafka")
-        world.send(world.events(300), by_topic=True)  # waits until it is back
+        world.send(world.events(300), by_topic=True)  # waits until the broker is back
 
 
-@scenario("uncommitted messages are read again and give the same rows; some are not events")
+@scenario("uncommitted messages are read again and give the same rows; some messages are not events")
 def followers_killed_under_load(world: World) -> None:
     with world.followed_topic(), meanwhile(0.5, lambda: world.send(world.events(50), by_topic=True)):
         for _ in range(2):
             world.send_poison()
             follower = world.follower()
             follower.kill()
-            world.until(lambda killed=follower: not killed.is_running(), "its end")
+            world.until(lambda killed=follower: not killed.is_running(), "the follower's end")
         world.follower()
 
 
@@ -334,18 +334,18 @@ def cassandra_killed_while_a_topic_is_followed(world: World) -> None:
     with world.followed_topic(), meanwhile(0.5, lambda: world.send(world.events(50), by_topic=True)):
         world.follower()
         world.kill("cassandra")
-        world.send(world.events(1))  # waits until it is back
+        world.send(world.events(1))  # waits until Cassandra is back
         world.follower()
 
 
-@scenario("a correction that its successor wrote stays when it resumes with the older version")
+@scenario("a correction that its successor wrote stays when the follower resumes with the older version")
 def a_follower_suspended_between_reading_and_writing(world: World) -> None:
     with world.followed_topic():
         world.send(world.events(50), by_topic=True)
         follower = world.lone_follower()
         first, corrected = world.events(1), {"ev": "2", "custom_track": "click", "job_id": "900002", "bid": "2"}
         world.send([{**first[0], **corrected, "bid": "1"}], by_topic=True)
-        time.sleep(0.2)  # it has the message, and gathers others for half a second
+        time.sleep(0.2)  # the follower has the message, and gathers others for half a second
         with world.suspend(follower):
             world.correct({**first[0], **corrected}, by_topic=True)
             world.until(world.topic_is_consumed, "its successor to consume the correction", BACK_WITHIN)
@@ -384,7 +384,7 @@ def poison_while_the_warehouse_is_away(world: World) -> None:
             world.send_poison()
             rows = world.events(20)
             world.send(rows, by_topic=True)
-            world.until(lambda: world.in_lake(rows), "the events after it to be in the lake", 120)
+            world.until(lambda: world.are_in_lake(rows), "the events after it to be in the lake", 120)
         finally:
             supervisor.start(world.stack.warehouse)
         world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 60)
@@ -411,12 +411,12 @@ def everybody_on_the_same_minutes(world: World) -> None:
     for minute in range(6):  # late events of the same fact keys, some in other minutes
         late = world.events(30, at=hour + timedelta(minutes=minute, seconds=30))
         world.send([*late[:15], *({**row, "create_time": world.event_id(now())} for row in late[15:])])
-    world.ended(manual)
+    world.wait_for_end(manual)
     for backfill in backfills:
         world.until(lambda id_=backfill: world.airflow.backfill_is_over(id_), f"backfill {backfill}", 240, every=1)
 
 
-@scenario("it has read an older version than the one that a live run has published since, which stays")
+@scenario("the newer version, which a live run published after the zombie had read an older one, stays")
 def a_zombie_on_the_minutes_of_live_runs(world: World) -> None:
     minute = now().replace(second=0, microsecond=0) - timedelta(hours=2, minutes=30)
     world.send(world.events(100, at=minute + timedelta(seconds=59)))
@@ -429,7 +429,7 @@ def a_zombie_on_the_minutes_of_live_runs(world: World) -> None:
         world.send(world.events(50, at=minute + timedelta(seconds=30)))
         read_later = f"etl.minute_ledger WHERE minute = '{minute}' AND raw_rows >= 150"
         world.until(lambda: runs.count(read_later), f"a live run to publish {minute} again", BACK_WITHIN, every=0.5)
-    world.ended(zombie_run)
+    world.wait_for_end(zombie_run)
 
 
 # Events
@@ -450,7 +450,7 @@ def a_thousand_events_of_one_instant_across_a_batch_border(world: World) -> None
     world.send(rows[:500])
     run = world.trigger()
     world.send(rows[500:])
-    world.ended(run)
+    world.wait_for_end(run)
 
 
 @scenario("events of another century are rejected, the others counted")
@@ -500,7 +500,9 @@ def a_new_field_in_the_events(world: World) -> None:
     world.run()
 
 
-@scenario("by topic and by file: held with the field's name among good minutes, and published by an acceptance")
+@scenario(
+    "by topic and by file: only these minutes are held, the reason names the field, and an acceptance publishes them"
+)
 def a_producer_renames_a_field(world: World) -> None:
     def renamed(row: dict) -> dict:
         return {"jobId" if name == "job_id" else name: value for name, value in row.items()}
@@ -512,7 +514,7 @@ def a_producer_renames_a_field(world: World) -> None:
 
 
 @scenario(
-    "by topic and by file: held with the field's name among good minutes, and published when the producer is fixed"
+    "by topic and by file: only these minutes are held, the reason names the field, and fixed events publish them"
 )
 def a_producer_drops_a_field(world: World) -> None:
     def without(row: dict) -> dict:
@@ -524,7 +526,7 @@ def a_producer_drops_a_field(world: World) -> None:
             world.replace(sent, good)
 
 
-@scenario("by topic and by file: values that would count as 0 are held, and published by an acceptance")
+@scenario("by topic and by file: minutes whose values would count as 0 are held; an acceptance publishes them")
 def a_producer_changes_a_type(world: World) -> None:
     def retyped(row: dict) -> dict:
         return {**row, "publisher_id": f"p-{row['publisher_id']}"} if row.get("publisher_id") else row
@@ -533,7 +535,7 @@ def a_producer_changes_a_type(world: World) -> None:
     _accept(world, "publisher_id")
 
 
-@scenario("by topic and by file: reported once, and published")
+@scenario("by topic and by file: the field is reported once, and the minutes are published")
 def a_producer_adds_a_field(world: World) -> None:
     name = f"added{world.rng.getrandbits(40):x}"
     day = world.other_day()
@@ -568,9 +570,9 @@ def a_producer_adds_a_field_that_is_held(world: World) -> None:
 
 
 def _drift(world: World, changed: Callable[[dict], dict], reason: str) -> list[tuple[list[dict], list[dict]]]:
-    """Send a minute by topic and one by file with changed events, among good ones: only they are held, for that reason.
+    """Send changed events of one minute by topic and of one by file, among good minutes.
 
-    Returns their events, good and as they were sent.
+    Check that only these two are held, for that reason. Returns the events of each: unchanged, and as they were sent.
     """
     day = world.other_day()
     for at in range(4):
@@ -623,7 +625,7 @@ def a_lake_table_of_another_layout(world: World) -> None:
     with lake("lake_admin") as session:
         session.execute("ALTER TABLE bedan.tracking RENAME create_time TO created")
     try:
-        if (state := world.ended(world.trigger(), 240)) != "failed":
+        if (state := world.wait_for_end(world.trigger(), 240)) != "failed":
             raise Broken(f"a run without the column ended as {state}")
         text = runs.query("SELECT reason FROM etl.batches WHERE reason IS NOT NULL ORDER BY batch_id DESC LIMIT 1")
         if "lacks create_time" not in text[0][0]:
@@ -656,7 +658,7 @@ def a_minute_that_fails_its_gate_among_good_ones(world: World) -> None:
     world.send(rows[:1])
 
 
-@scenario("it is split off, held and reported while others continue; its next touch releases it")
+@scenario("the minute is split off, held and reported while others continue; its next touch releases it")
 def a_minute_that_kills_the_spark_job(world: World) -> None:
     rows = world.events(30, at=now() - timedelta(hours=6), spread=0.5)
     minute = keys.minute_of(runs.as_events(rows[:1])[0].create_time)
@@ -667,8 +669,8 @@ def a_minute_that_kills_the_spark_job(world: World) -> None:
 
         def is_held() -> bool:
             world.run()
-            wanted = f"(minute = '{minute}' AND state = 'held') OR (minute = '{other_minute}' AND state = 'merged')"
-            return runs.count(f"etl.minute_ledger WHERE {wanted}") == 2
+            expected = f"(minute = '{minute}' AND state = 'held') OR (minute = '{other_minute}' AND state = 'merged')"
+            return runs.count(f"etl.minute_ledger WHERE {expected}") == 2
 
         world.until(is_held, f"minute {minute} to be held, and {other_minute} to be merged", 420)
     if (held := runs.count("etl.minute_ledger WHERE state = 'held'")) != 1:
@@ -677,6 +679,6 @@ def a_minute_that_kills_the_spark_job(world: World) -> None:
 
 
 def must_succeed(world: World, run_id: str) -> None:
-    """Check that the run itself succeeds, by its retries."""
-    if (state := world.ended(run_id)) != "success":
+    """Check that the run itself succeeds, after retries if necessary."""
+    if (state := world.wait_for_end(run_id)) != "success":
         raise Broken(f"the run ended as {state}")

@@ -38,7 +38,7 @@ def test_the_exit_status(marks: list[str], is_clean: bool, strict: bool, status:
 _STACK = """
 import signal, time
 from local import signals
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it, and so would its children
+signal.signal(signal.SIGINT, signal.default_int_handler)  # children of a suite in the background ignore SIGINT
 signals.exit_on_signals()
 try:
     print("up", flush=True)
@@ -52,7 +52,7 @@ finally:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_stops_the_stack_and_the_next_ones_do_not_interrupt_that(number: signal.Signals) -> None:
+def test_a_signal_stops_the_stack_and_later_signals_do_not_interrupt_the_stop(number: signal.Signals) -> None:
     command = [sys.executable, "-c", _STACK]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stack:
         assert stack.stdout is not None

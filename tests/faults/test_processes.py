@@ -21,13 +21,13 @@ def our_parent_is_a_worker(monkeypatch) -> int:
     return os.getppid()
 
 
-def test_the_worker_of_a_task_is_the_one_above_its_process(our_parent_is_a_worker) -> None:
+def test_the_worker_of_a_task_is_an_ancestor_of_its_process(our_parent_is_a_worker) -> None:
     assert cluster._program_above(os.getpid(), "celery-worker").pid == our_parent_is_a_worker
     with pytest.raises(Broken, match="none of the spark-worker"):
         cluster._program_above(os.getpid(), "spark-worker")
 
 
-def test_a_task_that_has_just_ended_is_looked_for_again(our_parent_is_a_worker, monkeypatch) -> None:
+def test_the_search_is_repeated_when_a_task_has_just_ended(our_parent_is_a_worker, monkeypatch) -> None:
     tasks = iter([("early", NOT_A_PROCESS), None, ("late", os.getpid())])
     airflow = SimpleNamespace(running_task=lambda *_: next(tasks))
     killed = []

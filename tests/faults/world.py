@@ -64,10 +64,10 @@ class World:
         self.sent: list[dict[str, str | None]] = []
         self.sent_to_shop: list[dict[str, str | None]] = []
         self.warehouse_data = layout.DATA / stack.warehouse
-        self._dag_of: dict[str, str] = {}  # of each triggered run
+        self._dag_ids: dict[str, str] = {}  # by run id
         self._sequence = 0
         self._days_back = 0
-        self._lock = threading.Lock()  # of what is sent: traffic has its own thread
+        self._lock = threading.Lock()  # guards what is sent: traffic has its own thread
         self.quiet = threading.RLock()  # traffic stops while a scenario holds it
         import_demo_dimensions(RECRUITMENT)
         self._jobs = {row["id"]: row["company_id"] for row in demo.dimension_rows()["job"]}
@@ -92,9 +92,9 @@ class World:
         """A unique time-UUID of that time."""
         with self._lock:
             self._sequence += 1
-            own = self._sequence
+            number = self._sequence
         ticks = (time - keys.GREGORIAN_EPOCH) // timedelta(microseconds=1) * 10
-        fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF, 0, 0, (1 << 40) + own)
+        fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF, 0, 0, (1 << 40) + number)
         return str(uuid.UUID(fields=fields, version=1))
 
     def send(
@@ -106,9 +106,10 @@ class World:
         partition: int | None = None,
         pipeline: Pipeline = RECRUITMENT,
     ) -> None:
-        """Write rows as a producer does, and retry until the lake or the topic has them. They count from then on.
+        """Write rows as a producer does, and retry until the lake or the topic has them. Then they count as sent.
 
-        By topic, each row goes to the partition of its shard, or all go to `partition`. By file, they are imported.
+        With `by_topic`, each row goes to the partition of its shard, or all go to `partition`. With `by_file`, they are
+        imported.
         """
         events = runs.as_events(rows)
         deadline = time.monotonic() + BACK_WITHIN
@@ -136,8 +137,8 @@ class World:
                     raise
                 time.sleep(0.5)  # a producer's back-off
         with self._lock:
-            of_pipeline = self.sent if pipeline == RECRUITMENT else self.sent_to_shop
-            of_pipeline += [dict(row) for row in rows]
+            sent = self.sent if pipeline == RECRUITMENT else self.sent_to_shop
+            sent += [dict(row) for row in rows]
 
     def visit_shop(self, count: int) -> None:
         """Write events of the second pipeline, around now."""
@@ -166,7 +167,7 @@ class World:
         with producer(RECRUITMENT) as topic:
             for row in self.events(count):
                 topic.send(json.dumps(row).encode(), partition=0)
-        client = clients.admin()  # kept until the answer is there
+        client = clients.admin()  # kept alive until the answer arrives
         for done in client.delete_records([TopicPartition(RECRUITMENT.topic, 0, -1)]).values():
             done.result(timeout=30)
 
@@ -179,8 +180,8 @@ class World:
         return number
 
     @staticmethod
-    def in_lake(rows: Sequence[Mapping[str, str | None]]) -> bool:
-        """Whether all these rows are there."""
+    def are_in_lake(rows: Sequence[Mapping[str, str | None]]) -> bool:
+        """Whether the lake has all these rows."""
         with lake("lake_reader") as session:
             return not list(Presence(session, RECRUITMENT).absent(runs.as_events(rows)))
 
@@ -204,7 +205,7 @@ class World:
             yield
 
     def change_jobs(self) -> None:
-        """Import the jobs once more, every third with another company."""
+        """Import the jobs again, with another company for every third job."""
         rows = demo.dimension_rows()["job"]
         for row in rows[::3]:
             row["company_id"] = self._jobs[row["id"]] + 100
@@ -234,26 +235,27 @@ class World:
     def trigger(self, dag_id: str = DAG, **conf: object) -> str:
         """Trigger a run now; scheduled ones continue alongside it."""
         run_id = self.airflow.trigger(dag_id, "Fault matrix", conf)
-        self._dag_of[run_id] = dag_id
+        self._dag_ids[run_id] = dag_id
         return run_id
 
-    def waiting(self) -> str:
-        """A scheduled run that has found nothing and waits in the triggerer, as soon as there is one."""
+    def waiting_run(self) -> str:
+        """Wait for a scheduled run that has found nothing and waits in the triggerer; returns its id."""
 
         def find() -> str | None:
-            going = (run["dag_run_id"] for run in self.airflow.runs(DAG) if run["state"] == "running")
-            return next((run_id for run_id in going if self.airflow.tasks(DAG, run_id, "deferred")), None)
+            run_ids = (run["dag_run_id"] for run in self.airflow.runs(DAG) if run["state"] == "running")
+            return next((run_id for run_id in run_ids if self.airflow.tasks(DAG, run_id, "deferred")), None)
 
         run_id = self.until(find, "a run that waits", 90, every=0.5)
-        self._dag_of[run_id] = DAG
+        self._dag_ids[run_id] = DAG
         return run_id
 
     def run(self, **conf: object) -> str:
         """Trigger a run and wait for its end; returns its state."""
-        return self.ended(self.trigger(**conf))
+        return self.wait_for_end(self.trigger(**conf))
 
-    def ended(self, run_id: str, seconds: float = BACK_WITHIN) -> str:
-        return self.until(lambda: self._over(run_id), f"run {run_id} to end", seconds, every=0.5)
+    def wait_for_end(self, run_id: str, seconds: float = BACK_WITHIN) -> str:
+        """Wait for the end of a run; returns its state."""
+        return self.until(lambda: self._final_state(run_id), f"run {run_id} to end", seconds, every=0.5)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -266,15 +268,16 @@ class World:
 
     def has_failed_try(self, run_id: str) -> bool:
         """Whether a task of the run has failed, even if it will be retried."""
-        return bool(self.airflow.tasks(self._dag_of[run_id], run_id, "failed", "up_for_retry"))
+        return bool(self.airflow.tasks(self._dag_ids[run_id], run_id, "failed", "up_for_retry"))
 
     def has_active_task(self, dag_id: str) -> bool:
         """Whether a task of its newest runs is about to start, or runs."""
-        going = (run["dag_run_id"] for run in self.airflow.runs(dag_id) if run["state"] == "running")
-        return any(self.airflow.tasks(dag_id, run_id, "queued", "running") for run_id in going)
+        run_ids = (run["dag_run_id"] for run in self.airflow.runs(dag_id) if run["state"] == "running")
+        return any(self.airflow.tasks(dag_id, run_id, "queued", "running") for run_id in run_ids)
 
-    def _over(self, run_id: str) -> str | None:
-        state = self.airflow.run_state(self._dag_of.get(run_id, DAG), run_id)
+    def _final_state(self, run_id: str) -> str | None:
+        """The state of a run that has ended."""
+        state = self.airflow.run_state(self._dag_ids.get(run_id, DAG), run_id)
         return state if state in ("success", "failed") else None
 
     @staticmethod
@@ -288,7 +291,7 @@ class World:
             try:
                 if result := condition():
                     return result
-            except Exception as error:  # down, on purpose
+            except Exception as error:  # a store may be down on purpose
                 last = error
             time.sleep(every)
         raise Broken(f"waited {seconds:.0f} s in vain for {what}" + (f" ({last})" if last else ""))
@@ -327,7 +330,7 @@ class World:
         )
 
     def program(self, name: str) -> psutil.Process:
-        """The process of that program of the stack, or of one of that kind."""
+        """The process of a program of the stack, or of a random program of that kind."""
         chosen = self.rng.choice(self.programs(name) or [name])
         info = self.until(
             lambda: next(
@@ -338,7 +341,7 @@ class World:
         return psutil.Process(info["pid"])
 
     def kill(self, name: str) -> psutil.Process:
-        """Send SIGKILL to a program, or to one of that kind, and to its children; the supervisor starts it again."""
+        """Send SIGKILL to a program, or a random one of that kind, and to its children; the supervisor restarts it."""
         process = self.program(name)
         kill_with_children(process)
         return process
@@ -346,7 +349,7 @@ class World:
     def driver_of_transform(self) -> tuple[str, psutil.Process]:
         """A run whose transform is active, and the JVM of its Spark driver, as soon as there is one.
 
-        Each worker of a cluster has a driver; that of a task is in the folder for temporary files of its worker.
+        Each worker of a cluster has a driver. A task's driver keeps its files in the temporary folder of its worker.
         """
 
         def find() -> tuple[str, psutil.Process] | None:
@@ -355,14 +358,14 @@ class World:
                 return None
             run_id, pid = task
             folder = psutil.Process(pid).environ().get("TMPDIR", "/")
-            drivers = (process for process in supervisor.spark_drivers() if _works_below(process, folder))
+            drivers = (process for process in supervisor.spark_drivers() if _keeps_files_under(process, folder))
             return next(((run_id, driver) for driver in drivers), None)
 
         return self.until(find, "a transform with a Spark driver", 90, every=0.1)
 
     @staticmethod
     def kill_drivers() -> list[psutil.Process]:
-        """Send SIGKILL to every Spark driver: of several, only one has the job. Returns the killed ones."""
+        """Send SIGKILL to every Spark driver, since only one of several has the job. Returns the killed ones."""
         drivers = supervisor.spark_drivers()
         for driver in drivers:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -370,11 +373,11 @@ class World:
         return drivers
 
     def follower(self) -> psutil.Process:
-        """The task that follows the topic, as soon as there is one: the watch queries the broker too, but not the lake."""
+        """Wait for a task that follows the topic: a process with connections to the broker and to the lake."""
         return self.until(lambda: next(iter(self._followers()), None), "a task that follows the topic", 90, every=0.2)
 
     def lone_follower(self) -> psutil.Process:
-        """The same in the first half of a minute, when no successor is about to start."""
+        """Wait for a follower without a successor, in the first half of a minute: then none is about to start."""
 
         def find() -> psutil.Process | None:
             followers = self._followers()
@@ -426,7 +429,7 @@ class World:
 
     @staticmethod
     def suspend(task: psutil.Process) -> contextlib.ExitStack:
-        """Suspend a task and its Airflow supervisor, so that its heartbeats end; closing what is returned resumes both."""
+        """Suspend a task and its Airflow supervisor, so that heartbeats end; closing the returned stack resumes both."""
         resumed = contextlib.ExitStack()
         for process in (task, *(parent for parent in task.parents()[:1] if "airflow" in " ".join(parent.cmdline()))):
             process.suspend()
@@ -441,7 +444,7 @@ class World:
 
     @contextlib.contextmanager
     def locked(self, statement: str) -> Iterator[None]:
-        """Hold a lock in the warehouse, so that a step stops exactly there."""
+        """Hold a lock in the warehouse during the block, so that a step stops exactly there."""
         with self.admin() as cursor:
             cursor.execute(statement)
             if cursor.description:
@@ -451,7 +454,7 @@ class World:
     # What must be true
 
     def must_be_right(self, within: float = BACK_WITHIN) -> None:
-        """All that was sent is published exactly once, in time, and nothing is left behind. Raises Broken."""
+        """Check that all sent events are published exactly once and in time, and nothing is left over. Raises Broken."""
         with self.quiet:
             self._must_catch_up(within)
             self._must_equal_reference()
@@ -463,13 +466,13 @@ class World:
             left = within - (time.monotonic() - began)
             self.until(self._is_idle, "open batches to end", max(left, 1))
             runs.as_if_settled()
-            behind = self.until(lambda: (self._behind(),), "the lake's change log", max(left, 1))[0]
+            behind = self.until(lambda: (self._pipelines_behind(),), "the lake's change log", max(left, 1))[0]
             if not behind:
                 return
             if left < 0:
                 raise Broken(f"minutes of {', '.join(behind)} are still pending after {within:.0f} s")
             for name in behind:
-                self.ended(self.trigger(f"{name}_minute"), within)
+                self.wait_for_end(self.trigger(f"{name}_minute"), within)
 
     def _must_equal_reference(self) -> None:
         try:
@@ -489,7 +492,7 @@ class World:
         return runs.count("etl.batches WHERE state = 'open'") == 0
 
     @staticmethod
-    def _behind() -> list[str]:
+    def _pipelines_behind() -> list[str]:
         """The pipelines with pending minutes, or with a touch in the lake that the ledger does not know: a minute that was
         merged may have been touched since.
         """
@@ -521,24 +524,24 @@ class World:
 @contextlib.contextmanager
 def meanwhile(every: float, do: Callable[[], None]) -> Iterator[None]:
     """Call `do` in a thread every `every` seconds. Raises Broken if a call failed: the scenario was then incomplete."""
-    over, failed = threading.Event(), []
+    stop, errors = threading.Event(), []
 
-    def again_and_again() -> None:
+    def repeat() -> None:
         try:
-            while not over.wait(every):
+            while not stop.wait(every):
                 do()
         except Exception as error:  # any error fails the scenario
-            failed.append(error)
+            errors.append(error)
 
-    thread = threading.Thread(target=again_and_again, daemon=True)
+    thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join(BACK_WITHIN)
-    if failed or thread.is_alive():
-        raise Broken(f"the action that had to continue during the scenario did not: {failed or 'it hangs'}")
+    if errors or thread.is_alive():
+        raise Broken(f"the action that had to continue during the scenario did not: {errors or 'it hangs'}")
 
 
 def kill_with_children(parent: psutil.Process) -> None:
@@ -548,13 +551,13 @@ def kill_with_children(parent: psutil.Process) -> None:
             process.kill()
 
 
-def _works_below(driver: psutil.Process, folder: str) -> bool:
+def _keeps_files_under(driver: psutil.Process, folder: str) -> bool:
     """Whether the driver keeps its files under that folder."""
     return Path(driver.environ().get("SPARK_LOCAL_DIRS", "/")).is_relative_to(folder)
 
 
 def resume(process: psutil.Process) -> None:
-    """Let it continue, unless it is gone."""
+    """Resume a process unless it is gone."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process.resume()
 
@@ -572,15 +575,16 @@ def now() -> datetime:
 
 
 @contextlib.contextmanager
-def running(seed: int, make_stack: Callable[[], start.Stack] = start.Stack) -> Iterator[World]:
+def running_world(seed: int, make_stack: Callable[[], start.Stack] = start.Stack) -> Iterator[World]:
     """Start a stack, and stop it at the end. The environment names the folder of its state: see __main__."""
     try:
-        warm_start.main()  # `make run` has it made; a third of the scenarios start a driver
+        warm_start.main()  # as `make run` does: a third of the scenarios start a driver
         stack = start.run(make_stack)
         stack.airflow.unpause("recruitment_reconcile")
-        for pipeline in pipelines.all_pipelines():  # which cost two tasks a minute: where a scenario needs them
+        # An ingest DAG costs two tasks a minute, so it runs only in the scenarios that need it.
+        for pipeline in pipelines.all_pipelines():
             stack.airflow.pause(f"{pipeline}_ingest")
         yield World(stack, seed)
     finally:
-        signals.ignore_signals()  # the command is at its end
+        signals.ignore_signals()  # the command is about to end
         supervisor.shut_down()

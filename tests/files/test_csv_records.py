@@ -50,7 +50,7 @@ def test_reading_resumes_after_a_line(csv_file):
     [
         (b"a,1\n", "2 fields, but the header has 3"),
         (b"a,1,2,3\n", "4 fields, but the header has 3"),
-        (b'a,1,"x"y\n', "expected after"),  # text behind a closing quote
+        (b'a,1,"x"y\n', "expected after"),  # text after a closing quote
         (b'a,1,"never closed\n', "expected after"),  # the next quote seems to close it
     ],
 )
@@ -64,7 +64,7 @@ def test_a_broken_line_costs_that_line_only(csv_file, broken, problem):
 
 
 def test_a_quote_that_is_never_closed_swallows_nothing(csv_file, monkeypatch):
-    monkeypatch.setattr(module, "LONGEST_VALUE", 1_000)  # where the reader gives up, with more of the file to come
+    monkeypatch.setattr(module, "LONGEST_VALUE", 1_000)  # the reader gives up there, before the end of the file
     good = b"".join(b"%d,1,\n" % number for number in range(500))
     result = read(csv_file(HEADER + b'a,1,"open\n' + good))
     assert [fields[0] for _, _, fields in result if isinstance(fields, list)] == [str(number) for number in range(500)]
@@ -112,7 +112,7 @@ def test_a_byte_that_is_not_in_the_encoding_rejects_its_line(csv_file):
     assert "set `encoding` (such as cp1252)" in bad.problem
 
 
-def test_such_a_byte_in_a_value_of_several_lines_rejects_the_whole_record(csv_file):
+def test_an_undecodable_byte_in_a_value_of_several_lines_rejects_the_whole_record(csv_file):
     result = read(csv_file(HEADER + b'a,1,"x\n\xe9"\nb,1,\n'))
     assert [(line, end_line) for line, end_line, _ in result] == [(2, 3), (4, 4)]
     assert "byte e9" in result[0][2]
@@ -154,7 +154,7 @@ def test_columns_are_matched_in_any_case_and_with_spaces_and_others_keep_their_n
         assert file.header == ["create_time", "ev", "Mood"]
 
 
-def test_the_exact_one_of_two_names_that_differ_in_case_is_the_column(csv_file):
+def test_an_exact_column_name_wins_over_one_in_another_case(csv_file):
     with csv_records(csv_file(b"create_time,EV,ev\na,1,2\n"), NAMES) as file:
         assert file.header == ["create_time", "EV", "ev"]
 
@@ -182,7 +182,7 @@ def test_a_line_that_is_too_long_is_one_broken_line_and_its_beginning_is_kept(cs
     assert records[-1].line == 4 + line.count(b"\n")
 
 
-def test_a_hole_of_zeros_takes_no_memory(csv_file):
+def test_a_line_of_zeros_takes_little_memory(csv_file):
     path = csv_file(HEADER + b"a,1,\n" + bytes(40_000_000) + b"\nb,1,\n")
     tracemalloc.start()
     try:
@@ -191,7 +191,7 @@ def test_a_hole_of_zeros_takes_no_memory(csv_file):
     finally:
         tracemalloc.stop()
     assert [fields[0] for _, _, fields in records if fields[0] in ("a", "b")] == ["a", "b"] and len(records) == 3
-    assert peak < 40_000_000, "a character of a str takes a byte: less than the line itself"
+    assert peak < 40_000_000, "The peak is less than the line, which as a str has a byte per character."
 
 
 def test_a_first_line_of_json_that_is_longer_than_a_sample_is_a_record(csv_file):
@@ -199,7 +199,7 @@ def test_a_first_line_of_json_that_is_longer_than_a_sample_is_a_record(csv_file)
     assert read(csv_file(line.encode())) == [(1, 1, [line])]
 
 
-def test_lines_of_json_are_records_of_one_text(csv_file):
+def test_each_json_line_is_a_record_with_one_field(csv_file):
     path = csv_file(b'{"ev":1}\r\n\n{"ev":2}')
     assert read(path) == [(1, 1, ['{"ev":1}']), (3, 3, ['{"ev":2}'])]
 
@@ -238,7 +238,7 @@ _LINE_ENDS = ["\n", "\n", "\n", "\r\n", "\r"]
     form=st.sampled_from(["csv,doubled", "csv,backslash", "jsonl"]),
     is_truncated=st.booleans(),
 )
-def test_lines_are_read_alike_in_batches_and_pieces_as_one_by_one(lines, batch, piece, form, is_truncated):
+def test_lines_are_read_the_same_in_batches_in_pieces_and_one_by_one(lines, batch, piece, form, is_truncated):
     content = "create_time,ev,ed\n" + "".join(map("".join, lines))
     form = replace(format_from_options("utf-8", form), delimiter=",")
 

@@ -43,7 +43,7 @@ def lake_rows(minute: datetime) -> list:
         return [LakeRow(row) for row in result]
 
 
-def test_events_lie_in_the_minute_of_their_own_time_and_touch_it(csv_file):
+def test_events_are_stored_in_the_minute_of_their_own_time_and_touch_it(csv_file):
     path = csv_file(VIEW.format(time="2019-11-01 00:00:07 UTC"), CART.format(time="2019-11-01 00:01:00 UTC"))
     summary = imports.import_csv(SHOP, path)
     assert (summary.written, summary.rejected, summary.missing_columns) == (2, 0, ())
@@ -67,7 +67,7 @@ def test_a_file_imported_twice_counts_once_and_equal_rows_are_two_events(csv_fil
     assert lake_rows(minute) == before
 
 
-def test_rows_that_existed_before_count_once_when_a_file_grows_is_corrected_or_saved_again(csv_file):
+def test_rows_count_once_when_their_file_grows_or_is_saved_in_another_encoding(csv_file):
     lines = [VIEW.format(time=f"2019-11-06 10:00:{second:02} UTC") for second in (1, 1, 2)]
     path = csv_file(*lines)
     imports.import_csv(SHOP, path)
@@ -86,15 +86,15 @@ def test_a_blank_id_counts_as_absent(csv_file, no_id):
     assert sorted(row.note for row in result) == ["a", "b"]
 
 
-def test_the_last_of_two_versions_in_a_file_stays_for_any_writing_process(csv_file):
+def test_the_last_version_in_a_file_stays_whichever_process_writes_it(csv_file):
     row = "order-9,2019-11-08 10:00:00 UTC,{kind},1,2,a.b,{brand},1,,".format
     versions = [row(kind="view", brand=f"v{number}") for number in range(40_000)] + [row(kind="cart", brand="")]
     imports.import_csv(SHOP, csv_file(*versions, header=f"id,{HEADER}"))
-    [found] = lake_rows(datetime(2019, 11, 8, 10))
-    assert (found.event_type, found.brand) == ("cart", None)
+    [event] = lake_rows(datetime(2019, 11, 8, 10))
+    assert (event.event_type, event.brand) == ("cart", None)
 
 
-def test_a_file_with_ids_is_the_same_events_however_it_is_cut(csv_file):
+def test_rows_with_ids_are_the_same_events_however_their_file_is_split(csv_file):
     header = f"id,{HEADER}"
     lines = [f"order-{number},{VIEW.format(time='2019-11-03 10:00:00 UTC')}" for number in range(5)]
     imports.import_csv(SHOP, csv_file(*lines, header=header))

@@ -12,15 +12,15 @@ NAMES = ("create_time", "job_id", "ed")
 
 @pytest.fixture
 def read(tmp_path):
-    """What was recognized, and the cells of the records; the problem of a broken one."""
+    """Read a file with this content; return the recognized format, and the cells or the problem of each record."""
 
-    def of(content: bytes, encoding: str = "", form: str = ""):
+    def read_content(content: bytes, encoding: str = "", form: str = ""):
         path = tmp_path / "file"
         path.write_bytes(content)
         with csv_records(path, NAMES, format_from_options(encoding, form)) as file:
             return file.recognized, [record.problem or record.fields for record in file.records()]
 
-    return of
+    return read_content
 
 
 @pytest.mark.parametrize(("delimiter", "name"), [(",", "commas"), (";", "semicolons"), ("\t", "tabs"), ("|", "pipes")])
@@ -29,7 +29,7 @@ def test_the_delimiter_is_the_one_that_splits_the_header_into_known_columns(read
     assert read(lines.encode()) == (f"UTF-8, CSV with {name}", [["a", "1", "x,y;z|t\tu"]])
 
 
-def test_columns_that_are_known_count_more_than_columns(read):
+def test_known_columns_count_more_than_many_columns(read):
     recognized, rows = read(b"create_time;job_id;a,b,c,d,e,f\nx;1;2\n")
     assert (recognized, rows) == ("UTF-8, CSV with semicolons", [["x", "1", "2"]])
 
@@ -58,7 +58,7 @@ def test_quotes_escaped_by_a_backslash_are_recognized(read):
         (rb'"\\"', "\\"),
     ],
 )
-def test_a_backslash_that_escapes_nothing_is_one(read, written, means):
+def test_a_backslash_that_escapes_nothing_is_kept(read, written, means):
     _, (_, row) = read(b'create_time,ed\na,"\\"quoted\\""\nb,' + written + b"\n")
     assert row == ["b", means]
 
@@ -72,7 +72,7 @@ def test_a_backslash_in_a_file_of_doubled_quotes_is_a_character(read, written, m
     assert (recognized, rows) == ("UTF-8, CSV with commas", [["a", means, "1"]])
 
 
-def test_the_error_for_a_later_line_of_the_other_dialect_says_what_to_give(read):
+def test_the_error_for_a_later_line_of_the_other_dialect_names_the_format_to_set(read):
     content = b"create_time,ed\n" + b"a,x\n" * 70_000 + b'a,"{\\"k\\":1}"\n'
     assert "`format` to backslash" in read(content)[1][-1]
     assert read(content, form="backslash")[1][-1] == ["a", '{"k":1}']
@@ -100,7 +100,7 @@ def test_a_byte_that_is_missing_in_utf_16_is_a_problem_of_its_line(read):
     assert "the byte 79, which is not UTF-16-LE" in bad
 
 
-def test_utf_16_without_a_mark_is_refused_with_what_to_give(read):
+def test_utf_16_without_a_mark_is_refused_with_the_encoding_to_set(read):
     content = "create_time,ed\na,x\n".encode("utf-16-le")
     with pytest.raises(FileRefused, match="`encoding` to utf-16-le"):
         read(content)
@@ -116,7 +116,7 @@ def test_the_format_can_be_forced(read):
     assert (recognized, rows) == ("UTF-8, CSV with commas", [["a;b", "c"]])
 
 
-def test_an_unknown_format_is_refused_with_the_known_ones():
+def test_an_unknown_format_is_refused_and_the_known_ones_are_listed():
     with pytest.raises(FileRefused, match="csv, jsonl, comma, semicolon, tab, pipe, doubled, backslash"):
         format_from_options(words="excel")
 

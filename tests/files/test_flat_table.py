@@ -70,7 +70,7 @@ def test_columns_of_any_type_are_copied(recruitment, flat, reader):
     assert (row.custom_track, row.job_id, row.ed) == ("click", "1.2345678E7", '{"publisherId": "7"}')
 
 
-def test_a_lake_table_of_the_layout_before_is_copied(recruitment, flat, reader):
+def test_a_lake_table_of_the_former_layout_is_copied(recruitment, flat, reader):
     created = event_id("2026-08-06 10:00:00")
     insert = flat.prepare(
         "INSERT INTO flat.tracking (minute, shard, create_time, custom_track, job_id) VALUES (?, 3, ?, 'click', '7')"
@@ -81,7 +81,7 @@ def test_a_lake_table_of_the_layout_before_is_copied(recruitment, flat, reader):
     assert (row.row["create_time"], row.custom_track, row.job_id) == (created, "click", "7")
 
 
-def test_a_lake_table_of_todays_layout_is_copied_as_it_is(recruitment, flat, reader):
+def test_a_lake_table_of_the_current_layout_is_copied_unchanged(recruitment, flat, reader):
     created, text = event_id("2026-08-07 10:00:00"), '{"custom_track": "click", "bid": 1.50, "mood": {"a": 1}}'
     flat.execute(
         "CREATE TABLE flat.cells (minute timestamp, shard int, create_time timeuuid, payload text, "

@@ -87,7 +87,7 @@ def test_a_json_line_is_kept_as_it_was_sent(file):
     assert '"price": 489.070' in row.payload
 
 
-def test_other_line_ends_of_unicode_are_characters_of_a_json_value(file):
+def test_unicode_line_separators_are_characters_of_a_json_value(file):
     row = as_json(HEADER, lines(17, 1)).replace('"event_type"', '"note\u2028\x85": 1, "event_type"')
     summary = imports.import_csv(SHOP, file(row))
     assert (summary.written, summary.rejected, summary.unknown_columns) == (1, 0, ("note\u2028\x85",))
@@ -121,7 +121,7 @@ def test_a_bad_byte_rejects_its_line_and_the_rest_is_imported(file):
     assert "vi\\xe9w" in json.loads(kept["payload"])["line"]
 
 
-def test_the_summary_says_first_what_was_recognized(file):
+def test_the_summary_begins_with_the_recognized_format(file):
     content = "\n".join([HEADER, *lines(8)]).replace(",", ";")
     path = file(gzip.compress(content.encode()) + b"???")
     first, *others = str(imports.import_csv(SHOP, path)).splitlines()
@@ -150,7 +150,7 @@ def command(minutemark):
     return lambda path, *arguments: minutemark("import", "--pipeline", "ecommerce", str(path), *arguments)
 
 
-def test_a_file_of_which_too_much_is_rejected_is_imported_and_fails(file, command, capsys):
+def test_a_file_with_too_many_rejected_rows_is_imported_and_the_command_fails(file, command, capsys):
     path = file("\n".join([HEADER, *lines(11), "soon,view,1,1,s"]))
     assert command(path) == 1
     assert "1 of 4 rows were rejected: 25 %, more than `max_rejected` (20 %)" in capsys.readouterr().err
@@ -159,13 +159,13 @@ def test_a_file_of_which_too_much_is_rejected_is_imported_and_fails(file, comman
 
 
 @pytest.mark.parametrize("percent", ["-1", "101", "nan", "inf", "many"])
-def test_a_share_that_is_not_a_percentage_is_refused_before_anything_is_written(file, command, capsys, percent):
+def test_a_limit_that_is_not_a_percentage_is_refused_before_anything_is_written(file, command, capsys, percent):
     assert command(file("\n".join([HEADER, *lines(19)])), f"--max-rejected={percent}") == 2
     assert re.search("from 0 to 100|not a number", capsys.readouterr().err)
     assert not lake_rows(19)
 
 
-def test_a_percentage_may_have_its_sign(file, command):
+def test_a_percentage_may_end_in_a_percent_sign(file, command):
     assert command(file("\n".join([HEADER, *lines(20), "soon,view,1,1,s"])), "--max-rejected=25 %") == 0
 
 
@@ -177,7 +177,7 @@ def test_an_unknown_header_is_not_quoted(file, minutemark, capsys, target):
         assert "Import failed. " in error and "secret" not in error.lower(), "It may be any file of the worker."
 
 
-def test_the_dags_task_fails_in_the_same_case(file, monkeypatch):
+def test_the_dags_task_fails_if_too_many_rows_are_rejected(file, monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException
 
     from dags.operations import import_rows
@@ -208,7 +208,7 @@ def test_a_file_replaced_after_the_check_is_read_as_it_was_checked(file, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["link.csv", "folder/x.csv"])
-def test_a_link_that_comes_after_its_path_was_resolved_is_not_followed(tmp_path, name):
+def test_a_link_that_appears_after_its_path_was_resolved_is_not_followed(tmp_path, name):
     root, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
     root.mkdir()
     elsewhere.mkdir()
@@ -222,12 +222,12 @@ def test_a_link_that_comes_after_its_path_was_resolved_is_not_followed(tmp_path,
 @pytest.mark.parametrize(
     ("rows", "message"), [([], "There were no rows."), (["soon,view,1,1,s"] * 3, "All 3 rows were rejected.")]
 )
-def test_a_file_of_which_nothing_is_written_fails(file, command, capsys, rows, message):
+def test_an_import_that_writes_nothing_fails(file, command, capsys, rows, message):
     assert command(file("\n".join([HEADER, *rows])), "--max-rejected", "100") == 1
     assert message in capsys.readouterr().err
 
 
-def test_a_file_that_cannot_be_read_is_one_line(file, command, capsys):
+def test_a_file_that_cannot_be_read_is_reported_in_one_line(file, command, capsys):
     assert command(file(b"PAR1\0\0\0")) == 2
     error = capsys.readouterr().err
     assert "it is a Parquet file, which cannot be imported. Save it as CSV" in error
@@ -242,7 +242,7 @@ def test_the_format_is_an_option_of_the_command(file, command, capsys):
     assert "it has no column create_time or event_time" in capsys.readouterr().err
 
 
-def test_a_dimension_comes_from_the_same_files(file):
+def test_a_dimension_file_may_have_another_delimiter_and_letter_case(file):
     path = file(
         'ID;Title;status;group_id;campaign_id;company_id;created_date;last_modified_date\n990001;"b; c";1;;;7;;\n'
     )
@@ -261,7 +261,7 @@ def test_a_dimension_may_come_as_json_lines(file):
         json.dumps({"id": 990002.0, **empty, "title": "b; c", "company_id": "7", "created_date": 1772366400000}),
         json.dumps(
             {"id": 990003, "title": ["x", 1.5], "company_id": True, "created_date": "2026-03-01"}
-        ),  # null is left out
+        ),  # fields that are null may be left out
         "[1]",
         json.dumps({**empty, "id": None}),
     ]
@@ -288,7 +288,7 @@ def test_a_dimension_uses_the_null_words_of_its_pipeline(file):
     assert [row["title"] for row in records] == [None, "NULL"]
 
 
-def test_the_whole_rows_of_a_damaged_file_are_written_and_the_import_fails(file, command, capsys):
+def test_intact_rows_of_a_damaged_file_are_written_and_the_import_fails(file, command, capsys):
     first = gzip.compress("\n".join([HEADER, *lines(14), ""]).encode())
     path = file(first + b"\x1e" + gzip.compress("\n".join(lines(15)).encode())[1:])
     assert command(path) == 1
@@ -297,10 +297,10 @@ def test_the_whole_rows_of_a_damaged_file_are_written_and_the_import_fails(file,
 
 
 def test_a_row_that_is_cut_off_is_not_written(file, command, capsys):
-    whole = gzip.compress("\n".join([HEADER, *lines(16), ""]).encode(), compresslevel=0)
-    assert command(file(whole[:-15])) == 1  # the last row ends in "489.0"
+    complete = gzip.compress("\n".join([HEADER, *lines(16), ""]).encode(), compresslevel=0)
+    assert command(file(complete[:-15])) == 1  # the last row ends in "489.0"
     error = capsys.readouterr().err
-    assert f"the gzip data is truncated: it ends at byte {len(whole) - 15}" in error and error.count("\n") == 1
+    assert f"the gzip data is truncated: it ends at byte {len(complete) - 15}" in error and error.count("\n") == 1
     assert len(lake_rows(16)) == 2
     assert command(file("\n".join([HEADER, *lines(16)]))) == 0
     assert len(lake_rows(16)) == 3

@@ -85,7 +85,7 @@ def test_a_second_import_of_a_file_stops_and_a_successor_takes_over(recruitment,
         other = csv_file(*lines[:2])
         assert imports.import_csv(recruitment, other).written == 2, "Another file is another import."
         path = csv_file(*lines)
-    summary = imports.import_csv(recruitment, path)  # the connection of the first one has ended
+    summary = imports.import_csv(recruitment, path)  # the connection of the first import has ended
     assert (summary.resumed_at, summary.written) == (2, 3)
 
 
@@ -141,7 +141,7 @@ def test_a_stopped_import_resumes_where_it_was(recruitment, csv_file, monkeypatc
     )
     summary = imports.import_csv(recruitment, path)
     assert summary.resumed_at == 9
-    assert [len(events) for events in written[2:]] == [3]  # only what was not safe yet
+    assert [len(events) for events in written[2:]] == [3]  # only the rows after the recorded position
     assert (summary.written, summary.rejected) == (10, 1)
     assert len(lake_rows("2026-07-04 10:00")) == 10
 
@@ -180,8 +180,8 @@ def test_a_killed_import_leaves_no_process_behind_and_resumes(recruitment, csv_f
     assert summary.resumed_at and summary.resumed_at < 40_001
     assert summary.written == 40_000
     for minute in range(10):
-        wanted = {str(id) for id in ids[minute * 4_000 : (minute + 1) * 4_000]}
-        assert set(lake_rows(f"2026-07-04 {hour}:{minute:02}")) == wanted
+        expected = {str(id) for id in ids[minute * 4_000 : (minute + 1) * 4_000]}
+        assert set(lake_rows(f"2026-07-04 {hour}:{minute:02}")) == expected
 
 
 def test_progress_is_recorded_after_the_events_never_before(recruitment, csv_file, monkeypatch):
@@ -244,7 +244,7 @@ def test_a_dimension_is_typed_and_rows_without_an_integer_id_are_rejected(recrui
         "seven,Baker,1,,,,,,\n"
         "8,Baker,1,,,,yesterday,,\n"
         "9,Baker\n"
-        "1,Baker and more,1,,4,78,2026-01-01T12:00:00+02:00,,x\n"  # the same job again: the last one stays
+        "1,Baker and more,1,,4,78,2026-01-01T12:00:00+02:00,,x\n"  # the same job again: the last row stays
     )
     summary = imports.import_dimension("job", path)
     assert (summary.written, summary.rejected, summary.ignored_columns) == (3, 3, ("mood",))
@@ -268,7 +268,7 @@ def test_a_dimension_file_without_its_columns_is_refused(tmp_path):
         imports.import_dimension("job", path)
 
 
-def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path):
+def test_an_unknown_table_is_refused_and_the_known_ones_are_listed(tmp_path):
     with pytest.raises(UnknownDimension, match=r"Unknown table 'company'.*job \(pipeline recruitment\)"):
         imports.import_dimension("company", tmp_path / "x.csv")
 

@@ -41,8 +41,8 @@ MAX = ReplayOptions(rate=None)
 AS_IT_IS = ReplayOptions(rate=None, shift=False)
 
 
-def make(pipeline) -> None:
-    """Create its topic, and wait until every partition has a leader."""
+def create_topic(pipeline) -> None:
+    """Create the pipeline's topic, and wait until every partition has a leader."""
 
     def has_leaders() -> bool:
         try:
@@ -58,23 +58,23 @@ def make(pipeline) -> None:
 def shop(kafka_broker):
     """Shop events under another name, so that topic, group and progress are this test's own; its lake table is the same."""
     name = f"shop_{secrets.token_hex(6)}"
-    made = replace(SHOP, name=name, topic=f"{name}.events")
-    make(made)
-    return made
+    pipeline = replace(SHOP, name=name, topic=f"{name}.events")
+    create_topic(pipeline)
+    return pipeline
 
 
 @pytest.fixture
 def shop_file(tmp_path):
-    """A file of `rows` rows, `apart` seconds apart, with `others` at its end."""
+    """Write a file of `rows` rows at intervals of `interval` seconds, with `others` at its end."""
 
-    def write(rows: int, apart: float, start: str, *others: list[str], name: str = "2019-Nov.csv"):
+    def write(rows: int, interval: float, start: str, *others: list[str], name: str = "2019-Nov.csv"):
         path, begin = tmp_path / name, datetime.fromisoformat(start)
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "wt", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(HEADER)
             for number in range(rows):
-                time = begin + timedelta(seconds=number * apart)
+                time = begin + timedelta(seconds=number * interval)
                 kind = "purchase" if number % 50 == 7 else "cart" if number % 20 == 3 else "view"
                 writer.writerow([f"{time:%F %T} UTC", kind, number % 90, "a.b", "NaN", "1.10", secrets.token_hex(8)])
             writer.writerows(others)
@@ -84,13 +84,13 @@ def shop_file(tmp_path):
 
 
 def sent(pipeline, since: dict[int, int] | None = None) -> list[dict]:
-    """The values of the topic's messages, from those offsets on."""
+    """The values of the topic's messages, from the offsets in `since` on."""
     group = group_of(pipeline.name, DAG)
     span = {
-        number: ((since or {}).get(number, one.begin), one.end)
-        for number, one in topics.offset_ranges(pipeline, group).items()
+        number: ((since or {}).get(number, offsets.begin), offsets.end)
+        for number, offsets in topics.offset_ranges(pipeline, group).items()
     }
-    return [json.loads(one.value()) for chunk in topics.messages(pipeline, group, span) for one in chunk]
+    return [json.loads(message.value()) for chunk in topics.messages(pipeline, group, span) for message in chunk]
 
 
 def identities(messages: list[dict]) -> set[tuple]:
@@ -105,7 +105,7 @@ def lake_rows(*minutes: datetime) -> list[tuple]:
 
 
 def _fields(payload: str) -> list[tuple]:
-    """What a file and its topic both say: a message has the create_time that the file left out."""
+    """The fields without create_time, which a message always has and a file may lack."""
     return sorted((name, text) for name, text in json.loads(payload).items() if name != "create_time")
 
 
@@ -127,11 +127,11 @@ def no_replays_before(schemas):
 
 
 @pytest.mark.parametrize("topic_first", [False, True])
-def test_by_import_and_by_topic_a_file_counts_once_and_so_do_its_broken_lines(shop, shop_file, topic_first):
+def test_a_file_by_import_and_by_topic_counts_once_and_so_do_its_broken_lines(shop, shop_file, topic_first):
     start = f"2019-11-0{1 + topic_first} 10:00:00"
     minutes = [datetime.fromisoformat(start) + timedelta(minutes=number) for number in range(5)]
-    equal = [f"{start} UTC", "view", "7", "a.b", "NaN", "1.10", "s-1"]
-    path = shop_file(300, 1, start, equal, equal, ["soon", *equal[1:]], equal[:3])
+    row = [f"{start} UTC", "view", "7", "a.b", "NaN", "1.10", "s-1"]
+    path = shop_file(300, 1, start, row, row, ["soon", *row[1:]], row[:3])
 
     def by_import() -> None:
         assert imports.import_csv(shop, path).written == 302
@@ -153,7 +153,7 @@ def test_by_import_and_by_topic_a_file_counts_once_and_so_do_its_broken_lines(sh
     ]
 
 
-def test_json_lines_are_replayed_as_the_rows_of_a_csv_are(shop, tmp_path):
+def test_json_lines_are_replayed_like_the_rows_of_a_csv(shop, tmp_path):
     path = tmp_path / "events"
     rows = [
         {"event_time": f"2019-11-02 11:00:0{second} UTC", "event_type": kind, "price": second}
@@ -166,18 +166,18 @@ def test_json_lines_are_replayed_as_the_rows_of_a_csv_are(shop, tmp_path):
     assert [row["payload"] for row in kept(shop)] == ['{"line": "no object"}']
 
 
-def test_the_whole_rows_of_a_damaged_file_are_sent_and_the_replay_fails(shop, shop_file, monkeypatch):
+def test_intact_rows_of_a_damaged_file_are_sent_and_the_replay_fails(shop, shop_file, monkeypatch):
     path = shop_file(5, 1, "2019-11-02 12:00:00", name="x.csv.gz")
-    whole = path.read_bytes()
-    path.write_bytes(whole + b"\x1e" + gzip.compress(b"2019-11-02 12:00:09 UTC,view,1,,,1,s\n")[1:])
+    intact = path.read_bytes()
+    path.write_bytes(intact + b"\x1e" + gzip.compress(b"2019-11-02 12:00:09 UTC,view,1,,,1,s\n")[1:])
     monkeypatch.setitem(replay_csv.pipelines.all_pipelines(), shop.name, shop)
     summary = replay_csv.run_replay(shop.name, str(path), rate="max")
-    assert f"the gzip data is damaged at byte {len(whole)}" in summary.problem
+    assert f"the gzip data is damaged at byte {len(intact)}" in summary.problem
     assert "shifted times then count a second time" in summary.problem
     assert len(sent(shop)) == 5
 
 
-def test_as_fast_as_it_goes_the_last_event_happens_now_and_none_later(shop, shop_file):
+def test_at_the_maximum_rate_the_last_event_happens_now_and_none_later(shop, shop_file):
     started = datetime.now(UTC).replace(tzinfo=None)
     summary = replay_csv.replay_csv(shop, shop_file(600, 1, "2019-11-03 10:00:00"), MAX)
     messages = sent(shop)
@@ -192,7 +192,7 @@ def test_as_fast_as_it_goes_the_last_event_happens_now_and_none_later(shop, shop
     assert (summary.written, summary.refused, summary.misplaced) == (600, 0, 0)
 
 
-def test_a_second_replay_is_of_other_events_and_none_is_of_the_imports(shop, shop_file):
+def test_each_replay_makes_new_events_and_none_equals_an_imported_one(shop, shop_file):
     path = shop_file(50, 1, "2019-11-04 10:00:00")
     imports.import_csv(SHOP, path)
     imported = {row[2] for row in lake_rows(datetime(2019, 11, 4, 10))}
@@ -203,8 +203,8 @@ def test_a_second_replay_is_of_other_events_and_none_is_of_the_imports(shop, sho
     assert not {parse(message["create_time"]) for message in messages} & imported
 
 
-class Seen(list):
-    """(when it was sent, when it happened) of every event that is handed to a producer."""
+class SentEvents(list):
+    """When each event was handed to a producer, and when it happened."""
 
     def __init__(self, monkeypatch) -> None:
         add = EventProducer.add
@@ -219,18 +219,18 @@ class Seen(list):
 def test_events_are_sent_when_their_time_has_come_and_late_ones_at_once(shop, shop_file, monkeypatch):
     late = ["2019-11-05 10:00:30 UTC", "view", "7", "a.b", "NaN", "1.10", "s-1"]
     path = shop_file(13, 15, "2019-11-05 10:00:00", late)  # three minutes
-    seen = Seen(monkeypatch)
+    events = SentEvents(monkeypatch)
     summary = replay_csv.replay_csv(shop, path, ReplayOptions(rate=60))
-    [one] = replays(shop)
-    happened = [when for _, when in seen]
-    assert happened == [one["started_at"] + timedelta(seconds=number * 0.25) for number in (*range(13), 2)]
-    delays = [(at - when).total_seconds() for at, when in seen]
+    [replay] = replays(shop)
+    happened = [when for _, when in events]
+    assert happened == [replay["started_at"] + timedelta(seconds=number * 0.25) for number in (*range(13), 2)]
+    delays = [(at - when).total_seconds() for at, when in events]
     assert all(delay > -0.05 for delay in delays)  # both clocks are this machine's
     assert sorted(delays)[7] < 0.2  # the broker's first answers may take longer
-    assert (summary.sent, one["state"], one["rows_written"]) == (14, "done", 14)
+    assert (summary.sent, replay["state"], replay["rows_written"]) == (14, "done", 14)
 
 
-def test_what_is_sent_is_recorded_while_the_next_event_is_waited_for(shop, shop_file):
+def test_progress_is_recorded_while_the_replay_waits_for_the_next_event(shop, shop_file):
     thread = threading.Thread(
         target=lambda: replay_csv.replay_csv(shop, shop_file(2, 8, "2019-11-05 12:00:00"), ReplayOptions()), daemon=True
     )
@@ -254,8 +254,8 @@ def test_a_recruitment_file_is_shifted_to_now_with_its_fact_times(pipeline, tmp_
     times = [time_of(parse(message["create_time"])) for message in (first, second)]
     assert abs(times[1] - times[0] - timedelta(minutes=2)) < timedelta(milliseconds=1)
     delay = times[0] - datetime.fromisoformat(first["ts"])
-    own = time_of(ids[0]) - datetime(2022, 7, 18, 7, 5, 11, 130_000)
-    assert abs(delay - own) < timedelta(milliseconds=1)
+    original_delay = time_of(ids[0]) - datetime(2022, 7, 18, 7, 5, 11, 130_000)
+    assert abs(delay - original_delay) < timedelta(milliseconds=1)
     assert datetime.fromisoformat(first["ts"]) - datetime.fromisoformat(second["ts"]) == timedelta(days=10)
     assert (first["custom_track"], first["bid"]) == ("click", "1.5") and "custom_track" not in second
     assert consume(pipeline).written == 2
@@ -270,8 +270,8 @@ def test_a_record_that_cannot_be_a_message_is_kept_and_the_rest_continues(shop, 
     summary = replay_csv.replay_csv(shop, path, MAX)
     assert (summary.sent, summary.rejected) == (4, 3)
     result = kept(shop)
-    [one] = replays(shop)
-    assert [row["origin_key"] for row in result] == [f"{one['source_key']}:{line}" for line in (5, 6, 8)]
+    [replay] = replays(shop)
+    assert [row["origin_key"] for row in result] == [f"{replay['source_key']}:{line}" for line in (5, 6, 8)]
     assert {row["origin"] for row in result} == {"import"}
     assert result[1]["reason"].startswith("it is too long for a message: 1500")
     assert json.loads(result[1]["payload"])["brand"] == "x" * 1_500_000
@@ -297,12 +297,12 @@ def test_nothing_is_recorded_that_the_broker_has_not_acknowledged(shop, shop_fil
     path = shop_file(30, 1, "2019-11-08 10:00:00")
     flush = EventProducer.flush
 
-    def unanswered(producer):
+    def flush_without_answer(producer):
         flush(producer)
         raise BrokerError("no answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(EventProducer, "flush", unanswered)
+        broken.setattr(EventProducer, "flush", flush_without_answer)
         with pytest.raises(BrokerError):
             replay_csv.replay_csv(shop, path, MAX)
     [before] = replays(shop)
@@ -329,18 +329,18 @@ def test_a_replay_that_was_stopped_can_be_abandoned(shop, shop_file, monkeypatch
 
 @pytest.mark.parametrize(
     ("rows", "words"),
-    [  # a second apart; where it goes by the clock, for five seconds
+    [  # one row per second of event time; at a rate of 1200, the replay takes five seconds
         (40_000, ["--rate=max", "--shift=none"]),
         (40_000, ["--rate=max", "--shift=now"]),
         (6_000, ["--rate=1200", "--shift=now"]),
         (6_000, ["--rate=1200", "--shift=now", "--sample=3000"]),
     ],
 )
-def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_sends(shop, shop_file, rows, words):
+def test_a_replay_that_is_killed_and_restarted_sends_what_an_undisturbed_one_sends(shop, shop_file, rows, words):
     path = shop_file(rows, 1, "2019-11-10 10:00:00")
-    make(SHOP)
+    create_topic(SHOP)
     group = group_of(SHOP.name, DAG)
-    since = {number: one.end for number, one in topics.offset_ranges(SHOP, group).items()}
+    since = {number: offsets.end for number, offsets in topics.offset_ranges(SHOP, group).items()}
     command = [sys.executable, "-m", "include.cli", "replay-csv", "ecommerce", str(path), *words]
     with subprocess.Popen(command, cwd=ROOT) as process:
         try:
@@ -354,8 +354,8 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
     disturbed = sent(SHOP, since)
     assert (done["state"], done["started_at"]) == ("done", halfway["started_at"])
 
-    given = dict(word.removeprefix("--").split("=") for word in words)
-    options = replay_csv.parse_options(**given | {"sample": int(given["sample"]) if "sample" in given else None})
+    values = dict(word.removeprefix("--").split("=") for word in words)
+    options = replay_csv.parse_options(**values | {"sample": int(values["sample"]) if "sample" in values else None})
     with warehouse() as conn:  # another replay that started at exactly that time, from the file's first line
         conn.cursor().execute(
             "UPDATE etl.imports SET state = 'running', position = 0, rows_written = 0, target = %s", (shop.name,)
@@ -367,7 +367,7 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
     assert len({message["id"] for message in disturbed}) == len(undisturbed) == (options.sample or rows)
 
 
-def test_it_does_not_run_far_ahead_of_the_consumers(shop, shop_file, monkeypatch):
+def test_a_replay_does_not_run_far_ahead_of_the_consumers(shop, shop_file, monkeypatch):
     monkeypatch.setattr(replay_feed, "_ROWS_PER_CHUNK", 500)
     monkeypatch.setattr(replay_feed, "_ROWS_PER_CHECK", 1_000)
     monkeypatch.setattr(replay_feed, "_MAX_WAITING", 1_500)
@@ -397,7 +397,7 @@ def alter(topic: str, **settings: str) -> None:
         done.result(timeout=30)
 
 
-def test_events_that_the_topic_would_not_keep_are_not_sent_into_it(shop, shop_file):
+def test_events_that_the_topic_would_not_keep_are_not_sent(shop, shop_file):
     path = shop_file(30, 1, "2019-11-12 10:00:00")
     alter(shop.topic, retention_ms=str(7 * 86_400_000))
     with pytest.raises(BrokerError, match=r"older than 7 days.*event of 2019-11-12 10:00:00 UTC.*the shift `now`"):
@@ -409,7 +409,7 @@ def test_events_that_the_topic_would_not_keep_are_not_sent_into_it(shop, shop_fi
 def test_an_event_from_the_future_that_the_topic_refuses_is_kept_and_stops_nothing(shop, shop_file):
     path = shop_file(3, 1, "2099-11-12 10:00:00", ["2019-11-12 10:00:00 UTC", "view", *["1"] * 5])
     shop = replace(shop, most_ahead=timedelta(days=40_000))
-    assert replay_csv.replay_csv(shop, path, AS_IT_IS).sent == 4  # this broker takes it
+    assert replay_csv.replay_csv(shop, path, AS_IT_IS).sent == 4  # the broker accepts such times by default
     alter(shop.topic, message_timestamp_after_max_ms="3600000")
     summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
     assert (summary.sent, summary.rejected) == (1, 3)
@@ -428,7 +428,7 @@ def test_an_event_from_the_future_that_the_topic_refuses_is_kept_and_stops_nothi
     ],
 )
 def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, arguments, message, minutemark, capsys):
-    make(SHOP)
+    create_topic(SHOP)
     assert minutemark("replay-csv", *arguments) == 2
     error = capsys.readouterr().err
     line = error.splitlines()[-1]
@@ -436,7 +436,7 @@ def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, arguments
     assert "Traceback" not in error
 
 
-def test_without_an_ingest_mode_it_says_how_to_set_one(shop, shop_file, minutemark, monkeypatch, capsys):
+def test_a_replay_without_an_ingest_mode_says_how_to_set_one(shop, shop_file, minutemark, monkeypatch, capsys):
     path = shop_file(1, 1, "2019-11-13 10:00:00")
     monkeypatch.setenv(SETTING, "")
     assert minutemark("replay-csv", "ecommerce", str(path)) == 2
@@ -444,7 +444,7 @@ def test_without_an_ingest_mode_it_says_how_to_set_one(shop, shop_file, minutema
 
 
 @pytest.mark.usefixtures("short_broker_timeout")
-def test_without_a_connection_or_a_broker_it_fails_before_the_file_is_read(
+def test_a_replay_without_a_connection_or_a_broker_fails_before_it_reads_the_file(
     shop, shop_file, minutemark, monkeypatch, capsys
 ):
     path = shop_file(1, 1, "2019-11-13 10:00:00")
@@ -462,9 +462,9 @@ def test_without_a_connection_or_a_broker_it_fails_before_the_file_is_read(
 
 
 def test_ctrl_c_says_that_the_same_command_resumes(kafka_broker, shop_file):
-    make(SHOP)
+    create_topic(SHOP)
     path = shop_file(2, 3_600, "2019-11-14 10:00:00")
-    # Of a terminal: a suite that runs in the background ignores Ctrl-C, and so would its children.
+    # As in a terminal: a suite in the background ignores Ctrl-C, and its children inherit that.
     program = (
         "import signal, sys; from include import cli; "
         "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(cli.main(sys.argv[1:]))"

@@ -29,7 +29,7 @@ HEADER = ["event_time", "event_type", "price"]
 
 
 @pytest.mark.parametrize(
-    ("options", "meant"),
+    ("options", "expected"),
     [
         ({}, ReplayOptions(rate=1.0, shift=True, sample=None)),
         ({"rate": "60", "shift": "none"}, ReplayOptions(60.0, False, None)),
@@ -37,8 +37,8 @@ HEADER = ["event_time", "event_type", "price"]
         ({"rate": "0.5"}, ReplayOptions(0.5, True, None)),
     ],
 )
-def test_options_are_parsed(options, meant):
-    assert parse_options(**options) == meant
+def test_options_are_parsed(options, expected):
+    assert parse_options(**options) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_invalid_options_are_refused_with_a_suggestion(options, message):
         parse_options(**options)
 
 
-def test_other_options_are_another_replay():
+def test_each_set_of_options_is_a_separate_replay():
     choices = [
         ReplayOptions(),
         ReplayOptions(rate=2),
@@ -67,7 +67,7 @@ def test_other_options_are_another_replay():
     ]
     keys = {options.key("d" * 64) for options in choices}
     assert len(keys) == len(choices)
-    assert all(len(f"{key}:67501980") <= 190 and ":" not in key for key in keys)  # fits where rejected rows are kept
+    assert all(len(f"{key}:67501980") <= 190 and ":" not in key for key in keys)  # fits in the column of a rejected row
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_other_options_are_another_replay():
         (" 2019-11-01 02:00 ", " 2026-03-01 12:02 "),
         ("2019-11-01 02:00:00,0", "2026-03-01 12:02:00,2"),
         ("2019-11-01 02:00:00.000000000Z", "2026-03-01 12:02:00.250000000Z"),
-        ("2019-11-01 02:00:59.9 UTC", "2026-03-01 12:02:01.2 UTC"),  # cut, never rounded into another minute
+        ("2019-11-01 02:00:59.9 UTC", "2026-03-01 12:02:01.2 UTC"),  # truncated, never rounded into another minute
         ("2019-11-01t02:00:00z", "2026-03-01t12:02:00z"),
         ("2019-11-01 02:00:00UTC", "2026-03-01 12:02:00UTC"),
         ("2019-11-01 02:00:00+00", "2026-03-01 12:02:00+00"),
@@ -113,33 +113,33 @@ def shop_event(seconds: float, name: str = "order-1") -> Event:
 
 
 def test_a_shifted_event_gets_a_new_id_and_the_same_one_each_time():
-    one = shop_event(120)
-    moved = Shift(SHOP, Timeline(START, FIRST, 60)).moved(one)
-    assert time_of(moved.create_time) == START + (time_of(one.create_time) - FIRST) / 60
+    event = shop_event(120)
+    moved = Shift(SHOP, Timeline(START, FIRST, 60)).moved(event)
+    assert time_of(moved.create_time) == START + (time_of(event.create_time) - FIRST) / 60
     assert moved.values["event_time"] == "2026-03-01 12:00:02 UTC"
     assert moved.values["event_type"] == "view"
-    assert moved.values["id"] != one.values["id"]
-    assert one.values["id"] == "order-1"  # the original is left alone
-    assert Shift(SHOP, Timeline(START, FIRST, 60)).moved(one) == moved
-    later = Shift(SHOP, Timeline(START + timedelta(microseconds=1), FIRST, 60)).moved(one)
+    assert moved.values["id"] != event.values["id"]
+    assert event.values["id"] == "order-1"  # the original is left alone
+    assert Shift(SHOP, Timeline(START, FIRST, 60)).moved(event) == moved
+    later = Shift(SHOP, Timeline(START + timedelta(microseconds=1), FIRST, 60)).moved(event)
     assert later.values["id"] != moved.values["id"] and later.create_time != moved.create_time
-    other = Shift(SHOP, Timeline(START, FIRST, 60)).moved(one._replace(values=one.values | {"id": "order-2"}))
+    other = Shift(SHOP, Timeline(START, FIRST, 60)).moved(event._replace(values=event.values | {"id": "order-2"}))
     assert other.values["id"] != moved.values["id"] and other.create_time != moved.create_time
 
 
 def test_an_event_whose_id_is_its_create_time_moves_with_its_fact_time():
-    one = Event(event_id("2019-11-01 00:02:00"), {"ts": "2019-11-01 00:01:00.125", "custom_track": "click"})
-    moved = Shift(RECRUITMENT, Timeline(START, FIRST)).moved(one)
-    assert time_of(moved.create_time) == START + (time_of(one.create_time) - FIRST)
+    event = Event(event_id("2019-11-01 00:02:00"), {"ts": "2019-11-01 00:01:00.125", "custom_track": "click"})
+    moved = Shift(RECRUITMENT, Timeline(START, FIRST)).moved(event)
+    assert time_of(moved.create_time) == START + (time_of(event.create_time) - FIRST)
     assert moved.values == {"ts": "2026-03-01 12:01:00.375", "custom_track": "click"}
-    twice = [Shift(RECRUITMENT, Timeline(START, FIRST)).moved(event).create_time for event in (one, one)]
+    twice = [Shift(RECRUITMENT, Timeline(START, FIRST)).moved(event).create_time for _ in range(2)]
     assert twice[0] == twice[1] == moved.create_time
-    neighbor = one._replace(create_time=event_id("2019-11-01 00:02:00"))  # of the same instant
+    neighbor = event._replace(create_time=event_id("2019-11-01 00:02:00"))  # in the same second
     assert Shift(RECRUITMENT, Timeline(START, FIRST)).moved(neighbor).create_time != moved.create_time
 
 
-def test_an_event_of_an_impossible_year_keeps_it():
-    odd = Event(uuid.UUID("ffffffff-ffff-1fff-8000-000000000001"), {"ts": "2019-11-01 00:00:00"})  # of 5236
+def test_an_event_of_an_impossible_year_keeps_that_year():
+    odd = Event(uuid.UUID("ffffffff-ffff-1fff-8000-000000000001"), {"ts": "2019-11-01 00:00:00"})  # in the year 5236
     moved = Shift(RECRUITMENT, Timeline(START, FIRST, 0.001)).moved(odd)
     assert time_of(moved.create_time).year == time_of(odd.create_time).year == 5236
     assert moved.create_time != odd.create_time
@@ -172,7 +172,7 @@ def test_a_survey_finds_first_and_last_time_in_any_order_and_counts_the_kinds(sh
     assert "6 rows from 2019-11-01 00:00:00 to 2019-11-01 00:00:30 UTC: 2 view" in str(survey_of_file)
 
 
-def test_a_column_of_ids_for_a_kind_does_not_fill_the_memory(shop_file):
+def test_a_kind_column_of_ids_does_not_fill_the_memory(shop_file):
     path = shop_file(*(["2019-11-01 00:00:10 UTC", f"order-{number}", "1"] for number in range(1_500)))
     kinds = survey(path, FileFormat(), SHOP).kinds
     assert (len(kinds), kinds[""], kinds.total()) == (1_001, 500, 1_500)
@@ -192,7 +192,7 @@ def test_a_column_of_ids_for_a_kind_does_not_fill_the_memory(shop_file):
         ({"view": 60, "cart": 40, "a": 1}, 5, {"view": 2, "cart": 2, "a": 1}),
     ],
 )
-def test_shares_are_in_proportion_and_at_least_one(kinds, size, expected):
+def test_shares_are_proportional_and_at_least_one(kinds, size, expected):
     assert shares(kinds, size) == expected
 
 
@@ -207,21 +207,21 @@ def test_a_sample_has_exact_shares_and_the_same_rows_each_time_but_others_for_an
     assert chosen["a"] != chosen["b"]
 
 
-def test_every_row_of_a_kind_may_be_chosen():
+def test_rows_of_a_kind_are_chosen_with_equal_probability():
     rows = ["view"] * 20
     chosen = Counter()
     for seed in range(2_000):
         sample = Sample({"view": 20}, 5, str(seed))
         chosen.update(number for number, kind in enumerate(rows) if sample.takes(kind))
-    assert set(chosen) == set(range(20)) and all(400 < times < 600 for times in chosen.values())  # 500, give or take
+    assert set(chosen) == set(range(20)) and all(400 < times < 600 for times in chosen.values())  # 500 are expected
 
 
 def records(*rows: list[str]) -> list[Record]:
     return [Record(line, line, list(fields)) for line, fields in enumerate(rows, start=2)]
 
 
-def planned(options: ReplayOptions, rows: list[Record], found, sample=None, after_line=0):
-    times = timeline(options, found, START)
+def plan_rows(options: ReplayOptions, rows: list[Record], survey_of_file, sample=None, after_line=0):
+    times = timeline(options, survey_of_file, START)
     schedule = EventSchedule(SHOP, options, CsvEvents(HEADER, SHOP, START), RecordPreview(HEADER, SHOP), times)
     return list(schedule.rows(rows, sample, after_line))
 
@@ -243,9 +243,9 @@ ROWS = [
         (ReplayOptions(rate=None, shift=False), None, None),
     ],
 )
-def test_when_events_have_happened_and_when_they_are_sent(shop_file, options, seconds, due):
+def test_events_happen_and_are_sent_at_the_times_of_the_options(shop_file, options, seconds, due):
     survey_of_file = survey(shop_file(*ROWS), FileFormat(), SHOP)
-    rows = planned(options, records(*ROWS), survey_of_file)
+    rows = plan_rows(options, records(*ROWS), survey_of_file)
     happened = [time_of(event.create_time) for _, event, _ in rows]
     if seconds is None:
         assert happened == [FIRST + timedelta(minutes=minutes) for minutes in (0, 2, 1)]
@@ -257,15 +257,16 @@ def test_when_events_have_happened_and_when_they_are_sent(shop_file, options, se
     assert [when for _, _, when in rows] == expected
 
 
-def test_a_resumed_sample_takes_what_it_would_have_taken(shop_file):
+def test_a_resumed_sample_takes_the_same_rows(shop_file):
     rows = [[f"2019-11-01 00:00:{number % 60:02} UTC", "view", "1"] for number in range(300)]
-    options, found = ReplayOptions(sample=30), survey(shop_file(*rows), FileFormat(), SHOP)
-    whole = planned(options, records(*rows), found, Sample(found.kinds, 30, "digest"))
-    rest = planned(options, records(*rows), found, Sample(found.kinds, 30, "digest"), after_line=whole[9][0].line)
-    assert len(whole) == 30 and rest == whole[10:]
+    options, survey_of_file = ReplayOptions(sample=30), survey(shop_file(*rows), FileFormat(), SHOP)
+    complete = plan_rows(options, records(*rows), survey_of_file, Sample(survey_of_file.kinds, 30, "digest"))
+    sample = Sample(survey_of_file.kinds, 30, "digest")
+    rest = plan_rows(options, records(*rows), survey_of_file, sample, after_line=complete[9][0].line)
+    assert len(complete) == 30 and rest == complete[10:]
 
 
-def test_a_replay_of_centuries_is_refused(shop_file):
+def test_a_replay_that_would_take_centuries_is_refused(shop_file):
     survey_of_file = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), FileFormat(), SHOP)
     with pytest.raises(ReplayRefused, match=r"At a rate of 0.0001, replaying the rows .* would take until after 2100"):
         check(ReplayOptions(rate=0.0001), SHOP, survey_of_file, START)

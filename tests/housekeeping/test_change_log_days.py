@@ -24,7 +24,7 @@ TABLE = RECRUITMENT.lake_table
 @pytest.fixture
 def old(reader) -> datetime:
     """A minute of a day long past; the change log is empty."""
-    with lake("lake_admin") as admin:  # truncated: deletions of the last test would hide backdated touches
+    with lake("lake_admin") as admin:  # truncated: deletions of the last test would hide back-dated touches
         for table in CHANGE_LOG:
             admin.execute(f"TRUNCATE {table}")
     return (change_log.clock(reader) - timedelta(days=40)).replace(hour=10, minute=0, second=0, microsecond=0)
@@ -37,7 +37,7 @@ def touch_long_ago(*minutes: datetime) -> None:
 
 
 def touch_at(written: datetime, *minutes: datetime) -> None:
-    """Touches as they were written at that time."""
+    """Touch minutes with the time `written`, for the touch and for its write timestamp."""
     with lake("lake_admin") as admin:
         for minute in minutes:
             stamp = (written - datetime(1970, 1, 1)) // timedelta(microseconds=1)
@@ -53,7 +53,7 @@ def touch_at(written: datetime, *minutes: datetime) -> None:
 
 
 def process(lab: Lab, reader, run_id: str = "run-1", *, clicks: int = 1) -> list[datetime]:
-    """The next run of the minute DAG; the minutes that it merged."""
+    """Do what the next run of the minute DAG does; return the minutes that it merged."""
     polled = planner.poll(RECRUITMENT, reader, lab.conn)
     run = RunInfo("recruitment_minute", run_id, polled.clock)
     batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, run, polled=polled)
@@ -78,7 +78,7 @@ def test_a_merged_day_without_recent_touches_is_deleted(lab: Lab, reader, writer
     assert forget(lab, reader, writer) == (1, 0)
     assert change_log.changed_days(reader, TABLE) == {}
     assert lab.one("SELECT COUNT(*) FROM etl.day_cursors") == 0
-    assert process(lab, reader, "run-2") == [], "A deleted day is not news."
+    assert process(lab, reader, "run-2") == [], "A deleted day is not a change."
     assert forget(lab, reader, writer) == (0, 0)
     assert lab.facts() == {(7, 0): 2}
 
@@ -93,7 +93,7 @@ def test_a_late_touch_of_a_forgotten_day_brings_its_minute_back(lab: Lab, reader
     assert forget(lab, reader, writer) == (0, 0), "Its day was touched today."
 
 
-def test_a_late_touch_of_a_minute_that_no_day_had_is_found_too(lab: Lab, reader, writer, old) -> None:
+def test_a_late_touch_of_a_new_minute_of_a_forgotten_day_is_found(lab: Lab, reader, writer, old) -> None:
     touch_long_ago(old)
     assert process(lab, reader) == [old]
     forget(lab, reader, writer)
@@ -178,7 +178,7 @@ def test_a_day_with_a_future_write_timestamp_stays(lab: Lab, reader, writer, old
     assert process(lab, reader, "run-2") == [old + MINUTE]
 
 
-def test_a_day_goes_only_when_every_pipeline_of_its_table_has_merged_it(lab: Lab, reader, writer, old) -> None:
+def test_a_day_is_deleted_only_when_every_pipeline_of_its_table_has_merged_it(lab: Lab, reader, writer, old) -> None:
     touch_long_ago(old)
     assert process(lab, reader) == [old]
     newcomer = replace(RECRUITMENT, name="newcomer")
@@ -191,7 +191,7 @@ def test_a_day_goes_only_when_every_pipeline_of_its_table_has_merged_it(lab: Lab
 
 
 def test_days_of_a_broken_clock_are_forgotten_a_day_after_their_last_touch(lab: Lab, reader, writer, old) -> None:
-    """Also future days, which never grow old; the ledger makes them pending again when their time comes."""
+    """This includes future days, which never grow old; the ledger makes them pending again when their time comes."""
     clock = change_log.clock(reader).replace(second=0, microsecond=0)
     far, soon, early = clock + timedelta(days=20_000), clock + timedelta(hours=12), datetime(1999, 5, 1, 12)
     touch_at(clock - timedelta(hours=25), far, soon, early)

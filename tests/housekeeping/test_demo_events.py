@@ -1,4 +1,4 @@
-"""Old demo events on both real stores: what leaves the lake, what stays, and that no run notices."""
+"""Old demo events on both real stores: what leaves the lake, what stays, and that no run notices the removal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AGE = timedelta(days=7)
 
 @pytest.fixture
 def old(reader) -> datetime:
-    """A minute of eight days ago, in an empty lake."""
+    """A minute eight days ago; the lake is empty."""
     from tests import emptying
 
     emptying.empty_lake()
@@ -32,8 +32,8 @@ def old(reader) -> datetime:
 def send(writer, minute: datetime, *, demo: bool = True, count: int = 3, as_of: int | None = None) -> None:
     ids = _TimeUUIDs()
     times = [minute + number * SECOND for number in range(count)]
-    made = [ids.at(time) if demo else touched_at(time) for time in times]
-    EventWriter(writer, RECRUITMENT).write([Event(event_id, {"ev": "1"}) for event_id in made], as_of=as_of)
+    event_ids = [ids.at(time) if demo else touched_at(time) for time in times]
+    EventWriter(writer, RECRUITMENT).write([Event(event_id, {"ev": "1"}) for event_id in event_ids], as_of=as_of)
 
 
 def process(lab: Lab, reader, run_id: str = "run-1") -> list[datetime]:
@@ -110,20 +110,20 @@ def test_a_batch_that_has_read_half_of_a_removed_minute_does_not_publish_it(lab:
     assert lab.facts() == facts
 
 
-def test_what_a_killed_call_has_closed_the_next_one_removes(
+def test_the_next_call_removes_what_a_killed_call_has_closed(
     lab: Lab, reader, writer, old, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(writer, old)
     process(lab, reader)
     remove_closed = demo_events._remove_closed
 
-    def killed(*arguments) -> None:
+    def stop_after_closing(*arguments) -> None:
         if lab.ledger(old)["state"] == "closed":
             raise KeyboardInterrupt
         remove_closed(*arguments)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(demo_events, "_remove_closed", killed)
+        patched.setattr(demo_events, "_remove_closed", stop_after_closing)
         remove(lab, reader, writer)
     assert rows(reader, old) == [3]
     remove(lab, reader, writer)
@@ -132,7 +132,7 @@ def test_what_a_killed_call_has_closed_the_next_one_removes(
 
 def test_an_event_that_arrives_after_the_check_survives(lab: Lab, reader, writer, old, monkeypatch) -> None:
     send(writer, old)
-    began = change_log.write_clock(reader)  # of an import, whose events all carry that time
+    began = change_log.write_clock(reader)  # an import's write time, which all of its events carry
     process(lab, reader)
     all_demo = demo_events._all_demo
 
@@ -156,7 +156,7 @@ def test_a_new_event_opens_its_minute_again_and_is_published(lab: Lab, reader, w
     assert process(lab, reader, "run-2") == [old]  # the other one stays closed
     result = lab.ledger(old)
     assert (result["state"], result["reason"], result["pending"]) == ("merged", None, 0)
-    assert (result["raw_rows"], lab.ledger(old + MINUTE)["state"]) == (3, "closed")  # of the staged contribution
+    assert (result["raw_rows"], lab.ledger(old + MINUTE)["state"]) == (3, "closed")  # as the lab stages them
 
 
 def test_a_new_event_in_a_folded_hour_opens_the_demo_minutes_of_that_hour(lab: Lab, reader, writer, old) -> None:
@@ -193,13 +193,14 @@ def test_a_minute_past_lake_retention_stays_closed(lab: Lab, reader, writer, old
     lab.query("UPDATE etl.minute_ledger SET read_changed_at = NULL")
     ledger.close_expired(lab.conn, short, change_log.clock(reader))
     assert lab.ledger(old)["state"] == "closed"
-    for pipeline, state in ((short, "closed"), (RECRUITMENT, "merged")):  # the other one keeps all
+    for pipeline, state in ((short, "closed"), (RECRUITMENT, "merged")):  # RECRUITMENT has no lake retention
         send(writer, old + timedelta(seconds=50), demo=False, count=1)
         clock = change_log.clock(reader)
         touched = change_log.minutes_of_day(reader, RECRUITMENT.lake_table, old.date())
         ledger.record_poll(lab.conn, pipeline, clock, {}, touched)
         assert lab.ledger(old)["state"] == state
-    assert lab.ledger(old)["pending"] == 1 and lab.ledger(old)["raw_rows"] == 3  # the shrink guard still knows
+    # The shrink guard still knows the former count.
+    assert lab.ledger(old)["pending"] == 1 and lab.ledger(old)["raw_rows"] == 3
 
 
 def test_without_the_demo_nothing_is_removed(lab: Lab, reader, writer, old, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,5 +209,5 @@ def test_without_the_demo_nothing_is_removed(lab: Lab, reader, writer, old, monk
     monkeypatch.delenv("MINUTEMARK_DEMO", raising=False)
     assert steps.run_step("remove_demo_traffic", {"demo_events": 7}) == []
     monkeypatch.setenv("MINUTEMARK_DEMO", "1")
-    removed = {one.where: one.count for one in steps.run_step("remove_demo_traffic", {"demo_events": 7})}
+    removed = {removal.where: removal.count for removal in steps.run_step("remove_demo_traffic", {"demo_events": 7})}
     assert removed == {"recruitment": 1, "ecommerce": 0}

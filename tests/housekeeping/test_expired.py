@@ -34,7 +34,7 @@ def age(lab: Lab, days: int) -> None:
 
 
 def tidy(**days: float) -> dict[str, int]:
-    """Runs the step; returns its lines by what they count."""
+    """Run the step; return its counts by what they count."""
     return {removed.what: removed.count for removed in steps.run_step("clean_warehouse", days)}
 
 
@@ -55,7 +55,7 @@ def test_staging_of_attempts_that_nothing_knows_is_removed(lab: Lab) -> None:
     assert lab.one(STAGED) == 0
 
 
-def test_staging_of_a_pipeline_that_merges_nothing_any_more_is_removed(lab: Lab) -> None:
+def test_staging_of_a_pipeline_that_no_longer_merges_is_removed(lab: Lab) -> None:
     staged_batch(lab)
     lab.query("UPDATE etl.batches SET state = 'failed', pipeline = 'given_away'")
     assert expired.remove_dead_staging(lab.conn) == 3
@@ -133,7 +133,7 @@ def test_old_rejected_events_lose_their_payload_but_stay_counted(lab: Lab) -> No
     assert facts_and_accounts(lab) == before
 
 
-def test_a_minute_read_again_has_its_payloads_back(lab: Lab) -> None:
+def test_a_minute_that_is_read_again_gets_its_payloads_back(lab: Lab) -> None:
     rejects = [(minute(0), "bid is negative")]
     lab.publish({minute(0): []}, rejects=rejects, ignored=9)
     age(lab, 100)
@@ -151,15 +151,15 @@ def test_old_samples_of_checks_are_deleted_and_the_verdicts_are_kept(lab: Lab) -
     assert lab.query("SELECT COUNT(*), COUNT(sample) FROM etl.check_results") == [(result, 0)]
 
 
-def test_old_batches_go_with_all_that_is_theirs(lab: Lab) -> None:
+def test_old_batches_are_removed_with_everything_that_belongs_to_them(lab: Lab) -> None:
     for number in range(13):
         lab.publish({minute(number): [contribution(number + 1)]}, run_id=f"run-{number}")
     age(lab, 100)
     before = facts_and_accounts(lab)
     kept = [batch_id for (batch_id,) in lab.query("SELECT batch_id FROM etl.batches ORDER BY batch_id DESC LIMIT 10")]
-    text = tidy()
-    assert text["batches removed"] == 3
-    assert text["rows removed by its housekeeping.sql"] > 0
+    counts = tidy()
+    assert counts["batches removed"] == 3
+    assert counts["rows removed by its housekeeping.sql"] > 0
     for table in ("batches", "batch_minutes", "attempts", "check_results"):
         left = lab.query(f"SELECT DISTINCT batch_id FROM etl.{table} ORDER BY batch_id DESC")
         assert [batch_id for (batch_id,) in left] == kept, table
@@ -182,7 +182,7 @@ def test_minutes_whose_batch_is_gone_are_processed_like_any_other(lab: Lab) -> N
     assert (lab.facts(), lab.pending()) == ({(7, 0): 3}, [])
 
 
-def test_failed_batches_go_even_where_nothing_was_ever_merged_but_the_newest(lab: Lab) -> None:
+def test_all_failed_batches_but_the_newest_are_removed_even_if_nothing_was_ever_merged(lab: Lab) -> None:
     for number in range(3):
         staged_batch(lab, number)
     lab.query("UPDATE etl.batches SET state = 'failed'")
@@ -220,14 +220,14 @@ def test_an_interrupted_housekeeping_keeps_its_chunks_and_resumes(lab: Lab) -> N
 
 
 @pytest.mark.parametrize(
-    ("days", "says"),
+    ("days", "message"),
     [
         ({"batches": 0}, "Retention batches is 0 days. Set it to 1 day or more."),
         ({"batch": 3}, "Unknown retention 'batch'"),
     ],
 )
-def test_an_implausible_retention_is_refused_before_anything_is_deleted(lab: Lab, days: dict, says: str) -> None:
-    with pytest.raises(steps.RetentionRefused, match=says):
+def test_an_implausible_retention_is_refused_before_anything_is_deleted(lab: Lab, days: dict, message: str) -> None:
+    with pytest.raises(steps.RetentionRefused, match=message):
         steps.run_step("clean_warehouse", days)
 
 

@@ -27,8 +27,8 @@ ELEVEN = TEN + HOUR
 ALL_FACTS = "SELECT * FROM recruitment.events ORDER BY 1, 2, 3, 4, 5, 6"
 
 
-def quiet(lab: Lab) -> None:
-    """Let the last merge of every minute be some days ago."""
+def age_merges(lab: Lab) -> None:
+    """Move the last merge of every minute three days back."""
     lab.query("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 3 DAY")
 
 
@@ -36,12 +36,12 @@ def fold(lab: Lab, **values) -> int:
     return folding.fold(lab.conn, RECRUITMENT, LATER, AGE, **values)
 
 
-def folded(lab: Lab) -> list[datetime]:
+def folded_hours(lab: Lab) -> list[datetime]:
     return [hour for (hour,) in lab.query("SELECT hour FROM etl.folded_hours ORDER BY hour")]
 
 
 def differing_hours(lab: Lab) -> list:
-    """Where contributions and ledger disagree, as `./minutemark verify` asks: by minute, and by hour where it is folded."""
+    """Where contributions and ledger disagree, compared as by `./minutemark verify`: by minute, folded hours by hour."""
     [file] = files(RECRUITMENT, "verify/minutes_*_counts.sql")
     (query,) = file.statements
     cursor = lab.conn.cursor()
@@ -60,7 +60,7 @@ def test_verify_finds_a_folded_hour_that_lost_or_gained_a_contribution(lab: Lab)
 
 
 def two_folded_hours(lab: Lab) -> list:
-    """Job 7 has events in both hours, 8 and 9 in one; both are folded. Returns the facts."""
+    """Fold two hours: job 7 has events in both, jobs 8 and 9 in one. Returns the facts from before."""
     lab.see(*(minute(number) for number in (0, 1, 2, 60, 61)))
     lab.publish(
         {
@@ -70,19 +70,23 @@ def two_folded_hours(lab: Lab) -> list:
         }
     )
     lab.publish({minute(60): [contribution(7)], minute(61): [contribution(7, bid_sum=0, bid_count=0)]}, run_id="run-2")
-    quiet(lab)
+    age_merges(lab)
     facts = lab.query(ALL_FACTS)
     assert fold(lab) == 2
-    assert folded(lab) == [TEN, ELEVEN]
+    assert folded_hours(lab) == [TEN, ELEVEN]
     return facts
 
 
 def replace_hour(lab: Lab, rows: dict, run_id: str = "late", **values) -> int:
-    """A batch of these minutes through the whole chain, whatever it is widened to."""
-    opening = {name: values.pop(name) for name in ("kind", "is_delta", "allow_shrink") if name in values}
-    batch_id = lab.open(*rows, run_id=run_id, **opening)
+    """Run a batch of these minutes through the whole chain; it is widened to whole folded hours."""
+    options = {name: values.pop(name) for name in ("kind", "is_delta", "allow_shrink") if name in values}
+    batch_id = lab.open(*rows, run_id=run_id, **options)
     lab.stage(
-        batch_id, {one: rows.get(one, values.get("others", {}).get(one, [])) for one in minutes_in(lab, batch_id)}
+        batch_id,
+        {
+            planned: rows.get(planned, values.get("others", {}).get(planned, []))
+            for planned in minutes_in(lab, batch_id)
+        },
     )
     lab.check(batch_id)
     merge.merge(batch_id)
@@ -94,7 +98,7 @@ def minutes_in(lab: Lab, batch_id: int) -> list[datetime]:
     return [planned.minute for planned in batches.get(lab.conn, batch_id).minutes]
 
 
-def test_folding_leaves_one_row_a_key_and_every_fact_as_it_was(lab: Lab) -> None:
+def test_folding_leaves_one_row_per_key_and_every_fact_as_it_was(lab: Lab) -> None:
     before = two_folded_hours(lab)
     assert lab.query(ALL_FACTS) == before
     rows = lab.query(
@@ -122,8 +126,8 @@ def test_facts_recomputed_from_folded_contributions_are_the_same(lab: Lab) -> No
 
 def test_a_dry_run_counts_and_folds_nothing(lab: Lab) -> None:
     lab.publish({minute(0): [contribution()], minute(1): [contribution()]})
-    quiet(lab)
-    assert (fold(lab, dry=True), folded(lab)) == (1, [])
+    age_merges(lab)
+    assert (fold(lab, dry=True), folded_hours(lab)) == (1, [])
 
 
 @pytest.mark.parametrize("kind", ["minute", "backfill", "manual", "reconcile"])
@@ -131,8 +135,10 @@ def test_a_batch_takes_the_whole_of_a_folded_hour(lab: Lab, kind: str) -> None:
     two_folded_hours(lab)
     batch_id = lab.open(minute(1), minute(130), kind=kind, is_delta=kind == "minute")
     assert minutes_in(lab, batch_id) == [*minutes_of(TEN), minute(130)]
-    planned = {one.minute: one.changed_at for one in batches.get(lab.conn, batch_id).minutes}
-    assert planned[minute(0)] == lab.ledger(minute(0))["seen_changed_at"], "What its read will cover."
+    planned = {entry.minute: entry.changed_at for entry in batches.get(lab.conn, batch_id).minutes}
+    assert planned[minute(0)] == lab.ledger(minute(0))["seen_changed_at"], (
+        "The batch knows the newest touch that its read covers."
+    )
     assert lab.one("SELECT minutes FROM etl.batches WHERE batch_id = %s", batch_id) == 61
 
 
@@ -140,8 +146,8 @@ def test_a_replaced_hour_is_unfolded_and_facts_of_several_hours_stay_right(lab: 
     two_folded_hours(lab)
     others = {minute(0): [contribution(7, clicks=2, event_count=2)], minute(2): [contribution(7), contribution(9)]}
     replace_hour(lab, {minute(1): [contribution(7, clicks=4, event_count=4)]}, others=others, allow_shrink=True)
-    assert folded(lab) == [ELEVEN]
-    # 7: 2 + 4 + 1 of this hour, 2 of the folded one; what 7 had with publisher 3, and 8, had its only rows in minute 1
+    assert folded_hours(lab) == [ELEVEN]
+    # Job 7: 2 + 4 + 1 in this hour, 2 in the folded one. Job 8, and job 7 with publisher 3, had rows only in minute 1.
     assert lab.facts() == {(7, 0): 9, (9, 0): 1}
     assert differing_hours(lab) == []
     assert lab.one("SELECT COUNT(*) FROM etl.minute_ledger WHERE minute < %s AND state = 'merged'", ELEVEN) == 60
@@ -150,8 +156,8 @@ def test_a_replaced_hour_is_unfolded_and_facts_of_several_hours_stay_right(lab: 
 def test_an_unfolded_hour_is_folded_again_once_it_is_quiet(lab: Lab) -> None:
     two_folded_hours(lab)
     replace_hour(lab, {minute(0): [contribution()], minute(1): [contribution()]}, allow_shrink=True)
-    assert (fold(lab), folded(lab)) == (0, [ELEVEN])
-    quiet(lab)
+    assert (fold(lab), folded_hours(lab)) == (0, [ELEVEN])
+    age_merges(lab)
     facts = lab.query(ALL_FACTS)
     assert (fold(lab), lab.query(ALL_FACTS)) == (1, facts)
 
@@ -162,7 +168,7 @@ def test_an_hour_that_lacks_a_minute_is_left_out_whole_and_stays_pending(lab: La
     lab.see(minute(1), at=CLOCK - 300 * SECOND)
     assert lab.pending() == [minute(1)]
     batch_id = lab.open(minute(1), minute(130), run_id="late", allow_shrink=True)
-    rows = {one: [contribution(7, clicks=9, event_count=9)] for one in (minute(1), minute(2), minute(130))}
+    rows = {at: [contribution(7, clicks=9, event_count=9)] for at in (minute(1), minute(2), minute(130))}
     if why == "held by a gate":
         rows[minute(2)] = [contribution(7, bid_sum=-1)]
     attempt = lab.stage(batch_id, rows)
@@ -173,7 +179,7 @@ def test_an_hour_that_lacks_a_minute_is_left_out_whole_and_stays_pending(lab: La
     assert lab.check(batch_id).passed
     assert merge.merge(batch_id).minutes == 1, "Minute 130 is in no folded hour."
     lab.query("DELETE FROM recruitment.events_by_minute WHERE minute = %s", minute(130))
-    assert folded(lab) == [TEN, ELEVEN]
+    assert folded_hours(lab) == [TEN, ELEVEN]
     assert lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute") == 5
     assert lab.facts() == {key: clicks + (9 if key == (7, 0) else 0) for key, clicks in clicks_of(before).items()}
     assert lab.pending() == [minute(1)]
@@ -202,14 +208,14 @@ def test_a_merge_of_one_minute_of_a_folded_hour_is_skipped(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("why", ["pending", "held", "in an open batch", "merged today", "too young", "one minute only"])
-def test_such_an_hour_is_not_folded(lab: Lab, why: str) -> None:
+def test_an_unfinished_hour_or_one_of_a_single_minute_is_not_folded(lab: Lab, why: str) -> None:
     lab.see(minute(0), minute(1), minute(2))
     lab.publish({minute(number): [contribution()] for number in range(1 if why == "one minute only" else 3)})
     if why != "merged today":
-        quiet(lab)
+        age_merges(lab)
     if why == "one minute only":
         lab.publish({minute(1): [], minute(2): []}, run_id="empty")
-        quiet(lab)
+        age_merges(lab)
     if why == "pending":
         lab.see(minute(1), at=CLOCK - SECOND)
     if why == "held":
@@ -224,10 +230,10 @@ def test_such_an_hour_is_not_folded(lab: Lab, why: str) -> None:
 
 def two_minutes_to_fold(lab: Lab) -> None:
     lab.publish({minute(0): [contribution()], minute(1): [contribution()]})
-    quiet(lab)
+    age_merges(lab)
 
 
-# ⚑ each checks for the other after it has made itself visible
+# ⚑ folding and an opening batch: each becomes visible first, and then checks for the other
 def test_a_batch_that_opens_while_its_hour_is_folded_takes_the_whole_hour(lab: Lab) -> None:
     two_minutes_to_fold(lab)
     with warehouse() as folder, warehouse() as opener:
@@ -259,7 +265,7 @@ def test_an_hour_is_not_folded_while_a_batch_of_it_opens(lab: Lab, monkeypatch: 
     monkeypatch.setattr(batches.folded_hours, "add_missing_minutes", add_minutes_while_folding)
     batch_id = lab.open(minute(1), run_id="race")
     folder.join(20)
-    assert (result, folded(lab), minutes_in(lab, batch_id)) == ([0], [], [minute(1)])
+    assert (result, folded_hours(lab), minutes_in(lab, batch_id)) == ([0], [], [minute(1)])
 
 
 def fold_with_own_session() -> int:
@@ -277,7 +283,7 @@ def test_a_merge_waits_for_folding(lab: Lab) -> None:
     assert folder.is_alive(), "Folding did not take the pipeline's lock."
     lab.conn.commit()
     folder.join(20)
-    assert folded(lab) == [TEN]
+    assert folded_hours(lab) == [TEN]
 
 
 def delta(lab: Lab, pipeline=RECRUITMENT, clock: datetime = CLOCK) -> int | None:
@@ -289,7 +295,7 @@ def delta(lab: Lab, pipeline=RECRUITMENT, clock: datetime = CLOCK) -> int | None
 def test_a_delta_takes_the_folded_hour_of_a_late_touch_and_what_else_is_pending(lab: Lab) -> None:
     two_folded_hours(lab)
     lab.see(minute(1), minute(61), minute(110), at=CLOCK - 300 * SECOND)
-    assert minutes_in(lab, delta(lab)) == [*minutes_of(TEN), *minutes_of(ELEVEN)]  # 110 is a minute of the second
+    assert minutes_in(lab, delta(lab)) == [*minutes_of(TEN), *minutes_of(ELEVEN)]  # minute 110 is in the second hour
 
 
 def test_a_delta_takes_no_more_folded_hours_than_fit(lab: Lab) -> None:
@@ -313,7 +319,7 @@ def test_a_delta_leaves_a_folded_hour_with_a_held_minute_until_that_is_released(
     assert minutes_in(lab, delta(lab)) == [*minutes_of(TEN), minute(130)]
 
 
-def test_blocked_folded_hours_leave_the_rest_of_a_backlog_its_places(lab: Lab) -> None:
+def test_blocked_folded_hours_take_no_places_from_the_rest_of_a_backlog(lab: Lab) -> None:
     two_folded_hours(lab)
     lab.query("DELETE FROM etl.folded_hours WHERE hour = %s", ELEVEN)
     lab.see(minute(1), minute(3), minute(5), minute(7), minute(70), minute(80), at=CLOCK - 300 * SECOND)
@@ -325,7 +331,7 @@ def test_blocked_folded_hours_leave_the_rest_of_a_backlog_its_places(lab: Lab) -
     assert minutes_in(lab, delta(lab, narrow)) == [minute(70), minute(80)]
 
 
-def test_a_folded_hour_that_fails_alone_while_others_pass_is_held(lab: Lab) -> None:
+def test_the_pending_minute_of_a_folded_hour_that_fails_alone_while_others_pass_is_held(lab: Lab) -> None:
     two_folded_hours(lab)
     lab.see(minute(1), at=CLOCK - 300 * SECOND)
     batch_id = lab.open(minute(1), run_id="fails", split_size=1)
@@ -342,13 +348,13 @@ def test_a_closed_hour_is_folded_and_never_unfolded(lab: Lab) -> None:
     lab.publish({minute(0): [contribution()], minute(1): [contribution()]})
     lab.see(minute(1), at=CLOCK - 300 * SECOND)
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=10))
-    quiet(lab)
+    age_merges(lab)
     assert ledger.close_expired(lab.conn, forgetful, LATER) == 1
     assert folding.fold(lab.conn, forgetful, LATER, AGE) == 1
     lab.see(minute(0), at=CLOCK - 200 * SECOND)
     assert delta(lab, forgetful, LATER) is None
     replace_hour(lab, {minute(0): [contribution(clicks=5, event_count=5)]}, kind="backfill", is_delta=False)
-    assert (lab.facts(), folded(lab)) == ({(7, 0): 2}, [TEN])
+    assert (lab.facts(), folded_hours(lab)) == ({(7, 0): 2}, [TEN])
 
 
 def test_a_range_into_a_folded_hour_whose_start_is_closed_is_refused(lab: Lab, reader) -> None:
@@ -362,19 +368,19 @@ def test_a_range_into_a_folded_hour_whose_start_is_closed_is_refused(lab: Lab, r
 
 def test_a_fold_that_changes_what_an_hour_contributes_is_refused(lab: Lab, tmp_path, monkeypatch) -> None:
     two_minutes_to_fold(lab)
-    [right] = files(RECRUITMENT, "fold.sql")
+    [template] = files(RECRUITMENT, "fold.sql")
     shutil.copytree(sql.FOLDER, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(sql, "FOLDER", tmp_path)
-    own = tmp_path / "recruitment" / "events" / "fold.sql"  # in place of the template
-    own.parent.mkdir()
-    for wrong in (
-        right.text.replace("SUM(c.event_count)", "MAX(c.event_count)"),
-        right.text.partition("DELETE FROM")[0],
+    override = tmp_path / "recruitment" / "events" / "fold.sql"  # in place of the template
+    override.parent.mkdir()
+    for wrong_text in (
+        template.text.replace("SUM(c.event_count)", "MAX(c.event_count)"),
+        template.text.partition("DELETE FROM")[0],
     ):
-        own.write_text(wrong)
+        override.write_text(wrong_text)
         with pytest.raises(folding.FoldMismatch, match="recruitment/events/fold.sql"):
             fold(lab)
-        assert (folded(lab), lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute")) == ([], 2)
+        assert (folded_hours(lab), lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute")) == ([], 2)
 
 
 def test_a_pipeline_without_summed_facts_is_not_folded(lab: Lab) -> None:
@@ -385,7 +391,7 @@ def test_a_pipeline_without_summed_facts_is_not_folded(lab: Lab) -> None:
 
 def test_a_killed_folding_resumes_with_the_next_hour(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.publish({minute(number): [contribution()] for number in (0, 1, 60, 61)})
-    quiet(lab)
+    age_merges(lab)
     facts = lab.query(ALL_FACTS)
     fold_hour, started = folding.fold_hour, []
 
@@ -399,8 +405,8 @@ def test_a_killed_folding_resumes_with_the_next_hour(lab: Lab, monkeypatch: pyte
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(folding, "fold_hour", killed_at_the_end_of_the_second)
         fold(lab)
-    assert (folded(lab), differing_hours(lab), lab.query(ALL_FACTS)) == ([TEN], [], facts)
-    assert (fold(lab), folded(lab), differing_hours(lab), lab.query(ALL_FACTS)) == (1, [TEN, ELEVEN], [], facts)
+    assert (folded_hours(lab), differing_hours(lab), lab.query(ALL_FACTS)) == ([TEN], [], facts)
+    assert (fold(lab), folded_hours(lab), differing_hours(lab), lab.query(ALL_FACTS)) == (1, [TEN, ELEVEN], [], facts)
 
 
 def test_a_second_fold_of_the_same_hour_does_nothing(lab: Lab) -> None:

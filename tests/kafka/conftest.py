@@ -34,15 +34,15 @@ Answer = TypeVar("Answer")
 def pipeline(kafka_broker: dict[str, str], schemas: None) -> Pipeline:
     """Recruitment under another name, so that topic and consumer group are this test's own; its lake table is the same."""
     name = f"recruitment_{secrets.token_hex(6)}"  # the broker may be kept from session to session
-    made = replace(pipelines.get("recruitment"), name=name, topic=f"{name}.events")
-    topics.make_topics([made])
-    return made
+    pipeline = replace(pipelines.get("recruitment"), name=name, topic=f"{name}.events")
+    topics.make_topics([pipeline])
+    return pipeline
 
 
 @pytest.fixture
 def send(pipeline: Pipeline) -> Iterator[EventProducer]:
-    with producer(pipeline) as made:
-        yield made
+    with producer(pipeline) as events:
+        yield events
 
 
 def touching_is_refused() -> bool:
@@ -84,14 +84,14 @@ def consume(pipeline: Pipeline, **options) -> IngestSummary:
 
 
 def committed(pipeline: Pipeline) -> int:
-    """Offsets that the group of the topic has committed, over all partitions."""
+    """The sum of the offsets that the follower's group has committed, over all partitions."""
     ranges = topics.offset_ranges(pipeline, group_of(pipeline.name, DAG))
     return sum(offsets.committed or 0 for offsets in ranges.values())
 
 
 def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
     """Remove messages as retention does: the partition begins at that offset; -1 for its end."""
-    client = clients.admin()  # kept until the answer is there
+    client = clients.admin()  # kept alive until the answer arrives
     for done in client.delete_records([TopicPartition(pipeline.topic, partition, offset)]).values():
         done.result(timeout=30)
 
@@ -99,9 +99,9 @@ def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
 def commit_as_connect(pipeline, *, behind: int = 0) -> None:
     """Commit the topic's end for Connect's group, or an offset that far behind it."""
     group = group_of(pipeline.name, CONNECT)
-    ends = {number: max(0, one.end + behind) for number, one in topics.offset_ranges(pipeline, group).items()}
+    ends = {number: max(0, offsets.end - behind) for number, offsets in topics.offset_ranges(pipeline, group).items()}
     client = Consumer({**clients.settings(), "group.id": group})
-    client.commit(offsets=[TopicPartition(pipeline.topic, *one) for one in ends.items()], asynchronous=False)
+    client.commit(offsets=[TopicPartition(pipeline.topic, *place) for place in ends.items()], asynchronous=False)
     client.close()
 
 

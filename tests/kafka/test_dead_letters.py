@@ -1,4 +1,4 @@
-"""Dead letters of Kafka Connect become rejected events of the place that they came from, and verify knows of them."""
+"""Dead letters of Kafka Connect become rejected events with the place that they came from, and verify knows of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def by_connect(pipeline, monkeypatch) -> None:
 
 
 def refuse(pipeline, value: bytes | None, *, offset: int, partition: int = 2, topic: str | None = None) -> None:
-    """What Connect does with a message that its transform refuses."""
+    """Do what Connect does with a message that its transform refuses."""
     place = {"topic": topic or pipeline.topic, "partition": partition, "offset": offset}
     headers = [(f"__connect.errors.{name}", str(text).encode()) for name, text in place.items()]
     # A producer's own header of that name stands before Connect's.
@@ -63,7 +63,7 @@ def test_a_dead_letter_is_kept_with_topic_partition_and_offset_of_its_message(pi
     assert written_and_rejected(pipeline) == (0, 0)  # they are committed
 
 
-def test_what_is_an_event_after_all_is_written(pipeline):
+def test_a_dead_letter_that_is_an_event_after_all_is_written(pipeline):
     result = event_id("2026-09-20 10:00:00")
     refuse(pipeline, value_of(result, custom_track="click"), offset=7)
     assert written_and_rejected(pipeline) == (1, 0)

@@ -39,7 +39,7 @@ def send_to(send, partition: int, minute: str, count: int) -> None:
 
 
 def topic_findings(pipeline) -> tuple[dict[str, int], dict[str, int], str]:
-    """What verify finds of the topic: what differs, what waits, and its line."""
+    """What verify finds in the topic: differences, waiting messages, and its line of the report."""
     report = verify.verify([pipeline], patience=0).pipelines[0]
     differs, apart = (
         {kind: count for kind, count in findings.counts.items() if kind.startswith("topic_")}
@@ -64,7 +64,7 @@ def test_retention_that_overtakes_a_running_follower_is_recorded_as_lost(schemas
             send_to(send, 1, "2026-10-01 10:00", 3)
             until(lambda: committed(recruitment) == before + 3, 60)
             follower.send_signal(signal.SIGSTOP)
-            # The broker may answer a request that was on its way with this one; a process that stands still sends no other.
+            # The broker may answer a request already under way with this message. A stopped process sends no other.
             send_to(send, 1, "2026-10-01 10:03", 1)
             send_to(send, 1, "2026-10-01 10:01", 5)
             remove_before(recruitment, 1, end + 3 + 1 + 4)  # one of the five is left
@@ -89,7 +89,7 @@ def test_messages_of_a_new_partition_that_retention_removed_unread_are_lost(pipe
     send_to(send, 0, "2026-10-01 11:00", 1)
     consume(pipeline)
     add_partitions(pipeline, 6)
-    with producer(pipeline) as new:  # knows the partitions as they are now
+    with producer(pipeline) as new:  # a new producer, which knows the new partitions
         send_to(new, 5, "2026-10-01 11:01", 3)
     remove_before(pipeline, 5, 2)
     assert consume(pipeline).written == 1
@@ -127,18 +127,18 @@ def test_a_suspended_follower_does_not_replace_what_its_successor_wrote(pipeline
     gather, write = follow.gather, EventWriter.write
     if where == "before its chunk is fenced":
 
-        def stopping(consumer, at_end):
+        def gather_and_stop(consumer, at_end):
             chunk = gather(consumer, at_end)
             return stop_first(chunk) if chunk.messages else chunk
 
-        monkeypatch.setattr(follow, "gather", stopping)
+        monkeypatch.setattr(follow, "gather", gather_and_stop)
     else:
-        monkeypatch.setattr(EventWriter, "write", lambda *one, **named: stop_first() or write(*one, **named))
+        monkeypatch.setattr(EventWriter, "write", lambda *args, **options: stop_first() or write(*args, **options))
     first = Follower(pipeline)
     send.send(value_of(identity, bid="9"), partition=0)
     assert suspended.wait(60)
     send.send(value_of(identity, bid="10"), partition=0)
-    assert consume(pipeline).written == 2  # the first one has committed nothing
+    assert consume(pipeline).written == 2  # the first follower has committed nothing
     resumed.set()
     first.join(60)
     assert first.summary.taken_over
@@ -150,7 +150,7 @@ def test_a_suspended_follower_does_not_replace_what_its_successor_wrote(pipeline
 
 
 def add_partitions(pipeline, count: int) -> None:
-    client = clients.admin()  # kept until the answer is there
+    client = clients.admin()  # kept alive until the answer arrives
     client.create_partitions([NewPartitions(pipeline.topic, count)])[pipeline.topic].result(30)
     until(lambda: len(client.list_topics(pipeline.topic, timeout=10).topics[pipeline.topic].partitions) == count)
 
@@ -171,7 +171,7 @@ def test_a_running_follower_reads_partitions_that_its_topic_gains(pipeline, send
     assert follower.summary.written == 2
 
 
-def test_a_successor_and_reading_again_take_new_partitions_too(pipeline, send):
+def test_a_successor_and_a_second_read_include_new_partitions(pipeline, send):
     consume(pipeline)
     add_partitions(pipeline, 8)
     with producer(pipeline) as new:
@@ -205,7 +205,7 @@ def test_nothing_waits_for_finished_transactions(pipeline):
     assert "5 messages, 5 in the lake, 0 rejected, 0 missing; 0 more are waiting" in line
 
 
-def test_an_aborted_transaction_does_not_wait_before_a_reader_has_passed_it(pipeline):
+def test_an_aborted_transaction_does_not_count_as_waiting_before_a_reader_has_passed_it(pipeline):
     transaction(pipeline, 5)
     consume(pipeline)
     transaction(pipeline, 5, commit=False)
@@ -219,7 +219,7 @@ def test_connects_offset_before_a_control_record_leaves_nothing_waiting(pipeline
     transaction(pipeline, 5)
     consume(pipeline)
     monkeypatch.setenv("MINUTEMARK_INGEST", CONNECT)
-    commit_as_connect(pipeline, behind=-1)  # Connect commits what it has passed on, which is not a control record
+    commit_as_connect(pipeline, behind=1)  # Connect commits what it has passed on, which is not a control record
     assert topic_findings(pipeline)[:2] == ({}, {})
 
 
@@ -271,8 +271,8 @@ def test_a_recreated_topic_that_is_longer_than_before_is_read_from_its_start(pip
     assert topic_findings(pipeline)[:2] == ({}, {})
 
 
-def test_offsets_that_were_committed_without_the_topics_id_hold(pipeline, send):
-    """An earlier version commits so, and so does Kafka's tool that resets offsets."""
+def test_offsets_that_were_committed_without_the_topics_id_are_valid(pipeline, send):
+    """An earlier version commits them like this, and so does Kafka's tool that resets offsets."""
     send_to(send, 0, "2026-10-04 11:00", 3)
     client = Consumer({**clients.settings(), "group.id": group_of(pipeline.name, DAG)})
     client.commit(offsets=[TopicPartition(pipeline.topic, 0, 2)], asynchronous=False)
@@ -280,7 +280,7 @@ def test_offsets_that_were_committed_without_the_topics_id_hold(pipeline, send):
     assert consume(pipeline).written == 1
 
 
-def test_without_the_topics_id_no_offset_is_committed_that_had_one(pipeline, send, monkeypatch):
+def test_nothing_is_committed_without_the_topics_id_if_the_committed_offsets_have_one(pipeline, send, monkeypatch):
     """This happens while a topic is deleted and created again."""
     send_to(send, 0, "2026-10-04 12:00", 3)
     consume(pipeline)
@@ -360,7 +360,7 @@ def test_poison_stops_no_event_while_the_warehouse_is_stopped_and_is_kept_afterw
     assert topic_findings(pipeline)[:2] == ({}, {})
 
 
-def test_a_gap_is_recorded_though_the_warehouse_is_stopped(own_warehouse, pipeline, send):
+def test_a_gap_is_recorded_although_the_warehouse_is_stopped(own_warehouse, pipeline, send):
     send_to(send, 1, "2026-10-05 11:00", 1)
     consume(pipeline)
     send_to(send, 1, "2026-10-05 11:01", 3)

@@ -32,7 +32,7 @@ from tests.kafka.conftest import committed, consume, kept, lake_rows, remove_bef
 from tests.lake.conftest import event, event_id
 
 
-def touched(day):
+def touched_minutes(day):
     with lake("lake_reader") as session:
         return set(change_log.minutes_of_day(session, "bedan.tracking", day))
 
@@ -45,7 +45,7 @@ def test_events_are_in_the_lake_and_their_minutes_touched_before_anything_is_com
     result = lake_rows("2026-08-01 10:00")
     assert sorted(result) == sorted(str(sent_event.create_time) for sent_event in events[::3])
     assert {row.custom_track for row in result.values()} == {"click"} and {row.bid for row in result.values()} == {None}
-    assert summary.minutes <= touched(date(2026, 8, 1))
+    assert summary.minutes <= touched_minutes(date(2026, 8, 1))
     assert committed(pipeline) == 30
     assert consume(pipeline).written == 0  # nothing comes again once it is committed
 
@@ -59,19 +59,19 @@ def test_a_message_that_comes_again_is_the_same_row(pipeline, send):
 
 
 def test_an_event_that_was_fixed_and_sent_again_replaces_its_row(pipeline, send):
-    one = event("2026-08-02 11:00:00", bid="two")
-    send.write([one])
+    original = event("2026-08-02 11:00:00", bid="two")
+    send.write([original])
     consume(pipeline)
-    send.write([one._replace(values={"bid": "1"})])  # smaller than before, and of the same create_time
+    send.write([original._replace(values={"bid": "1"})])  # a smaller value with the same create_time
     consume(pipeline)
-    assert lake_rows("2026-08-02 11:00")[str(one.create_time)].bid == "1"
+    assert lake_rows("2026-08-02 11:00")[str(original.create_time)].bid == "1"
 
 
 def test_the_last_of_two_versions_that_wait_together_stays_whole(pipeline, send):
-    one = event("2026-08-02 11:30:00", custom_track="click", bid="9")
-    send.write([one, one._replace(values={"custom_track": "conversion"})])
+    first = event("2026-08-02 11:30:00", custom_track="click", bid="9")
+    send.write([first, first._replace(values={"custom_track": "conversion"})])
     assert consume(pipeline).written == 2
-    row = lake_rows("2026-08-02 11:30")[str(one.create_time)]
+    row = lake_rows("2026-08-02 11:30")[str(first.create_time)]
     assert (row.custom_track, row.bid) == ("conversion", None)
 
 
@@ -89,7 +89,7 @@ def test_poison_is_kept_with_its_place_and_the_rest_continues(pipeline, send):
     send.write(good[10:])
     summary = consume(pipeline)
     assert (summary.written, summary.refused) == (20, 5)
-    assert sorted(lake_rows("2026-08-03 10:00")) == sorted(str(one.create_time) for one in good)
+    assert sorted(lake_rows("2026-08-03 10:00")) == sorted(str(sent_event.create_time) for sent_event in good)
     result = kept(pipeline)
     places = [row["place"].rsplit("/", 2) for row in result]
     assert {(topic, partition) for topic, partition, _ in places} == {(pipeline.topic, "2")}
@@ -119,7 +119,7 @@ def test_nothing_is_committed_that_the_change_log_has_not_acknowledged(pipeline,
     send.write([sent])
     with pytest.raises(LakeError, match="denied permission"):
         consume(pipeline)
-    # Written, and yet not safe: no poll would look at its minute.
+    # Written, but not safe: no poll would find its minute.
     assert str(sent.create_time) in lake_rows("2026-08-04 10:00")
     assert committed(pipeline) == 0
     refusing_change_log()
@@ -146,7 +146,7 @@ class Follower(threading.Thread):
         self.summary = ingest(self._pipeline, lambda: clients.follower(self._pipeline), seconds=60)
 
 
-def test_the_next_follower_takes_over_without_a_gap_and_ends_the_one_before(pipeline, send):
+def test_the_next_follower_takes_over_without_a_gap_and_ends_its_predecessor(pipeline, send):
     first = Follower(pipeline)
     before = [event("2026-08-05 10:00:00") for _ in range(50)]
     send.write(before)
@@ -176,7 +176,7 @@ def with_settings(monkeypatch, **settings) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps(connection))
 
 
-def test_the_hook_follows_in_the_groups_name_and_commits_nothing_by_itself(pipeline, send, monkeypatch):
+def test_the_hooks_consumer_is_a_static_member_and_commits_nothing_by_itself(pipeline, send, monkeypatch):
     from plugins.topics import FollowerHook
 
     with_settings(monkeypatch, enable_auto_commit=True)
@@ -186,17 +186,17 @@ def test_the_hook_follows_in_the_groups_name_and_commits_nothing_by_itself(pipel
     try:
         until(lambda: consumer.consume(1, 1) and consumer.assignment(), 60)
         consumer.assign([TopicPartition(pipeline.topic, number, 0) for number in range(pipeline.shards)])
-        message = until(lambda: next((one for one in consumer.consume(1, 1) if not one.error()), None), 60)
-        admin = clients.admin()  # kept until the answer is there
+        message = until(lambda: next((message for message in consumer.consume(1, 1) if not message.error()), None), 60)
+        admin = clients.admin()  # kept alive until the answer arrives
         (member,) = admin.describe_consumer_groups([group])[group].result(60).members
     finally:
         consumer.close()  # which commits the offsets of delivered messages, if it may
     assert message.topic() == pipeline.topic
     assert member.group_instance_id == group
-    assert committed(pipeline) == 0, "Whatever the connection says: only what the lake has is committed."
+    assert committed(pipeline) == 0, "Only what the lake has is committed, whatever the connection says."
 
 
-def test_the_hook_takes_the_connections_security(pipeline, monkeypatch):
+def test_the_hook_uses_the_security_settings_of_the_connection(pipeline, monkeypatch):
     from plugins.topics import FollowerHook
 
     with_settings(monkeypatch, security_protocol="magic")
@@ -228,7 +228,7 @@ def test_the_task_names_the_topic_that_it_followed_and_the_table_that_it_filled(
     assert table.outputFacets["outputStatistics"].rowCount == 3
 
 
-def test_a_killed_follower_omits_nothing_and_its_successor_does_not_wait_for_its_session(schemas, kafka_broker):
+def test_a_killed_follower_loses_nothing_and_its_successor_does_not_wait_for_the_old_session(schemas, kafka_broker):
     recruitment = pipelines.get("recruitment")
     topics.make_topics([recruitment])
     consume(recruitment)
@@ -251,8 +251,8 @@ def test_a_killed_follower_omits_nothing_and_its_successor_does_not_wait_for_its
     assert committed(recruitment) == before + 600
 
 
-def test_a_message_that_is_admissible_by_now_is_reprocessed_into_the_lake(pipeline, send):
-    """Here its row was fixed by hand; a fixed rule does the same."""
+def test_a_message_that_has_become_admissible_is_reprocessed_into_the_lake(pipeline, send):
+    """Here the stored row is fixed by hand; a fixed rule has the same effect."""
     identity = event_id("2026-08-03 12:00:00")
     send.send(value_of("yesterday", job_id=7), partition=0)
     send.send(b"{not json", partition=0)
@@ -268,15 +268,15 @@ def test_a_message_that_is_admissible_by_now_is_reprocessed_into_the_lake(pipeli
     assert [row["reason"].partition(":")[0] for row in kept(pipeline)] == ["the message is not JSON"]
 
 
-def test_without_a_topic_it_says_what_to_do(pipeline, monkeypatch):
+def test_an_ingest_without_its_topic_says_what_to_do(pipeline, monkeypatch):
     monkeypatch.setattr("include.kafka.follow.TIMEOUT", 5.0)
     absent = replace(pipeline, topic="nobody.made.this")
     with pytest.raises(BrokerError, match="minutemark_setup"):
         consume(absent)
 
 
-def test_a_key_by_kafkas_default_partitioner_leads_to_the_partition_of_its_shard(pipeline):
-    """Like a producer in any language that knows nothing of shards: the id is the key, with Kafka's own partitioner."""
+def test_kafkas_default_partitioner_chooses_the_partition_of_the_shard(pipeline):
+    """A producer in any language need not know of shards: the id is its key, and the partitioner is Kafka's own."""
     sent = {}
     client = Producer({**settings(), "partitioner": "murmur2"})  # the name of Java's default in librdkafka
     for _ in range(200):
@@ -306,7 +306,7 @@ def test_an_event_in_a_wrong_partition_is_in_the_right_shard_and_is_reported(pip
 def test_the_same_events_by_import_and_by_topic_count_once(pipeline, send, tmp_path):
     events = [event("2026-08-08 10:00:00", custom_track="click", job_id=str(number)) for number in range(20)]
     path = tmp_path / "events.csv"
-    lines = [f"{one.create_time},{one.values['custom_track']},{one.values['job_id']}" for one in events]
+    lines = [f"{row.create_time},{row.values['custom_track']},{row.values['job_id']}" for row in events]
     path.write_text("\n".join(["create_time,custom_track,job_id", *lines]) + "\n")
     imports.import_csv(pipelines.get("recruitment"), path)
     by_import = lake_rows("2026-08-08 10:00")

@@ -15,7 +15,7 @@ from include.lake.writer import payload_of
 from include.warehouse.rejected import without_topic_id
 
 RECRUITMENT = pipelines.get("recruitment")
-ID = "0e207ccf-156b-11f1-aa17-1a2b3c4d5e6f"  # of 2026-03-01 12:34:56
+ID = "0e207ccf-156b-11f1-aa17-1a2b3c4d5e6f"  # its time is 2026-03-01 12:34:56
 CLOCK = datetime(2026, 3, 2)
 
 
@@ -57,7 +57,7 @@ def test_almost_json_of_other_programs_becomes_json(text, fields):
     assert json.loads(payload_of(read((text % ID).encode()))) == {"create_time": ID, **fields}
 
 
-def test_the_other_numbers_are_kept_as_they_were_written():
+def test_numbers_next_to_a_nan_are_kept_as_they_were_written():
     text = f'{{"create_time": "{ID}", "bid": NaN, "v": 1.50, "ed": {{"jobId": [12345678901234567890, 1E2]}}}}'
     assert payload_of(read(text.encode())).decode() == text.replace("NaN", '"NaN"')
 
@@ -72,7 +72,7 @@ def test_the_other_numbers_are_kept_as_they_were_written():
         (b'{"ed": %s}' % (b"[" * 100_000 + b"]" * 100_000), "the message is nested too deeply"),
         (b'{"create_time": "caf\xe9"}', "the message is not UTF-8: bytes e9 22 7d at 20"),
         (b'["create_time"]', "the message is JSON, but not an object of fields"),
-        (b'{"n": %s}' % (b"1" * 5_000), "create_time '' is not a time-UUID"),  # more digits than Python takes
+        (b'{"n": %s}' % (b"1" * 5_000), "create_time '' is not a time-UUID"),  # more digits than Python converts
         (b"17", "the message is JSON, but not an object of fields"),
         ({"custom_track": "click"}, "create_time '' is not a time-UUID"),
         ({"create_time": "yesterday"}, "create_time 'yesterday' is not a time-UUID"),
@@ -104,7 +104,7 @@ def test_a_message_without_an_event_id_is_refused_for_any_value(name, value):
     assert isinstance(result, Refused) and result.reason
 
 
-def test_an_unreadable_record_is_kept_as_a_line_and_the_rest_unchanged():
+def test_an_unreadable_record_is_kept_as_a_line_and_a_readable_one_unchanged():
     assert json.loads(read(b'{"create_time": "2026-').payload) == {"line": '{"create_time": "2026-'}
     assert json.loads(read(b"\xff").payload) == {"line": "\\xff"}
     assert json.loads(read(None).payload) == {"line": ""}
@@ -133,11 +133,11 @@ def test_an_event_without_an_id_gets_one_from_its_content(no_id):
     assert read({**text, "id": 17}, by_order).values["id"] == "17"
 
 
-def test_an_event_in_another_partition_than_its_shard_is_reported():
+def test_an_event_in_a_partition_other_than_its_shards_is_reported():
     events, shard = TopicEvents(RECRUITMENT, CLOCK), shard_of(ID, RECRUITMENT.shards)
     for partition in range(RECRUITMENT.shards):
-        there = message({"create_time": ID}, partition)
-        assert events.misplaced(there, events.read(there)) == (partition != shard)
+        sent = message({"create_time": ID}, partition)
+        assert events.misplaced(sent, events.read(sent)) == (partition != shard)
 
 
 def test_the_key_of_a_long_topic_still_names_partition_and_offset():

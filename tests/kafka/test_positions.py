@@ -32,14 +32,14 @@ class Group:
         self.consumer = Consumer({**clients.settings(), "group.id": self.topic, "enable.auto.commit": False})
         until(lambda: self.consumer.get_watermark_offsets(TopicPartition(self.topic, 1)) == (0, MESSAGES))
 
-    def commits(self, *committed: tuple[int, str]) -> None:
+    def commit(self, *committed: tuple[int, str]) -> None:
         """Commit these offsets and metadata, one for each partition."""
         places = [TopicPartition(self.topic, number, *place) for number, place in enumerate(committed)]
         self.consumer.commit(offsets=places, asynchronous=False)
 
-    def loses(self, before: int) -> None:
-        """Retention removes the first messages of partition 0."""
-        self.admin.delete_records([TopicPartition(self.topic, 0, before)])[TopicPartition(self.topic, 0)].result(30)
+    def remove_before(self, offset: int) -> None:
+        """Remove the first messages of partition 0, as retention does."""
+        self.admin.delete_records([TopicPartition(self.topic, 0, offset)])[TopicPartition(self.topic, 0)].result(30)
 
     @property
     def committed(self) -> list[tuple[int, str | None]]:
@@ -50,15 +50,15 @@ class Group:
         record = (lambda _: None) if gaps is None else gaps.extend
         return starting_offsets(self.consumer, self.topic, {0, 1}, read_topic_id, record)
 
-    def at(self, *offsets: int) -> dict[tuple[str, int], int]:
+    def offsets(self, *offsets: int) -> dict[tuple[str, int], int]:
         return {(self.topic, partition): offset for partition, offset in enumerate(offsets)}
 
 
 @pytest.fixture
 def group(kafka_broker) -> Iterator[Group]:
-    made = Group()
-    yield made
-    made.consumer.close()
+    group = Group()
+    yield group
+    group.consumer.close()
 
 
 @pytest.mark.parametrize(
@@ -66,39 +66,39 @@ def group(kafka_broker) -> Iterator[Group]:
     [
         ([(5, "new"), (7, "new")], [5, 7]),
         ([(5, "old"), (7, "old")], [0, 0]),  # the topic was created again, and is longer than before
-        ([(5, "old"), (7, "new")], [0, 7]),  # only one partition was committed since
+        ([(5, "old"), (7, "new")], [0, 7]),  # only one partition was committed since then
         ([(5, ""), (7, "")], [5, 7]),  # by an earlier version, or by Kafka's tool
         ([], [0, 0]),
     ],
 )
-def test_an_offset_of_a_topic_that_was_deleted_is_not_where_the_next_one_is_read_from(group, committed, begins):
+def test_a_recreated_topic_is_not_read_from_the_offsets_of_the_deleted_one(group, committed, begins):
     if committed:
-        group.commits(*committed)
-    assert group.start() == Start(group.at(*begins), "new")
+        group.commit(*committed)
+    assert group.start() == Start(group.offsets(*begins), "new")
     assert group.committed == [(begin, "new") for begin in begins]
 
 
-def test_what_the_new_topic_has_lost_is_recorded(group):
-    group.commits((5, "old"), (7, "new"))
-    group.loses(3)
+def test_messages_that_the_new_topic_has_lost_are_recorded(group):
+    group.commit((5, "old"), (7, "new"))
+    group.remove_before(3)
     gaps = []
-    assert group.start(gaps=gaps) == Start(group.at(3, 7), "new")
+    assert group.start(gaps=gaps) == Start(group.offsets(3, 7), "new")
     assert gaps == [Gap(group.topic, 0, 0, 3)]
 
 
-def test_an_id_that_is_not_known_now_is_waited_for(group):
-    group.commits((5, "old"), (7, "old"))
+def test_a_group_waits_for_a_topic_id_that_is_not_known_yet(group):
+    group.commit((5, "old"), (7, "old"))
     assert group.start(lambda: None) is None
     assert group.committed == [(5, "old"), (7, "old")]
 
 
 def test_without_topic_ids_a_group_starts_at_its_offsets(group):
-    group.commits((5, ""), (7, ""))
-    assert group.start(lambda: None) == Start(group.at(5, 7), None)
+    group.commit((5, ""), (7, ""))
+    assert group.start(lambda: None) == Start(group.offsets(5, 7), None)
 
 
 @pytest.mark.parametrize(("code", "is_waited_for"), [(KafkaError.REBALANCE_IN_PROGRESS, True), (29, False)])
-def test_a_broker_that_does_not_give_the_id_now_is_waited_for(group, code, is_waited_for):
+def test_a_group_waits_for_a_broker_that_cannot_return_the_id_yet(group, code, is_waited_for):
     def fails() -> str:
         raise BrokerError("the topic's id") from KafkaException(KafkaError(code))
 
@@ -110,5 +110,5 @@ def test_a_broker_that_does_not_give_the_id_now_is_waited_for(group, code, is_wa
 
 
 def test_offsets_are_committed_with_the_topics_id(group):
-    assert commit(group.consumer, group.at(4, 2), "new")
+    assert commit(group.consumer, group.offsets(4, 2), "new")
     assert group.committed == [(4, "new"), (2, "new")]

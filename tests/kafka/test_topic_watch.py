@@ -39,7 +39,7 @@ def mode(request, pipeline, monkeypatch):
 
 
 def answers(pipeline) -> bool:
-    """A new topic has no leader for a moment."""
+    """Whether the broker answers for the topic: a new one has no leader for a moment."""
     try:
         return bool(topics.offset_ranges(pipeline, "any"))
     except BrokerError:
@@ -99,8 +99,8 @@ def test_unconsumed_dead_letters_are_a_problem(pipeline, problems_at, monkeypatc
     assert problem.found.startswith(f"DAG minutemark_dead_letters has made no progress in {letters.topic} for")
 
 
-def test_the_watch_reports_it_with_the_other_problems_and_when_it_is_over(schemas, pipeline, monkeypatch):
-    """It watches the pipelines of the registry, whose topics other modules send to as well."""
+def test_the_watch_reports_a_stuck_consumer_and_that_it_is_resolved(schemas, pipeline, monkeypatch):
+    """The watch reads the pipelines of the registry; other modules send to their topics as well."""
     monkeypatch.setenv(SETTING, CONNECT)
     topics.make_topics()
     recruitment, notices = get("recruitment"), []
@@ -119,8 +119,8 @@ def test_the_watch_reports_it_with_the_other_problems_and_when_it_is_over(schema
         return [title for title in notices if "recruitment" in title and "topic" in title]
 
     until(lambda: answers(recruitment))
-    for one in all_pipelines().values():  # other tests have left messages
-        commit_as_connect(one)
+    for registered in all_pipelines().values():  # other tests have left messages
+        commit_as_connect(registered)
     with producer(recruitment) as send:
         for partition in range(recruitment.shards):
             send.send(b"[]", partition=partition)
@@ -150,23 +150,23 @@ def test_an_error_of_one_topic_does_not_stop_the_check_of_the_next_pipeline(mode
     ranges = topics.offset_ranges
     denied = BrokerError(f"Topic {first.topic}: not authorized. Allow the account to read it.")
 
-    def ranges_without_first(one, group):
-        if one.topic == first.topic:
+    def ranges_without_first(queried, group):
+        if queried.topic == first.topic:
             raise denied
-        return ranges(one, group)
+        return ranges(queried, group)
 
     send_one(pipeline, send, 2)
     send.flush()
     with warehouse() as conn:
         assert list(problems(conn, [first, pipeline], NOON)) == []
         monkeypatch.setattr(topics, "offset_ranges", ranges_without_first)
-        found = list(problems(conn, [first, pipeline], NOON + 181 * SECOND))
-    assert [(problem.pipeline, problem.problem, problem.since) for problem in found] == [
+        result = list(problems(conn, [first, pipeline], NOON + 181 * SECOND))
+    assert [(problem.pipeline, problem.problem, problem.since) for problem in result] == [
         (first.name, "stuck", NOON),
         (pipeline.name, "stuck", NOON),
     ]
-    assert str(denied) in found[0].found and "minutemark_watch" in found[0].remedy
-    assert "has made no progress" in found[1].found
+    assert str(denied) in result[0].found and "minutemark_watch" in result[0].remedy
+    assert "has made no progress" in result[1].found
     assert caplog.messages[-1] == f"The topics of pipeline {first.name} were not checked. {denied}"
 
 
@@ -201,8 +201,8 @@ def test_a_missing_topic_is_a_problem_that_names_it_and_how_to_create_it(mode, p
     assert "./minutemark schema" in problem.remedy and "minutemark_setup" in problem.remedy
     delete(letters.topic)
     [problem] = problems_at(600)
-    named = f"{pipeline.topic}, {letters.topic}" if mode == CONNECT else pipeline.topic
-    assert problem.found.startswith(f"A topic is missing: {named}. ")
+    missing = f"{pipeline.topic}, {letters.topic}" if mode == CONNECT else pipeline.topic
+    assert problem.found.startswith(f"A topic is missing: {missing}. ")
     topics.make_topics([pipeline])
     until(lambda: answers(letters) and answers(pipeline))
     assert problems_at(660) == []
@@ -221,7 +221,7 @@ def test_partitions_that_are_gone_are_not_stuck(mode, pipeline, send, problems_a
     assert problems_at(60) == problems_at(600) == []
 
 
-def test_dead_letters_that_left_with_their_topic_are_not_stuck(pipeline, problems_at, by_dag):
+def test_dead_letters_that_were_deleted_with_their_topic_are_not_stuck(pipeline, problems_at, by_dag):
     letters = with_dead_letters(pipeline)
     until(lambda: answers(letters) and answers(pipeline))
     with producer(letters) as send:

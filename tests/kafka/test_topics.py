@@ -23,7 +23,7 @@ def partitions(topic):
     return len(clients.admin().list_topics(timeout=10).topics[topic].partitions)
 
 
-def test_a_topic_is_called_after_its_pipeline_unless_declared():
+def test_a_topic_is_named_after_its_pipeline_unless_declared():
     assert RECRUITMENT.topic == "recruitment.events"
     assert replace(RECRUITMENT, topic="clicks").topic == "clicks"
 
@@ -44,14 +44,14 @@ def test_without_an_ingest_mode_set_up_contacts_no_broker(schemas, monkeypatch):
     setup.set_up()
 
 
-def test_another_number_of_partitions_is_reported_and_changes_nothing(pipeline, caplog):
+def test_a_different_number_of_partitions_is_reported_and_changes_nothing(pipeline, caplog):
     wider = replace(pipeline, shards=8)
     topics.make_topics([wider])
     assert f"Topic {pipeline.topic} has 4 partitions and bedan.tracking has 8 shards" in caplog.text
     assert partitions(pipeline.topic) == 4
 
 
-def test_each_topic_has_one_of_dead_letters_that_keeps_them_by_when_they_came(pipeline):
+def test_each_topic_has_a_dead_letter_topic_with_arrival_times(pipeline):
     topics.make_topics([pipeline])
     assert partitions(dead_letters_of(pipeline.topic)) == 1
     resource = ConfigResource(ConfigResource.Type.TOPIC, dead_letters_of(pipeline.topic))
@@ -60,7 +60,7 @@ def test_each_topic_has_one_of_dead_letters_that_keeps_them_by_when_they_came(pi
     assert answer.result(timeout=10)["message.timestamp.type"].value == "LogAppendTime"
 
 
-def test_a_topic_of_dead_letters_that_connect_has_made_gets_its_settings(kafka_broker):
+def test_a_dead_letter_topic_that_connect_has_created_gets_its_settings(kafka_broker):
     name = f"recruitment_{secrets.token_hex(6)}"
     early = replace(RECRUITMENT, name=name, topic=f"{name}.events")
     letters, admin = dead_letters_of(early.topic), clients.admin()
@@ -72,7 +72,8 @@ def test_a_topic_of_dead_letters_that_connect_has_made_gets_its_settings(kafka_b
         result = answer.result(timeout=10)
         return [result[name].value for name in ("message.timestamp.type", "max.message.bytes", "retention.ms")]
 
-    until(lambda: settings() == ["LogAppendTime", "16777216", "86400000"])  # the broker learns it from its controller
+    # The broker learns of the change from its controller.
+    until(lambda: settings() == ["LogAppendTime", "16777216", "86400000"])
 
 
 def test_the_position_of_a_group_is_known(pipeline, send):
@@ -87,15 +88,15 @@ def test_the_position_of_a_group_is_known(pipeline, send):
     assert committed(pipeline) == 10
 
 
-def test_what_left_the_topic_before_its_group_came_is_expired():
+def test_messages_removed_before_the_group_read_them_are_expired():
     assert OffsetRange(begin=7, committed=5, end=9).expired == 2
     assert OffsetRange(begin=7, committed=5, end=9).waiting == 2
     assert OffsetRange(begin=7, committed=None, end=9).expired == 0
 
 
-@pytest.mark.parametrize(("setting", "meant"), [("", None), (" DAG ", DAG), ("connect", CONNECT)])
-def test_the_ingest_mode_is_a_setting(setting, meant):
-    assert ingest_mode({SETTING: setting}) == meant
+@pytest.mark.parametrize(("setting", "mode"), [("", None), (" DAG ", DAG), ("connect", CONNECT)])
+def test_the_ingest_mode_is_a_setting(setting, mode):
+    assert ingest_mode({SETTING: setting}) == mode
     assert ingest_mode({}) is None
 
 
@@ -150,7 +151,7 @@ def test_tls_and_sasl_of_the_connection_reach_the_client(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", secure)
     result = clients.settings()
     assert (result["security.protocol"], result["sasl.password"]) == ("SASL_SSL", "s3cret")
-    clients.follower(RECRUITMENT).close()  # the client takes them
+    clients.follower(RECRUITMENT).close()  # the client accepts them
 
 
 def test_the_broker_of_the_session_answers(kafka_broker):

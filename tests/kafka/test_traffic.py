@@ -1,4 +1,4 @@
-"""Demo traffic with a topic: all events go there, and some messages that are not events."""
+"""Demo traffic with a topic: all events go through it, and so do some messages that are not events."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from include.lake.session import lake
 from tests.kafka.conftest import consume, kept
 
 
-def test_events_reach_the_lake_by_the_topic_and_poison_is_rejected(pipeline, by_dag, monkeypatch):
+def test_events_reach_the_lake_through_the_topic_and_poison_is_rejected(pipeline, by_dag, monkeypatch):
     monkeypatch.setattr("include.demo.traffic.demo_of", lambda _: demo)
     with lake() as session:
         before = change_log.changed_days(session, pipeline.lake_table)
@@ -22,7 +22,7 @@ def test_events_reach_the_lake_by_the_topic_and_poison_is_rejected(pipeline, by_
     sent = run_traffic(pipeline, events=300, seconds=2, seed=7, until=until, **shares)
     assert sent.events == 300 and sent.late and sent.broken and sent.duplicates and sent.poison
     with lake() as session:
-        assert change_log.changed_days(session, pipeline.lake_table) == before  # nothing went around the topic
+        assert change_log.changed_days(session, pipeline.lake_table) == before  # nothing bypassed the topic
     summary = consume(pipeline)
     assert (summary.written, summary.refused, summary.misplaced) == (300 + sent.duplicates, sent.poison, 0)
     assert len(kept(pipeline)) == sent.poison

@@ -6,7 +6,7 @@ default. The chart is not on a package registry, so the keys are kept here: upda
 
 CHART = "1.19"
 
-# Dotted paths; a path that ends in .* is free below it.
+# Dotted paths; below a path that ends in .*, any key is valid.
 KEYS = frozenset(
     {
         "airflowVersion",

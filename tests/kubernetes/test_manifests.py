@@ -37,7 +37,7 @@ def test_a_manifest_fits_the_schema_of_its_kind(manifest: dict) -> None:
 
 
 def test_the_schema_refuses_a_misspelled_key() -> None:
-    """Otherwise the test above could not fail."""
+    """This shows that the test above can fail."""
     wrong = {**ALL[0], "metadatas": {}}
     with pytest.raises(kubernetes_validate.ValidationError, match="metadatas"):
         kubernetes_validate.validate(wrong, VERSION, strict=True)
@@ -53,10 +53,10 @@ def paths(values: object, prefix: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", VALUES, ids=lambda path: path.name)
-def test_every_value_is_one_of_the_chart(path: Path) -> None:
+def test_every_value_is_a_key_of_the_chart(path: Path) -> None:
     free = tuple(key.removesuffix("*") for key in KEYS if key.endswith(".*"))
     unknown = [
-        one for one in paths(yaml.safe_load(path.read_text())) if one not in KEYS and not f"{one}.".startswith(free)
+        name for name in paths(yaml.safe_load(path.read_text())) if name not in KEYS and not f"{name}.".startswith(free)
     ]
     assert unknown == [], "Not in tests/kubernetes/chart_keys.py: check them in the chart's values.yaml."
 
@@ -83,7 +83,7 @@ def test_the_chart_is_for_the_airflow_that_is_tested() -> None:
     assert CHART["airflowVersion"] == locked
 
 
-# For a laptop only, or settings for which the chart's own value is better.
+# Settings for a laptop only, or for which the chart's own value is better.
 _NOT_DEPLOYED = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION", "AIRFLOW__CORE__PARALLELISM"}
 
 
@@ -104,8 +104,8 @@ def secrets() -> dict[str, dict]:
 
 def test_secrets_name_every_connection_and_no_value() -> None:
     optional = {"lakehouse_catalog"}
-    wanted = {connections.variable(name) for name in connections.IDS if name not in optional}
-    assert set(secrets()["minutemark-connections"]) == wanted
+    expected = {connections.variable(name) for name in connections.IDS if name not in optional}
+    assert set(secrets()["minutemark-connections"]) == expected
     assert {value for secret in secrets().values() for value in secret.values()} == {""}
 
 
@@ -118,10 +118,10 @@ def test_secrets_list_the_alert_channels_which_are_optional() -> None:
 
 
 def test_every_secret_that_the_values_name_is_declared() -> None:
-    named = {CHART["data"]["metadataSecretName"], *(CHART[key] for key in CHART if key.endswith("SecretName"))}
-    named.add(CHART["jwtSecretName"])
+    names = {CHART["data"]["metadataSecretName"], *(CHART[key] for key in CHART if key.endswith("SecretName"))}
+    names.add(CHART["jwtSecretName"])
     [reference] = yaml.safe_load(CHART["extraEnvFrom"])
-    assert named | {reference["secretRef"]["name"]} == set(secrets())
+    assert names | {reference["secretRef"]["name"]} == set(secrets())
 
 
 def spark_properties(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, str]:
@@ -135,7 +135,7 @@ def spark_properties(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str,
     )
 
 
-def test_the_driver_keeps_the_settings_of_correctness_and_secrecy(monkeypatch, tmp_path) -> None:
+def test_the_driver_keeps_the_settings_for_correctness_and_security(monkeypatch, tmp_path) -> None:
     properties = spark_properties(monkeypatch, tmp_path)
     assert properties["spark.authenticate"] == properties["spark.network.crypto.enabled"] == "true"
     assert properties["spark.speculation"] == "false"
@@ -154,7 +154,7 @@ def pinned(package: str) -> str:
     return version
 
 
-def test_executors_have_an_account_and_the_driver_may_make_them(monkeypatch, tmp_path) -> None:
+def test_executors_have_an_account_and_the_driver_may_create_their_pods(monkeypatch, tmp_path) -> None:
     properties = spark_properties(monkeypatch, tmp_path)
     accounts = {manifest["metadata"]["name"] for manifest in ALL if manifest["kind"] == "ServiceAccount"}
     assert properties["spark.kubernetes.authenticate.executor.serviceAccountName"] in accounts
@@ -183,7 +183,7 @@ def test_the_worker_mounts_the_configuration_of_spark_where_it_is_read() -> None
     assert "SPARK_CONF_DIR" in Path(installation.__file__).read_text()
 
 
-# The pods by their labels, and addresses outside.
+# Pods by name, each with its labels.
 AIRFLOW = {
     name: {"tier": "airflow", "component": name}
     for name in ("scheduler", "api-server", "dag-processor", "triggerer", "worker", "redis")
@@ -271,7 +271,7 @@ def test_policies_permit_the_ports_that_spark_is_given(monkeypatch, tmp_path) ->
     assert may_connect("worker", "executor", first + tries) and may_connect("executor", "executor", first)
 
 
-def test_the_same_ports_are_in_no_other_range(monkeypatch, tmp_path) -> None:
+def test_the_port_ranges_of_spark_do_not_overlap(monkeypatch, tmp_path) -> None:
     """A driver that takes the port of another driver's block manager would leave it without one."""
     properties = spark_properties(monkeypatch, tmp_path)
     tries = int(properties["spark.port.maxRetries"])

@@ -34,12 +34,12 @@ CREATE_TIME = "0e207ccf-156b-11f1-8000-0a0b0c0d0e0f"
 
 
 def read(fields: list[str], header: list[str] = HEADER, pipeline=SHOP):
-    [found] = read_all([fields], header, pipeline)
-    return found
+    [result] = read_all([fields], header, pipeline)
+    return result
 
 
 def read_all(rows: list[list[str]], header: list[str] = HEADER, pipeline=SHOP, first_line: int = 2):
-    """The rows of one file."""
+    """Read the rows as those of one file."""
     records = (Record(line, line, fields) for line, fields in enumerate(rows, first_line))
     events = CsvEvents(header, pipeline, CLOCK)
     with Occurrences(events.fields_without_id, pipeline) as occurrences:
@@ -78,11 +78,11 @@ def test_equal_rows_of_one_file_are_separate_events() -> None:
 
 
 def test_column_order_white_space_and_empty_columns_do_not_change_the_event() -> None:
-    [found] = read_all([ROW])
-    assert content_id(SHOP, dict(zip(HEADER, ROW, strict=True))) == found.values["id"]
+    [event] = read_all([ROW])
+    assert content_id(SHOP, dict(zip(HEADER, ROW, strict=True))) == event.values["id"]
     order = [2, 0, 3, 1]
     padded = [f" {ROW[at]}\u00a0" for at in order] + ["NULL"]
-    assert read(padded, [*(HEADER[at] for at in order), "mood"]).values["id"] == found.values["id"]
+    assert read(padded, [*(HEADER[at] for at in order), "mood"]).values["id"] == event.values["id"]
 
 
 def test_a_given_id_makes_the_event_the_same_on_any_line() -> None:
@@ -134,10 +134,10 @@ def test_a_corrected_refused_row_becomes_the_same_event_as_an_imported_one() -> 
     stored = StoredEvents(SHOP, CLOCK)
     with pytest.raises(NotAdmitted, match="'soon' is not a timestamp"):
         stored.read(first.payload, first.reason)
-    corrected = [stored.read(one.payload.replace("soon", ROW[0]), one.reason) for one in (first, second)]
+    corrected = [stored.read(refused.payload.replace("soon", ROW[0]), refused.reason) for refused in (first, second)]
     expected = read_all([ROW, ROW])
-    assert [one.create_time for one in corrected] == [one.create_time for one in expected]
-    assert [one.values["id"] for one in corrected] == [one.values["id"] for one in expected]
+    assert [event.create_time for event in corrected] == [event.create_time for event in expected]
+    assert [event.values["id"] for event in corrected] == [event.values["id"] for event in expected]
 
 
 def test_rows_of_a_flat_table_without_ids_get_them_from_their_content() -> None:
@@ -159,7 +159,7 @@ def test_a_file_needs_create_time_or_the_declared_time(tmp_path) -> None:
     path = tmp_path / "events.csv"
     ignored, missing = check_header(path, [*HEADER, "mood"], SHOP)
     assert ignored == ("mood",)
-    assert set(missing) == {"price"}, "ids are made, not left out"
+    assert set(missing) == {"price"}, "A missing id is generated, so its column is not reported."
     with pytest.raises(FileRefused, match="no column create_time or event_time, which pipeline shop needs"):
         check_header(path, HEADER[1:], SHOP)
     with pytest.raises(FileRefused, match="no column create_time, which pipeline recruitment needs"):

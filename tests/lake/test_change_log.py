@@ -1,4 +1,4 @@
-"""The change log: a poll sees every day and minute that was written, for any clock of its writer."""
+"""The change log: a poll sees every day and minute that was written, whatever the writer's clock says."""
 
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -46,7 +46,7 @@ def test_a_touch_leaves_other_minutes_and_days_as_they_were(writer, reader):
 
 
 def test_a_writer_whose_clock_is_ahead_does_not_win_over_later_touches(writer, reader):
-    writer.cluster.timestamp_generator = lambda: int((time.time() + 3600) * 1_000_000)  # its clock: an hour ahead
+    writer.cluster.timestamp_generator = lambda: int((time.time() + 3600) * 1_000_000)  # its clock is an hour ahead
     change_log.touch(writer, "test.ahead", [MINUTE])
     first = change_log.minutes_of_day(reader, "test.ahead", DAY)[MINUTE]
     writer.cluster.timestamp_generator = lambda: int(time.time() * 1_000_000)  # another writer, whose clock is right
@@ -95,7 +95,7 @@ def test_the_clock_is_utc(reader):
     assert abs(change_log.clock(reader) - datetime.now(UTC).replace(tzinfo=None)) < timedelta(seconds=5)
 
 
-def test_days_are_dates_of_the_minute(writer, reader):
+def test_a_day_is_the_date_of_its_minutes(writer, reader):
     change_log.touch(writer, "test.day", [datetime(2026, 3, 1, 23, 59), datetime(2026, 3, 2, 0, 0)])
     assert sorted(change_log.changed_days(reader, "test.day")) == [date(2026, 3, 1), date(2026, 3, 2)]
 
@@ -103,18 +103,18 @@ def test_days_are_dates_of_the_minute(writer, reader):
 # ⚑ a poll between the two writes of a touch
 def test_a_day_is_touched_after_its_minutes(writer, reader, monkeypatch):
     change_log.touch(writer, "test.order", [MINUTE])
-    before, looks = change_log.changed_days(reader, "test.order"), []
+    before, reads = change_log.changed_days(reader, "test.order"), []
     write = change_log._write_to_one_partition
 
-    def look_and_write(session, statement, rows):
-        looks.append(
+    def read_and_write(session, statement, rows):
+        reads.append(
             (change_log.changed_days(reader, "test.order"), change_log.minutes_of_day(reader, "test.order", DAY))
         )
         write(session, statement, rows)
 
-    monkeypatch.setattr(change_log, "_write_to_one_partition", look_and_write)
+    monkeypatch.setattr(change_log, "_write_to_one_partition", read_and_write)
     change_log.touch(writer, "test.order", [MINUTE + timedelta(minutes=1)])
-    (days_first, minutes_first), (days_between, minutes_between) = looks
+    (days_first, minutes_first), (days_between, minutes_between) = reads
     assert days_first == days_between == before
     assert list(minutes_first) == [MINUTE]
     assert list(minutes_between) == [MINUTE, MINUTE + timedelta(minutes=1)]

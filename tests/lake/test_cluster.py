@@ -24,7 +24,7 @@ ONE, THREE = {"minutemark": 1}, {"minutemark": 3}
         (3, "", THREE, None),
         (3, "1", ONE | {"bedan": None}, None),  # declared on purpose
         (5, "3", {"minutemark": None}, None),
-        (5, "3", ONE, "one replica: minutemark"),  # the setting changes no keyspace that is there
+        (5, "3", ONE, "one replica: minutemark"),  # the setting changes no existing keyspace
         (3, "", {"minutemark": 0}, "one replica: minutemark"),  # none in this data center
     ],
 )  # fmt: skip
@@ -52,7 +52,7 @@ def test_a_declared_factor_becomes_that_of_the_data_center(admin, monkeypatch):
         admin.execute("DROP KEYSPACE new")
 
 
-def test_set_up_refuses_before_it_creates_anything(lake_schema, admin, monkeypatch):
+def test_set_up_refuses_single_replicas_before_it_creates_anything(lake_schema, admin, monkeypatch):
     monkeypatch.setattr(cluster, "MIN_NODES_FOR_REPLICATION", 1)  # this lake has one node
     with pytest.raises(cluster.ReplicationRefused, match="Keyspaces with one replica: bedan, ecommerce_ks, minutemark"):
         schema.apply_schema()

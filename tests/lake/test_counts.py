@@ -21,13 +21,13 @@ def test_rows_and_checksum_of_every_requested_minute(recruitment, writer, reader
     EventWriter(writer, recruitment).write([*full, event("2026-05-01 08:02:00", ev="1")])
     minutes = [datetime(2026, 5, 1, 8, 0), datetime(2026, 5, 1, 8, 1)]
     assert minute_counts(reader, recruitment, minutes) == {
-        minutes[0]: (25, sum(zlib.crc32(str(one.create_time).encode()) for one in full)),
+        minutes[0]: (25, sum(zlib.crc32(str(row.create_time).encode()) for row in full)),
         minutes[1]: (0, 0),
     }
     assert minute_counts(reader, recruitment, []) == {}
 
 
-def test_a_sample_gives_every_minute_the_rows_of_one_near_it(recruitment, writer, reader):
+def test_a_sample_gives_every_minute_the_rows_of_a_nearby_one(recruitment, writer, reader):
     first = datetime(2026, 5, 3, 8, 0)
     minutes = [first + timedelta(minutes=number) for number in range(600)]
     EventWriter(writer, recruitment).write(
@@ -82,18 +82,18 @@ def test_a_partition_that_cannot_be_read_is_named_and_the_others_are_counted(rec
     with unreadable_partition(writer, recruitment, minutes[1], 2):
         with pytest.raises(ReadFailure):
             minute_counts(reader, recruitment, minutes)
-        named, ids = [], []
+        unreadable, ids = [], []
         result = minute_counts(
-            reader, recruitment, minutes, lambda minute, _: ids.append(minute), lambda *place: named.append(place)
+            reader, recruitment, minutes, lambda minute, _: ids.append(minute), lambda *place: unreadable.append(place)
         )
         assert {minute: rows for minute, (rows, _) in result.items()} == {minutes[0]: 5, minutes[2]: 5, minutes[3]: 5}
-        assert [(minute, shard) for minute, shard, _ in named] == [(minutes[1], 2)]
-        assert isinstance(named[0][2], ReadFailure)
+        assert [(minute, shard) for minute, shard, _ in unreadable] == [(minutes[1], 2)]
+        assert isinstance(unreadable[0][2], ReadFailure)
         assert {minute: ids.count(minute) for minute in result} == dict.fromkeys(result, 5), "Each row once."
         assert counts.sampled_rows(reader, recruitment, minutes) == {minutes[0]: 5, minutes[2]: 5, minutes[3]: 5}
 
 
-def test_an_error_of_all_hosts_is_the_partitions_unless_a_login_or_a_permission_is_refused():
+def test_an_error_of_all_hosts_is_a_partition_error_unless_a_login_or_a_permission_is_refused():
     from cassandra import Unauthorized, Unavailable
     from cassandra.cluster import NoHostAvailable
 
@@ -111,9 +111,9 @@ def test_partitions_whose_replicas_are_away_are_named(recruitment, reader, admin
         for statement in schema.table_statements(away):
             admin.execute(statement)
         admin.execute('GRANT SELECT ON KEYSPACE away TO "lake_reader"')
-        named, minute = [], datetime(2026, 5, 7, 8, 0)
-        assert minute_counts(reader, away, [minute], on_unreadable=lambda *place: named.append(place)) == {}
-        assert [(at, shard) for at, shard, _ in named] == [(minute, shard) for shard in range(away.shards)]
-        assert "too few live replicas" in str(explain(named[0][2], endpoint(LAKE_READER)))
+        unreadable, minute = [], datetime(2026, 5, 7, 8, 0)
+        assert minute_counts(reader, away, [minute], on_unreadable=lambda *place: unreadable.append(place)) == {}
+        assert [(at, shard) for at, shard, _ in unreadable] == [(minute, shard) for shard in range(away.shards)]
+        assert "too few live replicas" in str(explain(unreadable[0][2], endpoint(LAKE_READER)))
     finally:
         admin.execute("DROP KEYSPACE away", timeout=60)

@@ -47,7 +47,7 @@ def test_the_last_day_has_as_many_events_an_hour_as_the_live_demo_at_its_busiest
     assert result[datetime(2026, 9, 15, 3)] < result[datetime(2026, 9, 15, 9)] / 4
 
 
-def test_a_minute_has_the_same_ids_later_and_with_fewer_events_its_first_ones() -> None:
+def test_a_minute_has_the_same_ids_later_or_the_first_of_them_if_it_has_fewer_events() -> None:
     [now] = [past_minute for past_minute in past_minutes(NOW, DAY) if past_minute.minute == datetime(2026, 9, 15, 12)]
     [later] = [
         past_minute for past_minute in past_minutes(NOW + 3 * DAY, demo.PAST) if past_minute.minute == now.minute
@@ -59,15 +59,15 @@ def test_a_minute_has_the_same_ids_later_and_with_fewer_events_its_first_ones() 
     assert {minute_of(event_id) for event_id in first} == {now.minute}
 
 
-@pytest.mark.parametrize("pipeline", WITH_PAST, ids=lambda one: one.name)
-def test_events_of_a_minute_are_the_same_again(pipeline) -> None:
-    of = next(past_minutes(NOW, DAY))
-    first = list(events_of(demo_of(pipeline), of, NOW))
-    assert first == list(events_of(demo_of(pipeline), of, NOW))
+@pytest.mark.parametrize("pipeline", WITH_PAST, ids=lambda pipeline: pipeline.name)
+def test_events_of_a_minute_are_the_same_each_time(pipeline) -> None:
+    minute = next(past_minutes(NOW, DAY))
+    first = list(events_of(demo_of(pipeline), minute, NOW))
+    assert first == list(events_of(demo_of(pipeline), minute, NOW))
     assert all(set(event.values) <= set(pipeline.fields) for event in first)
 
 
-@pytest.mark.parametrize("pipeline", WITH_PAST, ids=lambda one: one.name)
+@pytest.mark.parametrize("pipeline", WITH_PAST, ids=lambda pipeline: pipeline.name)
 def test_housekeeping_keeps_the_past_for_some_days(pipeline) -> None:
     """Otherwise it would close minutes that no run has read yet."""
     assert pipeline.retention.demo_events >= demo_of(pipeline).PAST + 5 * DAY
@@ -86,11 +86,11 @@ def test_costs_of_campaigns_differ_one_falls_and_one_rises() -> None:
     before, now = costs(timedelta(days=10)), costs(timedelta(0))
     assert now["902"] < before["902"] * 0.5 and now["903"] > before["903"] * 1.5
     assert 0.75 < now["900"] / before["900"] < 1.3
-    assert now["906"] > 100 * now["901"]  # spend, and nobody qualified
+    assert now["906"] > 100 * now["901"]  # clicks cost money, and nobody qualifies
 
 
 @pytest.mark.parametrize("name", ["recruitment", "ecommerce"])
-def test_sent_twice_it_is_in_the_lake_once_and_its_minutes_are_touched(name, lake_schema, reader) -> None:
+def test_a_past_that_is_sent_twice_is_in_the_lake_once_and_its_minutes_are_touched(name, lake_schema, reader) -> None:
     pipeline = pipelines.get(name)
     now = change_log.clock(reader)
     sent = send_past(pipeline, now, past=3 * HOUR)

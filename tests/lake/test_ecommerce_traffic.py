@@ -1,4 +1,4 @@
-"""The shop's demo traffic: every event has a fate, and none is lost or doubled on the way."""
+"""The shop's demo traffic: every event has a fate, and none is lost or duplicated on the way."""
 
 import random
 from collections import Counter
@@ -26,7 +26,7 @@ def test_the_mix_has_every_kind_and_the_gaps_of_a_real_log():
     assert len({event["id"] for event in events}) == 5_000
 
 
-def test_events_are_counted_or_of_a_kind_that_is_not_and_broken_ones_are_rejected():
+def test_events_are_counted_or_ignored_and_broken_ones_are_rejected():
     rng = random.Random(2)
     fates = Counter(reference.fate_of(demo.event(rng, NOW)).name for _ in range(3_000))
     assert set(fates) == {"counted", "ignored"} and fates["ignored"] < 30

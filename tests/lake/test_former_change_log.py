@@ -18,8 +18,8 @@ TOUCH = (
 
 
 @pytest.fixture
-def former(admin):
-    """Touches as a former version writes them; the table has its column during the test."""
+def former_touch(admin):
+    """Write touches as a former version does; during the test, the table has the column that they need."""
     admin.execute("ALTER TABLE minutemark.minute_changes ADD day_changed_at timeuuid STATIC")
     yield lambda *minutes: [admin.execute(TOUCH, (TABLE, minute.date(), minute)) for minute in minutes]
     admin.execute("ALTER TABLE minutemark.minute_changes DROP day_changed_at")
@@ -27,8 +27,8 @@ def former(admin):
         admin.execute(f"TRUNCATE {table}")
 
 
-def test_set_up_copies_days_and_copying_again_changes_nothing(former, reader):
-    former(MINUTE, MINUTE + timedelta(days=1))
+def test_set_up_copies_days_and_copying_again_changes_nothing(former_touch, reader):
+    former_touch(MINUTE, MINUTE + timedelta(days=1))
     assert change_log.changed_days(reader, TABLE) == {}
     schema.apply_schema()
     copied = change_log.changed_days(reader, TABLE)
@@ -37,8 +37,8 @@ def test_set_up_copies_days_and_copying_again_changes_nothing(former, reader):
     assert change_log.changed_days(reader, TABLE) == copied
 
 
-def test_a_newer_touch_is_not_replaced_by_a_copy(former, reader, writer):
-    former(MINUTE)
+def test_a_newer_touch_is_not_replaced_by_a_copy(former_touch, reader, writer):
+    former_touch(MINUTE)
     change_log.touch(writer, TABLE, [MINUTE])
     newest = change_log.changed_days(reader, TABLE)
     assert change_log.copy_former_days(reader, writer) == 1
@@ -46,19 +46,19 @@ def test_a_newer_touch_is_not_replaced_by_a_copy(former, reader, writer):
 
 
 # ⚑ a follower of the former version that still runs while the new one polls
-def test_a_touch_of_a_former_writer_after_the_copy_comes_with_the_next_copy(former, reader, writer):
-    former(MINUTE)
+def test_a_touch_of_a_former_writer_after_the_copy_comes_with_the_next_copy(former_touch, reader, writer):
+    former_touch(MINUTE)
     change_log.copy_former_days(reader, writer)
     change_log.touch(writer, TABLE, [MINUTE])
     before = change_log.changed_days(reader, TABLE)
-    former(MINUTE + timedelta(minutes=1))
+    former_touch(MINUTE + timedelta(minutes=1))
     change_log.copy_former_days(reader, writer)
     assert change_log.changed_days(reader, TABLE) != before
     assert len(change_log.minutes_of_day(reader, TABLE, DAY)) == 2
 
 
-def test_a_copy_does_not_bring_a_forgotten_day_back(former, reader, writer):
-    former(MINUTE)
+def test_a_copy_does_not_bring_a_forgotten_day_back(former_touch, reader, writer):
+    former_touch(MINUTE)
     change_log.copy_former_days(reader, writer)
     change_log.forget(writer, TABLE, change_log.state_of_day(reader, TABLE, DAY))
     change_log.copy_former_days(reader, writer)

@@ -42,8 +42,7 @@ def test_time_and_minute_come_from_the_time_uuid():
 
 
 def test_time_is_truncated_never_rounded_into_the_next_minute():
-    last_100ns_before = uuid.UUID(fields=(0, 0, 0, 0, 0, 0), version=1).time  # 0
-    assert last_100ns_before == 0
+    assert uuid.UUID(fields=(0, 0, 0, 0, 0, 0), version=1).time == 0
     ticks = 600_000_000 - 1  # the last 100 ns of the first minute since 1582
     late = uuid.UUID(fields=(ticks & 0xFFFFFFFF, ticks >> 32, 0, 0, 0, 0), version=1)
     assert time_of(late) == datetime(1582, 10, 15, 0, 0, 59, 999999)
@@ -69,26 +68,26 @@ def test_upper_case_is_the_same_event():
     assert str(parse("0E207CCF-156B-11F1-AA17-1A2B3C4D5E6F")) == "0e207ccf-156b-11f1-aa17-1a2b3c4d5e6f"
 
 
-def test_a_made_time_uuid_has_its_time_and_is_the_same_for_the_same_event_only():
+def test_a_generated_time_uuid_has_its_time_and_is_the_same_only_for_the_same_event():
     time = datetime(2019, 11, 1, 0, 0, 1, 250_000)
-    made = [time_uuid(time, f"event {number}") for number in range(2_000)]
-    assert {time_of(one) for one in made} == {time}
-    assert all(parse(str(one)) == one and one.variant == uuid.RFC_4122 for one in made)
-    assert len(set(made)) == 2_000
-    assert time_uuid(time, "event 7") == made[7]
-    assert time_uuid(time.replace(second=2), "event 7") != made[7]
+    ids = [time_uuid(time, f"event {number}") for number in range(2_000)]
+    assert {time_of(event_id) for event_id in ids} == {time}
+    assert all(parse(str(event_id)) == event_id and event_id.variant == uuid.RFC_4122 for event_id in ids)
+    assert len(set(ids)) == 2_000
+    assert time_uuid(time, "event 7") == ids[7]
+    assert time_uuid(time.replace(second=2), "event 7") != ids[7]
 
 
-def test_a_made_time_uuid_stays_what_it_was():
+def test_a_generated_time_uuid_never_changes():
     """A different one would turn every row that was imported before into another event."""
-    made = time_uuid(datetime(2019, 11, 1, 0, 0, 1, 250_000), "event 7")
+    identity = time_uuid(datetime(2019, 11, 1, 0, 0, 1, 250_000), "event 7")
     rest = hashlib.sha256(b"event 7").digest()
-    fields = (made.time_low, made.time_mid, made.time_hi_version & 0x0FFF, rest[0], rest[1])
+    fields = (identity.time_low, identity.time_mid, identity.time_hi_version & 0x0FFF, rest[0], rest[1])
     node = int.from_bytes(rest[2:8], "big") | 0x030000000000
-    assert made == uuid.UUID(fields=(*fields, node), version=1)
+    assert identity == uuid.UUID(fields=(*fields, node), version=1)
 
 
-def test_a_made_time_uuid_is_of_no_network_card_and_never_the_demos():
+def test_a_generated_time_uuid_has_no_node_of_a_network_card_or_of_the_demo():
     nodes = {time_uuid(datetime(2019, 11, 1), f"event {number}").node for number in range(2_000)}
     assert all(node >> 40 & 0b11 == 0b11 for node in nodes)
     assert not is_demo(uuid.UUID(fields=(0, 0, 0, 0, 0, 0x6D6D64000000 | 0x030000000000), version=1))
@@ -100,5 +99,5 @@ def test_a_plain_id_is_shown_as_it_is(plain):
 
 
 @pytest.mark.parametrize("odd", ["7 ", " 7", "7\n", "", "größe", "x" * 101, "x" * 1_000_000])
-def test_an_id_that_a_key_of_the_warehouse_cannot_hold_apart_is_hashed(odd):
+def test_an_id_that_a_key_of_the_warehouse_cannot_distinguish_is_hashed(odd):
     assert short_id(odd) == hashlib.sha256(odd.encode()).hexdigest()

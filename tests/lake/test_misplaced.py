@@ -28,10 +28,10 @@ def test_rows_in_partitions_that_no_run_reads_are_named(recruitment, admin, writ
     insert(admin, AT + timedelta(seconds=30), 0, 31)
     insert(admin, 1_700_000_000_000_000_000, 2, 5)  # nanoseconds: read as milliseconds, they are beyond any calendar
     result = {
-        (one.minute, one.found["shard"]): one
-        for one in unread.findings(reader, recruitment, AT, AT + timedelta(minutes=1))
+        (finding.minute, finding.found["shard"]): finding
+        for finding in unread.findings(reader, recruitment, AT, AT + timedelta(minutes=1))
     }
-    assert {key: one.found["rows"] for key, one in result.items()} == {
+    assert {key: finding.found["rows"] for key, finding in result.items()} == {
         (None, 2): 1,
         (AT, 6): 2,
         (AT, -1): 1,
@@ -41,7 +41,7 @@ def test_rows_in_partitions_that_no_run_reads_are_named(recruitment, admin, writ
         result[AT + timedelta(seconds=30), 0]
     )
     later = unread.findings(reader, recruitment, AT + timedelta(minutes=1), AT + timedelta(minutes=2))
-    assert {one.minute for one in later} == {None}
+    assert {finding.minute for finding in later} == {None}
 
 
 def shop_event(text: str, name: str) -> Event:

@@ -22,7 +22,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def limited(lake_schema, monkeypatch) -> Iterator[Limited]:
-    """The role behind lake_admin, with the documented rights. Another one each time: a node caches what a role may do."""
+    """A new role behind lake_admin, without rights. Each test has its own, since a node caches the rights of a role."""
     variable, role = "AIRFLOW_CONN_LAKE_ADMIN", f"limited_{next(_numbers)}"
     with lake("lake_admin") as session:
         session.execute(f"CREATE ROLE {role} WITH PASSWORD = 'its-secret' AND LOGIN = true")
@@ -34,7 +34,7 @@ def limited(lake_schema, monkeypatch) -> Iterator[Limited]:
 
 @dataclass
 class Limited:
-    session: Any  # of a superuser
+    session: Any  # a superuser's
     role: str
 
     def grant(self, grants: Iterable[str]) -> None:

@@ -73,22 +73,22 @@ def test_a_table_of_another_key_is_reported(recruitment, reader, odd_tables):
         schema.check_table(reader, flat)
 
 
-def test_another_number_of_shards_is_refused_with_the_one_that_the_table_has(recruitment, reader):
+def test_a_different_number_of_shards_is_refused_and_the_tables_number_is_named(recruitment, reader):
     with pytest.raises(LakeTableMismatch, match=r"declares shards=8, but bedan\.tracking was created with shards=4"):
         schema.check_table(reader, replace(recruitment, shards=8))
 
 
-def test_a_key_with_a_column_too_many_is_refused(recruitment, reader, odd_tables):
+def test_a_key_with_an_extra_column_is_refused(recruitment, reader, odd_tables):
     with pytest.raises(LakeTableMismatch, match="id is in its key"):
         schema.check_table(reader, replace(recruitment, keyspace="odd", table="with_id"))
 
 
-def test_without_an_administrators_connection_the_writer_applies_without_grants(
+def test_without_an_administrators_connection_the_writers_account_applies_the_schema(
     monkeypatch, lake_schema, cassandra_node
 ):
     admin = os.environ["AIRFLOW_CONN_LAKE_ADMIN"]
     unknown = json.loads(os.environ["AIRFLOW_CONN_LAKE_READER"]) | {"login": "never_granted"}
     monkeypatch.delenv("AIRFLOW_CONN_LAKE_ADMIN")
-    monkeypatch.setenv("AIRFLOW_CONN_LAKE_WRITER", admin)  # one that may create
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE_WRITER", admin)  # an account that may create
     monkeypatch.setenv("AIRFLOW_CONN_LAKE_READER", json.dumps(unknown))  # granting to it would fail
     schema.apply_schema()

@@ -58,7 +58,7 @@ def test_a_table_of_more_days_than_a_page_is_read_in_full(account, writer):
     assert list(asyncio.run(poll(account, "test.pages"))) == [day.date() for day in days]
 
 
-def test_polls_that_wait_for_a_lake_that_does_not_answer_delay_no_other(account, writer):
+def test_polls_of_a_lake_that_does_not_answer_delay_no_other_poll(account, writer):
     change_log.touch(writer, "test.beside", [MINUTE])
     with silent_server() as port:
         silent = replace(account, conn_id="silent", port=port)

@@ -38,7 +38,7 @@ def test_every_event_is_in_the_lake_once_and_its_minute_is_touched(recruitment, 
     assert any(minute < before - timedelta(minutes=2) for minute in summary.minutes)  # late ones
 
 
-def test_traffic_stops_in_time_and_says_when_no_time_is_left(recruitment, lake_schema):
+def test_traffic_stops_in_time_and_sends_nothing_when_no_time_is_left(recruitment, lake_schema):
     summary = run_traffic(recruitment, events=50, seconds=60, seed=1, until=soon(2))
     assert (summary.events, summary.seconds < 2.5) == (50, True)
     assert run_traffic(recruitment, events=50, seed=1, until=soon(0)).events == 0
@@ -82,10 +82,10 @@ def test_visited_jobs_are_those_of_the_dimension():
 
 def test_ids_are_time_uuids_of_their_time_and_never_repeat():
     ids = _TimeUUIDs()
-    made = [ids.at(NOW + timedelta(microseconds=number % 3)) for number in range(3_000)]
-    assert len(set(made)) == 3_000
-    assert all(parse(str(one)) == one and one.variant == uuid.RFC_4122 for one in made)
-    assert max(abs(time_of(one) - NOW) for one in made) < timedelta(seconds=1)
+    event_ids = [ids.at(NOW + timedelta(microseconds=number % 3)) for number in range(3_000)]
+    assert len(set(event_ids)) == 3_000
+    assert all(parse(str(event_id)) == event_id and event_id.variant == uuid.RFC_4122 for event_id in event_ids)
+    assert max(abs(time_of(event_id) - NOW) for event_id in event_ids) < timedelta(seconds=1)
 
 
 def test_the_demos_jobs_are_imported_once(recruitment, warehouse_schema):

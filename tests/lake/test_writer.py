@@ -20,19 +20,19 @@ def rows_of(session, minute):
 
 
 def test_an_event_lands_in_the_partition_of_its_minute_and_shard(recruitment, writer, reader):
-    one = event("2026-04-01 10:05:30", custom_track="click", job_id="7")
-    written = EventWriter(writer, recruitment).write([one])
+    click = event("2026-04-01 10:05:30", custom_track="click", job_id="7")
+    written = EventWriter(writer, recruitment).write([click])
     assert written.rows == 1
     assert written.minutes == {datetime(2026, 4, 1, 10, 5)}
     (row,) = rows_of(reader, datetime(2026, 4, 1, 10, 5))
-    assert (row.create_time, row.shard) == (one.create_time, shard_of(str(one.create_time), 4))
+    assert (row.create_time, row.shard) == (click.create_time, shard_of(str(click.create_time), 4))
     assert json.loads(row.payload) == {"custom_track": "click", "job_id": "7"}
 
 
 def test_the_same_event_twice_is_one_row(recruitment, writer, reader):
-    one = event("2026-04-01 10:06:00", custom_track="click")
-    EventWriter(writer, recruitment).write([one, one])
-    EventWriter(writer, recruitment).write([one])
+    click = event("2026-04-01 10:06:00", custom_track="click")
+    EventWriter(writer, recruitment).write([click, click])
+    EventWriter(writer, recruitment).write([click])
     assert len(rows_of(reader, datetime(2026, 4, 1, 10, 6))) == 1
 
 
@@ -45,7 +45,7 @@ def test_a_later_version_replaces_the_whole_event(recruitment, writer, reader):
 
 
 def test_the_last_of_two_versions_in_one_write_stays(recruitment, writer, reader):
-    """A batch has one timestamp, and Cassandra breaks the tie for the larger value: "9" would win."""
+    """A batch has one timestamp, and Cassandra breaks the tie in favor of the larger value: "9" would win."""
     first = event("2026-04-01 10:08:00", bid="9")
     EventWriter(writer, recruitment).write([first, first._replace(values={"bid": "10"})])
     (row,) = rows_of(reader, datetime(2026, 4, 1, 10, 8))
@@ -69,16 +69,16 @@ def test_json_is_kept_as_its_producer_wrote_it(recruitment, writer, reader):
 
 
 def test_minutes_are_touched_after_their_events_are_acknowledged(recruitment, writer, reader, monkeypatch):
-    found_when_touched = []
+    rows_when_touched = []
     touch = change_log.touch
 
-    def look_then_touch(session, lake_table, minutes):
-        found_when_touched.extend(len(rows_of(reader, minute)) for minute in minutes)
+    def count_then_touch(session, lake_table, minutes):
+        rows_when_touched.extend(len(rows_of(reader, minute)) for minute in minutes)
         touch(session, lake_table, minutes)
 
-    monkeypatch.setattr(change_log, "touch", look_then_touch)
+    monkeypatch.setattr(change_log, "touch", count_then_touch)
     EventWriter(writer, recruitment).write(event("2026-04-01 10:09:00", ev="1") for _ in range(120))
-    assert found_when_touched == [120]
+    assert rows_when_touched == [120]
 
 
 def test_a_write_that_fails_halfway_touches_what_it_may_have_written(recruitment, writer, reader):
@@ -100,5 +100,5 @@ def test_any_text_comes_back_as_it_was_sent(recruitment, writer, reader):
     assert json.loads(row.payload) == sent
 
 
-def test_no_events_touch_nothing(recruitment, writer):
+def test_writing_no_events_touches_nothing(recruitment, writer):
     assert EventWriter(writer, recruitment).write([]).minutes == frozenset()

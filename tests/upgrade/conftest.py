@@ -1,4 +1,4 @@
-"""Stores with what the previous version left in them; at the end both schemas are created again."""
+"""Stores with what the previous version left in them; at the end both are dropped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMER = Path(__file__).parent / "former"
 
 
 def statements(file: str) -> list[str]:
-    """Its statements, one a line."""
+    """The statements of a recorded file, which has one on each line."""
     lines = (FORMER / file).read_text().splitlines()
     return [line.rstrip(";") for line in lines if line and not line.startswith("--")]
 

@@ -18,20 +18,20 @@ EIGHT = datetime(2026, 3, 1, 8, 0, 5)  # so long ago that its contributions are 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 TEN, HELD, STAGED, OPENED, POLLED, TOUCHED = (EIGHT + hours * HOUR for hours in range(2, 8))
 
-# Of one minute each: its last row is removed from the lake before the minute is read again, which holds it.
+# One minute for each pipeline. It is held, because its last row is removed from the lake before it is read again.
 HELD_ROWS: Mapping[str, list[Row]] = {
     "recruitment": [click(HELD, 1), click(HELD, 2), click(HELD, 3, bid="2.5")],
     "ecommerce": [view(HELD, 31), view(HELD, 32), purchase(HELD, 33)],
 }
-# Read with that minute: a gate fails where no minute of its batch is left to publish.
-BESIDE_HELD: Mapping[str, list[Row]] = {
+# Read in one batch with the held minute: the gate fails if no minute of the batch is left to publish.
+READ_WITH_HELD: Mapping[str, list[Row]] = {
     "recruitment": [click(HELD + 30 * MINUTE, 1)],
     "ecommerce": [view(HELD + 30 * MINUTE, 41)],
 }
 PUBLISHED: Mapping[str, list[Row]] = {
     "recruitment": [
         click(EIGHT, 1),
-        click(EIGHT + MINUTE, 2),  # with the minute before it a folded hour
+        click(EIGHT + MINUTE, 2),  # folded into one hour with the minute before
         *(click(TEN, node) for node in range(3, 9)),
         page_view(TEN, 10),
         click(TEN, 11, ts=str(EIGHT)),  # back-dated
@@ -49,7 +49,7 @@ PUBLISHED: Mapping[str, list[Row]] = {
         purchase(TEN, 14, price="-1"),
     ],
 }
-# Transformed and not merged; in a batch that no transform has taken; found by a poll; only written.
+# In this order: transformed but not merged; in a batch without a transform; found by a poll; only written.
 IN_FLIGHT: Mapping[datetime, Mapping[str, list[Row]]] = {
     at: {
         "recruitment": [click(at, 1), click(at, 2, bid="0.25"), click(at, 3, ts=str(TEN))],
@@ -66,15 +66,15 @@ LATE: Mapping[str, list[Row]] = {
 
 
 def minute_of(time: datetime) -> datetime:
-    """Its minute."""
+    """The start of the minute that contains the time."""
     return time.replace(second=0)
 
 
 def all_rows(pipeline: str) -> list[Row]:
-    """Every event that was ever sent."""
+    """Every event that the previous version wrote."""
     return [
         *PUBLISHED[pipeline],
         *HELD_ROWS[pipeline],
-        *BESIDE_HELD[pipeline],
+        *READ_WITH_HELD[pipeline],
         *(row for rows in IN_FLIGHT.values() for row in rows[pipeline]),
     ]

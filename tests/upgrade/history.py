@@ -1,7 +1,7 @@
-"""What the previous version did until it was stopped. It runs in a work tree of that version, with its modules: record.py.
+"""Fills the stores with the previous version: record.py runs this module in a work tree of that version.
 
-Folded hours, published minutes, a held one; then a batch with a complete attempt, one without any, a minute that a poll has
-found and one that was only written.
+The stores then have folded hours, published minutes and a held one; an open batch with a complete attempt and one
+without an attempt; a minute that a poll has found, and one that was only written.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def main() -> int:
     passwords = {name: os.environ[f"MINUTEMARK_PASSWORD_{name.upper()}"] for name in ("warehouse_etl", "warehouse_bi")}
     addresses = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_WAREHOUSE")}
     spark = session({**passwords, "warehouse_admin": ""})
-    os.environ.update(addresses)  # the session's were placeholders
-    phase = _still_running if "still_running" in sys.argv else _live
+    os.environ.update(addresses)  # `session` has replaced them with placeholders
+    phase = _run_once_more if "still_running" in sys.argv else _fill_stores
     for pipeline in pipelines.all_pipelines().values():
         phase(World("former", pipeline, {}), spark)
     spark.stop()
     return 0
 
 
-def _live(world: World, spark) -> None:
+def _fill_stores(world: World, spark) -> None:
     pipeline = world.pipeline
     write(pipeline, events.PUBLISHED[pipeline.name] + events.HELD_ROWS[pipeline.name])
     world.run(spark)
@@ -51,12 +51,12 @@ def _live(world: World, spark) -> None:
         fold(conn, pipeline, minute_of(events.TEN), timedelta(hours=1))
     lost = as_events(events.HELD_ROWS[pipeline.name][-1:])[0]
     with lake("lake_admin") as cluster:
-        key = cluster.execute(f"SELECT minute, shard, create_time FROM {pipeline.lake_table}").all()
-        [row] = [row for row in key if row.create_time == lost.create_time]
+        keys = cluster.execute(f"SELECT minute, shard, create_time FROM {pipeline.lake_table}").all()
+        [row] = [row for row in keys if row.create_time == lost.create_time]
         where = "minute = %s AND shard = %s AND create_time = %s"
         cluster.execute(f"DELETE FROM {pipeline.lake_table} WHERE {where}", row)
     world.touch([minute_of(events.HELD)])
-    write(pipeline, events.BESIDE_HELD[pipeline.name])
+    write(pipeline, events.READ_WITH_HELD[pipeline.name])
     world.run(spark)
     world.settle()
     write(pipeline, events.IN_FLIGHT[events.STAGED][pipeline.name])
@@ -80,8 +80,8 @@ def _live(world: World, spark) -> None:
     write(pipeline, events.IN_FLIGHT[events.TOUCHED][pipeline.name])
 
 
-def _still_running(world: World, spark) -> None:
-    """Its next run after the set-up of a newer version."""
+def _run_once_more(world: World, spark) -> None:
+    """Run the former version after the set-up of a newer one."""
     try:
         timing = world.run(spark)
         print(f"{world.pipeline.name}: the former version merged {timing.minutes} minutes.")

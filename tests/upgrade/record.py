@@ -2,8 +2,8 @@
 
 The version's own code makes and fills throw-away stores (history.py); what they hold is written to `former/` as statements,
 so that the test needs no history of the repository. With `--rolling`, this version's set-up then runs, and the former version
-tries to continue: the outcome is printed. To rehearse the upgrade from a later version, change FORMER to its commit, follow
-its modules in history.py, and record again.
+tries to continue: the outcome is printed. To rehearse the upgrade from a later version, change FORMER to its commit,
+adapt history.py to its modules, and record again.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ FOLDER = HERE / "former"
 FORMER = "65c0532080681ff87c4eaeda90bc298dc5410ec3"
 _KEYSPACES = ("minutemark", *(pipeline.keyspace for pipeline in pipelines.all_pipelines().values()))
 _DATABASES = ("etl", *(pipeline.database for pipeline in pipelines.all_pipelines().values()))
-_OWN = (
+_TABLES = (
     "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE' ORDER BY 1"
 )
-_STORED = (
+_STORED_COLUMNS = (
     "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s "
     "AND generation_expression IS NULL OR table_schema = %s AND table_name = %s AND generation_expression = '' "
     "ORDER BY ordinal_position"
 )
 
-_COMMENT = re.compile(r" COMMENT '(?:[^']|'')*'")  # no migration depends on them
+_COMMENT = re.compile(r" COMMENT '(?:[^']|'')*'")  # no migration depends on a comment
 
 
 def main() -> int:
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def run_former(tree: Path, *phase: str) -> None:
-    """Let the former version work on the stores of the environment: history.py."""
+    """Run history.py with the modules of the former version, on the stores that the environment names."""
     environment: Mapping[str, str] = {
         **os.environ,
         "PYTHONPATH": str(tree),
@@ -87,7 +87,7 @@ def run_former(tree: Path, *phase: str) -> None:
 
 
 def _merge_of_the_shop(tree: Path) -> Iterator[str]:
-    """The statements with which it replaced operations and hours. One statement a line."""
+    """The statements with which the former version replaced operations and hours, one on each line."""
     yield f"-- The shop's merge of {FORMER[:7]}, recorded by `python -m tests.upgrade.record`."
     text = (tree / "include" / "sql" / "ecommerce" / "merge.sql").read_text()
     for statement in sqlparse.split(sqlparse.format(text, strip_comments=True)):
@@ -106,7 +106,7 @@ def lake_admin() -> Iterator:
 
 
 def _lake() -> Iterator[str]:
-    """Keyspaces, tables and rows, with the write timestamps of the touches, as CQL. One statement a line."""
+    """Keyspaces, tables and rows, with the write timestamps of the touches, as CQL. One statement per line."""
     yield f"-- The lake of {FORMER[:7]}, recorded by `python -m tests.upgrade.record`."
     with lake_admin() as session:
         for keyspace in _KEYSPACES:
@@ -128,19 +128,19 @@ def _lake() -> Iterator[str]:
 
 
 def _warehouse() -> Iterator[str]:
-    """Databases, tables and rows as SQL for MySQL and MariaDB. One statement a line; set-up makes the views."""
+    """Databases, tables and rows as SQL for MySQL and MariaDB. One statement per line; set-up makes the views."""
     yield f"-- The warehouse of {FORMER[:7]}, recorded by `python -m tests.upgrade.record`."
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
         for database in _DATABASES:
             yield f"CREATE DATABASE {database} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;"
-            cursor.execute(_OWN, (database,))
+            cursor.execute(_TABLES, (database,))
             for (table,) in cursor.fetchall():
                 name = f"{database}.{table}"
                 cursor.execute(f"SHOW CREATE TABLE {name}")
-                made = cursor.fetchone()[1].replace("CREATE TABLE ", f"CREATE TABLE {database}.", 1)
-                yield f"{_line(_COMMENT.sub('', made))};"
-                cursor.execute(_STORED, (database, table) * 2)
+                definition = cursor.fetchone()[1].replace("CREATE TABLE ", f"CREATE TABLE {database}.", 1)
+                yield f"{_line(_COMMENT.sub('', definition))};"
+                cursor.execute(_STORED_COLUMNS, (database, table) * 2)
                 columns = ", ".join(column for (column,) in cursor.fetchall())
                 cursor.execute(f"SELECT {columns} FROM {name} ORDER BY {columns}")
                 for row in cursor.fetchall():

@@ -82,7 +82,7 @@ def other_lake(lake_admin) -> None:
             lake_admin.execute(f"INSERT INTO {table} JSON %s", (row,))
 
 
-def test_another_lake_with_the_same_events_is_verified_and_followed(spark, other_lake) -> None:
+def test_another_lake_with_the_same_events_passes_verify_and_its_new_events_are_merged(spark, other_lake) -> None:
     report = verify(list(PIPELINES.values()), patience=0)
     assert report.clean, str(report)
     for name in NAMES:
@@ -92,8 +92,7 @@ def test_another_lake_with_the_same_events_is_verified_and_followed(spark, other
         MUST_EQUAL[name]([*events.all_rows(name), *events.LATE[name]])
 
 
-def test_a_row_that_the_other_lake_lacks_is_named_before_the_first_run(lake_admin) -> None:
-    """And its minute keeps its facts."""
+def test_verify_reports_a_row_that_the_other_lake_lacks_and_its_minute_stays_merged(lake_admin) -> None:
     [pipeline, *_] = PIPELINES.values()
     before = query("SELECT COUNT(*) FROM etl.minute_ledger WHERE state = 'merged'")
     row = lake_admin.execute(f"SELECT minute, shard, create_time FROM {pipeline.lake_table} LIMIT 1").one()
@@ -105,6 +104,6 @@ def test_a_row_that_the_other_lake_lacks_is_named_before_the_first_run(lake_admi
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _empty_again(schemas: None) -> Iterator[None]:
+def _empty_lake_afterwards(schemas: None) -> Iterator[None]:
     yield
     emptying.empty_lake()

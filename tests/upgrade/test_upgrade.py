@@ -39,7 +39,7 @@ RETIRED = {"ecommerce.event_hours", "ecommerce.hours_touched"}
 
 
 def contents(tables: Mapping[str, str]) -> dict[str, list[tuple]]:
-    """The rows of these tables, each in its columns."""
+    """The rows of these tables, with the given columns of each."""
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
         result = {}
@@ -67,7 +67,7 @@ def columns_of_tables() -> dict[str, str]:
 
 
 def definitions(tables: Mapping[str, str]) -> dict[str, str]:
-    """How these tables are made, without the partitions of days."""
+    """The CREATE TABLE statements of these tables, without the partitions of days."""
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
         result = {}
@@ -108,12 +108,14 @@ def test_set_up_again_changes_nothing() -> None:
     tables = columns_of_tables()
     before = contents(tables), definitions(tables)
     with lake("lake_reader") as session:
-        days = {name: change_log.changed_days(session, one.lake_table) for name, one in PIPELINES.items()}
+        days = {name: change_log.changed_days(session, pipeline.lake_table) for name, pipeline in PIPELINES.items()}
     set_up()
     assert columns_of_tables() == tables
     assert (contents(tables), definitions(tables)) == before
     with lake("lake_reader") as session:
-        assert {name: change_log.changed_days(session, one.lake_table) for name, one in PIPELINES.items()} == days
+        assert {
+            name: change_log.changed_days(session, pipeline.lake_table) for name, pipeline in PIPELINES.items()
+        } == days
 
 
 def test_a_merge_of_the_previous_version_fails_as_a_whole_if_its_tables_are_retired() -> None:
@@ -178,7 +180,7 @@ def test_verify_finds_no_difference() -> None:
 
 
 def catch_up(name: str, spark) -> None:
-    """Runs until no minute is pending."""
+    """Run the pipeline until no minute is pending."""
     WORLDS[name].settle()
     while WORLDS[name].run(spark):
         WORLDS[name].settle()
