@@ -1,7 +1,7 @@
 """The command line: `./minutemark`, or `python -m include.cli`, from the table in include/commands.py.
 
-Exit status: 0 if it succeeds; 1 if it ends and something differs or is missing; 2 for wrong usage, or if it cannot run;
-130 if Ctrl-C stops it.
+Exit status: 0 for success; 1 if the command ends, but something differs or is missing; 2 for wrong usage, or if the
+command cannot run; 130 if Ctrl-C stops it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from include.errors import MinutemarkError, storage_problem
 from include.listing import as_json
 from include.parameters import FLAG, Command, Parameter
 
-# Names of the variables on make's command line. Only these are read from the environment, where others may be set by chance.
+# Lists the variables on make's command line. Others may be in the environment by chance, and are not read.
 FROM_MAKE = "MINUTEMARK_FROM_MAKE"
 
 
@@ -41,8 +41,8 @@ class _Group(click.Group):
     """Lists its commands under the headings of the table."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        former = {command.alias: command.name for command in COMMANDS if command.alias}
-        return super().get_command(ctx, former.get(cmd_name, cmd_name))
+        name_by_alias = {command.alias: command.name for command in COMMANDS if command.alias}
+        return super().get_command(ctx, name_by_alias.get(cmd_name, cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, commands in groupby(COMMANDS, key=lambda command: command.group):
@@ -84,21 +84,23 @@ class _Value(click.ParamType):
 def build() -> click.Group:
     """The command line."""
     group = _Group("minutemark", help="Operate Minutemark: each command has its own --help.", no_args_is_help=True)
-    typed = os.environ.get(FROM_MAKE, "").split()
+    make_variables = os.environ.get(FROM_MAKE, "").split()
     for command in COMMANDS:
-        group.add_command(_click_command(command, typed))
+        group.add_command(_click_command(command, make_variables))
     return group
 
 
-def _click_command(command: Command, typed: Sequence[str]) -> click.Command:
+def _click_command(command: Command, make_variables: Sequence[str]) -> click.Command:
     def variable(name: str) -> str | None:
-        return name if name in typed else None
+        return name if name in make_variables else None
 
     params = [_click_parameter(parameter, variable(parameter.make_variable)) for parameter in command.parameters]
     if command.formats:
         choice = click.Choice(command.formats)
-        params.append(click.Option(["--format", "shown_as"], type=choice, default="table", envvar=variable("FORMAT")))
-    params.append(click.Option(["--json", "shown_as_json"], is_flag=True, help="Print JSON.", envvar=variable("JSON")))
+        params.append(
+            click.Option(["--format", "output_format"], type=choice, default="table", envvar=variable("FORMAT"))
+        )
+    params.append(click.Option(["--json", "is_json"], is_flag=True, help="Print JSON.", envvar=variable("JSON")))
     return _Command(
         command.name,
         callback=partial(_run, command),
@@ -110,21 +112,21 @@ def _click_command(command: Command, typed: Sequence[str]) -> click.Command:
 
 def _click_parameter(parameter: Parameter, variable: str | None) -> click.Parameter:
     keyword = parameter.keyword or parameter.name
-    shared: dict[str, Any] = {"required": parameter.required, "envvar": variable}
+    options: dict[str, Any] = {"required": parameter.required, "envvar": variable}
     if parameter.positional:
-        shown = parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]"
-        return click.Argument([keyword], type=_Value(parameter), metavar=shown, **shared)
+        metavar = parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]"
+        return click.Argument([keyword], type=_Value(parameter), metavar=metavar, **options)
     name = parameter.name.replace("_", "-")
-    shared |= {"default": parameter.default, "help": parameter.help}
+    options |= {"default": parameter.default, "help": parameter.help}
     if parameter.type is FLAG:
         names = f"--{name}/--no-{name}" if parameter.default else f"--{name}"
-        return click.Option([names, keyword], is_flag=True, **shared)
-    return click.Option([f"--{name}", keyword], type=_Value(parameter), show_default=True, **shared)
+        return click.Option([names, keyword], is_flag=True, **options)
+    return click.Option([f"--{name}", keyword], type=_Value(parameter), show_default=True, **options)
 
 
-def _run(command: Command, *, shown_as_json: bool, shown_as: str = "", **keywords) -> None:
+def _run(command: Command, *, is_json: bool, output_format: str = "", **keywords) -> None:
     """Call the operation, print its result, and end with its exit status."""
-    json = shown_as_json or shown_as == "json"
+    json = is_json or output_format == "json"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         if command.connects:
@@ -142,7 +144,7 @@ def _run(command: Command, *, shown_as_json: bool, shown_as: str = "", **keyword
     if json:
         _print(as_json(result))
     else:
-        _print(result.in_format(shown_as) if shown_as else result)
+        _print(result.in_format(output_format) if output_format else result)
     problem = getattr(result, "problem", None)
     _end(1 if problem else 0, problem)
 
@@ -150,9 +152,9 @@ def _run(command: Command, *, shown_as_json: bool, shown_as: str = "", **keyword
 def _use_connections() -> None:
     """Use the connections of this machine's stack if there is one, else Airflow's."""
     env = env_file.state() / "env"
-    if known := env_file.read(env):
-        env_file.use(known)
-        os.environ.setdefault("MINUTEMARK_DEMO", "1")  # as for the stack that this machine runs
+    if variables := env_file.read(env):
+        env_file.use(variables)
+        os.environ.setdefault("MINUTEMARK_DEMO", "1")  # the default of this machine's stack
     elif "AIRFLOW_HOME" not in os.environ and not any(name.startswith("AIRFLOW_CONN_") for name in os.environ):
         raise MinutemarkError(
             f"There are no connections: {env} does not exist, and no AIRFLOW_CONN_… is set. Run `make run` or "
@@ -163,8 +165,8 @@ def _use_connections() -> None:
 def _print(text: object, file=None) -> None:
     """Print a text that is not empty, unless its reader has closed the pipe (`… | head`). The operation continues."""
     try:
-        if shown := str(text):
-            print(shown.removesuffix("\n"), file=file, flush=True)
+        if line := str(text):
+            print(line.removesuffix("\n"), file=file, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
 
@@ -192,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except click.Abort:
         return 130
-    except Exception:  # Python's own status for it is 1, which says that something differs
+    except Exception:  # Python would end with status 1, which here means that something differs
         traceback.print_exc()
         return 2
 

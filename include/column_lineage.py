@@ -1,4 +1,4 @@
-"""The lineage of columns, as `make lineage` derives it from declarations, SQL and Spark's plans; prints that of one column.
+"""Reads and prints the lineage of columns, which `make lineage` derives from declarations, SQL and Spark's plans.
 
 include/lineage/<pipeline>.json names data sets by store and name. Each column has its origins by data set, with the subtype
 of OpenLineage's transformation; `rows` are the columns that decide which rows a data set has.
@@ -44,13 +44,13 @@ def as_text(column: str) -> str:
     """Where `database.table.column` comes from, step by step. Raises ColumnUnknown."""
     lines, data_sets = [], all_data_sets()
     for key, data_set in data_sets.items():
-        own = column.removeprefix(f"{key.partition(' ')[2]}.")
-        if own != column and own in data_set["columns"]:
-            kind = data_set["columns"][own].get("type")
-            lines += [f"{key}: {own}{f', {kind}' if kind else ''}", *_origins(data_sets, key, own, "  ")]
+        name = column.removeprefix(f"{key.partition(' ')[2]}.")
+        if name != column and name in data_set["columns"]:
+            kind = data_set["columns"][name].get("type")
+            lines += [f"{key}: {name}{f', {kind}' if kind else ''}", *_origins(data_sets, key, name, "  ")]
     if not lines:
         raise ColumnUnknown(
-            f"No data set in {FOLDER.parent.name}/{FOLDER.name} has the column {column!r}. Name one as database.table.column."
+            f"No data set in {FOLDER.parent.name}/{FOLDER.name} has the column {column!r}. Write it as database.table.column."
         )
     return "\n".join(lines)
 

@@ -247,7 +247,7 @@ COMMANDS = (
         CHECK,
         (
             Parameter("dry_run", "Only count what would be deleted.", FLAG, False, variable="DRY"),
-            *(_keep(name, kept) for name, kept in vars(pipelines.Retention()).items()),
+            *(_keep(name, retention) for name, retention in vars(pipelines.Retention()).items()),
         ),
         details="A DAG does it every night ([operations.md](operations.md#retention))",
         passes=("report",),

@@ -16,7 +16,7 @@ class MinutemarkError(Exception):
     """The base of every expected failure."""
 
     exit_status = 2  # 1 is for a result: something differs or is missing
-    is_retried = False  # by a task: the same call may succeed later
+    is_retried = False  # True: a task retries, because the same call may succeed later
 
 
 def storage_problem(error: OSError, place: object) -> str | None:

@@ -18,7 +18,7 @@ class Listing:
 
     rows: Sequence[Mapping[str, object]]
     groups: Sequence[Mapping[str, object]]
-    columns: Mapping[str, str]  # of a group: key to title
+    columns: Mapping[str, str]  # of the table: a group's key to the column's title
     empty: str  # what the table says without rows
     details: Callable[[Mapping], Iterable[str]]  # lines below a group's row
 
@@ -91,10 +91,10 @@ def cell(value: object) -> str:
 
 def tsv(names: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """Tab-separated values, as MySQL writes them: NULL is \\N."""
-    return "\n".join("\t".join(line) for line in [list(names), *([_escaped(value) for value in row] for row in rows)])
+    return "\n".join("\t".join(line) for line in [list(names), *([_escape(value) for value in row] for row in rows)])
 
 
-def _escaped(value: object) -> str:
+def _escape(value: object) -> str:
     if value is None:
         return "\\N"
     return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
@@ -102,10 +102,10 @@ def _escaped(value: object) -> str:
 
 def as_json(result: object) -> str:
     """Any result of a command. Decimals are strings, so that they stay exact; times are as str() writes them."""
-    return json.dumps(result, default=_plain, ensure_ascii=False, indent=1)
+    return json.dumps(result, default=_to_plain_data, ensure_ascii=False, indent=1)
 
 
-def _plain(value: Any) -> object:
+def _to_plain_data(value: Any) -> object:
     if hasattr(value, "as_data"):
         return value.as_data()
     if dataclasses.is_dataclass(value):
@@ -120,12 +120,12 @@ def without_numbers(text: str | None) -> str | None:
     return text and re.sub(r"\d[\d,.]*\d|\d", "N", text)
 
 
-def shared(texts: Sequence[str | None]) -> str | None:
+def common_text(texts: Sequence[str | None]) -> str | None:
     """The text of a group: the common text if all are equal, else the first one without its numbers."""
     return texts[0] if len(set(texts)) == 1 else without_numbers(texts[0])
 
 
 def span(minutes: Iterable[date]) -> dict[str, object]:
     """First and last of a group's minutes, and how many there are."""
-    listed = list(minutes)
-    return {"minutes": len(listed), "first_minute": min(listed), "last_minute": max(listed)}
+    group = list(minutes)
+    return {"minutes": len(group), "first_minute": min(group), "last_minute": max(group)}

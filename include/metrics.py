@@ -25,7 +25,7 @@ GAUGES = {
 # Counters: fields of a MergeResult.
 ROWS = {"counted": "counted_rows", "ignored": "ignored_rows", "rejected": "rejected_rows"}
 ROWS_METRIC = "rows"
-BATCH_METRIC = "batch_duration"  # a timer, as Airflow's task.duration is: milliseconds on the wire
+BATCH_METRIC = "batch_duration"  # a timer, like Airflow's task.duration: milliseconds on the wire
 
 
 def name_of(metric: str, *parts: str) -> str:
@@ -44,7 +44,7 @@ def send_gauges(entries: Iterable[dict]) -> None:
 
 
 def send_merge_counters(result: MergeResult) -> None:
-    """Send rows by fate and seconds of a batch that this merge has committed, unless it had been merged and sent before."""
+    """Send rows by fate and the duration of a batch that this merge committed; nothing if it was merged before."""
     from airflow.sdk.observability import stats
 
     if result.state != "merged" or not result.changed:

@@ -30,7 +30,7 @@ class Notice:
     found: str
     remedy: str = ""
     since: datetime | None = None
-    until: datetime | None = None  # of a resolved problem
+    until: datetime | None = None  # when a resolved problem ended
     link: str | None = None
 
     @property

@@ -32,8 +32,8 @@ def json_type(default: object) -> str:
 
 
 def _check(name: str, value: object, default: object) -> object:
-    declared = json_type(default)
-    if not isinstance(value, (bool, Real, str)) or json_type(value) != declared:
+    expected_type = json_type(default)
+    if not isinstance(value, (bool, Real, str)) or json_type(value) != expected_type:
         example = {"boolean": "true or false, without quotes", "number": "a number, without quotes"}
-        raise OptionRefused(f"Option `{name}` is {value!r}: set it to {example.get(declared, 'text')}.")
+        raise OptionRefused(f"Option `{name}` is {value!r}: set it to {example.get(expected_type, 'text')}.")
     return value

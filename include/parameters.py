@@ -20,7 +20,7 @@ class Type:
     """How a value is read, from text or from JSON, and what JSON Schema calls it."""
 
     name: str
-    read: Callable[[str, Any], Any]  # of the parameter's name and the value; raises MinutemarkError
+    read: Callable[[str, Any], Any]  # gets the parameter's name and the value; raises MinutemarkError
     schema: Mapping[str, str]
 
 
@@ -63,25 +63,25 @@ class Parameter:
     maximum: float | None = None
     required: bool = False
     positional: bool = False  # on the command line
-    variable: str = ""  # of make, unless it is the name in capitals
-    keyword: str = ""  # of the function, unless it is the name
+    variable: str = ""  # of make, if it is not the name in capitals
+    keyword: str = ""  # of the function, if it is not the name
 
     @property
     def make_variable(self) -> str:
         return self.variable or self.name.upper()
 
     def read(self, value: Any) -> Any:
-        """The typed value; the default of an empty one. Raises MinutemarkError."""
+        """The typed value; for an empty value, the default. Raises MinutemarkError."""
         if value is None or value == "":
             if self.required:
                 raise ValueRefused(f"`{self.name}` is empty. {self.help}")
             return self.default
-        typed = self.type.read(self.name, value)
-        if self.choices and typed not in self.choices:
+        result = self.type.read(self.name, value)
+        if self.choices and result not in self.choices:
             raise ValueRefused(f"`{self.name}` is {value!r}. Choose one of {', '.join(self.choices)}.")
-        if isinstance(typed, int | float) and not self._is_within(typed):
+        if isinstance(result, int | float) and not self._is_within(result):
             raise ValueRefused(f"`{self.name}` is {value}. Write a number {self._bounds()}.")
-        return typed
+        return result
 
     def _is_within(self, number: float) -> bool:
         return (self.minimum is None or number >= self.minimum) and (self.maximum is None or number <= self.maximum)
@@ -101,10 +101,10 @@ class Parameter:
         if self.choices:
             return {"enum": [*([None] if optional else []), *self.choices]}
         bounds = {"minimum": self.minimum, "maximum": self.maximum}
-        named = self.type.schema["type"]
+        json_type = self.type.schema["type"]
         return {
             **self.type.schema,
-            "type": ["null", named] if optional else named,
+            "type": ["null", json_type] if optional else json_type,
             **{name: bound for name, bound in bounds.items() if bound is not None},
         }
 
@@ -122,11 +122,11 @@ class Command:
     passes: tuple[str, ...] = ()  # further arguments: `user` for the record, `report` to print lines while it runs
     failed: str = ""  # how the message of a failure begins
     stopped: str = "Stopped."  # by Ctrl-C
-    formats: tuple[str, ...] = ()  # of a listing; all others print text, or JSON
-    connects: bool = True  # to a store; the others work without any connection
-    dag: str | None = None  # which has this form
+    formats: tuple[str, ...] = ()  # of a listing; other commands print text, or JSON
+    connects: bool = True  # to a store; False: it works without any connection
+    dag: str | None = None  # the DAG whose form has these parameters
     alias: str = ""  # its former name
-    permission: str = "edit"  # on a pipeline's minute DAG, to start it there: edit, or see its runs
+    permission: str = "edit"  # that starting the DAG requires on `<pipeline>_minute`: edit, or see its runs
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords of the function from texts or JSON values by name; without a value, the default. Raises MinutemarkError."""
@@ -143,5 +143,5 @@ class Command:
         return function(**keywords, **{name: context[name] for name in self.passes})
 
     def run(self, values: Mapping[str, Any], *, user: str, report: Callable[[str], object] = print) -> Any:
-        """Read the values, and call it."""
+        """Read the values, and run the command."""
         return self.call(self.read(values), user=user, report=report)

@@ -20,7 +20,7 @@ from include.warehouse.delta import Pending, PlannedMinute, estimate, plan
 log = logging.getLogger(__name__)
 
 MAX_RANGE = 1_440  # minutes of one run
-SAMPLED_FROM = 60  # minutes that were never read
+SAMPLE_THRESHOLD = 60  # unread minutes: from this number on, a sample of the lake estimates their rows
 
 
 class RangeRefused(MinutemarkError):
@@ -42,7 +42,7 @@ def poll(pipeline: Pipeline, lake_session, conn) -> Poll:
     days = change_log.changed_days(lake_session, pipeline.lake_table)
     due = ledger.days_to_read(days, ledger.read_cursors(conn, pipeline), pipeline.settle)
     minutes = {}
-    for day in due:  # after the days: a touch in between moves its day again
+    for day in due:  # read after the days: the next poll notices a touch in between
         minutes.update(change_log.minutes_of_day(lake_session, pipeline.lake_table, day))
     if due:
         ledger.record_poll(conn, pipeline, clock, {day: days[day] for day in due}, minutes)
@@ -127,12 +127,12 @@ def open_reconcile(
     )
     differing = [minute for minute in in_lake if in_lake[minute] != _last_read(known.get(minute))]
     if unreadable:
-        refused = unreadable_minutes(
+        problem = unreadable_minutes(
             pipeline.lake_table, unreadable, endpoint(LAKE_READER), "All other minutes were compared."
         )
         if not differing:
-            raise refused
-        log.error("%s", refused)
+            raise problem
+        log.error("%s", problem)
     return _open_exactly(pipeline, conn, run, polled, differing) if differing else None
 
 
@@ -178,35 +178,37 @@ def _with_sampled_rows(pipeline: Pipeline, lake_session, pending: list[Pending])
     large, or far too small.
     """
     unread = [changed.minute for changed in pending if changed.raw_rows is None]
-    if len(unread) < SAMPLED_FROM:
+    if len(unread) < SAMPLE_THRESHOLD:
         return pending
-    sampled = counts.sampled_rows(lake_session, pipeline, unread)
-    return [replace(changed, raw_rows=sampled.get(changed.minute, changed.raw_rows)) for changed in pending]
+    rows = counts.sampled_rows(lake_session, pipeline, unread)
+    return [replace(changed, raw_rows=rows.get(changed.minute, changed.raw_rows)) for changed in pending]
 
 
 def _with_folded_hours(
     pipeline: Pipeline, conn, clock: datetime, pending: list[Pending], typical_rows: float | None
 ) -> tuple[list[Pending], dict[datetime, list[PlannedMinute]]]:
-    """The pending minutes that this run may take, and the whole hour for those of folded hours.
+    """The pending minutes that this run may take and, for those in folded hours, all minutes of their hour.
 
-    A folded hour that is closed cannot be replaced, so its minutes stay pending and are not read. Of the others, a batch has
-    room for the oldest few.
+    A folded hour that is closed cannot be replaced, so its minutes stay pending and are not read. A batch has room for
+    only the oldest few of the other folded hours.
     """
     hours = folded_hours.folded_among(conn.cursor(), pipeline.name, [changed.minute for changed in pending])
-    whole: dict[datetime, list[PlannedMinute]] = {}
+    minutes_by_hour: dict[datetime, list[PlannedMinute]] = {}
     for hour in hours:
-        if len(whole) == max(1, pipeline.max_minutes // 60) or pipeline.is_closed(hour, clock):
+        if len(minutes_by_hour) == max(1, pipeline.max_minutes // 60) or pipeline.is_closed(hour, clock):
             continue
         known = ledger.ledger_of(conn, pipeline, hour, hour + HOUR)
-        whole[hour] = [
+        minutes_by_hour[hour] = [
             _planned_minute(minute, known.get(minute), typical_rows) for minute in folded_hours.minutes_of(hour)
         ]
-    blocked = set(hours) - set(whole)
-    taken = [changed for changed in pending if folded_hours.hour_of(changed.minute) not in blocked]
+    blocked = set(hours) - set(minutes_by_hour)
+    readable = [changed for changed in pending if folded_hours.hour_of(changed.minute) not in blocked]
     folded = {
-        changed.minute: whole[hour] for changed in taken if (hour := folded_hours.hour_of(changed.minute)) in whole
+        changed.minute: minutes_by_hour[hour]
+        for changed in readable
+        if (hour := folded_hours.hour_of(changed.minute)) in minutes_by_hour
     }
-    return taken, folded
+    return readable, folded
 
 
 def _is_excluded(row: dict | None, is_live: bool) -> bool:

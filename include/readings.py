@@ -1,6 +1,6 @@
 """Reads strings, numbers and times the same way for every writer. include/spark/values.py uses the same patterns.
 
-A string is empty if only white space or one of the pipeline's words for null is left of it.
+A string is empty if it is only white space, or one of the pipeline's words for null.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def text(value: str | None, null_words: Collection[str] = ()) -> str | None:
     """The text without the white space around it; None if it is blank or a word for null."""
     if value is None:
         return None
-    value = value.strip()  # four times as fast, and strips all but the two invisible characters
+    value = value.strip()  # four times as fast as with WHITE_SPACE, and strips all but the two invisible characters
     if not value.isascii() and (value[:1] in _HIDDEN or value[-1:] in _HIDDEN):
         value = value.strip(WHITE_SPACE)
     return value if value and value not in null_words else None
@@ -52,14 +52,14 @@ def amount(value: str) -> Decimal | None:
     if not _NUMBER.fullmatch(value):
         return None
     number = _EXACT.create_decimal(value)
-    if len(number.as_tuple().digits) + number.as_tuple().exponent > _MAX_DIGITS:  # 0e99, which Spark does not read  # ty: ignore[unsupported-operator]  # a finite number has one
+    if len(number.as_tuple().digits) + number.as_tuple().exponent > _MAX_DIGITS:  # 0e99, which Spark does not read  # ty: ignore[unsupported-operator]  # a finite number's exponent is an int
         return None
     number = _EXACT.quantize(number, _PLACES)
     return number if abs(number) < _LIMIT else None
 
 
 def whole_number(value: str) -> int | None:
-    """258 of "258", "258.0" and "2.58e2"; None for a fraction, for what is not a number, and beyond 64 bits."""
+    """258 for "258", "258.0" and "2.58e2"; None for a fraction, for what is not a number, and beyond 64 bits."""
     number = amount(value)
     if number is None or number != int(number) or not -_BIGINT <= number < _BIGINT:
         return None

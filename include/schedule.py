@@ -1,6 +1,6 @@
 """When the runs of `<pipeline>_minute` start: as the pipeline declares, or else as MINUTEMARK_SCHEDULE says.
 
-DAG files read it: it is a setting of the environment, not of a store.
+DAG files may read this setting: it is in the environment, not in a store.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from include.connections import Endpoint
 
-SECONDS = 3  # of one try
+SECONDS = 3  # time limit of each try
 TRIES = 3
 
 
@@ -24,7 +24,7 @@ def post(target: Endpoint, body: Mapping) -> None:
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
     retrying = Retrying(
-        retry=retry_if_exception(_may_help),
+        retry=retry_if_exception(_retry_may_help),
         stop=stop_after_attempt(TRIES),
         wait=wait_exponential(multiplier=0.2, max=2),
         reraise=True,
@@ -45,18 +45,18 @@ def _send(request: urllib.request.Request) -> None:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Refuses redirects: a redirected POST becomes a GET, whose answer would look like a confirmation."""
 
-    def redirect_request(self, *_):  # ty: ignore[incompatible-method-override]  # whatever it is called with
+    def redirect_request(self, *_):  # ty: ignore[incompatible-method-override]  # ignores all arguments
         return None
 
 
-def _may_help(error: BaseException) -> bool:
+def _retry_may_help(error: BaseException) -> bool:
     if isinstance(error, urllib.error.HTTPError):
         return error.code == 429 or error.code >= 500
     return isinstance(error, OSError | http.client.HTTPException) and not isinstance(error, http.client.InvalidURL)
 
 
 def _reason(error: Exception) -> str:
-    """The cause, in words. The texts of all other errors may quote the URL or the token, so only their class is named."""
+    """The cause, in words. Of other errors only the class is named, because the text may quote the URL or the token."""
     if isinstance(error, urllib.error.HTTPError):
         return f"returned {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
@@ -65,7 +65,7 @@ def _reason(error: Exception) -> str:
 
 
 def _remedy(error: Exception) -> str:
-    refused = isinstance(error, urllib.error.HTTPError) and not _may_help(error)
+    refused = isinstance(error, urllib.error.HTTPError) and not _retry_may_help(error)
     if refused or isinstance(error, ValueError | http.client.InvalidURL):
         return "Correct its host (the whole URL) or its password (sent as a bearer token)."
     return "The receiver may be down; the next notice tries again."

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from include.durations import HOUR, MINUTE, minute_floor
 from include.errors import MinutemarkError
 
-LOOK_BACK = timedelta(hours=3)  # before the interval of a reconcile run: a writer without change log may be this late
+LOOK_BACK = timedelta(hours=3)  # before a reconcile run's interval: writers that touch no change log may be this late
 
 
 class WindowRefused(MinutemarkError):
@@ -17,7 +17,7 @@ class WindowRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Window:
-    """The minutes of a batch: `changes` since the last poll, all of a `range`, or only its differing ones (`differs`).
+    """The minutes of a batch: the pending ones (`changes`), all of a `range`, or only its differing ones (`differs`).
 
     Times are naive UTC minutes.
     """
@@ -65,7 +65,7 @@ def as_minute(time: datetime) -> datetime:
 
 def open_range(from_text: str | None, to_text: str | None) -> tuple[datetime | None, datetime | None]:
     """Minutes from `from` to `to` (excluded), either of which may be empty: then that side is open. Raises WindowRefused."""
-    return in_order(*_parsed(from_text, to_text))
+    return in_order(*_parse(from_text, to_text))
 
 
 def minute_or_range(minute: datetime | None, start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
@@ -87,7 +87,7 @@ def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, dat
 
 def parse_range(from_text: str | None, to_text: str | None) -> tuple[datetime, datetime]:
     """The minutes from `from` to `to` (excluded), as written in a form or on a command line. Raises WindowRefused."""
-    return whole_range(*_parsed(from_text, to_text))
+    return whole_range(*_parse(from_text, to_text))
 
 
 def whole_range(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
@@ -109,7 +109,7 @@ def in_order(start: datetime | None, end: datetime | None) -> tuple[datetime | N
     return start, end
 
 
-def _parsed(from_text: str | None, to_text: str | None) -> tuple[datetime | None, datetime | None]:
+def _parse(from_text: str | None, to_text: str | None) -> tuple[datetime | None, datetime | None]:
     start, end = (minute_in(name, text) if text else None for name, text in (("from", from_text), ("to", to_text)))
     return start, end
 

@@ -29,7 +29,7 @@ sql = Statements(__file__)
 
 SUFFIX = ".hyper"
 ROWS_AT_ONCE = 10_000
-# Exact sums of more than 18 digits need it. Tableau Desktop 2022.4.1, Server 2023.1 and later read it.
+# Exact sums of more than 18 digits need this version. Tableau Desktop 2022.4.1, Server 2023.1 and later read it.
 FILE_VERSION = "3"
 
 
@@ -53,7 +53,7 @@ def write(file: Path, views: list[View], start: datetime | None, end: datetime |
             cursor = conn.cursor()
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-            rows = {view.name: _copy(hyper_api, hyper, view, _selected(conn, view, start, end)) for view in views}
+            rows = {view.name: _copy(hyper_api, hyper, view, _row_batches(conn, view, start, end)) for view in views}
         unfinished.replace(file)
     except hyper_api.HyperException as error:
         message = " ".join(str(error).split())
@@ -68,10 +68,10 @@ def write(file: Path, views: list[View], start: datetime | None, end: datetime |
 def chosen_views(names: str) -> list[View]:
     """The views with these names, separated by commas or spaces; all views if there are none. Raises ExtractRefused."""
     views = {view.name: view for view in bi_views.views_of_all(pipelines.all_pipelines().values())}
-    wanted = re.split(r"[,\s]+", names.strip()) if names.strip() else list(views)
-    if unknown := [name for name in wanted if name not in views]:
+    selected = re.split(r"[,\s]+", names.strip()) if names.strip() else list(views)
+    if unknown := [name for name in selected if name not in views]:
         raise ExtractRefused(f"VIEWS={names}: there is no view {', '.join(unknown)}. Choose from {', '.join(views)}.")
-    return [views[name] for name in wanted]
+    return [views[name] for name in selected]
 
 
 def _hyper_api():
@@ -97,10 +97,10 @@ def _hyper_file(hyper_api, file: Path) -> Iterator[Any]:
         yield connection
 
 
-def _selected(conn, view: View, start: datetime | None, end: datetime | None) -> Iterator[list[tuple]]:
+def _row_batches(conn, view: View, start: datetime | None, end: datetime | None) -> Iterator[list[tuple]]:
     """The view's rows, ROWS_AT_ONCE at a time."""
     cursor = _streaming_cursor(conn)
-    cursor.execute(sql("selected", view=view, start=start, end=end), {"start": start, "end": end})
+    cursor.execute(sql("view_rows", view=view, start=start, end=end), {"start": start, "end": end})
     while rows := cursor.fetchmany(ROWS_AT_ONCE):
         yield rows
     cursor.close()
@@ -157,16 +157,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--views", default="", help="only these views (make: VIEWS=)")
     parser.add_argument("--from", dest="start", default="", help="first hour, UTC (make: FROM=)")
     parser.add_argument("--to", default="", help="end, UTC, not included (make: TO=)")
-    chosen = parser.parse_args(arguments)
-    began = time.monotonic()
+    args = parser.parse_args(arguments)
+    started = time.monotonic()
     try:
-        rows = write(chosen.file, chosen_views(chosen.views), *open_range(chosen.start, chosen.to))
+        rows = write(args.file, chosen_views(args.views), *open_range(args.start, args.to))
     except MinutemarkError as error:
         print(f"\n{error}", file=sys.stderr)
         return error.exit_status
     for name, number in rows.items():
         print(f"{name}: {number:,} rows")
-    print(f"Wrote {chosen.file} ({chosen.file.stat().st_size:,} bytes) in {time.monotonic() - began:.1f} s.")
+    print(f"Wrote {args.file} ({args.file.stat().st_size:,} bytes) in {time.monotonic() - started:.1f} s.")
     return 0
 
 

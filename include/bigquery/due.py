@@ -37,7 +37,7 @@ def load_due(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> Loads:
 
     A missing file is written again. Raises BigQueryError if hours failed, after the others are loaded.
     """
-    done, failures = Loads(tables.view(pipeline)), {}
+    summary, failures = Loads(tables.view(pipeline)), {}
     with warehouse(WAREHOUSE_ETL) as conn:
         bigquery = tables.client()
         table = tables.create_missing(bigquery, pipeline)
@@ -55,17 +55,17 @@ def load_due(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> Loads:
                 failures[row["hour"]] = error
             else:
                 _record(conn, file)
-                done.hours += 1
+                summary.hours += 1
     if failures:
         hour, first = next(iter(failures.items()))
         raise BigQueryError(
             f"{len(failures)} of {len(due)} hours failed to load. The first one, {hour:%Y-%m-%d %H:%M}: {first}"
         ) from first
-    return done
+    return summary
 
 
 def _use_table(conn, pipeline: Pipeline, table) -> None:
-    """Make all hours due if the warehouse records another table: this one is in another dataset, or was created again."""
+    """Make all hours due if the warehouse records another table: a new dataset, or a table that was created again."""
     binds = {"pipeline": pipeline.name, "table_id": table.full_table_id, "created_ms": tables.created_ms(table)}
     known = read(conn, rows, _TABLE, binds)
     if known == [{name: binds[name] for name in ("table_id", "created_ms")}]:

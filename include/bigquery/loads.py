@@ -22,7 +22,7 @@ UPLOAD_RETRIES = 3  # after 1, 2 and 4 s: a run of many hours must not wait long
 
 
 def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
-    """Append the file to the table, and return the job that did, now or earlier.
+    """Append the file to the table, and return the job that appended it, now or in an earlier call.
 
     Raises BigQueryError if the job or a request fails. After a failed job the next call starts another one.
     """
@@ -63,7 +63,7 @@ def _load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
 
 
 def job_id(table: Table, file: HourFile, number: int = 1) -> str:
-    """The id of the first job of a file, or of a later one after failures. A job's id is unique in its project.
+    """The id of the first job of a file, or of a later job after failures. A job's id is unique in its project.
 
     It contains the time when the table was created, because BigQuery keeps the job ids of a table that was dropped.
     """

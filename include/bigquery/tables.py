@@ -64,7 +64,7 @@ def retry() -> Retry:
 
 
 def query(bigquery: Client, statement: str, config: QueryJobConfig | None = None) -> RowIterator:
-    """Run a statement, without `query_and_wait`: with an emulator, that does not report a statement's errors."""
+    """Run a statement. `query_and_wait` would not report a statement's errors with an emulator."""
     return bigquery.query(statement, job_config=config, retry=retry()).result(retry=retry())
 
 
@@ -127,12 +127,12 @@ def _describe(bigquery: Client, name: str, texts: dict[str, str]) -> None:
     from google.cloud.bigquery import SchemaField
 
     table = bigquery.get_table(name)
-    wanted = [
+    fields = [
         SchemaField.from_api_repr({**field.to_api_repr(), "description": texts.get(field.name, field.description)})
         for field in table.schema
     ]
-    if wanted != table.schema:
-        table.schema = wanted
+    if fields != table.schema:
+        table.schema = fields
         bigquery.update_table(table, ["schema"])
 
 

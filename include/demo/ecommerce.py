@@ -55,7 +55,7 @@ def _visit(rng: random.Random, now: datetime, kind: str) -> dict[str, str]:
     number = int(_PRODUCTS * rng.random() ** 2)  # a few products get most of the visits
     category, brand, price = _product(number)
     user = _FIRST_USER + rng.randrange(_USERS)
-    seen = {
+    values = {
         "id": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
         "event_time": f"{now - timedelta(seconds=rng.uniform(0, 2)):%Y-%m-%d %H:%M:%S} UTC",
         "event_type": kind,
@@ -65,8 +65,8 @@ def _visit(rng: random.Random, now: datetime, kind: str) -> dict[str, str]:
         "user_id": str(user),
         "user_session": str(uuid.UUID(int=user << 64 | now.hour, version=4)),
     }
-    named = {"category_code": category, "brand": brand}
-    return seen | {name: text for name, text in named.items() if text}
+    optional_fields = {"category_code": category, "brand": brand}
+    return values | {name: text for name, text in optional_fields.items() if text}
 
 
 @functools.cache

@@ -28,17 +28,17 @@ sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
-# Events of each UTC hour, in percent of the busiest one.
+# Events of each UTC hour, in percent of the busiest hour.
 _DAY = (22, 17, 14, 13, 15, 21, 34, 52, 70, 83, 91, 95, 97, 94, 92, 93, 96, 100, 98, 92, 80, 62, 44, 31)
 _STEP = timedelta(minutes=5)  # between two minutes that have events; each stands for all five
-# Full hours. Before them, three minutes of each hour have events, each only its own.
+# Each _STEP of this time has one minute with events. Before it, every 20th minute has events, each only its own.
 _DAY_OF_STEPS = timedelta(hours=25)
-_SPARSE = 20
+_SPARSE_STEP = 20  # minutes
 _GAP = timedelta(milliseconds=150)  # between two events: a minute has room for 400
-_BROKEN = 0.005
+_BROKEN_SHARE = 0.005
 _PACE = 8_000  # events a second, so that live minutes keep their share of the machine
-_AT_ONCE = 2_000  # events before each wait for the store's confirmation; a wait for each minute took 30 s in all
-_NEWEST = timedelta(minutes=5)  # left to the live demo
+_EVENTS_PER_WRITE = 2_000  # between two waits for the store's confirmation; a wait for each minute took 30 s in all
+_LIVE_MARGIN = timedelta(minutes=5)  # before now: these minutes are left to the live demo
 _LIVE_FOR = HOUR
 
 
@@ -52,13 +52,13 @@ class PastMinute:
 
 def past_minutes(now: datetime, past: timedelta) -> Iterator[PastMinute]:
     """The minutes that get events, newest first, because boards show these first. They depend on the clock alone."""
-    newest = now - _NEWEST
+    newest = now - _LIVE_MARGIN
     minute = newest.replace(minute=newest.minute // 5 * 5, second=0, microsecond=0)
     while minute >= now - past:
         in_hour = EVENTS_PER_MINUTE * _DAY[minute.hour] // 100
         if now - minute <= _DAY_OF_STEPS:
             yield PastMinute(minute, in_hour * (_STEP // MINUTE))
-        elif minute.minute % _SPARSE == 0:
+        elif minute.minute % _SPARSE_STEP == 0:
             yield PastMinute(minute, in_hour)
         minute -= _STEP
 
@@ -69,7 +69,7 @@ def events_of(demo: ModuleType, past_minute: PastMinute, now: datetime) -> Itera
         at = past_minute.minute + number * _GAP
         event_id = demo_id(ticks_of(at))
         rng = random.Random(event_id.int)
-        is_broken = rng.random() < _BROKEN
+        is_broken = rng.random() < _BROKEN_SHARE
         yield Event(event_id, demo.broken_event(rng, at) if is_broken else demo.past_event(rng, at, now - at))
 
 
@@ -80,12 +80,12 @@ def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
 
 def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = None, conn_id: str = LAKE_WRITER) -> int:
     """Send the whole history, or as much of it as `past` says, at _PACE; returns the number of events."""
-    demo, sent, began = demo_of(pipeline), 0, time.monotonic()
+    demo, sent, started = demo_of(pipeline), 0, time.monotonic()
     with writer_of(pipeline, conn_id) as writer:
         minutes = past_minutes(now, past or demo.PAST)
         events = itertools.chain.from_iterable(events_of(demo, past_minute, now) for past_minute in minutes)
-        while rows := writer.write(itertools.islice(events, _AT_ONCE)).rows:
+        while rows := writer.write(itertools.islice(events, _EVENTS_PER_WRITE)).rows:
             sent += rows
-            time.sleep(max(0.0, began + sent / _PACE - time.monotonic()))
-    log.info("History of %s: %s events in %.1f s", pipeline.name, sent, time.monotonic() - began)
+            time.sleep(max(0.0, started + sent / _PACE - time.monotonic()))
+    log.info("History of %s: %s events in %.1f s", pipeline.name, sent, time.monotonic() - started)
     return sent

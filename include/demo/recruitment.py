@@ -1,7 +1,7 @@
 """Visits to an invented job site: the kinds, gaps and oddities of a real site's log, with its own jobs.
 
 The cost of a qualified application differs by campaign and publisher, and changed over the last two weeks, so that each
-decision of the board has a campaign. Live events have today's costs.
+decision of the board applies to a campaign. Live events have today's costs.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def event(rng: random.Random, now: datetime) -> dict[str, str]:
 
 def past_event(rng: random.Random, at: datetime, age: timedelta) -> dict[str, str]:
     """The raw columns of an event of that age, which happened just before `at`: bids were different then."""
-    make = rng.choices(_MAKERS, cum_weights=_CUMULATIVE)[0]
+    make = rng.choices(_MAKERS, cum_weights=_CUMULATIVE_SHARES)[0]
     return make(rng, at, min(1.0, age / PAST))
 
 
@@ -103,7 +103,7 @@ def _visit(rng: random.Random, now: datetime, path: str = "/") -> dict[str, str]
     }  # fmt: skip
 
 
-def _paid(job: int, rng: random.Random, past: float) -> dict[str, str]:
+def _publisher_columns(job: int, rng: random.Random, past: float) -> dict[str, str]:
     """The columns that only visits through a publisher have; other visits have them in `ed`, or not at all.
 
     `past` is 0 for now and 1 for two weeks ago.
@@ -112,15 +112,15 @@ def _paid(job: int, rng: random.Random, past: float) -> dict[str, str]:
     factor = 1.0
     for before, now in (_CAMPAIGN_BIDS[_campaign(job)], _PUBLISHER_BIDS[publisher]):
         factor *= now + (before - now) * past
-    paid = {
+    columns = {
         "job_id": str(job),
         "bid": f"{rng.choice(_BIDS) * factor:.3g}",
         "campaign_id": str(_campaign(job)),
         "publisher_id": str(publisher),
     }
     if group := _group(job):
-        paid["group_id"] = str(group)
-    return paid
+        columns["group_id"] = str(group)
+    return columns
 
 
 def _page_view(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
@@ -129,35 +129,37 @@ def _page_view(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
 
 def _job_view(rng: random.Random, now: datetime, past: float) -> dict[str, str]:
     job = _job(rng)
-    return _visit(rng, now, f"/job/{job}") | _paid(job, rng, past)
+    return _visit(rng, now, f"/job/{job}") | _publisher_columns(job, rng, past)
 
 
 def _click(rng: random.Random, now: datetime, past: float) -> dict[str, str]:
     job = _job(rng)
-    paid = _paid(job, rng, past)
-    details = {"customEvent": "click", "jobId": str(job), "publisherId": paid["publisher_id"]}
-    return _custom(rng, now, "click", details, f"/job/{job}") | paid
+    columns = _publisher_columns(job, rng, past)
+    details = {"customEvent": "click", "jobId": str(job), "publisherId": columns["publisher_id"]}
+    return _custom_event(rng, now, "click", details, f"/job/{job}") | columns
 
 
 def _unpaid_click(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     job = _job(rng)
     details = {"customEvent": "click", "jobId": str(job) if rng.random() < 0.2 else job, "publisherId": 0, **_user(rng)}
-    return _custom(rng, now, "click", details)
+    return _custom_event(rng, now, "click", details)
 
 
 def _alive(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     job = _job(rng)
     details = {"customEvent": "alive", "jobId": str(job), "publisherId": "1", "stayed_alive": 10}
-    return _custom(rng, now, "alive", details, f"/job/{job}")
+    return _custom_event(rng, now, "alive", details, f"/job/{job}")
 
 
 def _application(kind: str, with_job: float) -> Callable[[random.Random, datetime, float], dict[str, str]]:
-    """A function that makes applications of visitors without a publisher; some name no job."""
+    """A function that makes applications of visitors without a publisher; some do not name a job."""
 
     def make(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
         job = _job(rng)
-        named = {"jobId": str(job)} if rng.random() < with_job and _happens(kind, job, rng) else {}
-        return _custom(rng, now, kind, {"customEvent": kind, **named, "publisherId": 0, **_user(rng)}, "/profile")
+        job_field = {"jobId": str(job)} if rng.random() < with_job and _happens(kind, job, rng) else {}
+        return _custom_event(
+            rng, now, kind, {"customEvent": kind, **job_field, "publisherId": 0, **_user(rng)}, "/profile"
+        )
 
     return make
 
@@ -169,10 +171,10 @@ def _paid_application(kind: str) -> Callable[[random.Random, datetime, float], d
         job = _job(rng)
         if not _happens(kind, job, rng):
             return _job_view(rng, now, past)
-        paid = _paid(job, rng, past)
-        details = {"customEvent": kind, "jobId": str(job), "publisherId": paid["publisher_id"], **_user(rng)}
-        return _custom(rng, now, kind, details, "/profile") | {
-            name: text for name, text in paid.items() if name != "bid"
+        columns = _publisher_columns(job, rng, past)
+        details = {"customEvent": kind, "jobId": str(job), "publisherId": columns["publisher_id"], **_user(rng)}
+        return _custom_event(rng, now, kind, details, "/profile") | {
+            name: text for name, text in columns.items() if name != "bid"
         }
 
     return make
@@ -185,17 +187,17 @@ def _happens(kind: str, job: int, rng: random.Random) -> bool:
 
 def _interview(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     details = {"customEvent": "interview_scheduled", "jobId": str(_job(rng)), "publisherId": "4,1,2,3,5"}
-    return _custom(rng, now, "interview_scheduled", details, "/confirm-interview")
+    return _custom_event(rng, now, "interview_scheduled", details, "/confirm-interview")
 
 
 def _redirect(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
-    return _custom(rng, now, "redirect", {"customEvent": "redirect", "jobId": str(_job(rng)), "publisherId": 0})
+    return _custom_event(rng, now, "redirect", {"customEvent": "redirect", "jobId": str(_job(rng)), "publisherId": 0})
 
 
 def _lower_case(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     """An old client: no custom_track, and the keys of `ed` in lower case."""
     kind = rng.choice(("click", "conversion"))
-    return _custom(
+    return _custom_event(
         rng, now, "", {"customevent": kind, "jobid": _job(rng), "publisherid": "3,1", "userid": rng.randrange(900)}
     )
 
@@ -205,9 +207,9 @@ def _superpixel(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     return {"custom_track": "superpixel", "ua": rng.choice(_BROWSERS)[1]}
 
 
-def _custom(rng: random.Random, now: datetime, kind: str, details: dict, path: str = "/") -> dict[str, str]:
-    compact = json.dumps(details, separators=(",", ":"))
-    return _visit(rng, now, path) | {"ev": "2", "custom_track": kind, "ed": compact}
+def _custom_event(rng: random.Random, now: datetime, kind: str, details: dict, path: str = "/") -> dict[str, str]:
+    text = json.dumps(details, separators=(",", ":"))
+    return _visit(rng, now, path) | {"ev": "2", "custom_track": kind, "ed": text}
 
 
 def _user(rng: random.Random) -> dict[str, int]:
@@ -233,4 +235,4 @@ _SHARES: dict[Callable[[random.Random, datetime, float], dict[str, str]], int] =
     _superpixel: 1,
 }
 _MAKERS = tuple(_SHARES)
-_CUMULATIVE = tuple(sum(tuple(_SHARES.values())[: index + 1]) for index in range(len(_SHARES)))
+_CUMULATIVE_SHARES = tuple(sum(tuple(_SHARES.values())[: index + 1]) for index in range(len(_SHARES)))

@@ -44,7 +44,7 @@ _MARGIN = timedelta(seconds=0.5)  # before the end of the minute
 _NODE = (
     0x6D6D64  # upper half of the node in every id that the demo makes; an odd first octet belongs to no network card
 )
-_LATE = MINUTE, timedelta(minutes=30)
+_LAG_LIMITS = MINUTE, timedelta(minutes=30)
 _POISON = (
     b'{"create_time": "2026-',  # cut off
     b'["create_time", "custom_track"]',
@@ -117,7 +117,7 @@ def foreign_hosts() -> list[str]:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host is an address of this machine only, of which a cluster in rehearsal has several."""
+    """Whether a host is a loopback address; a rehearsed cluster has a different one for each node."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name
@@ -146,8 +146,8 @@ def run_traffic(
     """
     demo, rng, summary = demo_of(pipeline), random.Random(seed), Summary()
     ids = _TimeUUIDs()
-    lag = timedelta(seconds=rng.uniform(*(limit.total_seconds() for limit in _LATE)))
-    waiting: list[tuple[int, Event]] = []  # duplicates and the slice that sends them
+    lag = timedelta(seconds=rng.uniform(*(limit.total_seconds() for limit in _LAG_LIMITS)))
+    queue: list[tuple[int, Event]] = []  # duplicates, each with the number of the slice that sends it
     started, now = time.monotonic(), utc_now()
     until = until or minute_floor(now) + MINUTE
     duration = min(seconds, (until - _MARGIN - now).total_seconds())
@@ -161,18 +161,18 @@ def run_traffic(
             time.sleep(max(0.0, due - time.monotonic()))
             summary.furthest_behind = max(summary.furthest_behind, time.monotonic() - due)
             share = events * (number + 1) // slices - events * number // slices
-            fresh = list(_events(demo, rng, ids, share, late, lag, broken, summary))
-            again = [event for when, event in waiting if when <= number]
-            waiting = [(when, event) for when, event in waiting if when > number]
-            waiting += [(number + rng.randint(1, 6), event) for event in fresh if rng.random() < duplicate]
-            summary.minutes |= writer.write(fresh + again).minutes
-            summary.events += len(fresh)
-            summary.duplicates += len(again)
+            new_events = list(_events(demo, rng, ids, share, late, lag, broken, summary))
+            repeats = [event for when, event in queue if when <= number]
+            queue = [(when, event) for when, event in queue if when > number]
+            queue += [(number + rng.randint(1, 6), event) for event in new_events if rng.random() < duplicate]
+            summary.minutes |= writer.write(new_events + repeats).minutes
+            summary.events += len(new_events)
+            summary.duplicates += len(repeats)
             if ingest_mode():
-                summary.poison += _send_poison(writer, pipeline, rng, sum(rng.random() < poison for _ in fresh))  # ty: ignore[invalid-argument-type]  # with an ingest mode it is a producer
-        rest = [event for _, event in waiting]
-        writer.write(rest)
-        summary.duplicates += len(rest)
+                summary.poison += _send_poison(writer, pipeline, rng, sum(rng.random() < poison for _ in new_events))  # ty: ignore[invalid-argument-type]  # with an ingest mode it is a producer
+        repeats = [event for _, event in queue]
+        writer.write(repeats)
+        summary.duplicates += len(repeats)
     summary.seconds = time.monotonic() - started
     log.info("Demo traffic of %s: %s", pipeline.name, summary)
     return summary

@@ -1,1 +1,1 @@
-"""Files of events into the lake or a topic: readers, imports and their progress, replays in real time."""
+"""Moves files of events into the lake or a topic: readers, imports and replays, and their progress."""

@@ -27,11 +27,11 @@ PEEK = 256 * 1024  # bytes that can be looked at before they are read
 _CHUNK = 128 * 1024
 _MAX_MEMORY = 256 * 1024 * 1024
 _MAX_LAYERS = 4
-_MAX_LEFT_OUT = 1024 * 1024  # more bytes than this after the end are data, not garbage
+_MAX_LEFT_OUT = 1024 * 1024  # bytes of garbage after the end: more are damage
 _LONGEST_START = 16  # bytes by which a member is recognized
-_FEW = 8  # bytes: fewer after the end are garbage, whatever they are
+_MIN_DATA = 8  # bytes: fewer after the end are garbage, whatever they contain
 _PLAIN_TEXT = re.compile(rb"[\0\t-\r\x1a -~]*")  # no member consists only of text
-_SHOWN = 5
+_NAMES_SHOWN = 5
 
 
 class FileRefused(MinutemarkError):
@@ -60,7 +60,7 @@ class Compression:
     """How a file is compressed, from the outside in, and what follows its end."""
 
     layers: list[str] = field(default_factory=list)
-    left_out: int = 0  # bytes
+    left_out: int = 0  # bytes after the end
     damage: Damage | None = None  # if known: the content ends there
 
 
@@ -70,8 +70,8 @@ def decompressed(
 ) -> Iterator[tuple[io.BufferedReader, Compression, Callable[[], int]]]:
     """The content, how it is compressed, and a function that returns the reader's position in the compressed file.
 
-    Raises FileRefused. Raises FileDamaged unless `damage` is given, which an earlier pass raised: then the content
-    ends there.
+    Raises FileRefused, or FileDamaged if the file is damaged. With the `damage` of an earlier FileDamaged, the content
+    ends there instead.
     """
     if not path.exists():
         raise FileRefused(f"{path}: file not found (looked in {path.absolute().parent}). Correct the path.")
@@ -97,7 +97,7 @@ _EXPORT = "Save it as CSV (UTF-8) or JSON lines, and import that."
 
 
 def _decompress_layer(path: Path, content: io.BufferedReader, compression: Compression, stack) -> io.RawIOBase | None:
-    """The content of the next layer, or None if this one is the data."""
+    """The content of the next layer, or None if `content` is the data itself."""
     head = content.peek()
     for codec in _CODECS:
         if codec.starts(head):
@@ -132,7 +132,7 @@ class _Codec(NamedTuple):
 
     name: str
     magic: bytes
-    starts: Callable[[bytes], object]  # true or false
+    starts: Callable[[bytes], object]  # true if a member begins with these bytes
     member: Callable[[], _Decompressor]
 
 
@@ -184,7 +184,7 @@ class _Layer(io.RawIOBase):
         self._path, self._compression = path, compression
         self._layer = len(compression.layers) - 1
         self._name = compression.layers[-1]
-        self._given = 0  # bytes of content
+        self._position = 0  # bytes of content
         self._error: FileRefused | None = None
         damage = compression.damage
         self._end = damage.intact_bytes if damage and damage.layer == self._layer else None
@@ -195,12 +195,12 @@ class _Layer(io.RawIOBase):
     def readinto(self, buffer) -> int:
         view, filled = memoryview(buffer), 0
         if self._end is not None:
-            view = view[: self._end - self._given]
+            view = view[: self._end - self._position]
         try:
             while self._error is None and filled < len(view) and (data := self._read_some(len(view) - filled)):
                 view[filled : filled + len(data)] = data
                 filled += len(data)
-                self._given += len(data)
+                self._position += len(data)
         except FileRefused as error:
             self._error = error
         except _DAMAGED as error:
@@ -218,7 +218,7 @@ class _Layer(io.RawIOBase):
         return FileDamaged(self._path, self._damage(error))
 
     def _damage(self, error: Exception) -> Damage:
-        """No part of a member that fails its checks is trusted: damage is detected only after the bytes that it changed."""
+        """The damage. None of the member counts as intact: damage is detected only after the bytes that it changed."""
         problem = f"the {self._name} data is damaged ({str(error) or type(error).__name__})"
         return Damage(problem, self._layer, 0)
 
@@ -241,8 +241,11 @@ class _Members(_Layer):
         super().__init__(path, compression)
         self._compressed, self._codec = compressed, codec
         self._member = codec.member()
-        self._begins, self._intact_bytes = 0, 0  # where the member begins, in the compressed bytes and in the content
-        self._taken = 0  # compressed bytes
+        self._member_start, self._intact_bytes = (
+            0,
+            0,
+        )  # where the member begins, in the compressed bytes and in the content
+        self._taken = 0  # compressed bytes that were read
         self._ended = False
 
     def _read_some(self, limit: int) -> bytes:
@@ -271,19 +274,19 @@ class _Members(_Layer):
         if is_truncated:
             problem += f"truncated: it ends at byte {self._taken:,} in the middle of its data"
         elif isinstance(error, _NotAMember):
-            problem += f"damaged at byte {self._begins:,}: {error}"
+            problem += f"damaged at byte {self._member_start:,}: {error}"
         else:
             problem += (
-                f"damaged in the part that begins at byte {self._begins:,} ({str(error) or type(error).__name__})"
+                f"damaged in the part that begins at byte {self._member_start:,} ({str(error) or type(error).__name__})"
             )
-        return Damage(problem, self._layer, self._given if is_truncated else self._intact_bytes)
+        return Damage(problem, self._layer, self._position if is_truncated else self._intact_bytes)
 
     def _next_member(self) -> bytes:
         """The first bytes of the next member; padding with zeros may precede it."""
         rest = self._member.unused_data.lstrip(b"\0")
         while len(rest) < _LONGEST_START and (more := self._take()):
             rest = (rest + more).lstrip(b"\0")
-        self._begins, self._intact_bytes = self._taken - len(rest), self._given
+        self._member_start, self._intact_bytes = self._taken - len(rest), self._position
         if rest and self._codec.starts(rest):
             self._member = self._codec.member()
             return rest
@@ -293,7 +296,7 @@ class _Members(_Layer):
         self._ended = True
         while rest:
             self._compression.left_out += len(rest)
-            is_short = self._compression.left_out < _FEW
+            is_short = self._compression.left_out < _MIN_DATA
             if not is_short and not _PLAIN_TEXT.fullmatch(rest):
                 raise _NotAMember(f"the bytes there are not {self._name}")
             if self._compression.left_out > _MAX_LEFT_OUT:
@@ -336,7 +339,7 @@ class _TruncatedArchive(_Members):
 _SYSTEM_FILES = re.compile(r"(?:^|/)(?:__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # magic, flags, method, lengths of name and extra field
 _LONGEST_END = 22 + 65_535  # bytes: the record that ends a directory, and a comment
-_LONGEST_DESCRIPTOR = 28  # bytes between a file of an archive and the header of the next one, header included
+_LONGEST_DESCRIPTOR = 28  # bytes after a file of an archive, the magic of the next header included
 _METHODS = {9: "Deflate64", 93: "zstd", 95: "xz", 97: "WavPack", 98: "PPMd", 99: "AES encryption"}
 
 
@@ -353,7 +356,7 @@ def _open_archive(
 def _first_file_of_truncated_archive(
     path: Path, content: io.BufferedReader, compression: Compression, error: Exception
 ) -> _TruncatedArchive:
-    """The first file of an archive whose directory has no end. If it has one, the archive is damaged elsewhere."""
+    """The first file of an archive whose directory has no end. Raises FileRefused for any other damaged archive."""
     size = content.seek(0, io.SEEK_END)
     content.seek(max(0, size - _LONGEST_END))
     has_end = b"PK\x05\x06" in content.read()
@@ -380,9 +383,9 @@ def _only_member(path: Path, archive: zipfile.ZipFile, stack: contextlib.ExitSta
         raise FileRefused(f"{path}: it is an Excel or other Office document, which cannot be imported. {_EXPORT}")
     files = [file for file in archive.infolist() if not file.is_dir() and not _SYSTEM_FILES.search(file.filename)]
     if len(files) != 1:
-        named = ", ".join(file.filename for file in files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
+        names = ", ".join(file.filename for file in files[:_NAMES_SHOWN]) + (", …" if len(files) > _NAMES_SHOWN else "")
         raise FileRefused(
-            f"{path}: it is a zip archive of {len(files)} files{': ' if files else ''}{named}. "
+            f"{path}: it is a zip archive of {len(files)} files{': ' if files else ''}{names}. "
             "Compress a single file, or extract the archive and import each file."
         )
     (file,) = files

@@ -1,6 +1,6 @@
 """Reads a file of any size, CSV or JSON lines, into records, whole or broken.
 
-A broken line costs that line, never the rest of the file, and memory is bounded whatever a line holds.
+A broken line costs only that line, not the rest of the file, and memory is bounded whatever a line holds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from include.files.file_format import FileFormat
 __all__ = ["CsvFile", "FileRefused", "Fingerprint", "Record", "csv_records", "fingerprint"]
 
 LONGEST_VALUE = 2 * 1024 * 1024  # characters; also where a quote that is never closed stops swallowing lines
-LONGEST_RECORD = 5_000_000  # characters, quotes included: the lake refuses an event of 4,000,000
+LONGEST_RECORD = 5_000_000  # characters, quotes included: the lake refuses an event of more than 4,000,000 bytes
 _LINE_COSTS = 64  # bytes in addition to its characters: a record of many short lines takes memory, too
 _KEPT_CHARACTERS = 10_000  # of a line that is too long
 _CHUNK = 1024 * 1024
@@ -52,7 +52,7 @@ class Record(NamedTuple):
 class CsvFile:
     """An open file; `position()` is how many bytes of the (compressed) file have been read."""
 
-    header: list[str]  # of JSON lines: the fields of the first ones, if these could be read
+    header: list[str]  # of JSON lines: the fields of the first lines, if they could be read
     format: FileFormat
     compression: Compression
     position: Callable[[], int]
@@ -109,7 +109,7 @@ def csv_records(
         head = content.peek()
         file_format, mark = formats.with_encoding(path, known, head)
         content.read(mark)
-        sample = _sample(head[mark:], file_format.encoding)  # ty: ignore[invalid-argument-type]  # with_encoding gives one
+        sample = _sample(head[mark:], file_format.encoding)  # ty: ignore[invalid-argument-type]  # with_encoding sets it
         if damage and not re.search(r"[\r\n]", sample):
             raise FileDamaged(path, damage)
         blank = _BLANK_LINES.match(sample)[0]  # ty: ignore[not-subscriptable]  # always matches, if only the empty string
@@ -127,7 +127,7 @@ def csv_records(
         if file_format.is_json:
             header, columns = _names_in(path, sample), None
         else:
-            if formats.first_line_of_excel(sample):
+            if formats.excel_delimiter(sample):
                 lines.skip_to(lines.number + 1)
             columns = _header(path, lines, file_format, names)
             header = columns.names
@@ -135,7 +135,7 @@ def csv_records(
 
 
 def _sample(head: bytes, encoding: str) -> str:
-    """The first lines, without one that is truncated."""
+    """The first lines, without a truncated last line."""
     text = codecs.getincrementaldecoder(encoding)(formats.MARKS).decode(head)
     if len(head) < PEEK // 2:
         return text
@@ -219,16 +219,16 @@ def _records(lines: _Lines, file_format: FileFormat, columns: _Columns) -> Itera
             if lines.problem is None:
                 yield Record(first, lines.number, columns.cells(fields))
                 continue
-            yield Record(first, lines.number, [_shown("".join(lines.taken))], lines.problem)
+            yield Record(first, lines.number, [_text_to_keep("".join(lines.taken))], lines.problem)
         except StopIteration:
             return
         except (csv.Error, ValueError) as error:
-            # Only its first line is given up: the others may be whole records that a stray quote swallowed.
+            # Only the record's first line is given up: the others may be whole records that a stray quote swallowed.
             line = lines.give_back_all_but_first()
             problem = lines.undecodable(line) or str(error)
             if '\\"' in line and not file_format.backslash:
                 problem += '. If \\" stands for a quote, set `format` to backslash'
-            yield Record(first, first, [_shown(line)], problem)
+            yield Record(first, first, [_text_to_keep(line)], problem)
 
 
 def _plain_records(lines: _Lines, file_format: FileFormat, columns: _Columns) -> Iterator[Record]:
@@ -247,7 +247,7 @@ def _plain_records(lines: _Lines, file_format: FileFormat, columns: _Columns) ->
                     yield Record(number, number, columns.cells(fields))
             except ValueError as error:
                 line = batch[number - lines.number - 1]
-                yield Record(number, number, [_shown(line)], str(error))
+                yield Record(number, number, [_text_to_keep(line)], str(error))
 
 
 def _is_blank(fields: list[str]) -> bool:
@@ -267,17 +267,17 @@ def _json_records(lines: _Lines) -> Iterator[Record]:
         except StopIteration:
             return
         except _TooLong as error:
-            yield Record(lines.number, lines.number, [_shown(lines.taken[0])], str(error))
+            yield Record(lines.number, lines.number, [_text_to_keep(lines.taken[0])], str(error))
             continue
         if line.strip():
-            shown = line if lines.problem is None else _shown(line)
-            yield Record(lines.number, lines.number, [shown.rstrip("\r\n")], lines.problem)
+            text = line if lines.problem is None else _text_to_keep(line)
+            yield Record(lines.number, lines.number, [text.rstrip("\r\n")], lines.problem)
 
 
-def _shown(line: str) -> str:
+def _text_to_keep(line: str) -> str:
     """The line as it is kept, or the beginning of a very long one; undecodable bytes become escapes such as \\xe9."""
-    shown = line if len(line) < LONGEST_RECORD // 2 else line[:_KEPT_CHARACTERS]
-    return _MARK.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", shown)
+    text = line if len(line) < LONGEST_RECORD // 2 else line[:_KEPT_CHARACTERS]
+    return _MARK.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text)
 
 
 def _header(path: Path, lines: _Lines, file_format: FileFormat, names: Collection[str]) -> _Columns:
@@ -294,10 +294,10 @@ def _header(path: Path, lines: _Lines, file_format: FileFormat, names: Collectio
     columns = _Columns(formats.named(header, names))
     if not columns.names:
         raise FileRefused(f"{path}: its first line is empty. The first line must name the columns.")
-    twice = sorted(name for name, times in Counter(columns.names).items() if times > 1)
-    if twice:
+    duplicates = sorted(name for name, times in Counter(columns.names).items() if times > 1)
+    if duplicates:
         # An unknown name may be data, and is not quoted.
-        known = ", ".join(name for name in twice if name in names) or "a column"
+        known = ", ".join(name for name in duplicates if name in names) or "a column"
         raise FileRefused(f"{path}: the header names {known} more than once. Rename or remove the duplicates.")
     return columns
 
@@ -325,7 +325,7 @@ class _Lines:
 
     def begin_record(self) -> None:
         self.taken: list[str] = []
-        self.problem: str | None = None  # a byte that is not in the encoding
+        self.problem: str | None = None  # set if a byte is not in the encoding
         self._size = 0
 
     def __iter__(self) -> _Lines:
@@ -354,12 +354,12 @@ class _Lines:
         )
 
     def plain_batch(self) -> list[str]:
-        """Some whole lines that need no second read; none if the next ones must be taken one by one."""
+        """Some whole lines that need no further treatment; empty if the next lines must be read one by one."""
         if self._returned or self._pieces:
             return []
         pieces = list(map(self._text.readline, itertools.repeat(_PIECE, _BATCH)))
         text = "".join(pieces)
-        is_whole = text.count("\n") == _BATCH  # a piece has one at most, at its end
+        is_whole = text.count("\n") == _BATCH  # a piece has at most one line break, at its end
         has_marks = not text.isascii() and _MARK.search(text)
         if not is_whole or has_marks or (self._format.backslash and "\\" in text):
             self._pieces.extend(pieces)
@@ -368,7 +368,7 @@ class _Lines:
         return pieces
 
     def return_batch(self, batch: list[str]) -> None:
-        """Accept lines of plain_batch back; they are then read one by one."""
+        """Take back the lines of plain_batch, so that they are read one by one."""
         self._pieces.extend(batch)
         self.number -= len(batch)
 

@@ -27,8 +27,8 @@ class UnknownDimension(MinutemarkError):
 
 def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline, Dimension]:
     """The dimension of that name, and its pipeline. Raises UnknownDimension, which lists the declared ones."""
-    among = [pipeline] if pipeline else list(all_pipelines().values())
-    declared = [(owner, dimension) for owner in among for dimension in owner.dimensions]
+    owners = [pipeline] if pipeline else list(all_pipelines().values())
+    declared = [(owner, dimension) for owner in owners for dimension in owner.dimensions]
     candidates = [(owner, dimension) for owner, dimension in declared if dimension.name == name]
     if len(candidates) == 1:
         return candidates[0]
@@ -120,7 +120,7 @@ def _convert(column: str, text: str | None, read: Callable[[str], object], null_
 
 def _reader(kind: str, length: int | None) -> Callable[[str], object]:
     if kind in _WHOLE_BITS:
-        return lambda text: _whole(text, _WHOLE_BITS[kind])
+        return lambda text: _whole_number(text, _WHOLE_BITS[kind])
     if kind in ("decimal", "double", "float"):
         return lambda text: _require(readings.amount(text), "is not a number")
     if kind in ("datetime", "timestamp"):
@@ -143,8 +143,8 @@ def _require(value: T | None, problem: str) -> T:
     return value
 
 
-def _whole(text: str, bits: int) -> int:
-    """12, and 12.0 as spreadsheets write it."""
+def _whole_number(text: str, bits: int) -> int:
+    """Reads 12, and also 12.0, which spreadsheets write."""
     number = _require(readings.whole_number(text), "is not a whole number")
     if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
         raise ValueError("does not fit in its column")

@@ -36,7 +36,7 @@ class FileFormat:
     encoding: str | None = None  # as Python names it
     is_json: bool | None = None  # lines, each a JSON object; else CSV
     delimiter: str | None = None
-    backslash: bool | None = None  # before quotes inside quotes; else they are doubled
+    backslash: bool | None = None  # before quotes inside quotes; else quotes are doubled
 
     def __str__(self) -> str:
         encoding = self.encoding.upper()
@@ -116,13 +116,13 @@ def recognized(
         return replace(known, is_json=True)
     file_format = replace(known, is_json=False, delimiter=known.delimiter or _delimiter(sample, names))
     if file_format.backslash is None:
-        doubled, escaped = replace(file_format, backslash=False), replace(file_format, backslash=True)
-        is_escaped = '\\"' in sample and count_broken(escaped, sample) < count_broken(doubled, sample)
-        file_format = escaped if is_escaped else doubled
+        with_doubled, with_backslash = replace(file_format, backslash=False), replace(file_format, backslash=True)
+        is_escaped = '\\"' in sample and count_broken(with_backslash, sample) < count_broken(with_doubled, sample)
+        file_format = with_backslash if is_escaped else with_doubled
     return file_format
 
 
-def first_line_of_excel(sample: str) -> str | None:
+def excel_delimiter(sample: str) -> str | None:
     """The delimiter that a first line such as `sep=;` declares for Excel; None without one."""
     match = _EXCELS_FIRST_LINE.match(sample)
     return match[1] if match else None
@@ -130,7 +130,7 @@ def first_line_of_excel(sample: str) -> str | None:
 
 def _delimiter(sample: str, names: Collection[str]) -> str:
     """The delimiter that gives the header the most known columns, and then the most columns."""
-    if first := first_line_of_excel(sample):
+    if first := excel_delimiter(sample):
         return first
     header = re.split(r"[\r\n]", sample, maxsplit=1)[0]
     known = {name.casefold() for name in names}
@@ -145,7 +145,7 @@ def _delimiter(sample: str, names: Collection[str]) -> str:
 def named(header: Collection[str], names: Collection[str]) -> list[str]:
     """The header's columns: known ones by their known names, whatever their case and white space, others unchanged."""
     texts = [readings.text(name, ()) or "" for name in header]
-    exact = set(texts)
+    names_as_given = set(texts)
     by_case = {name.casefold(): name for name in names}
     matches = ((text, by_case.get(text.casefold(), text)) for text in texts)
-    return [text if text in names or match in exact else match for text, match in matches]
+    return [text if text in names or match in names_as_given else match for text, match in matches]

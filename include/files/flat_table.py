@@ -43,14 +43,14 @@ class FlatTable:
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
     _token: str
-    _selected: str
+    _select_list: str
     _is_lake_table: bool
 
     def rows(self, session: Session, after_token: int = FIRST_TOKEN) -> Iterator[FlatRow]:
         """Every row from that token on (included: two keys may share it), in token order."""
         from cassandra.query import SimpleStatement
 
-        query = f"SELECT {self._token}, create_time{self._selected} FROM {self.name} WHERE {self._token} >= %s"
+        query = f"SELECT {self._token}, create_time{self._select_list} FROM {self.name} WHERE {self._token} >= %s"
         for token, create_time, *values in session.execute(SimpleStatement(query, fetch_size=_PAGE), (after_token,)):
             values_by_name = dict(zip(self.columns, values, strict=True))
             yield FlatRow(
@@ -101,7 +101,7 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
         unknown=tuple(sorted(set(columns) - set(known))),
         _token=f"token({', '.join(_BY_MINUTE if is_by_minute else _FLAT)})",
         _is_lake_table=is_lake_table,
-        _selected="".join(f", {_as_text(column, declared[column][1])}" for column in columns),
+        _select_list="".join(f", {_as_text(column, declared[column][1])}" for column in columns),
     )
 
 

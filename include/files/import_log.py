@@ -19,16 +19,16 @@ MAX_REJECTED = 20.0  # percent
 TAKE_OVER_SECONDS = 5  # within which a server notices that a client was killed
 
 
-IMPORTED_AGAIN = "import it again, which counts no row twice"
-REPLAYED_AGAIN = "replay it again: events that were sent with shifted times then count a second time"
+IMPORT_AGAIN = "import it again, which counts no row twice"
+REPLAY_AGAIN = "replay it again: events that were sent with shifted times then count a second time"
 
 
 def shortfall(
-    stored: int, rejected: int, max_percent: float, damage: str | None = None, *, again: str = IMPORTED_AGAIN
+    stored: int, rejected: int, max_percent: float, damage: str | None = None, *, again: str = IMPORT_AGAIN
 ) -> str | None:
-    """Why an import counts as failed; None if it does not. `again` is how its file is read a second time.
+    """Why an import counts as failed; None if it does not. `again` says how to read its file a second time.
 
-    The file is damaged, nothing was stored, or more than `max_percent` percent of the rows were rejected.
+    It failed if the file is damaged, nothing was stored, or more than `max_percent` percent of the rows were rejected.
     """
     if damage:
         return (
@@ -48,7 +48,7 @@ def shortfall(
 
 @dataclass
 class Progress:
-    """How much of one source is safe. `position` is a line or a token; `started_at` stays the same when it is resumed."""
+    """How much of one source is safe. `position` is a line or a token; A resumed import keeps its `started_at`."""
 
     position: int
     rows_written: int
@@ -64,8 +64,8 @@ class ImportRunning(WarehouseError):
 class ImportLog:
     """The progress of one source into one target, in the warehouse. It belongs to the connection that started it.
 
-    The keys of its rejected rows begin with `origin`, by default `source_key`. With another source's key they are that
-    source's rows.
+    The keys of its rejected rows begin with `origin`, by default `source_key`. With another source's key, they count as
+    that source's rows.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ImportLog:
         """Resume an unfinished import of this source, unless `again`; a finished one always starts over.
 
         Raises ImportRunning while another connection imports this source. The server releases the source with the
-        connection, so that the successor of a killed import takes over.
+        connection, so that the successor of a killed import can take over.
         """
         self._acquire_source()
         self.progress = in_transaction(self._conn, lambda cursor: self._begin(cursor, again))
@@ -113,7 +113,7 @@ class ImportLog:
         return in_transaction(self._conn, server_time)
 
     def _acquire_source(self) -> None:
-        """Two imports of one source would overwrite each other's position and counts."""
+        """Lock the source: two imports of it would overwrite each other's position and counts."""
         digest = hashlib.blake2b("\n".join(self._key.values()).encode(), digest_size=16).hexdigest()
         name = f"minutemark.import.{digest}"
         binds = {"name": name, "seconds": TAKE_OVER_SECONDS, **self._key}
@@ -143,14 +143,14 @@ class ImportLog:
         if self._origin == self._key["source_key"]:
             # The rows that an earlier import of the same source refused are validated again.
             cursor.execute(
-                sql("forget_rejected"), {"pipeline": self._pipeline, "prefix": _escaped(self._origin) + ":%"}
+                sql("forget_rejected"), {"pipeline": self._pipeline, "prefix": _escape_for_like(self._origin) + ":%"}
             )
         query = "SELECT started_at FROM etl.imports WHERE target = %(target)s AND source_key = %(source_key)s"
         return Progress(self._first_position, 0, 0, resumed=False, started_at=value(cursor, query, self._key))
 
     def _advance(self, cursor, refused: Sequence[Refused]) -> None:
-        keyed = [replace(row, key=f"{self._origin}:{row.key}") for row in refused]
-        rejected.keep_in(cursor, self._pipeline, rejected.IMPORT, keyed)
+        rows = [replace(row, key=f"{self._origin}:{row.key}") for row in refused]
+        rejected.keep_in(cursor, self._pipeline, rejected.IMPORT, rows)
         self._update(cursor, "running")
 
     def _update(self, cursor, state: str) -> None:
@@ -166,6 +166,6 @@ class ImportLog:
         )
 
 
-def _escaped(text: str) -> str:
-    """The text escaped for LIKE: a table's name contains underscores."""
+def _escape_for_like(text: str) -> str:
+    """The text without wildcards for LIKE: a table's name contains underscores."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

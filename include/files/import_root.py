@@ -17,7 +17,7 @@ from include.files.csv_records import FileRefused
 SETTING = "MINUTEMARK_IMPORT_ROOT"
 _DEFAULT = Path(__file__).resolve().parents[2] / "data"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # the last: opening a pipe must not wait for its writer
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a pipe must not wait for its writer
 
 
 class OpenedFile:

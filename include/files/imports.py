@@ -24,7 +24,7 @@ from include.files.dimension_rows import dimension_of, typed_rows
 from include.files.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
 from include.files.import_log import MAX_REJECTED, ImportLog, shortfall
 from include.files.import_root import OpenedFile
-from include.files.json_events import events_of
+from include.files.json_events import event_reader
 from include.files.readers import Occurrences, TableEvents, about_columns, check_header, names_of
 from include.files.survey import checked_fingerprint
 from include.lake import change_log
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 _ROWS_PER_CHUNK = 4_000
 _VALUES_SHOWN = 10
 _CHARACTERS_PER_CHUNK = 8_000_000
-_LOOKED_UP = (200, 2)  # rows of the first chunk, and of each other one: too few to take time
+_SAMPLE_SIZES = (200, 2)  # rows to look up of the first chunk, and of each later chunk: too few to take time
 
 
 @dataclass
@@ -70,7 +70,7 @@ class ImportSummary:
 
     @property
     def problem(self) -> str | None:
-        """Why it counts as failed."""
+        """Why the import counts as failed; None if it does not."""
         return shortfall(self.written, self.rejected, self.max_rejected, self.damage.problem if self.damage else None)
 
     def __str__(self) -> str:
@@ -129,12 +129,12 @@ def import_csv(
         summary = ImportSummary(str(path), pipeline.lake_table, file.recognized)
         summary.unknown_columns, summary.missing_columns = unknown, missing
         summary.resumed_at = progress.position if progress.resumed else None
-        reader = events_of(file, pipeline, change_log.clock(session))
+        reader = event_reader(file, pipeline, change_log.clock(session))
         with (
             Occurrences(reader.fields_without_id, pipeline) as occurrences,
             Bar(f"{path.name} into {pipeline.lake_table}", path.stat().st_size) as bar,
         ):
-            # From the beginning, even when it is resumed: equal rows before the position are counted.
+            # From the beginning, even when the import is resumed: equal rows before the position are counted.
             records = occurrences.numbered(file.records())
             _write_all(
                 (record for record in records if record.line > progress.position),
@@ -154,7 +154,7 @@ def import_csv(
 def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
     """Copy a flat lake table, keyspace.table with PRIMARY KEY (create_time), into the pipeline's lake table.
 
-    Reads with lake_reader, which needs SELECT on that table. Rows that arrive while it runs may be left out: run it again.
+    Reads with lake_reader, which needs SELECT on that table. Rows that arrive meanwhile may be left out: run it again.
     """
     started = time.monotonic()
     with (
@@ -199,7 +199,7 @@ def import_dimension(
     encoding: str = "",
     format_words: str = "",
 ) -> ImportSummary:
-    """Update a dimension, such as `job`, from a file, and the facts that refer to it."""
+    """Update a dimension, such as `job`, and the facts that refer to it, from a file."""
     from include.warehouse.dimensions import import_dimension as upsert
 
     path, started = _as_path(path), time.monotonic()
@@ -272,7 +272,7 @@ def _look_up_samples(
     summary: ImportSummary,
 ) -> Iterator[list]:
     """The chunks; a few rows of each are looked up in the lake before it is written."""
-    sample_size, later_size = _LOOKED_UP
+    sample_size, later_size = _SAMPLE_SIZES
     for chunk in chunks_of_rows:
         sample = chunk[:: -(-len(chunk) // sample_size)]
         events = [event for row in sample if isinstance(event := read(row), Event)]

@@ -16,7 +16,7 @@ from include.pipelines.declaration import OCCURRENCE
 
 
 class JsonLineEvents:
-    """Turns records of a file of JSON lines into events, as CsvEvents does those of a CSV.
+    """Turns records of a file of JSON lines into events: the counterpart of CsvEvents.
 
     With `as_strings`, all fields of an event are strings, which callers can change; without it, the event is the object as sent.
     """
@@ -62,10 +62,10 @@ class JsonLineEvents:
         return Refused(str(record.line), reason, text, minute)
 
 
-def events_of(
+def event_reader(
     file: CsvFile, pipeline: Pipeline, clock: datetime, *, as_strings: bool = False
 ) -> CsvEvents | JsonLineEvents:
-    """Reads the records of the file as events."""
+    """The object that turns the records of the file into events."""
     return (
         JsonLineEvents(pipeline, clock, as_strings=as_strings)
         if file.format.is_json

@@ -30,7 +30,7 @@ from include.pipelines import Pipeline
 if TYPE_CHECKING:
     from cassandra.cluster import Session
 
-SINGLE_PROCESS_CHUNKS = 5  # that this process writes itself: starting others takes a second or two
+SINGLE_PROCESS_CHUNKS = 5  # chunks that this process writes itself: starting others takes a second or two
 _MAX_PROCESSES = 8
 _CHUNKS_READ_AHEAD = 2  # for each process
 
@@ -61,11 +61,11 @@ def write_chunks(
     rows again. Of several versions of an event, the last one in the chunks' order stays, whichever process writes it.
     """
     writer = _Writer(EventWriter(session, pipeline), read)
-    stamped = ((as_of, chunk) for as_of, chunk in enumerate(chunks, change_log.write_clock(session)))
-    for as_of, chunk in itertools.islice(stamped, SINGLE_PROCESS_CHUNKS):
+    numbered_chunks = ((as_of, chunk) for as_of, chunk in enumerate(chunks, change_log.write_clock(session)))
+    for as_of, chunk in itertools.islice(numbered_chunks, SINGLE_PROCESS_CHUNKS):
         yield chunk, writer.write(chunk, as_of)
-    if (first := next(stamped, None)) is not None:
-        yield from _write_in_processes(itertools.chain([first], stamped), read, pipeline)
+    if (first := next(numbered_chunks, None)) is not None:
+        yield from _write_in_processes(itertools.chain([first], numbered_chunks), read, pipeline)
 
 
 def _write_in_processes(
@@ -76,16 +76,16 @@ def _write_in_processes(
     pool = ProcessPoolExecutor(
         processes, get_context("spawn"), initializer=_begin, initargs=(endpoint(LAKE_WRITER), read, pipeline)
     )
-    waiting: deque = deque()
+    futures: deque = deque()
     try:
         for as_of, chunk in chunks:
-            # As plain tuples: unpickling a named tuple takes a call for each.
-            waiting.append((chunk, pool.submit(_write, type(chunk[0]), [tuple(row) for row in chunk], as_of)))
-            if len(waiting) > _CHUNKS_READ_AHEAD * processes:
-                done, outcome = waiting.popleft()
-                yield done, outcome.result()
-        for done, outcome in waiting:
-            yield done, outcome.result()
+            # As plain tuples: unpickling takes a call for each named tuple.
+            futures.append((chunk, pool.submit(_write, type(chunk[0]), [tuple(row) for row in chunk], as_of)))
+            if len(futures) > _CHUNKS_READ_AHEAD * processes:
+                earlier_chunk, outcome = futures.popleft()
+                yield earlier_chunk, outcome.result()
+        for earlier_chunk, outcome in futures:
+            yield earlier_chunk, outcome.result()
     except BrokenProcessPool as error:
         raise ProcessEnded(
             "A process that writes to the lake exited unexpectedly: it was killed, or memory ran out. Run the same "
@@ -124,9 +124,9 @@ def _begin(target: Endpoint, read: RowReader, pipeline: Pipeline) -> None:
     _writer = _Writer(EventWriter(_open_session.enter_context(lake(target)), pipeline), read)
 
 
-def _write(kind: Any, rows: list[tuple], as_of: int) -> ChunkResult:
+def _write(row_type: Any, rows: list[tuple], as_of: int) -> ChunkResult:
     with explained(_target):  # the driver's own errors cannot be sent to the parent
-        return _writer.write(list(map(kind._make, rows)), as_of)
+        return _writer.write(list(map(row_type._make, rows)), as_of)
 
 
 def _end_with_parent() -> None:

@@ -54,10 +54,10 @@ class CsvEvents:
 
 
 class Occurrences:
-    """Gives each record without an id its content_id, which counts the equal records before it. Use as a context manager.
+    """Gives each record without an id its content_id, which depends on the number of equal records before it.
 
-    `fields_without_id` is the method of that name of the class that reads the records. Beyond 64 MB, the counts are kept in a
-    temporary file: a history may have more rows than fit in memory.
+    Use as a context manager. `fields_without_id` is the method of that name of the class that reads the records. Beyond
+    64 MB, the counts are kept in a temporary file: a history may have more rows than fit in memory.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Occurrences:
 
     def _count(self, content: str) -> int:
         """Count this record; returns the number of equal ones before it."""
-        # 60 bits: if two different rows share them by chance, one of them merely gets a number as if it were a repetition.
+        # 60 bits: if two different rows share them by chance, the second merely gets an id as if it repeated the first.
         key = int(content[-12:] + content[:3], 16)
         if self._counts.execute("INSERT OR IGNORE INTO seen VALUES (?, 1)", (key,)).rowcount:
             return 0
@@ -128,7 +128,7 @@ class StoredEvents:
         try:
             texts, payload = parsed(payload)
         except NotAnObject as error:
-            raise NotAdmitted(_no_json(str(error), reason)) from None
+            raise NotAdmitted(_not_json_reason(str(error), reason)) from None
         if texts.keys() == {"line"} and "line" not in self._pipeline.fields:
             raise NotAdmitted(reason)  # a line that was not a record, without the header of its file
         occurrence = texts.pop(OCCURRENCE, None) or ""
@@ -143,8 +143,8 @@ def _object(text: str) -> tuple[dict[str, str | None], str]:
         raise NotAdmitted(f"its payload {error}") from None
 
 
-def _no_json(problem: str, reason: str) -> str:
-    """Keeps the import's reason, however often the row is validated: a truncated payload is not JSON either."""
+def _not_json_reason(problem: str, reason: str) -> str:
+    """The reason for a payload that is not JSON, such as a truncated one. Keeps the import's first reason."""
     first = reason.partition(_FIRST_REASON)[2] or reason
     return f"its stored payload {problem}{_FIRST_REASON}{first}"
 
@@ -164,10 +164,10 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
     if not header:  # of JSON lines
         return (), ()
     known = [column for column in header if column in pipeline.fields]
-    times = [name for name in ("create_time", pipeline.event_time) if name]
-    has_time = any(name in header for name in times)
+    time_columns = [name for name in ("create_time", pipeline.event_time) if name]
+    has_time = any(name in header for name in time_columns)
     if not has_time or not known:
-        needed = f"any of {', '.join(pipeline.fields)}" if has_time else " or ".join(times)
+        needed = f"any of {', '.join(pipeline.fields)}" if has_time else " or ".join(time_columns)
         raise FileRefused(
             f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. "
             + (
@@ -182,7 +182,7 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
 
 
 def about_columns(source: str, unknown: Sequence[str], missing: Sequence[str]) -> list[str]:
-    """Lines of a summary about the columns that check_header found; `source` is the word for it in these lines."""
+    """Lines of a summary about the columns that check_header found; `source` is their word for the source."""
     lines = []
     if missing:
         lines.append(f"Columns that the {source} does not have: {_list_text(missing)}.")

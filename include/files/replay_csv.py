@@ -19,8 +19,8 @@ from include.errors import MinutemarkError
 from include.files import file_format
 from include.files.compressed_file import Damage
 from include.files.csv_records import csv_records
-from include.files.import_log import MAX_REJECTED, REPLAYED_AGAIN, ImportLog, ImportRunning, shortfall
-from include.files.json_events import events_of
+from include.files.import_log import MAX_REJECTED, REPLAY_AGAIN, ImportLog, ImportRunning, shortfall
+from include.files.json_events import event_reader
 from include.files.readers import Occurrences, about_columns, check_header, names_of
 from include.files.replay_feed import Clock, Feed
 from include.files.replay_options import EventSchedule, ReplayOptions, ReplayRefused, check, parse_options, timeline
@@ -57,9 +57,9 @@ class ReplaySummary:
 
     @property
     def problem(self) -> str | None:
-        """Why it counts as failed."""
+        """Why the replay counts as failed; None if it does not."""
         damage = self.damage.problem if self.damage else None
-        return shortfall(self.sent, self.rejected, self.max_rejected, damage, again=REPLAYED_AGAIN)
+        return shortfall(self.sent, self.rejected, self.max_rejected, damage, again=REPLAY_AGAIN)
 
     def __str__(self) -> str:
         lines = [
@@ -120,7 +120,7 @@ def replay_csv(
         clock = Clock(replays.clock())
         # A shifted event does not have the time in the file: ingest decides whether its minute is closed.
         without_retention = replace(pipeline, lake_retention=None) if options.shift else pipeline
-        events = events_of(file, without_retention, clock.now(), as_strings=True)
+        events = event_reader(file, without_retention, clock.now(), as_strings=True)
         schedule = EventSchedule(pipeline, options, events, preview_of(file, pipeline), times)
         sample = Sample(file_survey.kinds, options.sample, digest) if options.sample else None
         total, unit = (file_survey.lines, "line") if file_survey else (path.stat().st_size, "B")

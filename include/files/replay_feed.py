@@ -63,7 +63,7 @@ class Feed:
         self._begin_chunk()
 
     def take(self, record: Record, event: Event | Refused, due: datetime | None) -> None:
-        """Send it when it is due, or keep it as rejected. Raises BrokerError, WarehouseError."""
+        """Send the event when it is due, or record it as rejected. Raises BrokerError, WarehouseError."""
         if due:
             self._wait(due)
         if isinstance(event, Event):
@@ -77,7 +77,7 @@ class Feed:
         if (
             self._sent + len(self._refused) >= _ROWS_PER_CHUNK
             or self._characters >= _CHARACTERS_PER_CHUNK
-            or time.monotonic() >= self._until
+            or time.monotonic() >= self._chunk_deadline
         ):
             self.settle()
 
@@ -96,11 +96,11 @@ class Feed:
     def _begin_chunk(self) -> None:
         self._sent, self._characters = 0, 0
         self._refused: list[Refused] = []
-        self._until = time.monotonic() + _SECONDS_PER_CHUNK
+        self._chunk_deadline = time.monotonic() + _SECONDS_PER_CHUNK
 
     def _wait(self, due: datetime) -> None:
         while (seconds := (due - self._clock.now()).total_seconds()) > 0:
-            left = self._until - time.monotonic()
+            left = self._chunk_deadline - time.monotonic()
             if left > 0:
                 time.sleep(min(seconds, left))
             else:
@@ -115,25 +115,25 @@ class Feed:
             return self._refusal(record, str(error))
         return event
 
-    def _problem(self, happened: datetime) -> str | None:
-        """Why the topic does not accept an event of that time."""
+    def _problem(self, event_time: datetime) -> str | None:
+        """Why the topic does not accept an event of that time. Raises BrokerError if it may remove the event unread."""
         ahead, behind, now = self._limits.ahead, self._limits.behind, self._clock.now()
-        if behind is not None and happened < now - behind:
+        if behind is not None and event_time < now - behind:
             raise BrokerError(
                 f"Topic {self._pipeline.topic} removes messages whose timestamp is older than {behind}, possibly before they are "
-                f"consumed, and the file has an event of {happened} UTC. Give the topic retention.ms=-1 while the replay "
+                f"consumed, and the file has an event of {event_time} UTC. Give the topic retention.ms=-1 while the replay "
                 "lasts, use the shift `now`, or import the file."
             )
-        if ahead is not None and happened > now + ahead:
-            return f"its time, {happened} UTC, is further ahead than topic {self._pipeline.topic} accepts ({ahead})"
+        if ahead is not None and event_time > now + ahead:
+            return f"its time, {event_time} UTC, is further ahead than topic {self._pipeline.topic} accepts ({ahead})"
         return None
 
     def _wait_for_consumers(self) -> None:
         group = group_of(self._pipeline.name, ingest_mode() or DAG)
-        warned = None
+        warned_at = None
         while (waiting := topics.waiting(self._pipeline, group)) > _MAX_WAITING:
-            if warned is None or time.monotonic() - warned > _SECONDS_BETWEEN_WARNINGS:
-                warned = time.monotonic()
+            if warned_at is None or time.monotonic() - warned_at > _SECONDS_BETWEEN_WARNINGS:
+                warned_at = time.monotonic()
                 log.warning(
                     "%s messages of %s wait to be ingested; the replay continues when there are fewer than %s. If it does not, "
                     "check that the DAG %s_ingest is not paused, or that the connector runs.",

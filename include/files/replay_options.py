@@ -43,7 +43,7 @@ class ReplayOptions:
 
 
 def parse_options(rate: str = "1", shift: str = "now", sample: int | None = None) -> ReplayOptions:
-    """The options of `replay-csv`, read. Raises ReplayRefused."""
+    """Parse the options of `replay-csv`. Raises ReplayRefused."""
     return ReplayOptions(_rate(rate), shift == "now", sample)
 
 
@@ -60,7 +60,7 @@ def _rate(text: str) -> float | None:
 
 
 def check(options: ReplayOptions, pipeline: Pipeline, file_survey: Survey | None, now: datetime) -> None:
-    """Raises ReplayRefused if the file, as surveyed, cannot be replayed with these options."""
+    """Raise ReplayRefused if the file, as surveyed, cannot be replayed with these options."""
     if options.sample and not pipeline.kind_column:
         raise ReplayRefused(
             f"`sample` takes a share of every kind of event, but pipeline {pipeline.name} does not declare which column has the "
@@ -71,9 +71,9 @@ def check(options: ReplayOptions, pipeline: Pipeline, file_survey: Survey | None
             f"`sample` is {options.sample}, but there are {len(file_survey.kinds)} kinds of row, and a sample has at least one "
             f"of each. Set it to {len(file_survey.kinds)} or more."
         )
-    if file_survey and file_survey.last and (line := timeline(options, file_survey, now)):
+    if file_survey and file_survey.last and (times := timeline(options, file_survey, now)):
         try:
-            ends_in_time = line.at(file_survey.last).year in YEARS
+            ends_in_time = times.at(file_survey.last).year in YEARS
         except OverflowError:
             ends_in_time = False
         if not ends_in_time:
@@ -84,7 +84,7 @@ def check(options: ReplayOptions, pipeline: Pipeline, file_survey: Survey | None
 
 
 def timeline(options: ReplayOptions, file_survey: Survey | None, started_at: datetime | None) -> Timeline | None:
-    """The replay's times: `started_at` is that of its first event or, at rate max, of its last. None without times."""
+    """The replay's timeline: its first event or, at rate max, its last happens at `started_at`. None without times."""
     if (
         not started_at
         or not file_survey
@@ -107,12 +107,12 @@ class EventSchedule:
         options: ReplayOptions,
         events: CsvEvents | JsonLineEvents,
         preview: RecordPreview,
-        line: Timeline | None,
+        times: Timeline | None,
     ) -> None:
         self._events, self._preview = events, preview
-        self._timeline = line
-        self._is_paced = options.rate is not None and line is not None
-        self._shift = Shift(pipeline, line) if options.shift and line else None
+        self._timeline = times
+        self._is_paced = options.rate is not None and times is not None
+        self._shift = Shift(pipeline, times) if options.shift and times else None
 
     def rows(
         self, records: Iterable[Record], sample: Sample | None = None, after_line: int = 0
@@ -126,9 +126,9 @@ class EventSchedule:
                 continue
             if record.end_line > after_line:
                 event = self._events.read(record)
-                yield record, *(self._scheduled(event) if isinstance(event, Event) else (event, None))
+                yield record, *(self._schedule(event) if isinstance(event, Event) else (event, None))
 
-    def _scheduled(self, event: Event) -> tuple[Event, datetime | None]:
+    def _schedule(self, event: Event) -> tuple[Event, datetime | None]:
         due = None
         if self._timeline and self._is_paced:
             happened = time_of(event.create_time)

@@ -1,4 +1,4 @@
-"""Scans a file of events before it is used, and finds whether it is whole, its times and its kinds of event.
+"""Scans a file of events before it is used, and finds its damage, its times and its kinds of event.
 
 A sample is chosen from this result: a share of every kind, the same rows every time, in memory that does not grow with the
 file.
@@ -27,7 +27,7 @@ from include.progress_log import Bar
 
 Kind = str | None  # None: a line that is not a record
 NO_KIND = ""  # the event names no kind, or one beyond the first _MAX_KINDS
-_MAX_KINDS = 1_000  # that are counted separately: a column of ids would fill the memory
+_MAX_KINDS = 1_000  # kinds that are counted separately: a column of ids would fill the memory
 _ROWS_PER_CHECK = 5_000
 
 
@@ -48,8 +48,8 @@ class Survey:
     def _name(self, kind: Kind) -> str:
         if kind is None:
             return "unreadable"
-        without = "without a kind" if len(self.kinds) < _MAX_KINDS else "without a kind or of other kinds"
-        return kind[:60] or without
+        no_kind = "without a kind" if len(self.kinds) < _MAX_KINDS else "without a kind or of other kinds"
+        return kind[:60] or no_kind
 
 
 class RecordPreview:
@@ -70,7 +70,7 @@ class RecordPreview:
         return readings.text(self._cell(record, 2), self._null_words) or NO_KIND
 
     def time(self, record: Record) -> datetime | None:
-        """When it happened, as admission reads it; None without a time, or with a year outside 1970 to 2100."""
+        """When the event happened, as admission reads it; None without a time, or with a year outside 1970 to 2100."""
         if record.problem:
             return None
         text = readings.text(self._cell(record, 0), self._null_words) or ""
@@ -142,19 +142,19 @@ class Sample:
     """
 
     def __init__(self, kinds: Mapping[Kind, int], size: int, seed: str) -> None:
-        self._left = dict(kinds)
-        self._wanted = shares(kinds, size)
+        self._remaining_rows = dict(kinds)
+        self._required_rows = shares(kinds, size)
         self._random = random.Random(seed)
 
     def takes(self, kind: Kind) -> bool:
         """Whether the next row, of that kind, is chosen."""
-        if kind not in self._left:
+        if kind not in self._remaining_rows:
             kind = NO_KIND  # as the survey counted it
-        left, wanted = self._left[kind], self._wanted[kind]
-        taken = self._random.random() * left < wanted
-        self._left[kind] = left - 1
-        self._wanted[kind] = wanted - taken
-        return taken
+        remaining, required = self._remaining_rows[kind], self._required_rows[kind]
+        is_taken = self._random.random() * remaining < required
+        self._remaining_rows[kind] = remaining - 1
+        self._required_rows[kind] = required - is_taken
+        return is_taken
 
 
 def shares(kinds: Mapping[Kind, int], size: int) -> dict[Kind, int]:
@@ -166,18 +166,18 @@ def shares(kinds: Mapping[Kind, int], size: int) -> dict[Kind, int]:
         raise ValueError(f"there are {len(kinds)} kinds of row, and each has at least one row in a sample")
     exact = {kind: size * rows / total for kind, rows in kinds.items()}
     rows_of = {kind: max(1, int(share)) for kind, share in exact.items()}
-    by_need = sorted(kinds, key=lambda kind: (rows_of[kind] - exact[kind], str(kind)))
+    kinds_by_need = sorted(kinds, key=lambda kind: (rows_of[kind] - exact[kind], str(kind)))
     while sum(rows_of.values()) < size:
-        for kind in by_need[: size - sum(rows_of.values())]:
+        for kind in kinds_by_need[: size - sum(rows_of.values())]:
             rows_of[kind] += rows_of[kind] < kinds[kind]
     for _ in range(sum(rows_of.values()) - size):  # the frequent kinds give up what the rare ones have in excess
-        several = (kind for kind in rows_of if rows_of[kind] > 1)
-        rows_of[max(several, key=lambda kind: (rows_of[kind] - exact[kind], rows_of[kind]))] -= 1
+        reducible = (kind for kind in rows_of if rows_of[kind] > 1)
+        rows_of[max(reducible, key=lambda kind: (rows_of[kind] - exact[kind], rows_of[kind]))] -= 1
     return rows_of
 
 
 def checked_fingerprint(path: Path) -> Fingerprint:
-    """The file's digest and damage, with progress. Raises FileRefused."""
+    """The file's digest and damage; shows progress. Raises FileRefused."""
     size = path.stat().st_size if path.is_file() else 0
     with Bar(f"checking {path.name}", size) as bar:
         return fingerprint(path, bar.at)

@@ -18,7 +18,7 @@ from include.pipelines import Pipeline
 from include.readings import DATE_AND_TIME, LAST_EPOCH, OFFSET, UTC, WHITE_SPACE, YEARS
 
 # The namespace of the ids of shifted events; another one would duplicate the events of a resumed replay.
-_SHIFTED = uuid.UUID("5b0d1c9e-7c0a-5a1f-8a54-0f6a1f6f7f42")
+_NAMESPACE = uuid.UUID("5b0d1c9e-7c0a-5a1f-8a54-0f6a1f6f7f42")
 _SPACE = f"[{WHITE_SPACE}]*"
 _TIME = re.compile(rf"{_SPACE}{DATE_AND_TIME}(?:{OFFSET}|{UTC}){_SPACE}")
 _PLAIN_NUMBER = re.compile(rf"(?P<before>{_SPACE})[0-9]+(?:\.(?P<fraction>[0-9]*))?(?P<after>{_SPACE})")
@@ -26,7 +26,7 @@ _PLAIN_NUMBER = re.compile(rf"(?P<before>{_SPACE})[0-9]+(?:\.(?P<fraction>[0-9]*
 
 @dataclass(frozen=True)
 class Timeline:
-    """The file's time `origin` is `started_at`, and from there time passes `rate` times as fast. All in UTC."""
+    """Maps the file's times to the replay's: `origin` to `started_at`, then `rate` times as fast. All in UTC."""
 
     started_at: datetime
     origin: datetime
@@ -37,9 +37,9 @@ class Timeline:
         return self.started_at + (time - self.origin) / self.rate
 
     def text(self, text: str) -> str:
-        """A time as a file writes it, moved, in the same format and zone; anything else as it is.
+        """The text of the moved time, in the format and zone of `text`; a text that is not a time is unchanged.
 
-        It reads what include/readings.py reads. Seconds or milliseconds since 1970 stay such a number.
+        A time is what include/readings.py reads. Seconds or milliseconds since 1970 keep their unit.
         """
         time = readings.instant(text)
         if time is None:
@@ -61,11 +61,11 @@ class Shift:
         self._name = f"@{timeline.started_at.isoformat()}"
 
     def moved(self, event: Event) -> Event:
-        """The event at its new time, under its new id. One outside 1970 to 2100 keeps its time: the transform rejects it."""
+        """The event at its new time, under its new id. A time outside 1970 to 2100 stays: the transform rejects it."""
         identity = event_id(self._pipeline, event) + self._name
         values = {name: text for name, text in event.values.items() if name != "create_time"}
         if self._pipeline.event_id != "create_time":
-            identity = values[self._pipeline.event_id] = str(uuid.uuid5(_SHIFTED, identity))
+            identity = values[self._pipeline.event_id] = str(uuid.uuid5(_NAMESPACE, identity))
         time = time_of(event.create_time)
         if time.year in YEARS:
             time = self._timeline.at(time)
@@ -80,15 +80,15 @@ def _with_moved_time(text: str, match: re.Match, moved: datetime) -> str:
     _, clock, sign, hours, minutes = match.groups()
     ahead = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
     local = moved - ahead if sign == "-" else moved + ahead
-    written = f"{local:%H:%M:%S.%f}"[: len(clock)].ljust(len(clock), "0")
-    written = written.replace(".", ",") if "," in clock else written
+    new_clock = f"{local:%H:%M:%S.%f}"[: len(clock)].ljust(len(clock), "0")
+    new_clock = new_clock.replace(".", ",") if "," in clock else new_clock
     return "".join(
-        (text[: match.start(1)], local.date().isoformat(), text[match.end(1) : match.start(2)], written, text[match.end(2) :])
+        (text[: match.start(1)], local.date().isoformat(), text[match.end(1) : match.start(2)], new_clock, text[match.end(2) :])
     )  # fmt: skip
 
 
 def _since_1970(text: str, moved: datetime) -> str:
-    """Seconds or milliseconds, whichever the text is, with as many decimals; without an exponent."""
+    """The moved time in the unit of the text, seconds or milliseconds, with as many decimals; without an exponent."""
     match = _PLAIN_NUMBER.fullmatch(text)
     before, fraction, after = match.group("before", "fraction", "after") if match else ("", None, "")
     micros = (moved - EPOCH) // MICROSECOND

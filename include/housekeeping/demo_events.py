@@ -42,15 +42,15 @@ def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta,
     oldest = minute_floor(clock - age)
     if not dry:
         _remove_closed(reader, writer, conn, pipeline)
-    removed, after = 0, oldest - LOOK_BACK
-    while chunk := _candidates(conn, pipeline, after, oldest):
-        demo_only = _all_demo(reader, pipeline, chunk)
+    removed, start = 0, oldest - LOOK_BACK
+    while chunk := _candidates(conn, pipeline, start, oldest):
+        demo_only = _demo_only(reader, pipeline, chunk)
         minutes = {minute: changed_at for minute, changed_at in chunk.items() if minute in demo_only}
         if minutes and not dry:
             in_transaction(conn, lambda cursor, minutes=minutes: _close(cursor, pipeline, minutes))
             _remove_closed(reader, writer, conn, pipeline)
         removed += len(minutes)
-        after = max(chunk) + MINUTE
+        start = max(chunk) + MINUTE
     return removed
 
 
@@ -71,11 +71,11 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
     from cassandra.concurrent import execute_concurrent_with_args
 
     binds = {"pipeline": pipeline.name, "removing": _REMOVING}
-    closed = read(conn, column, sql("closed"), binds)
-    for minutes in slices(closed, _MINUTES_PER_CHUNK):
-        demo_only = _all_demo(reader, pipeline, minutes)
+    closed_minutes = read(conn, column, sql("closed"), binds)
+    for minutes in slices(closed_minutes, _MINUTES_PER_CHUNK):
+        demo_only = _demo_only(reader, pipeline, minutes)
         statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
-        # As of their newest write: rows written after the read have a later write timestamp, or that of their import's start.
+        # With the newest write timestamp that was read. Rows written since have a later one, or their import's start.
         partitions = [
             (stamp, minute, shard) for minute, stamp in demo_only.items() if stamp for shard in range(pipeline.shards)
         ]
@@ -94,18 +94,18 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
         in_transaction(conn, mark)
 
 
-def _all_demo(reader, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int | None]:
+def _demo_only(reader, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int | None]:
     """The minutes among these that contain only demo events, with their newest write timestamps; None without events."""
-    newest: dict[datetime, int | None] = dict.fromkeys(minutes)
+    newest_writes: dict[datetime, int | None] = dict.fromkeys(minutes)
     query = f"SELECT create_time, WRITETIME(payload) FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
-    for statement in (f"{query} LIMIT 1", query):  # most minutes with other events show it in their first event
-        partitions = [(minute, shard) for minute in newest for shard in range(pipeline.shards)]
-        others = set()
+    for statement in (f"{query} LIMIT 1", query):  # in most minutes with other events, the first event is one of these
+        partitions = [(minute, shard) for minute in newest_writes for shard in range(pipeline.shards)]
+        mixed_minutes = set()
         for (minute, _), answer in answers_of(reader, reader.prepare(statement), partitions):
             for event_id, written_at in answer():
                 if not is_demo(event_id):
-                    others.add(minute)
+                    mixed_minutes.add(minute)
                     break
-                newest[minute] = max(newest[minute] or 0, written_at or 0)
-        newest = {minute: stamp for minute, stamp in newest.items() if minute not in others}
-    return newest
+                newest_writes[minute] = max(newest_writes[minute] or 0, written_at or 0)
+        newest_writes = {minute: stamp for minute, stamp in newest_writes.items() if minute not in mixed_minutes}
+    return newest_writes

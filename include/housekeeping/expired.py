@@ -33,32 +33,32 @@ def known_pipelines(conn) -> dict[str, Retention]:
 
 
 def close_overdue_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> list[int]:
-    """Close open batches without a new attempt for `age`, such as of failed backfills, or of manual runs of paused DAGs."""
+    """Close open batches without a new attempt for `age`: of failed backfills, or of manual runs of paused DAGs."""
     overdue = batches.overdue(conn, pipeline, age)
     return (
         overdue if dry else [batch_id for batch_id in overdue if batches.close_overdue(conn, pipeline, batch_id, age)]
     )
 
 
-def remove_dead_staging(conn, *, given_up: Iterable[int] = (), dry: bool = False) -> int:
-    """Remove staged rows of every attempt that no open batch has: none of them can be merged.
+def remove_dead_staging(conn, *, overdue_batches: Iterable[int] = (), dry: bool = False) -> int:
+    """Remove the staged rows of every attempt whose batch is not open: they cannot be merged.
 
     An attempt that etl.attempts does not know is dead too: numbers are committed there before anything is staged.
-    `given_up` are batches that a dry run would have closed.
+    `overdue_batches` count as closed: a dry run leaves them open.
     """
-    given_up = set(given_up)
+    overdue_batches = set(overdue_batches)
     removed = 0
     for table in staging_tables(all_pipelines().values()):
         with reading(conn) as cursor:
             attempts = sorted(attempts_in(cursor, table))
         for attempt in attempts:
-            if not _is_dead(conn, attempt, given_up):
+            if not _is_dead(conn, attempt, overdue_batches):
                 continue
             binds = {"attempt": attempt, "chunk": CHUNK}
             if dry:
                 removed += read(conn, value, sql("count_attempt", table=table), binds)
             else:
-                removed += _until_none(conn, sql("remove_attempt", table=table), binds)
+                removed += _delete_all(conn, sql("remove_attempt", table=table), binds)
     return removed
 
 
@@ -77,8 +77,8 @@ def empty_samples(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> 
 def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Remove batches opened longer than `age` ago, with minutes, attempts and check results; returns how many batches.
 
-    Never an open one, the newest one, or one of the ten newest that were merged. The ledger keeps their
-    numbers: merges compare attempts, and nothing looks up a batch by them.
+    Open batches, the newest batch and the ten newest merged ones stay. The ledger keeps the numbers of removed batches
+    and attempts: merges compare attempts, and nothing looks up a batch by its number.
     """
     binds = {"pipeline": pipeline, "kept": _KEPT_MERGED - 1, **_age_binds(age)}
     newest = read(conn, value, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", binds)
@@ -100,22 +100,24 @@ def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = Fals
     binds = {"pipeline": pipeline, "chunk": CHUNK, **_age_binds(age)}
     if dry:
         return read(conn, value, sql("count_field_counts"), binds)
-    return _until_none(conn, sql("remove_field_counts"), binds)
+    return _delete_all(conn, sql("remove_field_counts"), binds)
 
 
 def remove_drifts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Remove drift that ended longer than `age` ago, and undeclared fields that no kept count of fields has.
 
-    The others hold minutes, or would be reported again. Accepted drift stays: it determines the verdict on its minutes
-    whenever they are read again. Takes the pipeline's lock, as gates do.
+    Other drift holds minutes, or would be reported again. Accepted drift stays: it determines the verdict on its
+    minutes whenever they are read again. Takes the pipeline's lock, as gates do.
     """
 
     def remove(cursor) -> int:
         cursor.execute("SELECT pipeline FROM etl.pipelines WHERE pipeline = %(pipeline)s FOR UPDATE", binds)
         cursor.fetchall()
-        over = execute(cursor, sql("over_drifts", kinds=drifts.KINDS), binds).fetchall()
-        seen = _undeclared_fields(cursor, pipeline) if any(kind == APPEARED for _, kind, _ in over) else set()
-        ids = [drift_id for drift_id, kind, field in over if kind != APPEARED or field not in seen]
+        candidates = execute(cursor, sql("old_drifts", kinds=drifts.KINDS), binds).fetchall()
+        undeclared_fields = (
+            _undeclared_fields(cursor, pipeline) if any(kind == APPEARED for _, kind, _ in candidates) else set()
+        )
+        ids = [drift_id for drift_id, kind, field in candidates if kind != APPEARED or field not in undeclared_fields]
         if ids and not dry:
             execute(cursor, "DELETE FROM etl.drifts WHERE drift_id IN (%(ids)s)", {"ids": ids})
         return len(ids)
@@ -126,55 +128,55 @@ def remove_drifts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> 
 
 
 def _undeclared_fields(cursor, pipeline: str) -> set[str]:
-    """The undeclared fields in those counts of fields that are kept."""
+    """The undeclared fields in the counts of fields that are kept."""
     cursor.execute(sql("undeclared_fields"), {"pipeline": pipeline})
     return {name for (counts,) in cursor.fetchall() for name in json.loads(counts)["unknown"]}
 
 
 def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
-    """Remove what housekeeping.sql of the pipeline and of its facts names; 0 in a dry run."""
+    """Run housekeeping.sql of the pipeline and of its facts; returns how many rows it removed; 0 in a dry run."""
     if dry:
         return 0
     with reading(conn) as cursor:
         binds = {"oldest_kept_batch": oldest_kept_batch(cursor)}
     statements = [statement for file in files(pipeline, "housekeeping.sql") for statement in file.statements]
-    return sum(_until_none(conn, statement, binds) for statement in statements)
+    return sum(_delete_all(conn, statement, binds) for statement in statements)
 
 
-def _is_dead(conn, attempt: int, given_up: set[int]) -> bool:
+def _is_dead(conn, attempt: int, overdue_batches: set[int]) -> bool:
     open_batch = read(conn, value, sql("open_batch_of"), {"attempt": attempt})
-    return open_batch is None or open_batch in given_up
+    return open_batch is None or open_batch in overdue_batches
 
 
-def _empty(conn, find: str, update: str, pipeline: str, age: timedelta, dry: bool) -> int:
-    """Run `update` on the rows that `find` selects, in chunks; returns how many rows."""
+def _empty(conn, select: str, update: str, pipeline: str, age: timedelta, dry: bool) -> int:
+    """Run `update` on the rows that `select` returns, in chunks; returns how many rows."""
 
     def empty(cursor, ids: Sequence[int]) -> int:
         return execute(cursor, update, {"ids": ids}).rowcount
 
-    return _walk(conn, find, {"pipeline": pipeline, **_age_binds(age)}, empty, dry, limit=CHUNK)
+    return _walk(conn, select, {"pipeline": pipeline, **_age_binds(age)}, empty, dry, limit=CHUNK)
 
 
 def _walk(
     conn,
-    find: str,
+    select: str,
     binds: dict,
     change: Callable[[object, Sequence[int]], int],
     dry: bool,
     *,
     limit: int,
 ) -> int:
-    """Change the rows that `find` selects, in chunks by key, each in its own transaction; returns how many rows."""
+    """Change the rows that `select` returns, in chunks by key, each in its own transaction; returns how many rows."""
     after, changed = 0, 0
     while True:
-        ids = read(conn, column, find, {**binds, "after": after, "limit": limit})
+        ids = read(conn, column, select, {**binds, "after": after, "limit": limit})
         if not ids:
             return changed
         changed += len(ids) if dry else in_transaction(conn, lambda cursor, ids=ids: change(cursor, ids))
         after = ids[-1]
 
 
-def _until_none(conn, statement: str, binds: dict) -> int:
+def _delete_all(conn, statement: str, binds: dict) -> int:
     """Run a DELETE with a LIMIT, a transaction each time, until it removes nothing."""
     removed = 0
     while count := write(conn, statement, binds):

@@ -1,12 +1,12 @@
 -- name: old_payloads
--- Rejected events with a payload that is older than `age`, after the last one: one row per event.
+-- Rejected events older than `age` that have a payload, with an id above `after`: one row per event.
 SELECT rejected_id FROM etl.rejected_events
 WHERE rejected_id > %(after)s AND pipeline = %(pipeline)s
   AND rejected_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND AND payload <> ''
 ORDER BY rejected_id LIMIT %(limit)s;
 
 -- name: old_samples
--- Check results with a sample that is older than `age`, after the last one: one row per result.
+-- Check results older than `age` that have a sample, with an id above `after`: one row per result.
 SELECT r.check_result_id FROM etl.check_results AS r
 JOIN etl.batches AS b ON b.batch_id = r.batch_id
 WHERE r.check_result_id > %(after)s AND b.pipeline = %(pipeline)s AND r.sample IS NOT NULL
@@ -14,15 +14,15 @@ WHERE r.check_result_id > %(after)s AND b.pipeline = %(pipeline)s AND r.sample I
 ORDER BY r.check_result_id LIMIT %(limit)s;
 
 -- name: old_batches
--- Closed batches older than `age`, after the last one: one row per batch. The newest one stays, and the newest merged
--- ones.
+-- Closed batches older than `age`, with an id above `after`: one row per batch. The newest batch and the newest merged
+-- ones stay.
 SELECT batch_id FROM etl.batches
 WHERE batch_id > %(after)s AND batch_id < %(newest)s AND pipeline = %(pipeline)s AND state <> 'open'
   AND (state <> 'merged' OR batch_id < %(kept_merged)s)
   AND opened_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND
 ORDER BY batch_id LIMIT %(limit)s;
 
--- name: over_drifts
+-- name: old_drifts
 -- Drift that ended more than `age` ago, and undeclared fields: one row per drift. A drift that still holds minutes stays,
 -- because those minutes are compared with it when they are read again.
 SELECT d.drift_id, d.kind, d.field FROM etl.drifts AS d
@@ -42,7 +42,7 @@ WHERE d.pipeline = %(pipeline)s AND d.accepted_by IS NULL AND (d.ended_minute IS
   );
 
 -- name: count_attempt
--- How many rows a table of staging has of an attempt: one row.
+-- How many rows of an attempt a table of staging has: one row.
 SELECT COUNT(*) FROM {{ table }} WHERE attempt = %(attempt)s;
 
 -- name: remove_attempt
@@ -74,7 +74,7 @@ SELECT batch_id FROM etl.batches
 WHERE pipeline = %(pipeline)s AND state = 'merged' ORDER BY batch_id DESC LIMIT 1 OFFSET %(kept)s;
 
 -- name: undeclared_fields
--- Counts of fields with undeclared ones: one row per minute.
+-- Counts of fields that include undeclared fields: one row per minute.
 SELECT field_counts FROM etl.minute_fields WHERE pipeline = %(pipeline)s AND field_counts NOT LIKE '%%"unknown": {}%%';
 
 -- name: open_batch_of

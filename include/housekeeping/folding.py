@@ -19,7 +19,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-_WINDOW = timedelta(days=31)  # of the ledger that one SELECT reads
+_WINDOW = timedelta(days=31)  # the part of the ledger that one SELECT reads
 
 
 class FoldMismatch(MinutemarkError):
@@ -62,7 +62,9 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
     for statement in (statement for file in folds for statement in file.statements):
         cursor.execute(statement, binds)
     after = _contribution_counts(cursor, pipeline, binds)
-    if [events for events, _ in before] != [events for events, _ in after] or any(elsewhere for _, elsewhere in after):
+    if [events for events, _ in before] != [events for events, _ in after] or any(
+        other_rows for _, other_rows in after
+    ):
         raise FoldMismatch(
             f"{', '.join(str(file.source) for file in folds)}: (events, rows beyond the first minute) of "
             f"{hour:%Y-%m-%d %H}:00 would become {after} instead of {before}. No part of this hour is folded: correct the file."
@@ -89,9 +91,9 @@ def _is_in_use(cursor, binds: dict) -> bool:
 
 
 def _contribution_counts(cursor, pipeline: Pipeline, binds: dict) -> list[tuple[int, int]]:
-    """The events of the hour for each fact, and how many rows are beyond its first minute."""
-    sums = []
+    """For each fact, the events of the hour, and how many rows lie beyond the hour's first minute."""
+    counts = []
     for fact in pipeline.facts:
-        [(events, elsewhere)] = execute(cursor, sql("contributed", fact=fact), binds).fetchall()
-        sums.append((int(events), int(elsewhere)))
-    return sums
+        [(events, other_rows)] = execute(cursor, sql("contributed", fact=fact), binds).fetchall()
+        counts.append((int(events), int(other_rows)))
+    return counts

@@ -19,11 +19,11 @@ ORDER BY h.hour;
 SELECT batch_id FROM etl.batches FORCE INDEX (by_pipeline) WHERE pipeline = %(pipeline)s AND state = 'open' FOR UPDATE;
 
 -- name: minute_in_batch
--- A minute of the hour that a batch has: one row, or none.
+-- A minute of the hour that belongs to a batch: one row, or none.
 SELECT minute FROM etl.batch_minutes
 WHERE batch_id = %(batch_id)s AND minute >= %(hour)s AND minute < %(next_hour)s LIMIT 1;
 
 -- name: contributed
--- The events of an hour that a fact has, and how many rows lie beyond its first minute: one row.
+-- The events of an hour in a fact, and how many rows lie beyond the hour's first minute: one row.
 SELECT COALESCE(SUM(event_count), 0), COALESCE(SUM(minute <> %(hour)s), 0) FROM {{ fact.contributions }}
 WHERE minute >= %(hour)s AND minute < %(next_hour)s;

@@ -33,7 +33,7 @@ RETENTIONS = tuple(field.name for field in dataclasses.fields(Retention))
 
 
 class RetentionRefused(MinutemarkError):
-    """A retention that is not valid; the message says what to give instead."""
+    """A retention that is not valid; the message says what to enter instead."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,17 @@ class StepResult:
 def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
     """Removes dead staging, payloads of rejected events, samples, counts of fields, drift and batches past their retention."""
     with warehouse(WAREHOUSE_ETL) as conn:
-        kept = {name: kept_for(retention, days) for name, retention in expired.known_pipelines(conn).items()}
-        given_up = []
-        for name, retention in kept.items():
+        retentions = {
+            name: override_retention(retention, days) for name, retention in expired.known_pipelines(conn).items()
+        }
+        overdue_batches = []
+        for name, retention in retentions.items():
             overdue = expired.close_overdue_batches(conn, name, retention.staging, dry=dry)
-            given_up += overdue
+            overdue_batches += overdue
             yield StepResult(name, "abandoned batches closed", len(overdue))
-        rows = expired.remove_dead_staging(conn, given_up=given_up, dry=dry)
+        rows = expired.remove_dead_staging(conn, overdue_batches=overdue_batches, dry=dry)
         yield StepResult("staging", "rows of dead attempts removed", rows)
-        for name, retention in kept.items():
+        for name, retention in retentions.items():
             payloads = expired.empty_payloads(conn, name, retention.rejected_payloads, dry=dry)
             yield StepResult(name, "payloads of rejected events emptied", payloads)
             samples = expired.empty_samples(conn, name, retention.check_samples, dry=dry)
@@ -76,7 +78,7 @@ def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[StepResult
 
 
 def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Deletes merged days of the change log without recent touches from the lake, with their cursors."""
+    """Deletes days of the change log that are merged and not recently touched, with their cursors."""
     pipelines_by_table: dict[str, list[pipelines.Pipeline]] = {}
     for pipeline in pipelines.all_pipelines().values():
         pipelines_by_table.setdefault(pipeline.lake_table, []).append(pipeline)
@@ -85,7 +87,7 @@ def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResu
             with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
                 copy_former_days(reader, writer)
         for lake_table, its_pipelines in pipelines_by_table.items():
-            age = max(kept_for(pipeline.retention, days).change_log for pipeline in its_pipelines)
+            age = max(override_retention(pipeline.retention, days).change_log for pipeline in its_pipelines)
             forgotten, kept = forget_days(reader, writer, conn, lake_table, its_pipelines, age, dry=dry)
             yield StepResult(lake_table, "days of its change log deleted", forgotten)
             yield StepResult(lake_table, "old days kept, because some of their minutes are pending or held", kept)
@@ -98,7 +100,7 @@ def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[StepRe
     with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
             if find_spec(f"include.demo.{pipeline.name}"):
-                age = kept_for(pipeline.retention, days).demo_events
+                age = override_retention(pipeline.retention, days).demo_events
                 count = remove_demo_events(reader, writer, conn, pipeline, age, dry=dry)
                 yield StepResult(pipeline.name, "minutes of demo events closed, and removed from the lake", count)
 
@@ -109,7 +111,7 @@ def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[StepRes
         now = clock(reader)
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
-            age = kept_for(pipeline.retention, days).contributions
+            age = override_retention(pipeline.retention, days).contributions
             yield StepResult(pipeline.name, "hours of contributions folded", fold(conn, pipeline, now, age, dry=dry))
 
 
@@ -125,8 +127,8 @@ def drop_days(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
     """Drops old days of tables with a partition for each day, if the pipeline declares `rows_by_day`. Facts do not change."""
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
-            declared = pipeline.retention.rows_by_day  # else the account has no permission to drop them
-            if declared and (age := kept_for(pipeline.retention, days).rows_by_day):
+            declared = pipeline.retention.rows_by_day  # without it, the account has no permission to drop days
+            if declared and (age := override_retention(pipeline.retention, days).rows_by_day):
                 dropped = partitions.drop_before(conn, pipeline, age, dry=dry)
                 yield StepResult(pipeline.name, "partitions dropped", dropped)
 
@@ -150,7 +152,7 @@ def run_step(name: str, days: Mapping[str, float | None], *, dry: bool = False) 
     return results
 
 
-def kept_for(retention: Retention, days: Mapping[str, float]) -> Retention:
+def override_retention(retention: Retention, days: Mapping[str, float]) -> Retention:
     """The declared retention with the requested overrides."""
     try:
         return dataclasses.replace(retention, **{name: timedelta(days=value) for name, value in days.items()})
@@ -163,7 +165,7 @@ def _valid_days(days: Mapping[str, float | None]) -> dict[str, float]:
     if unknown:
         raise RetentionRefused(f"Unknown retention {unknown[0]!r}. Choose one of {', '.join(RETENTIONS)}.")
     valid = {name: value for name, value in days.items() if value is not None}
-    kept_for(Retention(), valid)  # refused before anything is removed
+    override_retention(Retention(), valid)  # raises before anything is removed
     return valid
 
 

@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 TIMEOUT = 20.0  # seconds that a broker may take to answer
 _REFUSAL_WAIT = 3.0  # seconds that a broker may take to refuse a login
 _SERVERS = "bootstrap.servers"
-_READING = {
+_READER_SETTINGS = {
     "enable.partition.eof": True,  # reports the end, after control records and aborted messages too
-    "isolation.level": "read_committed",  # what a transaction has aborted was never sent
+    "isolation.level": "read_committed",  # messages of aborted transactions do not count
     "fetch.wait.max.ms": 100,
     "queued.max.messages.kbytes": 16_384,  # read ahead: this bounds the memory, whatever a message's size
 }
@@ -76,13 +76,13 @@ def follower_settings(pipeline: Pipeline, consumer: str = DAG) -> dict:
     name = group_of(pipeline.name, consumer)
     return {
         "group.id": name,
-        # A static member: a successor with this name gets all partitions at once, without a rebalance,
-        # and its predecessor is fenced. So each minute's task takes over from the previous one, even if that still runs.
+        # A static member: a successor with this name gets all partitions at once, without a rebalance, and its
+        # predecessor is fenced. So each minute's task takes over from the previous task, even if that still runs.
         "group.instance.id": name,
         "heartbeat.interval.ms": 1_000,  # within this time the predecessor is fenced
         "enable.auto.commit": False,
         "auto.offset.reset": "error",  # nothing is skipped: include/kafka/follow.py records removed messages
-        **_READING,
+        **_READER_SETTINGS,
     }
 
 
@@ -101,7 +101,7 @@ def reader(group: str) -> Iterator[Consumer]:
     """A consumer that reads messages and offsets, but neither joins that group nor commits to it."""
     from confluent_kafka import Consumer
 
-    options = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", **_READING}
+    options = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", **_READER_SETTINGS}
     with explained():
         consumer = Consumer({**settings(), **options, "error_cb": log_client_error})
         try:
@@ -144,8 +144,8 @@ def watermarks(client: Consumer, place: TopicPartition) -> tuple[int, int]:
         try:
             return client.get_watermark_offsets(place, timeout=TIMEOUT)
         except KafkaException as error:
-            leaderless = error.args[0].code() in (codes.NOT_LEADER_FOR_PARTITION, codes.LEADER_NOT_AVAILABLE)
-            if not leaderless or time.monotonic() > deadline:
+            is_leaderless = error.args[0].code() in (codes.NOT_LEADER_FOR_PARTITION, codes.LEADER_NOT_AVAILABLE)
+            if not is_leaderless or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 

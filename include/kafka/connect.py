@@ -62,12 +62,12 @@ def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
         "<retention_seconds>": str(int(retention.total_seconds()) if retention else 0),
     }
 
-    def filled(text: str) -> str:
+    def fill(text: str) -> str:
         for placeholder, value in values.items():
             text = text.replace(placeholder, value)
         return text
 
-    return {filled(name): filled(value) for name, value in json.loads(template).items()}
+    return {fill(name): fill(value) for name, value in json.loads(template).items()}
 
 
 class Connect:
@@ -142,9 +142,9 @@ def register_all(
     Connect may start before set-up has created the tables and topics. Prints why it waits.
     """
     started, configs = time.monotonic(), {name_of(pipeline): connector(pipeline, template) for pipeline in pipelines}
-    waiting, registered, reports = list(configs), set(), _Reports()
-    while waiting:
-        name, problem = waiting.pop(0), None
+    queue, registered, reports = list(configs), set(), _Reports()
+    while queue:
+        name, problem = queue.pop(0), None
         try:
             if name not in registered:
                 connect.register(name, configs[name])
@@ -156,7 +156,7 @@ def register_all(
             connect.restart(name)
         except (OSError, ValueError) as error:  # not up yet, or busy with the previous connector
             problem = problem or str(error)
-        waiting.append(name)  # after the others: they must not wait for what this one lacks
+        queue.append(name)  # after the others, which must not wait for what this connector lacks
         seconds = time.monotonic() - started
         if seconds > patience:
             raise ConnectError(

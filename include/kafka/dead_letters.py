@@ -60,7 +60,7 @@ def original(message: Message) -> Message | PlacedMessage:
 
 
 def send_to_dead_letters(pipeline: Pipeline, refused: Iterable[Refused]) -> None:
-    """Send these to the pipeline's dead-letter topic, and return when the broker has them. Raises BrokerError."""
+    """Send these rows to the pipeline's dead-letter topic, and return when the broker has them. Raises BrokerError."""
     with producer(with_dead_letters(pipeline), **{"message.max.bytes": LONGEST}) as letters:
         for row in refused:
             minute = row.minute.isoformat() if row.minute else ""

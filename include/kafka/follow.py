@@ -50,16 +50,16 @@ def follow(
     *,
     to_the_end: bool = False,
 ) -> bool:
-    """Follow until `is_over()`, to the end of the topic, or until another follower takes over; returns whether one did.
+    """Follow until `is_over()`, the end of the topic or a takeover by another follower; returns True for a takeover.
 
-    A chunk is committed when `store` has returned; if this stops earlier, the chunk is read again. `store` also gets
-    a time of `clock` at which this follower had the chunk and no other had taken over: a write as of that time cannot
-    replace what a successor wrote. `record_gaps` gets the offsets that the topic's retention removed, before any later
+    A chunk is committed when `store` has returned; if the process stops earlier, the chunk is read again. `store` also
+    gets a time of `clock` at which this follower had the chunk and no other had taken over: a write as of that time
+    cannot replace what a successor wrote. `record_gaps` gets the offsets that the topic's retention removed, before any later
     offset is committed. Offsets are committed with the topic's id, by which the next follower notices a topic that was
     created again. Raises BrokerError. The caller closes the consumer.
     """
     at_end: set[int] = set()
-    followed: set[int] = set()
+    followed_partitions: set[int] = set()
     topic_id: str | None = None  # of the topic that is followed
     deadline, refresh_at, lacks_start = time.monotonic() + TIMEOUT, 0.0, True
     with explained():
@@ -67,8 +67,8 @@ def follow(
             while not is_over():
                 chunk = gather(consumer, at_end)
                 as_of = clock() if chunk.messages else 0
-                # Commits nothing new. If it succeeds, no successor had taken over when the clock was read: a successor reads a
-                # later time, even if this process is suspended before it writes.
+                # This commits nothing new. If it succeeds, no successor had taken over when the clock was read: a
+                # successor reads a later time, even if this process is suspended before it writes.
                 if chunk.messages and not commit(consumer, _first_offsets(chunk.messages), topic_id):
                     chunk, lacks_start = Chunk(), True
                 if chunk.messages:
@@ -77,26 +77,26 @@ def follow(
                     commit(consumer, chunk.ends, topic_id)
                 assigned = {place.partition for place in consumer.assignment()}
                 if not assigned:
-                    if not followed and time.monotonic() > deadline:
+                    if not followed_partitions and time.monotonic() > deadline:
                         raise BrokerError(
                             f"No partition was assigned within {TIMEOUT:.0f} s. Check that the broker answers, and that "
                             "the topic exists (`./minutemark schema`, or the DAG minutemark_setup, creates it). The log above "
                             "has the client's messages."
                         )
                     continue
-                lacks_start |= chunk.out_of_range or assigned != followed
+                lacks_start |= chunk.out_of_range or assigned != followed_partitions
                 if lacks_start or time.monotonic() > refresh_at:
                     refresh_at = time.monotonic() + REFRESH
-                    partitions = _partitions_now(consumer, topic, followed)
-                    if not lacks_start and partitions == followed:
+                    partitions = _partitions_now(consumer, topic, followed_partitions)
+                    if not lacks_start and partitions == followed_partitions:
                         continue
                     if start := starting_offsets(consumer, topic, partitions, read_topic_id, record_gaps):
                         # This consumer, the only member of its group, reads all partitions. The group's own assignment
                         # lacks those that were added after its first member joined; a successor gets it unchanged.
                         consumer.assign([TopicPartition(*place, offset) for place, offset in start.offsets.items()])
-                        followed, topic_id, lacks_start = partitions, start.topic_id, False
+                        followed_partitions, topic_id, lacks_start = partitions, start.topic_id, False
                         at_end.clear()
-                elif to_the_end and at_end >= followed:
+                elif to_the_end and at_end >= followed_partitions:
                     break
         except KafkaException as error:
             if is_taken_over(error.args[0]):
@@ -134,15 +134,15 @@ def partitions_of(client, topic: str) -> set[int]:
     return set(metadata.partitions)
 
 
-def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[int]:
+def _partitions_now(consumer: Consumer, topic: str, followed_partitions: set[int]) -> set[int]:
     """Like partitions_of, but if the broker does not answer now, the partitions that are already followed."""
     try:
         return partitions_of(consumer, topic)
     except (KafkaException, TopicMissing) as error:
-        if not followed:
+        if not followed_partitions:
             raise
         log.warning("Kafka: cannot list the partitions of %s now: %s", topic, error)
-        return followed
+        return followed_partitions
 
 
 def _first_offsets(messages: list[Message]) -> Offsets:

@@ -101,7 +101,7 @@ def ingest(
 
 
 def keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint = LAKE_WRITER) -> int:
-    """Keep what earlier calls put into the dead-letter topic, if the warehouse answers; returns their number."""
+    """Keep the messages of the dead-letter topic as rejected, if the warehouse answers; returns how many."""
     letters = with_dead_letters(pipeline)
     try:
         if topics.waiting(letters, group_of(pipeline.name, DEAD_LETTERS)):
@@ -166,7 +166,8 @@ def ingest_again(pipeline: Pipeline) -> IngestSummary:
     group = group_of(pipeline.name, DAG)
     with lake(LAKE_WRITER) as session:
         store, as_of = MessageStore(pipeline, session, summary), change_log.write_clock(session)
-        # After the clock: a later version that a follower writes from now on has an offset beyond these, and is not overwritten.
+        # Read after the clock: a later version that a follower writes from now on has an offset beyond these, and is
+        # not overwritten.
         span = {
             number: (offsets.begin, offsets.end) for number, offsets in topics.offset_ranges(pipeline, group).items()
         }
@@ -196,16 +197,16 @@ class MessageStore:
         self._warehouse_retry_at = 0.0
 
     def use_clock(self, clock: datetime) -> None:
-        """From now on, judge by this time of the lake's clock which events are too far ahead or closed.
+        """From now on, this time of the lake's clock decides which events are too far ahead or closed.
 
-        Until then, the time when this was created decides.
+        Until the first call, the time when the store was created decides.
         """
         self._reader = TopicEvents(self._pipeline, clock)
 
     def store(self, messages: list[Message], as_of: int) -> None:
         """Store these messages; returns once each of them is safe.
 
-        `as_of` is a time of the lake's write clock, at which no later version of them had been written.
+        `as_of` is a time of the lake's write clock, at which no later version of their events had been written.
         """
         events: dict[int, list[Event]] = {}  # by write timestamp
         refused = []
@@ -220,7 +221,7 @@ class MessageStore:
             event = self._reader.read(message)  # ty: ignore[invalid-argument-type]
             if isinstance(event, Event):
                 events.setdefault(written_as_of, []).append(event)
-                self._summary.misplaced += self._reader.misplaced(message, event)  # ty: ignore[invalid-argument-type]
+                self._summary.misplaced += self._reader.is_misplaced(message, event)  # ty: ignore[invalid-argument-type]
             else:
                 refused.append(event)
         # Write timestamps rise from chunk to chunk, whichever node's clock was read: the later version wins.
@@ -231,7 +232,7 @@ class MessageStore:
         self._summary.written += sum(map(len, events.values()))
 
     def record_gaps(self, gaps: list[Gap]) -> None:
-        """Keep lost messages as one rejected event, at their first offset."""
+        """Keep each gap as one rejected event, at its first offset."""
         self._keep([_refuse_gap(gap) for gap in gaps])
 
     def _keep(self, refused: list[Refused]) -> None:
@@ -247,7 +248,7 @@ class MessageStore:
                 rejected.keep(conn, self._pipeline, rejected.KAFKA, refused)
         except WarehouseError as error:
             if self._are_dead_letters:
-                raise  # they stay where they are
+                raise  # the dead letters stay in their topic
             log.warning("Messages that are not events go to the dead-letter topic. %s", error)
             try:
                 self._send_to_dead_letters(refused)
@@ -263,7 +264,7 @@ class MessageStore:
 
 
 def _appended_at(message: Message) -> int | None:
-    """When the broker appended it, in microseconds since 1970; None if its topic keeps its producer's time."""
+    """When the broker appended the message, in microseconds since 1970; None if the topic keeps the producer's time."""
     kind, milliseconds = message.timestamp()
     return milliseconds * 1_000 if kind == TIMESTAMP_LOG_APPEND_TIME else None
 
@@ -287,7 +288,7 @@ def _refuse_gap(gap: Gap) -> Refused:
 
 
 def consume(pipeline: str, seconds: float | None = None, again: bool = False) -> IngestSummary:
-    """Consume the topic of a declared pipeline, as `consume_topic` does."""
+    """Consume the topic of a declared pipeline; see `consume_topic`."""
     return consume_topic(pipelines.get(pipeline), seconds, again=again)
 
 
@@ -296,6 +297,6 @@ def consume_topic(pipeline: Pipeline, seconds: float | None = None, *, again: bo
     limit = float("inf") if seconds is None else seconds
     if again:
         return ingest_again(pipeline)
-    if ingest_mode() == CONNECT:  # which consumes the topic itself
+    if ingest_mode() == CONNECT:  # Connect consumes the topic itself
         return ingest_dead_letters(pipeline, seconds=limit)
     return ingest(pipeline, lambda: clients.follower(pipeline), seconds=limit, to_the_end=seconds is None)

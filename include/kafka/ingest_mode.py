@@ -15,7 +15,7 @@ SETTING = "MINUTEMARK_INGEST"
 DAG = "dag"  # the DAGs <pipeline>_ingest
 CONNECT = "connect"  # Kafka Connect with the Cassandra sink
 SPARK = "spark"  # the same DAGs, each with a stream of Spark
-DEAD_LETTERS = "dead_letters"  # with CONNECT, the DAG that consumes messages that Connect's transform refused
+DEAD_LETTERS = "dead_letters"  # the consumer of the dead-letter topic: with CONNECT a DAG of its own, else each ingest
 
 
 class UnknownIngestMode(MinutemarkError):

@@ -61,8 +61,8 @@ class TopicEvents:
         except NotAdmitted as error:
             return Refused(key_of(message), str(error), text[:_LONGEST_PAYLOAD], error.minute)
 
-    def misplaced(self, message: Message, event: Event) -> bool:
-        """Whether its producer sent it to a partition other than its shard's."""
+    def is_misplaced(self, message: Message, event: Event) -> bool:
+        """Whether the message is in a partition other than its event's shard."""
         return message.partition() != shard_of(event_id(self._pipeline, event), self._pipeline.shards)
 
 

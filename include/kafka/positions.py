@@ -12,7 +12,7 @@ from include.kafka.clients import TIMEOUT, BrokerError, watermarks
 
 log = logging.getLogger(__name__)
 
-Offsets = dict[tuple[str, int], int]  # of a topic's partition
+Offsets = dict[tuple[str, int], int]  # by topic and partition
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def starting_offsets(
     read_topic_id: Callable[[], str | None],
     record_gaps: Callable[[list[Gap]], None],
 ) -> Start | None:
-    """Read each partition from its committed offset, or from its first message if retention has removed that offset.
+    """Where to read each partition: its committed offset, or its first message if retention has removed that offset.
 
     An offset with another topic's id belongs to a topic that was deleted: the new topic is read from its start. Lost
     messages are recorded before the starts are committed. Returns None if the broker does not have the offsets now: a
@@ -97,13 +97,13 @@ def commit(consumer: Consumer, offsets: Offsets, topic_id: str | None) -> bool:
     Read `topic_id` before the messages: a topic that was created again since then has another id.
     """
     try:
-        wanted = [
+        positions = [
             TopicPartition(topic, partition, offset, metadata=topic_id or "")
             for (topic, partition), offset in offsets.items()
         ]
-        for done in consumer.commit(offsets=wanted, asynchronous=False):
-            if done.error:
-                raise_unless_transient(done.error)
+        for position in consumer.commit(offsets=positions, asynchronous=False):
+            if position.error:
+                raise_unless_transient(position.error)
                 return False
     except KafkaException as error:
         raise_unless_transient(error.args[0])

@@ -26,7 +26,7 @@ class EventProducer:
     def __init__(self, client, pipeline: Pipeline) -> None:
         self._client = client
         self._pipeline = pipeline
-        self._refused: list[str] = []
+        self._failures: list[str] = []
 
     def write(self, events: Iterable[Event]) -> Written:
         """Send all events and return when the broker has them. Raises BrokerError."""
@@ -39,7 +39,7 @@ class EventProducer:
         return Written(rows, frozenset(minutes))
 
     def add(self, event: Event) -> None:
-        """Queue the event; `flush()` raises if the broker does not have it. Raises MessageTooLong, BrokerError."""
+        """Queue the event; `flush()` raises if the broker does not accept it. Raises MessageTooLong, BrokerError."""
         identity = event_id(self._pipeline, event)
         fields = {**event.values, "create_time": str(event.create_time)}
         value = _as_json({name: text for name, text in fields.items() if text})
@@ -55,14 +55,14 @@ class EventProducer:
         self.add_message(value, partition=partition)
         self.flush()
 
-    def add_message(self, value: bytes | None, **where) -> None:
+    def add_message(self, value: bytes | None, **options) -> None:
         """Queue any value, as `add` queues an event. Raises MessageTooLong, BrokerError."""
         from confluent_kafka import KafkaError, KafkaException
 
         with explained():
             while True:
                 try:
-                    self._client.produce(self._pipeline.topic, value=value, on_delivery=self._failed, **where)
+                    self._client.produce(self._pipeline.topic, value=value, on_delivery=self._record_failure, **options)
                     return
                 except BufferError:  # the queue is full
                     self._client.poll(0.1)
@@ -73,18 +73,18 @@ class EventProducer:
                         f"it is too long for a message: {len(value)} bytes (limit: message.max.bytes of connection {KAFKA})"  # ty: ignore[invalid-argument-type]
                     ) from error
 
-    def _failed(self, error, _) -> None:
+    def _record_failure(self, error, _) -> None:
         if error is not None:
-            self._refused.append(error.str())
+            self._failures.append(error.str())
 
     def flush(self) -> None:
         """Return when the broker has everything that was added. Raises BrokerError."""
         waiting = self._client.flush(TIMEOUT)
-        refused, self._refused = self._refused, []
-        if waiting or refused:
-            reason = refused[0] if refused else f"no answer within {TIMEOUT:.0f} s"
+        failures, self._failures = self._failures, []
+        if waiting or failures:
+            reason = failures[0] if failures else f"no answer within {TIMEOUT:.0f} s"
             raise BrokerError(
-                f"{waiting + len(refused)} messages were not sent to topic {self._pipeline.topic}: {reason}. "
+                f"{waiting + len(failures)} messages were not sent to topic {self._pipeline.topic}: {reason}. "
                 "Check that the brokers answer, then send the messages again: an event counts once, even if it is sent twice."
             )
 
@@ -99,7 +99,7 @@ def producer(pipeline: Pipeline, **options: object) -> Iterator[EventProducer]:
         "enable.idempotence": True,
         "linger.ms": 5,
         "message.timeout.ms": int(TIMEOUT * 1000),
-        "delivery.report.only.error": True,  # flush() waits for all of them; a call for each would take longer than sending
+        "delivery.report.only.error": True,  # flush() waits for all; a report for each takes longer than sending
     }
     with explained():
         client = Producer({**settings(), **defaults, **options, "error_cb": log_client_error})

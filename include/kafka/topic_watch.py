@@ -62,7 +62,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
                 "not consumed have to be sent again.",
             )
         else:
-            yield from _stuck(conn, pipeline, now)
+            yield from _stuck_problem(conn, pipeline, now)
     for name, error in errors.items():
         others = " The pipelines after it were not checked either." if broker_is_down and name == [*errors][-1] else ""
         log.warning("The topics of pipeline %s were not checked.%s %s", name, others, error)
@@ -140,8 +140,8 @@ def _unchecked_problems(
     yield Problem(pipeline.name, "stuck", checked_at, finding, remedy)
 
 
-def _stuck(conn, pipeline: Pipeline, now: datetime) -> Iterator[Problem]:
-    """The first of the pipeline's consumers that makes no progress."""
+def _stuck_problem(conn, pipeline: Pipeline, now: datetime) -> Iterator[Problem]:
+    """The problem of the first of the pipeline's consumers that makes no progress."""
     limit = pipeline.delay_limit
     for consumer in _consumers(pipeline):
         topic = consumer.pipeline.topic

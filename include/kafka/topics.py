@@ -68,20 +68,20 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
     with explained():
         client = admin()
         existing = client.list_topics(timeout=TIMEOUT).topics
-        wanted, existing_letters = [], []
+        new_topics, existing_letters = [], []
         for pipeline in all_pipelines().values() if pipelines is None else pipelines:
             if pipeline.topic in existing:
                 _check(pipeline, len(existing[pipeline.topic].partitions))
             else:
-                wanted.append(NewTopic(pipeline.topic, num_partitions=pipeline.shards))
+                new_topics.append(NewTopic(pipeline.topic, num_partitions=pipeline.shards))
             letters = dead_letters_of(pipeline.topic)
             if letters in existing:
                 existing_letters.append(letters)
             else:
-                wanted.append(NewTopic(letters, num_partitions=1, config=_DEAD_LETTER_SETTINGS))
-        for topic, done in (client.create_topics(wanted) if wanted else {}).items():
+                new_topics.append(NewTopic(letters, num_partitions=1, config=_DEAD_LETTER_SETTINGS))
+        for topic, future in (client.create_topics(new_topics) if new_topics else {}).items():
             try:
-                done.result()
+                future.result()
             except KafkaException as error:  # another set-up created it after the list was read
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
@@ -95,10 +95,10 @@ def _configure_dead_letters(client: AdminClient, letters: list[str]) -> None:
         ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         for name, value in _DEAD_LETTER_SETTINGS.items()
     ]
-    wanted = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries) for topic in letters]
-    for resource, done in (client.incremental_alter_configs(wanted) if wanted else {}).items():
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries) for topic in letters]
+    for resource, future in (client.incremental_alter_configs(resources) if resources else {}).items():
         try:
-            done.result(timeout=TIMEOUT)
+            future.result(timeout=TIMEOUT)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise
@@ -134,8 +134,8 @@ def check_topic(pipeline: Pipeline) -> None:
 
 
 def limits_of(pipeline: Pipeline) -> Limits:
-    """Which timestamps the topic accepts. No limits if the account has no permission to read them."""
-    client = admin()  # kept until the answer is there
+    """Which timestamps the topic accepts. No limits if they cannot be read, for example without permission."""
+    client = admin()  # the client must exist until the answer is there
     try:
         (answer,) = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, pipeline.topic)]).values()
         settings = answer.result(timeout=TIMEOUT)
@@ -152,7 +152,7 @@ def _limit(entry) -> timedelta | None:
 
 def topic_id(topic: str, client: AdminClient | None = None) -> str | None:
     """The id that Kafka gave the topic when it was created; None without a topic or an id. Raises BrokerError."""
-    client = client or admin()  # kept until the answer is there
+    client = client or admin()  # the client must exist until the answer is there
     with explained():
         try:
             description = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)[topic].result()
@@ -166,7 +166,7 @@ def topic_id(topic: str, client: AdminClient | None = None) -> str | None:
 
 def has_members(group: str) -> bool:
     """Whether a consumer has joined the group; one that was killed leaves it after 45 s. Raises BrokerError."""
-    client = admin()  # kept until the answer is there
+    client = admin()  # the client must exist until the answer is there
     with explained():
         return bool(client.describe_consumer_groups([group], request_timeout=TIMEOUT)[group].result().members)
 
@@ -181,13 +181,13 @@ def offset_ranges(pipeline: Pipeline, group: str) -> dict[int, OffsetRange]:
     """Each partition of the topic, with what that group has committed. Raises BrokerError."""
     with reader(group) as client:
         range_by_partition = offset_ranges_of(client, pipeline)
-        empty = _without_messages(
+        empty = _empty_partitions(
             client, pipeline, {number: offsets for number, offsets in range_by_partition.items() if offsets.waiting}
         )
     return {number: replace(offsets, is_empty=number in empty) for number, offsets in range_by_partition.items()}
 
 
-def _without_messages(client: Consumer, pipeline: Pipeline, ranges: Mapping[int, OffsetRange]) -> set[int]:
+def _empty_partitions(client: Consumer, pipeline: Pipeline, ranges: Mapping[int, OffsetRange]) -> set[int]:
     """The partitions that have no message after the committed offset, although offsets are in use."""
     if not ranges:
         return set()
@@ -213,7 +213,7 @@ def offset_ranges_of(client: Consumer, pipeline: Pipeline) -> dict[int, OffsetRa
 
 
 def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], since: datetime) -> dict[int, int]:
-    """The offset of each partition's first message at that time (UTC) or later; if there is none, its given end."""
+    """The offset of each partition's first message at that time (UTC) or later, or else its end in `partitions`."""
     moment = int(since.replace(tzinfo=UTC).timestamp() * 1000)
     places = [TopicPartition(pipeline.topic, partition, moment) for partition in partitions]
     with reader(group) as client:
@@ -223,24 +223,24 @@ def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], 
 
 def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
     """The messages of each partition from one offset to another (excluded), chunk by chunk; nothing is committed."""
-    left = {partition: end for partition, (begin, end) in span.items() if begin < end}
+    ends = {partition: end for partition, (begin, end) in span.items() if begin < end}
     with reader(group) as client:
-        client.assign([TopicPartition(pipeline.topic, partition, span[partition][0]) for partition in left])
-        moved, at_end = time.monotonic(), set()
-        while left:
+        client.assign([TopicPartition(pipeline.topic, partition, span[partition][0]) for partition in ends])
+        progress_at, at_end = time.monotonic(), set()
+        while ends:
             chunk = gather(client, at_end)
             if chunk.ends:
-                moved = time.monotonic()
-            elif time.monotonic() - moved > _PATIENCE:
+                progress_at = time.monotonic()
+            elif time.monotonic() - progress_at > _PATIENCE:
                 raise BrokerError(
                     f"Topic {pipeline.topic}: no message arrived for {_PATIENCE:.0f} s. Read the broker's log."
                 )
-            wanted = [message for message in chunk.messages if message.offset() < left.get(message.partition(), 0)]  # ty: ignore[unsupported-operator]
-            # Also at the topic's end: the last offsets of a partition may be control records, which no reader gets.
-            ended = {number for (_, number), end in chunk.ends.items() if end >= left.get(number, 0)} | at_end
-            if done := [TopicPartition(pipeline.topic, partition) for partition in ended if partition in left]:
-                client.pause(done)
-            if wanted:
-                yield wanted
-            for partition in ended:
-                left.pop(partition, None)
+            in_span = [message for message in chunk.messages if message.offset() < ends.get(message.partition(), 0)]  # ty: ignore[unsupported-operator]
+            # Partitions at the topic's end count, too: their last offsets may be control records, which no reader gets.
+            finished = {number for (_, number), end in chunk.ends.items() if end >= ends.get(number, 0)} | at_end
+            if places := [TopicPartition(pipeline.topic, number) for number in finished if number in ends]:
+                client.pause(places)
+            if in_span:
+                yield in_span
+            for partition in finished:
+                ends.pop(partition, None)

@@ -1,7 +1,7 @@
 """Admits rows to the lake: a row needs a time-UUID, and must not be too old or too long. The transform checks the rest.
 
 If a source has no id, or no create_time, they are computed from the row's values: the same row is one event, however often
-and from whichever file it comes. Equal rows of one file are distinguished by their number among them.
+and from whichever file it comes. Equal rows of one file are numbered, which distinguishes them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class NotAdmitted(ValueError):
 def content_id(pipeline: Pipeline, values: Mapping[str, str | None], occurrence: int = 0) -> str:
     """The id of a row without one: a UUID of its values, independent of their order, white space and quotes.
 
-    `occurrence` counts the equal rows of its file before it.
+    `occurrence` is the number of equal rows before it in its file.
     """
     own_id, null_words = pipeline.event_id, pipeline.null_words
     parts = [

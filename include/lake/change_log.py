@@ -1,4 +1,4 @@
-"""The change log: which minutes of a lake table were written, each with its last write. Writers touch minutes; polls read it.
+"""The change log: which minutes of a lake table were written, and when last. Writers touch minutes; polls read the log.
 
 `changed_days` has one partition for each lake table and one row for each day, with the day's newest touch: a poll reads
 that partition. `minute_changes` has the minutes of a day.
@@ -71,15 +71,15 @@ def write_clock(session: Session) -> int:
 
 def changed_days(session: Session, lake_table: str) -> dict[date, UUID]:
     """The newest touch of every day of that lake table that was ever touched. Reads one partition."""
-    return _by_day(session.execute(_DAYS, (lake_table,)))
+    return _touch_by_day(session.execute(_DAYS, (lake_table,)))
 
 
 async def changed_days_in_trigger(session: Session, lake_table: str) -> dict[date, UUID]:
     """Like changed_days, inside a trigger, whose event loop must not wait for the lake's answer."""
-    return _by_day(await rows_of(session, _DAYS, (lake_table,)))
+    return _touch_by_day(await rows_of(session, _DAYS, (lake_table,)))
 
 
-def _by_day(rows: Iterable) -> dict[date, UUID]:
+def _touch_by_day(rows: Iterable) -> dict[date, UUID]:
     return {row.day.date(): row.changed_at for row in rows if row.changed_at}
 
 
@@ -131,8 +131,8 @@ def touch(session: Session, lake_table: str, minutes: Iterable[datetime]) -> Non
     A writer that fails or ends before this returns must write its events again: their minutes may be touched without
     their days.
 
-    The session must leave the write timestamp to the server, as those of include/lake/session.py do: with a client's,
-    a touch from a clock that is ahead would beat all later ones.
+    The session must leave the write timestamp to the server, as those of include/lake/session.py do: with a client's
+    timestamp, a touch from a clock that is ahead would override all later ones.
     """
     if session.use_client_timestamp:
         raise ValueError("This session sends client timestamps: set use_client_timestamp=False, or use lake().")
@@ -142,8 +142,8 @@ def touch(session: Session, lake_table: str, minutes: Iterable[datetime]) -> Non
     if not days:
         return
     statement = session.prepare(_TOUCH_MINUTE)
-    for day, touched in days.items():
-        _write_to_one_partition(session, statement, [(lake_table, day, minute) for minute in touched])
+    for day, day_minutes in days.items():
+        _write_to_one_partition(session, statement, [(lake_table, day, minute) for minute in day_minutes])
     # After the minutes, never before: a poll that has seen the day's new touch must find the minute's.
     _write_to_one_partition(session, session.prepare(_TOUCH_DAY), [(lake_table, day) for day in days])
 

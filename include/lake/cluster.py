@@ -43,8 +43,8 @@ def replication(session: Session, target: Endpoint, keyspaces: list[str]) -> str
     if factor and not (factor.isascii() and factor.isdigit() and int(factor)):
         raise ReplicationRefused(f"{SETTING}={factor} is not a number of replicas: use a whole number of at least 1.")
     nodes = data_centers(session)[local]
-    if refused := refusal(nodes, factor, replicas(session, local, keyspaces)):
-        raise ReplicationRefused(refused)
+    if reason := refusal(nodes, factor, replicas(session, local, keyspaces)):
+        raise ReplicationRefused(reason)
     if not factor:
         return SINGLE
     name = local.replace("'", "''")
@@ -110,12 +110,12 @@ def data_center_problem(names: Collection[str], local: str | None) -> str | None
 
 
 def clocks(session: Session) -> dict[str, timedelta]:
-    """Each coordinator's now() minus this machine's clock, to half a round trip. Nodes that do not answer are left out."""
+    """Each coordinator's now() minus this machine's clock, to within half a round trip; only of nodes that answer."""
     from cassandra.cluster import NoHostAvailable
     from cassandra.query import SimpleStatement
 
     query, clock_of = SimpleStatement("SELECT now() AS now FROM system.local"), {}
-    # A separate session: others begin as soon as they can reach one node.
+    # A separate session: other sessions start as soon as they can reach one node.
     every_node = session.cluster.connect(wait_for_all_pools=True)
     try:
         for host in session.cluster.metadata.all_hosts():
@@ -139,11 +139,11 @@ def clock_problem(differences: Mapping[str, timedelta]) -> str | None:
     if not differences:
         return None
     slowest, fastest = min(differences, key=differences.get), max(differences, key=differences.get)  # ty: ignore[no-matching-overload]  # each key has a value
-    apart = differences[fastest] - differences[slowest]
-    if apart <= MAX_CLOCK_DIFFERENCE:
+    difference = differences[fastest] - differences[slowest]
+    if difference <= MAX_CLOCK_DIFFERENCE:
         return None
     return (
-        f"the clocks of its nodes {slowest} and {fastest} are {apart.total_seconds():.1f} s apart; the limit is "
+        f"the clocks of its nodes {slowest} and {fastest} are {difference.total_seconds():.1f} s apart; the limit is "
         f"{MAX_CLOCK_DIFFERENCE.total_seconds():g} s. If the difference exceeds the settle time, a touch can be lost. "
         "Run NTP (chrony) on both."
     )

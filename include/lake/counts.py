@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cassandra.cluster import Session
 
 _REQUESTS_IN_FLIGHT = 8
-_REQUESTS_AT_ONCE = 32  # the driver sends queries whether results are read or not: this bounds those that wait
+_REQUESTS_AT_ONCE = 32  # the driver sends queries even if no result is read: this bounds the results that wait
 # Most minutes are small: a request for each partition costs more than reading it. Clusters warn or refuse from 20 on.
 PARTITIONS_PER_REQUEST = 10
 _SAMPLES = 60
@@ -57,7 +57,7 @@ def minute_counts(
         lambda answer: _add(answer, counts, on_row),
         on_unreadable and leave_out,
     )
-    return {minute: counted for minute, counted in counts.items() if minute not in unreadable}
+    return {minute: count for minute, count in counts.items() if minute not in unreadable}
 
 
 def read_partitions(
@@ -91,7 +91,7 @@ def read_partitions(
 
 
 def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int]:
-    """The minutes in up to 60 groups, each minute with the rows that the middle one of its group has; sixty small reads.
+    """Estimate the rows of each minute from the middle one of its group; the minutes form up to 60 groups.
 
     More than 5,000 rows count as 5,000. Minutes whose sample cannot be read are left out.
     """
@@ -136,8 +136,8 @@ def answers_of(
 ) -> Iterator[tuple[Binds, Callable[[], Iterable]]]:
     """Each request with a function that returns its rows, or raises the driver's error.
 
-    They run in chunks of _REQUESTS_AT_ONCE, at most _REQUESTS_IN_FLIGHT at a time. The next chunk starts when the caller
-    has taken all answers of the current one.
+    Requests run in chunks of _REQUESTS_AT_ONCE, at most _REQUESTS_IN_FLIGHT at a time. The next chunk starts when the
+    caller has taken all answers of the current one.
     """
     from cassandra.concurrent import execute_concurrent_with_args
 

@@ -23,7 +23,7 @@ class LakePermissionMissing(LakeError):
 
 
 class LakeUnreadable(LakeError):
-    """Partitions of a lake table that cannot be read; all others were."""
+    """Partitions of a lake table that cannot be read; all others were read."""
 
 
 class LakeTableMismatch(LakeError):
@@ -53,8 +53,8 @@ def explain(error: BaseException, endpoint: Endpoint) -> LakeError:
     cause = _innermost(error)
     text = " ".join(str(cause).split())[:400]
     kind = type(cause).__name__
-    made = LakePermissionMissing if kind == "Unauthorized" else LakeError
-    return made(f"The lake of {place(endpoint)} {_what_and_remedy(kind, text, endpoint)}")
+    error_class = LakePermissionMissing if kind == "Unauthorized" else LakeError
+    return error_class(f"The lake of {place(endpoint)} {_what_and_remedy(kind, text, endpoint)}")
 
 
 def unreadable_minutes(
@@ -62,10 +62,10 @@ def unreadable_minutes(
 ) -> LakeUnreadable:
     """The error that names these minutes and the outcome of the others, and explains the first of the driver's errors."""
     minutes = sorted(errors)
-    named = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in minutes[:10])
+    first_minutes = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in minutes[:10])
     more = f" and {len(minutes) - 10} more" if len(minutes) > 10 else ""
     why = explain(errors[minutes[0]], endpoint)
-    return LakeUnreadable(f"Minutes of {table} cannot be read: {named}{more}. {others} {why}")
+    return LakeUnreadable(f"Minutes of {table} cannot be read: {first_minutes}{more}. {others} {why}")
 
 
 def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:

@@ -22,17 +22,17 @@ class JsonObjects:
         self._pipeline, self._what = pipeline, what
         self._validator = RowValidator(pipeline, clock)
         names = ("create_time", pipeline.event_id, pipeline.event_time)
-        self._identifying = Fields(name for name in names if name)
+        self._id_fields = Fields(name for name in names if name)
 
     def identified(self, text: str) -> tuple[dict[str, str | None], str]:
         """The fields that identify the event, and the object as JSON. Raises NotAdmitted for anything else."""
         try:
-            return self._identifying.read(text)
+            return self._id_fields.read(text)
         except NotAnObject as error:
             raise NotAdmitted(f"the {self._what} {error}") from None
 
     def fields(self, text: str) -> dict[str, str | None]:
-        """All fields of an `identified` object. Raises NotAdmitted: the parser of `identified` is faster and less strict."""
+        """All fields of an `identified` object. Raises NotAdmitted: the parser of `identified` is less strict."""
         try:
             return parsed(text)[0]
         except NotAnObject as error:
@@ -50,11 +50,11 @@ class JsonObjects:
 
 
 def _row_in_envelope(text: str) -> str | None:
-    """Where a change event (of Debezium, for example), or a message with its schema, has its row; None for any other."""
+    """Where a change event (of Debezium, for example), or a message with its schema, has its row; else None."""
     try:
         fields = json.loads(
             text, parse_int=str, parse_float=str
-        )  # Python does not parse numbers of more than 4,300 digits
+        )  # as strings: Python does not parse integers of more than 4,300 digits
     except (ValueError, RecursionError):
         return None
     for place, holder in (("payload.after", fields.get("payload")), ("after", fields)):

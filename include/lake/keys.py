@@ -16,7 +16,7 @@ from include.durations import MICROSECOND
 
 GREGORIAN_EPOCH = datetime(1582, 10, 15)  # time-UUIDs count 100 ns from here
 _TIME_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-# Multicast and locally administered (RFC 9562, 6.10): no network card's node has both bits, and no demo's.
+# Multicast and locally administered (RFC 9562, 6.10): neither a network card's node nor the demo's has both bits.
 _NO_CARD = 0x030000000000
 _VERSION_1 = 0x1000
 _RFC_4122, _NO_VARIANT = 0x8000_0000_0000_0000, 0x3FFF_FFFF_FFFF_FFFF
@@ -57,7 +57,7 @@ def time_uuid(time: datetime, identity: str) -> uuid.UUID:
     ticks = (time - GREGORIAN_EPOCH) // MICROSECOND * 10
     rest = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
     time_fields = (ticks & _32_BITS) << 96 | (ticks >> 32 & 0xFFFF) << 80 | (ticks >> 48 & 0x0FFF | _VERSION_1) << 64
-    # Not by fields=, which checks each of them: an import makes one for every row.
+    # Not with fields=, which checks each field: an import makes a UUID for every row.
     return uuid.UUID(int=time_fields | rest & _NO_VARIANT | _RFC_4122 | _NO_CARD)
 
 
@@ -77,14 +77,14 @@ def shard_of(event_id: str, shards: int) -> int:
 def murmur2(key: bytes) -> int:
     """Kafka's 32-bit murmur2 as a signed number (org.apache.kafka.common.utils.Utils.murmur2)."""
     length = len(key)
-    hashed = (0x9747B28C ^ length) & _32_BITS
-    whole = length & ~3
-    for word in struct.unpack_from(f"<{whole // 4}I", key):
+    state = (0x9747B28C ^ length) & _32_BITS
+    word_bytes = length & ~3
+    for word in struct.unpack_from(f"<{word_bytes // 4}I", key):
         word = word * _MIX & _32_BITS
         word = (word ^ (word >> 24)) * _MIX & _32_BITS
-        hashed = (hashed * _MIX & _32_BITS) ^ word
-    if whole < length:
-        hashed = (hashed ^ int.from_bytes(key[whole:], "little")) * _MIX & _32_BITS
-    hashed = (hashed ^ (hashed >> 13)) * _MIX & _32_BITS
-    hashed ^= hashed >> 15
-    return hashed - (1 << 32) if hashed & 0x80000000 else hashed
+        state = (state * _MIX & _32_BITS) ^ word
+    if word_bytes < length:
+        state = (state ^ int.from_bytes(key[word_bytes:], "little")) * _MIX & _32_BITS
+    state = (state ^ (state >> 13)) * _MIX & _32_BITS
+    state ^= state >> 15
+    return state - (1 << 32) if state & 0x80000000 else state

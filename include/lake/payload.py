@@ -33,10 +33,10 @@ class Fields:
             try:
                 document = self._decode(text)
             except (msgspec.MsgspecError, RecursionError):
-                pass  # its errors say too little, and it does not read NaN
+                pass  # msgspec's errors say too little, and it does not read NaN
             else:
                 values = zip(self._names, msgspec.structs.astuple(document), strict=True)
-                return {name: _sent(raw) for name, raw in values}, text
+                return {name: _value_of(raw) for name, raw in values}, text
         values, text = parsed(text)
         return {name: values.get(name) for name in self._names}, text
 
@@ -68,7 +68,7 @@ def parsed(text: str) -> tuple[dict[str, str | None], str]:
 
 
 def _is_valid_unicode(document: object) -> bool:
-    """Whether its strings can be encoded: an unpaired surrogate cannot."""
+    """Whether the document's strings can be encoded: an unpaired surrogate cannot."""
     try:
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -81,7 +81,7 @@ def _text(value: object) -> str | None:
 
 
 def _to_json(value: object) -> str:
-    """The value as JSON, with its numbers as they were written; as strings if it is nested too deeply for recursion."""
+    """The value as JSON, with its numbers as they were written, or as strings if the value is nested too deeply."""
     try:
         return _as_json(value)
     except RecursionError:
@@ -98,9 +98,9 @@ def _as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _sent(raw: msgspec.Raw) -> str | None:
+def _value_of(raw: msgspec.Raw) -> str | None:
     """The value of a string, the JSON text of any other value, or None for null."""
-    sent = bytes(raw)
-    if sent.startswith(b'"'):
-        return msgspec.json.decode(sent)
-    return None if sent == b"null" else sent.decode()
+    text = bytes(raw)
+    if text.startswith(b'"'):
+        return msgspec.json.decode(text)
+    return None if text == b"null" else text.decode()

@@ -37,14 +37,14 @@ class Presence:
         `on_unreadable` gets the events of each partition that cannot be read, and the driver's error. Without it the error is
         raised.
         """
-        wanted: dict[tuple[datetime, int], list[Event]] = defaultdict(list)
+        events_by_partition: dict[tuple[datetime, int], list[Event]] = defaultdict(list)
         for event in events:
             shard = shard_of(event_id(self._pipeline, event), self._pipeline.shards)
-            wanted[minute_of(event.create_time), shard].append(event)
-        binds = [(*key, *_span(events_of_key)) for key, events_of_key in wanted.items()]
+            events_by_partition[minute_of(event.create_time), shard].append(event)
+        binds = [(*key, *_span(events_of_key)) for key, events_of_key in events_by_partition.items()]
         missing = []
         for events_of_key, (_, answer) in zip(
-            wanted.values(), answers_of(self._session, self._query, binds), strict=True
+            events_by_partition.values(), answers_of(self._session, self._query, binds), strict=True
         ):
             try:
                 present = {(create_time, str(identity or "")) for create_time, identity in answer()}

@@ -1,4 +1,4 @@
-"""The lake's schema: the change log, a table of one layout for each pipeline, the grants, and whether a table fits."""
+"""The lake's schema: the change log, a table for each pipeline, the grants, and checks of existing tables."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _PAYLOAD = {"payload": ("regular", "text")}
 
 
 def administrator_grants(role: str) -> Iterator[str]:
-    """The statements that grant the permissions that set-up needs. A role has all permissions on keyspaces that it created.
+    """The statements that grant the permissions that set-up needs.
 
-    The permissions on a keyspace are needed if it exists already.
+    Those on a keyspace are needed only if it exists already: a role has all permissions on keyspaces that it created.
     """
     yield f"GRANT CREATE ON ALL KEYSPACES TO {role};"
     for keyspace in _keyspaces():
@@ -151,8 +151,8 @@ def _grant(session: Session) -> None:
 def _login(conn_id: str) -> str | None:
     try:
         return endpoint(conn_id).login
-    except ConnectionMissing as missing:
-        log.info("Nothing is granted to this account: %s", missing)
+    except ConnectionMissing as error:
+        log.info("Nothing is granted to this account: %s", error)
         return None
 
 
@@ -187,18 +187,18 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name}: there is no table {pipeline.lake_table} in the lake. Create it: {SET_UP}."
         )
-    wanted = _key_of(pipeline) | _PAYLOAD
+    expected = _key_of(pipeline) | _PAYLOAD
     differences = [
         f"{column} is {' '.join(columns[column])}, not {' '.join(kind)}"
         if column in columns
         else f"{column} is missing (expected: {' '.join(kind)})"
-        for column, kind in wanted.items()
+        for column, kind in expected.items()
         if columns.get(column) != kind
     ]
     differences += [
         f"{column} is in its key"
         for column, (kind, _) in columns.items()
-        if kind in _KEY_KINDS and column not in wanted
+        if kind in _KEY_KINDS and column not in expected
     ]
     if differences:
         raise LakeTableMismatch(
@@ -211,7 +211,7 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
 
 
 def _check_shards(session: Session, pipeline: Pipeline) -> None:
-    """An event's shard is in its key: with another number of shards it would be written twice, or never read."""
+    """Raise LakeTableMismatch for another number of shards: events would be written twice, or never read."""
     query = "SELECT comment FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
     comment = session.execute(query, (pipeline.keyspace, pipeline.table)).one().comment
     if comment.startswith(_SHARDS) and comment != f"{_SHARDS}{pipeline.shards}":

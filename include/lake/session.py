@@ -114,11 +114,11 @@ def _cluster(target: Endpoint, protocol: int | None):
 
 
 def _retry_once():
-    """Every statement may be sent twice: rows are keyed by their event, and a second touch is only a later one."""
+    """A policy of one retry, which is safe: rows are keyed by their event, and a second touch is only a later one."""
     from cassandra.policies import RetryPolicy
 
     class RetryOnce(RetryPolicy):
-        # The driver passes most of these by name.
+        # The driver passes most of these arguments by name.
         def on_read_timeout(
             self, query, consistency, required_responses, received_responses, data_retrieved, retry_num
         ):

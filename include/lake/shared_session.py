@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class _Shared:
+class _SharedSession:
     conn_id: str
     opening: asyncio.Future[tuple[Cluster, Session]]
-    users: int = 0  # including those that wait for it to open
+    users: int = 0  # including those that wait until it is open
     is_retired: bool = False  # closed when its last user leaves
 
     @property
     def is_over(self) -> bool:
-        """Whether the next poll needs a new one."""
+        """Whether the next poll needs a new session."""
         return self.is_retired or (self.opening.done() and self.has_failed)
 
     @property
     def has_failed(self) -> bool:
-        """Whether it could not be opened."""
+        """Whether the session could not be opened."""
         return self.opening.cancelled() or self.opening.exception() is not None
 
 
-_sessions: dict[str, _Shared] = {}  # by the connection's fields
+_sessions: dict[str, _SharedSession] = {}  # by the connection's fields
 
 
 @contextlib.asynccontextmanager
@@ -77,7 +77,7 @@ async def rows_of(session: Session, query: str, args: Sequence[Any]) -> list[Any
             return
         try:
             response.start_fetching_next_page()
-        except Exception as error:  # raised in the driver's thread, nobody would see it
+        except Exception as error:  # raised in the driver's thread, it would go unnoticed
             fail(error)
 
     def fail(error: BaseException) -> None:
@@ -93,14 +93,14 @@ def _settle(setter, answer: asyncio.Future, value: object) -> None:
         setter(value)
 
 
-def _shared_session(target: Endpoint) -> tuple[_Shared, bool]:
+def _shared_session(target: Endpoint) -> tuple[_SharedSession, bool]:
     """The connection's session, and whether it is new. It is opened once; every user that waits for it gets its error."""
     key = json.dumps(astuple(target), sort_keys=True, default=str)
     shared = _sessions.get(key)
     if shared is not None and not shared.is_over:
         return shared, False
     opening = asyncio.ensure_future(asyncio.to_thread(_open, target))
-    shared = _sessions[key] = _Shared(target.conn_id, opening)
+    shared = _sessions[key] = _SharedSession(target.conn_id, opening)
     return shared, True
 
 
@@ -109,7 +109,7 @@ def _open(target: Endpoint) -> tuple[Cluster, Session]:
         return open_session(target)
 
 
-async def _retire_others(current: _Shared) -> None:
+async def _retire_others(current: _SharedSession) -> None:
     """Retire sessions with a former address or password of an edited connection, and failed ones."""
     for key, shared in list(_sessions.items()):
         if shared is current or not shared.opening.done():
@@ -121,7 +121,7 @@ async def _retire_others(current: _Shared) -> None:
                 await _close_unused(shared)
 
 
-async def _close_unused(shared: _Shared) -> None:
+async def _close_unused(shared: _SharedSession) -> None:
     if not shared.users and shared.opening.done() and not shared.has_failed:
         cluster, _ = shared.opening.result()
         await asyncio.to_thread(cluster.shutdown)

@@ -21,7 +21,7 @@ from include.pipelines import Pipeline
 if TYPE_CHECKING:
     from cassandra.cluster import Session
 
-encoded = Encoder().encode
+_encode = Encoder().encode
 
 CONCURRENCY = 32  # statements in flight
 _ROWS_PER_BATCH = 100
@@ -51,12 +51,12 @@ def payload_of(event: Event) -> bytes:
     """The event as the lake keeps it: one complete JSON object."""
     if event.text is not None:
         return event.text.encode()
-    return encoded({name: text for name, text in event.values.items() if text})
+    return _encode({name: text for name, text in event.values.items() if text})
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a call of EventWriter.write left in the lake."""
+    """What a call of EventWriter.write wrote."""
 
     rows: int
     minutes: frozenset[datetime]
@@ -121,31 +121,31 @@ class EventWriter:
             pass
 
     def _statements(self, minute: datetime, shard: int, events: Iterable[Event], as_of: int | None) -> Iterator[object]:
-        """The events of one partition as unlogged batches: one write each, and far cheaper than row by row."""
+        """The events of one partition as unlogged batches: each is one write, far cheaper than a write for each row."""
         from cassandra.query import UNSET_VALUE
 
         partition = self._insert.bind((minute, shard)).values[:2]
         stamp = UNSET_VALUE if as_of is None else as_of.to_bytes(8, "big", signed=True)
         payloads = ((event, payload_of(event)) for event in events)
         for batch in chunks(payloads, lambda pair: len(pair[1]), _ROWS_PER_BATCH, _BYTES_PER_BATCH):
-            yield _one_write([self._bound(partition, *pair, stamp) for pair in batch])
+            yield _one_write([self._bind(partition, *pair, stamp) for pair in batch])
 
-    def _bound(self, partition: list[bytes], event: Event, payload: bytes, stamp: object):
-        """The same as bind(), which looks up each column's type again: a bulk writer's largest cost."""
+    def _bind(self, partition: list[bytes], event: Event, payload: bytes, stamp: object):
+        """Like bind(), but without looking up each column's type again, which was a bulk writer's largest cost."""
         from cassandra.query import BoundStatement
 
         own_id = [event.values[self._own_id].encode()] if self._own_id else []
-        bound = BoundStatement(self._insert)
-        bound.values = [*partition, event.create_time.bytes, *own_id, payload, stamp]
-        bound.raw_values = bound.values
-        return bound
+        statement = BoundStatement(self._insert)
+        statement.values = [*partition, event.create_time.bytes, *own_id, payload, stamp]
+        statement.raw_values = statement.values
+        return statement
 
 
-def _one_write(bound: list):
+def _one_write(statements: list):
     from cassandra.query import BatchStatement, BatchType
 
-    if len(bound) == 1:  # usual in real logs, and a batch of one costs more
-        return bound[0]
+    if len(statements) == 1:  # usual in real logs, and a batch of one costs more
+        return statements[0]
     batch = BatchStatement(BatchType.UNLOGGED)
-    batch.add_all(bound, [None] * len(bound))
+    batch.add_all(statements, [None] * len(statements))
     return batch

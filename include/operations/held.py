@@ -88,7 +88,7 @@ def _group(rows: Sequence[Mapping]) -> dict:
         **newest,
         **listing.span(row["minute"] for row in rows),
         "held_since": min((row["held_since"] for row in rows if row["held_since"]), default=None),
-        "reason": listing.shared([row["reason"] for row in rows]),
+        "reason": listing.common_text([row["reason"] for row in rows]),
         **{name: _total(rows, name) for name in ("rows_before", "rows_now")},
     }
 

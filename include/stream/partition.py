@@ -86,7 +86,7 @@ class PartitionWriter:
             if isinstance(event, Event):
                 events.append(event)
                 result.written += 1
-                result.misplaced += reader.misplaced(message, event)  # ty: ignore[invalid-argument-type]
+                result.misplaced += reader.is_misplaced(message, event)  # ty: ignore[invalid-argument-type]
             else:
                 result.refused.append(message.offset())
         if events:

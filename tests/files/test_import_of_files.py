@@ -140,7 +140,7 @@ def test_the_summary_reports_rows_that_are_in_the_lake_already(file):
 
 def test_only_a_few_rows_of_each_chunk_are_looked_up(file, monkeypatch):
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 20)
-    monkeypatch.setattr(imports, "_LOOKED_UP", (10, 2))
+    monkeypatch.setattr(imports, "_SAMPLE_SIZES", (10, 2))
     assert imports.import_csv(SHOP, file("\n".join([HEADER, *lines(10, 60)]))).looked_up == 10 + 2 + 2
 
 

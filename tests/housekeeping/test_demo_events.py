@@ -134,7 +134,7 @@ def test_an_event_that_arrives_after_the_check_survives(lab: Lab, reader, writer
     send(writer, old)
     began = change_log.write_clock(reader)  # an import's write time, which all of its events carry
     process(lab, reader)
-    all_demo = demo_events._all_demo
+    all_demo = demo_events._demo_only
 
     def all_demo_before_a_late_event(*arguments) -> dict:
         result = all_demo(*arguments)
@@ -142,7 +142,7 @@ def test_an_event_that_arrives_after_the_check_survives(lab: Lab, reader, writer
             send(writer, old + timedelta(seconds=40), demo=False, count=1, as_of=began)
         return result
 
-    monkeypatch.setattr(demo_events, "_all_demo", all_demo_before_a_late_event)
+    monkeypatch.setattr(demo_events, "_demo_only", all_demo_before_a_late_event)
     remove(lab, reader, writer)
     assert rows(reader, old) == [1]
 

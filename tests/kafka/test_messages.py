@@ -137,7 +137,7 @@ def test_an_event_in_a_partition_other_than_its_shards_is_reported():
     events, shard = TopicEvents(RECRUITMENT, CLOCK), shard_of(ID, RECRUITMENT.shards)
     for partition in range(RECRUITMENT.shards):
         sent = message({"create_time": ID}, partition)
-        assert events.misplaced(sent, events.read(sent)) == (partition != shard)
+        assert events.is_misplaced(sent, events.read(sent)) == (partition != shard)
 
 
 def test_the_key_of_a_long_topic_still_names_partition_and_offset():

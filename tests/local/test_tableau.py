@@ -238,7 +238,7 @@ def test_rows_stay_on_the_server_until_they_are_fetched(warehouse_schema: None) 
         cursor.execute("SELECT 1 UNION ALL SELECT 2")
         assert cursor.rowcount == -1  # not known yet
         assert len(cursor.fetchall()) == 2
-        [rows] = tableau_extract._selected(conn, view, None, None)
+        [rows] = tableau_extract._row_batches(conn, view, None, None)
         assert len(rows) >= 1 and len(rows[0]) == len(view.columns)
 
 
