@@ -31,7 +31,7 @@ def _number(name: str, value: Any) -> float:
         raise ValueRefused(f"`{name}` is {value!r}, which is not a number. Write one, such as 20.") from None
 
 
-def _whole(name: str, value: Any) -> int:
+def _whole_number(name: str, value: Any) -> int:
     try:
         return int(value)
     except ValueError:
@@ -44,7 +44,7 @@ def _percentage(name: str, value: Any) -> float:
 
 TEXT = Type("text", lambda _, value: value, {"type": "string"})
 MINUTE = Type("minute", window.minute_in, {"type": "string", "format": "date-time"})
-WHOLE = Type("number", _whole, {"type": "integer"})
+WHOLE = Type("number", _whole_number, {"type": "integer"})
 NUMBER = Type("number", _number, {"type": "number"})
 PERCENTAGE = Type("percent", _percentage, {"type": "number"})
 FLAG = Type("flag", lambda _, value: bool(value), {"type": "boolean"})

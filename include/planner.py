@@ -65,7 +65,7 @@ def open_delta(
     typical = ledger.typical_rows(conn, pipeline)
     pending = _with_sampled_rows(pipeline, lake_session, ledger.pending_minutes(conn, pipeline, polled.clock))
     pending, folded = _with_folded_hours(pipeline, conn, polled.clock, pending, typical)
-    planned = plan(
+    delta = plan(
         pending,
         clock=polled.clock,
         pipeline=pipeline,
@@ -73,16 +73,16 @@ def open_delta(
         last=batches.last_delta(conn, pipeline),
         folded=folded,
     )
-    if not planned.minutes:
+    if not delta.minutes:
         return None
     return batches.open_batch(
         conn,
         pipeline,
         run,
         lake_clock=polled.clock,
-        minutes=planned.minutes,
+        minutes=delta.minutes,
         is_delta=True,
-        split_size=planned.split_size,
+        split_size=delta.split_size,
     )
 
 
@@ -118,22 +118,22 @@ def open_reconcile(
     if start >= end:
         return None
     minutes = list(minutes_between(start, end))
-    known = ledger.ledger_of(conn, pipeline, start, end)
+    ledger_rows = ledger.ledger_of(conn, pipeline, start, end)
     live = minute_floor(polled.clock) - pipeline.live_minutes * MINUTE
-    candidates = [minute for minute in minutes if not _is_excluded(known.get(minute), minute >= live)]
+    candidates = [minute for minute in minutes if not _is_excluded(ledger_rows.get(minute), minute >= live)]
     unreadable: dict[datetime, Exception] = {}
-    in_lake = counts.minute_counts(
+    lake_counts = counts.minute_counts(
         lake_session, pipeline, candidates, on_unreadable=lambda minute, _, error: unreadable.setdefault(minute, error)
     )
-    differing = [minute for minute in in_lake if in_lake[minute] != _last_read(known.get(minute))]
+    differing_minutes = [minute for minute in lake_counts if lake_counts[minute] != _last_read(ledger_rows.get(minute))]
     if unreadable:
         problem = unreadable_minutes(
             pipeline.lake_table, unreadable, endpoint(LAKE_READER), "All other minutes were compared."
         )
-        if not differing:
+        if not differing_minutes:
             raise problem
         log.error("%s", problem)
-    return _open_exactly(pipeline, conn, run, polled, differing) if differing else None
+    return _open_exactly(pipeline, conn, run, polled, differing_minutes) if differing_minutes else None
 
 
 def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
@@ -159,10 +159,10 @@ def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
 
 
 def _open_exactly(pipeline: Pipeline, conn, run: RunInfo, polled: Poll, minutes: list[datetime]) -> int:
-    known = ledger.ledger_of(conn, pipeline, minutes[0], minutes[-1] + MINUTE)
+    ledger_rows = ledger.ledger_of(conn, pipeline, minutes[0], minutes[-1] + MINUTE)
     typical = ledger.typical_rows(conn, pipeline)
-    planned = [_planned_minute(minute, known.get(minute), typical) for minute in minutes]
-    return batches.open_batch(conn, pipeline, run, lake_clock=polled.clock, minutes=planned)
+    planned_minutes = [_planned_minute(minute, ledger_rows.get(minute), typical) for minute in minutes]
+    return batches.open_batch(conn, pipeline, run, lake_clock=polled.clock, minutes=planned_minutes)
 
 
 def _planned_minute(minute: datetime, row: dict | None, typical_rows: float | None) -> PlannedMinute:
@@ -177,10 +177,10 @@ def _with_sampled_rows(pipeline: Pipeline, lake_session, pending: list[Pending])
     The average of earlier batches does not apply to a new history: a batch of thousands of minutes would be far too
     large, or far too small.
     """
-    unread = [changed.minute for changed in pending if changed.raw_rows is None]
-    if len(unread) < SAMPLE_THRESHOLD:
+    unread_minutes = [changed.minute for changed in pending if changed.raw_rows is None]
+    if len(unread_minutes) < SAMPLE_THRESHOLD:
         return pending
-    rows = counts.sampled_rows(lake_session, pipeline, unread)
+    rows = counts.sampled_rows(lake_session, pipeline, unread_minutes)
     return [replace(changed, raw_rows=rows.get(changed.minute, changed.raw_rows)) for changed in pending]
 
 
@@ -197,12 +197,12 @@ def _with_folded_hours(
     for hour in hours:
         if len(minutes_by_hour) == max(1, pipeline.max_minutes // 60) or pipeline.is_closed(hour, clock):
             continue
-        known = ledger.ledger_of(conn, pipeline, hour, hour + HOUR)
+        ledger_rows = ledger.ledger_of(conn, pipeline, hour, hour + HOUR)
         minutes_by_hour[hour] = [
-            _planned_minute(minute, known.get(minute), typical_rows) for minute in folded_hours.minutes_of(hour)
+            _planned_minute(minute, ledger_rows.get(minute), typical_rows) for minute in folded_hours.minutes_of(hour)
         ]
-    blocked = set(hours) - set(minutes_by_hour)
-    readable = [changed for changed in pending if folded_hours.hour_of(changed.minute) not in blocked]
+    blocked_hours = set(hours) - set(minutes_by_hour)
+    readable = [changed for changed in pending if folded_hours.hour_of(changed.minute) not in blocked_hours]
     folded = {
         changed.minute: minutes_by_hour[hour]
         for changed in readable

@@ -65,8 +65,8 @@ def _reason(error: Exception) -> str:
 
 
 def _remedy(error: Exception) -> str:
-    refused = isinstance(error, urllib.error.HTTPError) and not _retry_may_help(error)
-    if refused or isinstance(error, ValueError | http.client.InvalidURL):
+    is_refusal = isinstance(error, urllib.error.HTTPError) and not _retry_may_help(error)
+    if is_refusal or isinstance(error, ValueError | http.client.InvalidURL):
         return "Correct its host (the whole URL) or its password (sent as a bearer token)."
     return "The receiver may be down; the next notice tries again."
 

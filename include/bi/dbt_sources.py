@@ -22,10 +22,10 @@ HEADER = (
 _LOADED_AT = "convert_tz(newest_create_time, '+00:00', @@session.time_zone)"
 
 
-def sources(chosen: Iterable[Pipeline]) -> str:
+def sources(selection: Iterable[Pipeline]) -> str:
     """The YAML of these pipelines. Raises ViewNotDescribed."""
-    declared = list(chosen)
-    document = {"version": 2, "sources": [*map(_views, declared), _bookkeeping(declared)]}
+    selected_pipelines = list(selection)
+    document = {"version": 2, "sources": [*map(_views, selected_pipelines), _bookkeeping(selected_pipelines)]}
     return HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -46,7 +46,7 @@ def _view(view: View) -> dict:
     return {"name": view.name.partition(".")[2], "description": view.grain, "columns": columns}
 
 
-def _bookkeeping(declared: list[Pipeline]) -> dict:
+def _bookkeeping(selected_pipelines: list[Pipeline]) -> dict:
     return {
         "name": "minutemark",
         "description": "What the pipelines record about themselves.",
@@ -63,7 +63,7 @@ def _bookkeeping(declared: list[Pipeline]) -> dict:
                     "filter": f"pipeline = '{pipeline.name}'",
                 },
             }
-            for pipeline in declared
+            for pipeline in selected_pipelines
         ],
     }
 

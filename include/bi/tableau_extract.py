@@ -47,31 +47,31 @@ def write(file: Path, views: list[View], start: datetime | None, end: datetime |
         raise ExtractRefused(
             f"FILE={file} cannot be written: name a file that ends in {SUFFIX}, in an existing folder."
         )
-    unfinished = file.with_name(f".{file.name}.unfinished")
+    partial_file = file.with_name(f".{file.name}.unfinished")
     try:
-        with _hyper_file(hyper_api, unfinished) as hyper, warehouse(WAREHOUSE_BI) as conn:
+        with _hyper_file(hyper_api, partial_file) as hyper, warehouse(WAREHOUSE_BI) as conn:
             cursor = conn.cursor()
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
             rows = {view.name: _copy(hyper_api, hyper, view, _row_batches(conn, view, start, end)) for view in views}
-        unfinished.replace(file)
+        partial_file.replace(file)
     except hyper_api.HyperException as error:
         message = " ".join(str(error).split())
         raise ExtractRefused(
             f"FILE={file} cannot be written: {message}. Free disk space, or name another folder."
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        partial_file.unlink(missing_ok=True)
     return rows
 
 
 def chosen_views(names: str) -> list[View]:
     """The views with these names, separated by commas or spaces; all views if there are none. Raises ExtractRefused."""
     views = {view.name: view for view in bi_views.views_of_all(pipelines.all_pipelines().values())}
-    selected = re.split(r"[,\s]+", names.strip()) if names.strip() else list(views)
-    if unknown := [name for name in selected if name not in views]:
+    view_names = re.split(r"[,\s]+", names.strip()) if names.strip() else list(views)
+    if unknown := [name for name in view_names if name not in views]:
         raise ExtractRefused(f"VIEWS={names}: there is no view {', '.join(unknown)}. Choose from {', '.join(views)}.")
-    return [views[name] for name in selected]
+    return [views[name] for name in view_names]
 
 
 def _hyper_api():
@@ -136,9 +136,9 @@ def _copy(hyper_api, hyper, view: View, parts: Iterator[list[tuple]]) -> int:
     return number
 
 
-def _type(hyper_api, declared: str):
+def _type(hyper_api, mysql_type: str):
     """Hyper's type for one of MySQL's."""
-    kind, *sizes = re.findall(r"\w+", declared)
+    kind, *sizes = re.findall(r"\w+", mysql_type)
     constructors = {
         "DATETIME": lambda *_: hyper_api.SqlType.timestamp(),
         "BIGINT": lambda *_: hyper_api.SqlType.big_int(),

@@ -201,16 +201,16 @@ def import_demo_dimensions(pipeline: Pipeline, conn_id: str = WAREHOUSE_ETL) -> 
     """Import the demo's dimension rows that the warehouse does not have yet; returns their number."""
     from include.warehouse.dimensions import import_dimension
 
-    by_name: dict[str, Dimension] = {dimension.name: dimension for dimension in pipeline.dimensions}
-    imported = 0
+    dimension_by_name: dict[str, Dimension] = {dimension.name: dimension for dimension in pipeline.dimensions}
+    count = 0
     with warehouse(conn_id) as conn:
         for name, rows in demo_of(pipeline).dimension_rows().items():
-            dimension = by_name[name]
-            known = set(read(conn, column, sql("keys", dimension=dimension)))
-            missing = [row for row in rows if row[dimension.key] not in known]
-            if missing:
-                imported += import_dimension(conn, dimension, missing)
-    return imported
+            dimension = dimension_by_name[name]
+            existing_keys = set(read(conn, column, sql("keys", dimension=dimension)))
+            missing_rows = [row for row in rows if row[dimension.key] not in existing_keys]
+            if missing_rows:
+                count += import_dimension(conn, dimension, missing_rows)
+    return count
 
 
 def _events(

@@ -193,21 +193,21 @@ class _Layer(io.RawIOBase):
         return True
 
     def readinto(self, buffer) -> int:
-        view, filled = memoryview(buffer), 0
+        view, size = memoryview(buffer), 0
         if self._end is not None:
             view = view[: self._end - self._position]
         try:
-            while self._error is None and filled < len(view) and (data := self._read_some(len(view) - filled)):
-                view[filled : filled + len(data)] = data
-                filled += len(data)
+            while self._error is None and size < len(view) and (data := self._read_some(len(view) - size)):
+                view[size : size + len(data)] = data
+                size += len(data)
                 self._position += len(data)
         except FileRefused as error:
             self._error = error
         except _DAMAGED as error:
             self._error = self._explain(error)
-        if self._error and not filled and self._compression.damage is None:
+        if self._error and not size and self._compression.damage is None:
             raise self._error
-        return filled
+        return size
 
     def _explain(self, error: Exception) -> FileRefused:
         if "memory" in str(error).lower():

@@ -413,7 +413,7 @@ class _Lines:
             self.number += 1
 
     def give_back_all_but_first(self) -> str:
-        first, *others = self.taken
-        self._returned.extendleft(reversed(others))
-        self.number -= len(others)
-        return first
+        first_line, *other_lines = self.taken
+        self._returned.extendleft(reversed(other_lines))
+        self.number -= len(other_lines)
+        return first_line

@@ -122,12 +122,8 @@ class ImportLog:
         with reading(self._conn) as cursor:
             owner = value(cursor, "SELECT IS_USED_LOCK(%(name)s)", binds)
             cursor.execute(sql("running"), binds)
-            running = cursor.fetchone()
-        so_far = (
-            f", since {running[0]:%Y-%m-%d %H:%M} UTC, {running[1]:,} rows written, {running[2]:,} rejected"
-            if running
-            else ""
-        )
+            row = cursor.fetchone()
+        so_far = f", since {row[0]:%Y-%m-%d %H:%M} UTC, {row[1]:,} rows written, {row[2]:,} rejected" if row else ""
         raise ImportRunning(
             f"{self._source_name} is being read by another import or replay (connection {owner} of the warehouse{so_far}). "
             "Wait until it has finished. If it was killed, run the same command again to resume. If its machine is "

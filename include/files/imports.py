@@ -207,10 +207,10 @@ def import_dimension(
     stated_format = file_format.format_from_options(encoding, format_words)
     digest, damage = checked_fingerprint(path)
     with csv_records(path, dimension.columns, stated_format, damage) as file, warehouse(WAREHOUSE_ETL) as conn:
-        absent = [column for column in dimension.columns if column not in file.header]
-        if absent:
+        missing_columns = [column for column in dimension.columns if column not in file.header]
+        if missing_columns:
             raise FileRefused(
-                f"{path}: it has no column {', '.join(absent)}, which {dimension.table} needs. "
+                f"{path}: it has no column {', '.join(missing_columns)}, which {dimension.table} needs. "
                 f"The first line of a CSV must name {', '.join(dimension.columns)}: add the column, or rename an existing one."
             )
         imports = ImportLog(conn, owner.name, digest, path.name, dimension=dimension.name)

@@ -83,10 +83,10 @@ class Occurrences:
             if values is None:
                 yield record
                 continue
-            first = content_id(self._pipeline, values)
-            before = self._count(first)
-            content = content_id(self._pipeline, values, before) if before else first
-            yield Record(record.line, record.end_line, record.fields, None, content, before)
+            first_id = content_id(self._pipeline, values)
+            occurrence = self._count(first_id)
+            content = content_id(self._pipeline, values, occurrence) if occurrence else first_id
+            yield Record(record.line, record.end_line, record.fields, None, content, occurrence)
 
     def _count(self, content: str) -> int:
         """Count this record; returns the number of equal ones before it."""
@@ -94,9 +94,9 @@ class Occurrences:
         key = int(content[-12:] + content[:3], 16)
         if self._counts.execute("INSERT OR IGNORE INTO seen VALUES (?, 1)", (key,)).rowcount:
             return 0
-        (before,) = self._counts.execute("SELECT times FROM seen WHERE content = ?", (key,)).fetchone()
+        (occurrence,) = self._counts.execute("SELECT times FROM seen WHERE content = ?", (key,)).fetchone()
         self._counts.execute("UPDATE seen SET times = times + 1 WHERE content = ?", (key,))
-        return before
+        return occurrence
 
 
 class TableEvents:

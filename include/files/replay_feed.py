@@ -100,9 +100,9 @@ class Feed:
 
     def _wait(self, due: datetime) -> None:
         while (seconds := (due - self._clock.now()).total_seconds()) > 0:
-            left = self._chunk_deadline - time.monotonic()
-            if left > 0:
-                time.sleep(min(seconds, left))
+            seconds_left = self._chunk_deadline - time.monotonic()
+            if seconds_left > 0:
+                time.sleep(min(seconds, seconds_left))
             else:
                 self.settle()
 
@@ -131,12 +131,12 @@ class Feed:
     def _wait_for_consumers(self) -> None:
         group = group_of(self._pipeline.name, ingest_mode() or DAG)
         warned_at = None
-        while (waiting := topics.waiting(self._pipeline, group)) > _MAX_WAITING:
+        while (message_count := topics.waiting(self._pipeline, group)) > _MAX_WAITING:
             if warned_at is None or time.monotonic() - warned_at > _SECONDS_BETWEEN_WARNINGS:
                 warned_at = time.monotonic()
                 log.warning(
                     "%s messages of %s wait to be ingested; the replay continues when there are fewer than %s. If it does not, "
                     "check that the DAG %s_ingest is not paused, or that the connector runs.",
-                    f"{waiting:,}", self._pipeline.topic, f"{_MAX_WAITING:,}", self._pipeline.name,
+                    f"{message_count:,}", self._pipeline.topic, f"{_MAX_WAITING:,}", self._pipeline.name,
                 )  # fmt: skip
             time.sleep(1)

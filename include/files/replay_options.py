@@ -131,6 +131,6 @@ class EventSchedule:
     def _schedule(self, event: Event) -> tuple[Event, datetime | None]:
         due = None
         if self._timeline and self._is_paced:
-            happened = time_of(event.create_time)
-            due = self._timeline.at(happened) if happened.year in YEARS else None
+            event_time = time_of(event.create_time)
+            due = self._timeline.at(event_time) if event_time.year in YEARS else None
         return self._shift.moved(event) if self._shift else event, due

@@ -164,15 +164,15 @@ def shares(kinds: Mapping[Kind, int], size: int) -> dict[Kind, int]:
         return dict(kinds)
     if size < len(kinds):
         raise ValueError(f"there are {len(kinds)} kinds of row, and each has at least one row in a sample")
-    exact = {kind: size * rows / total for kind, rows in kinds.items()}
-    rows_of = {kind: max(1, int(share)) for kind, share in exact.items()}
-    kinds_by_need = sorted(kinds, key=lambda kind: (rows_of[kind] - exact[kind], str(kind)))
+    exact_shares = {kind: size * rows / total for kind, rows in kinds.items()}
+    rows_of = {kind: max(1, int(share)) for kind, share in exact_shares.items()}
+    kinds_by_need = sorted(kinds, key=lambda kind: (rows_of[kind] - exact_shares[kind], str(kind)))
     while sum(rows_of.values()) < size:
         for kind in kinds_by_need[: size - sum(rows_of.values())]:
             rows_of[kind] += rows_of[kind] < kinds[kind]
     for _ in range(sum(rows_of.values()) - size):  # the frequent kinds give up what the rare ones have in excess
         reducible = (kind for kind in rows_of if rows_of[kind] > 1)
-        rows_of[max(reducible, key=lambda kind: (rows_of[kind] - exact[kind], rows_of[kind]))] -= 1
+        rows_of[max(reducible, key=lambda kind: (rows_of[kind] - exact_shares[kind], rows_of[kind]))] -= 1
     return rows_of
 
 

@@ -45,9 +45,9 @@ class Timeline:
         if time is None:
             return text
         try:
-            moved = self.at(time)
+            new_time = self.at(time)
             match = _TIME.fullmatch(text)
-            return _with_moved_time(text, match, moved) if match else _since_1970(text, moved)
+            return _with_moved_time(text, match, new_time) if match else _since_1970(text, new_time)
         except OverflowError:
             return text
 
@@ -75,11 +75,11 @@ class Shift:
         return Event(time_uuid(time, identity), values)
 
 
-def _with_moved_time(text: str, match: re.Match, moved: datetime) -> str:
+def _with_moved_time(text: str, match: re.Match, new_time: datetime) -> str:
     """The text with the moved date and time in place of its own."""
     _, clock, sign, hours, minutes = match.groups()
-    ahead = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
-    local = moved - ahead if sign == "-" else moved + ahead
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    local = new_time - offset if sign == "-" else new_time + offset
     new_clock = f"{local:%H:%M:%S.%f}"[: len(clock)].ljust(len(clock), "0")
     new_clock = new_clock.replace(".", ",") if "," in clock else new_clock
     return "".join(
@@ -87,11 +87,11 @@ def _with_moved_time(text: str, match: re.Match, moved: datetime) -> str:
     )  # fmt: skip
 
 
-def _since_1970(text: str, moved: datetime) -> str:
+def _since_1970(text: str, new_time: datetime) -> str:
     """The moved time in the unit of the text, seconds or milliseconds, with as many decimals; without an exponent."""
     match = _PLAIN_NUMBER.fullmatch(text)
     before, fraction, after = match.group("before", "fraction", "after") if match else ("", None, "")
-    micros = (moved - EPOCH) // MICROSECOND
+    micros = (new_time - EPOCH) // MICROSECOND
     unit = 1_000_000 if readings.amount(text) < LAST_EPOCH else 1_000  # ty: ignore[unsupported-operator]  # instant has read it
     decimals = f"{micros % unit:0{len(str(unit)) - 1}}"
     point = "" if fraction is None else "." + decimals[: len(fraction)].ljust(len(fraction), "0")

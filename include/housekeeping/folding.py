@@ -72,15 +72,15 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
     return True
 
 
-def _foldable(conn, pipeline: Pipeline, before: datetime) -> Iterator[datetime]:
+def _foldable(conn, pipeline: Pipeline, end_of_range: datetime) -> Iterator[datetime]:
     query = "SELECT MIN(minute) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s"
     first = read(conn, value, query, {"pipeline": pipeline.name})
-    start = hour_of(first) if first else before
-    while start < before:
-        end = min(start + _WINDOW, before)
-        hours = read(conn, column, sql("foldable"), {"pipeline": pipeline.name, "start": start, "end": end})
+    start = hour_of(first) if first else end_of_range
+    while start < end_of_range:
+        end_of_window = min(start + _WINDOW, end_of_range)
+        hours = read(conn, column, sql("foldable"), {"pipeline": pipeline.name, "start": start, "end": end_of_window})
         yield from hours
-        start = end
+        start = end_of_window
 
 
 def _is_in_use(cursor, binds: dict) -> bool:

@@ -46,7 +46,7 @@ def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
     """The configuration of the pipeline's connector."""
     own_id = [] if pipeline.event_id == "create_time" else [pipeline.event_id]
     columns = ("minute", "shard", "create_time", *own_id, "payload")
-    computed = _COMPUTED | dict.fromkeys(own_id, "_id")
+    computed_columns = _COMPUTED | dict.fromkeys(own_id, "_id")
     retention = pipeline.lake_retention
     values = {
         "<topic>": pipeline.topic,
@@ -54,7 +54,7 @@ def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
         "<lake_table>": pipeline.lake_table,
         "<columns>": ", ".join(columns),
         "<variables>": ", ".join(f":{column}" for column in columns),
-        "<mapping>": ", ".join(f"{column}=value.{computed.get(column, column)}" for column in columns),
+        "<mapping>": ", ".join(f"{column}=value.{computed_columns.get(column, column)}" for column in columns),
         "<id_field>": pipeline.event_id,
         "<time_field>": pipeline.event_time or "",
         "<null_words>": ",".join(pipeline.null_words),

@@ -75,8 +75,8 @@ def follow(
                     store(chunk.messages, as_of)
                 if chunk.ends:
                     commit(consumer, chunk.ends, topic_id)
-                assigned = {place.partition for place in consumer.assignment()}
-                if not assigned:
+                assigned_partitions = {place.partition for place in consumer.assignment()}
+                if not assigned_partitions:
                     if not followed_partitions and time.monotonic() > deadline:
                         raise BrokerError(
                             f"No partition was assigned within {TIMEOUT:.0f} s. Check that the broker answers, and that "
@@ -84,7 +84,7 @@ def follow(
                             "has the client's messages."
                         )
                     continue
-                lacks_start |= chunk.out_of_range or assigned != followed_partitions
+                lacks_start |= chunk.out_of_range or assigned_partitions != followed_partitions
                 if lacks_start or time.monotonic() > refresh_at:
                     refresh_at = time.monotonic() + REFRESH
                     partitions = _partitions_now(consumer, topic, followed_partitions)

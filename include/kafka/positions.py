@@ -73,18 +73,18 @@ def starting_offsets(
             log.warning("%s was created again: partition %s is read from its start.", topic, place.partition)
         # If others have a committed offset, a partition without one is new: its first message had offset 0.
         is_new = is_from_deleted_topic or (place.offset < 0 and not is_first)
-        expected = 0 if is_new else begin if is_first else place.offset
-        if expected < begin:
-            gaps.append(Gap(topic, place.partition, expected, begin))
-        elif expected > end:
+        expected_offset = 0 if is_new else begin if is_first else place.offset
+        if expected_offset < begin:
+            gaps.append(Gap(topic, place.partition, expected_offset, begin))
+        elif expected_offset > end:
             log.warning(
                 "%s, partition %s, ends at offset %s, before the committed offset %s: all of it is read again.",
                 topic,
                 place.partition,
                 end,
-                expected,
+                expected_offset,
             )
-        starts[topic, place.partition] = expected if begin <= expected <= end else begin
+        starts[topic, place.partition] = expected_offset if begin <= expected_offset <= end else begin
     if gaps:
         record_gaps(gaps)
     commit(consumer, starts, topic_id)

@@ -181,10 +181,12 @@ def offset_ranges(pipeline: Pipeline, group: str) -> dict[int, OffsetRange]:
     """Each partition of the topic, with what that group has committed. Raises BrokerError."""
     with reader(group) as client:
         range_by_partition = offset_ranges_of(client, pipeline)
-        empty = _empty_partitions(
+        empty_partitions = _empty_partitions(
             client, pipeline, {number: offsets for number, offsets in range_by_partition.items() if offsets.waiting}
         )
-    return {number: replace(offsets, is_empty=number in empty) for number, offsets in range_by_partition.items()}
+    return {
+        number: replace(offsets, is_empty=number in empty_partitions) for number, offsets in range_by_partition.items()
+    }
 
 
 def _empty_partitions(client: Consumer, pipeline: Pipeline, ranges: Mapping[int, OffsetRange]) -> set[int]:

@@ -70,20 +70,20 @@ def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str 
     """The reason why set-up stops: a keyspace has, or would get, one replica on a cluster of three nodes or more."""
     if nodes < MIN_NODES_FOR_REPLICATION or factor == "1":
         return None
-    missing = [keyspace for keyspace, count in replicas.items() if count is None and not factor]
-    single = [keyspace for keyspace, count in replicas.items() if count is not None and count < 2]
-    if not missing and not single:
+    missing_keyspaces = [keyspace for keyspace, count in replicas.items() if count is None and not factor]
+    unreplicated_keyspaces = [keyspace for keyspace, count in replicas.items() if count is not None and count < 2]
+    if not missing_keyspaces and not unreplicated_keyspaces:
         return None
     parts = []
-    if missing:
+    if missing_keyspaces:
         parts.append(
-            f"Keyspaces that do not exist yet: {', '.join(missing)}. Set {SETTING}=3 where set-up runs, or create them yourself "
-            "with your own replication."
+            f"Keyspaces that do not exist yet: {', '.join(missing_keyspaces)}. Set {SETTING}=3 where set-up runs, or "
+            "create them yourself with your own replication."
         )
-    if single:
+    if unreplicated_keyspaces:
         parts.append(
-            f"Keyspaces with one replica: {', '.join(single)}. Add replicas with ALTER KEYSPACE … WITH replication, then run "
-            "`nodetool repair --full` on every node."
+            f"Keyspaces with one replica: {', '.join(unreplicated_keyspaces)}. Add replicas with ALTER KEYSPACE … WITH "
+            "replication, then run `nodetool repair --full` on every node."
         )
     return (
         f"The lake has {nodes} nodes: with one replica, a failed disk loses events. "

@@ -55,10 +55,10 @@ def _minute(minutes: int) -> datetime:
 def time_uuid(time: datetime, identity: str) -> uuid.UUID:
     """The time-UUID of that UTC time, with its other bits from `identity`: an event always gets the same one."""
     ticks = (time - GREGORIAN_EPOCH) // MICROSECOND * 10
-    rest = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
+    identity_bits = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
     time_fields = (ticks & _32_BITS) << 96 | (ticks >> 32 & 0xFFFF) << 80 | (ticks >> 48 & 0x0FFF | _VERSION_1) << 64
     # Not with fields=, which checks each field: an import makes a UUID for every row.
-    return uuid.UUID(int=time_fields | rest & _NO_VARIANT | _RFC_4122 | _NO_CARD)
+    return uuid.UUID(int=time_fields | identity_bits & _NO_VARIANT | _RFC_4122 | _NO_CARD)
 
 
 def short_id(event_id: str) -> str:

@@ -24,8 +24,8 @@ class Fields:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(dict.fromkeys(names))
         fields = [(name, msgspec.Raw, msgspec.field(default=_NULL, name=name)) for name in self._names]
-        numbered = [(f"field_{number}", *rest) for number, (_, *rest) in enumerate(fields)]
-        self._decode = msgspec.json.Decoder(msgspec.defstruct("Fields", numbered)).decode  # ty: ignore[invalid-argument-type]  # pairs and triples
+        numbered_fields = [(f"field_{number}", *rest) for number, (_, *rest) in enumerate(fields)]
+        self._decode = msgspec.json.Decoder(msgspec.defstruct("Fields", numbered_fields)).decode  # ty: ignore[invalid-argument-type]  # pairs and triples
 
     def read(self, text: str) -> tuple[dict[str, str | None], str]:
         """The same as `parsed`, for these fields only."""

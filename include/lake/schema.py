@@ -68,8 +68,8 @@ def _apply(account: Endpoint) -> None:
     with lake(account) as session:
         for statement in _schema_statements(replication(session, account, _keyspaces())):
             session.execute(statement, timeout=60)
-        if copied := change_log.copy_former_days(session, session):
-            log.info("Copied %d days of the change log to minutemark.changed_days, where polls read them.", copied)
+        if day_count := change_log.copy_former_days(session, session):
+            log.info("Copied %d days of the change log to minutemark.changed_days, where polls read them.", day_count)
         for pipeline in all_pipelines().values():
             check_table(session, pipeline)
         if account.conn_id == LAKE_ADMIN:
