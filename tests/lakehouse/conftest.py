@@ -1,6 +1,6 @@
 """A separate lakehouse for each test: a folder, and a catalog in a real PostgreSQL.
 
-`local` is imported in the fixtures alone: where `astro dev pytest` runs, it is not there.
+`local` is imported only inside fixtures, because `astro dev pytest` runs without it.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def postgres_server(tmp_path_factory) -> Iterator[tuple]:
         server.wait_until_ready(alive=child.alive, log=str(child.log))
         yield server, passwords
     finally:
-        os.kill(child.pid, signal.SIGINT)  # sessions of the catalog are open still
+        os.kill(child.pid, signal.SIGINT)  # sessions of the catalog are still open
         child.wait()
 
 
 @pytest.fixture
 def lakehouse(postgres_server, tmp_path: Path, monkeypatch) -> Path:
-    """The folder of an empty lakehouse, which the environment names.
+    """The folder of an empty lakehouse; the environment points to it.
 
-    With MINUTEMARK_TEST_BUCKET=gs://bucket it is there instead; tests that look into the folder then fail.
+    With MINUTEMARK_TEST_BUCKET=gs://bucket, the lakehouse is in that bucket; tests that look into the folder then fail.
     """
     from local import connections
 
@@ -75,7 +75,7 @@ def bigquery_emulator(tmp_path_factory) -> Iterator:
 
 @pytest.fixture
 def bigquery(bigquery_emulator, monkeypatch):
-    """A client whose dataset is the test's own, as the environment names it."""
+    """A client with a separate dataset for the test; the environment names the dataset."""
     from include.bigquery import tables
 
     for name, value in bigquery_emulator.variables(f"minutemark-test.d{uuid.uuid4().hex}").items():
@@ -87,7 +87,7 @@ def bigquery(bigquery_emulator, monkeypatch):
 
 @pytest.fixture
 def bucket(bigquery_emulator, tmp_path: Path) -> Path:
-    """A bucket of the test's own, as the folder that the emulator reads it from."""
+    """A separate bucket for the test: the folder from which the emulator reads it."""
     folder = bigquery_emulator.buckets / f"bucket-{uuid.uuid4().hex}"
     folder.mkdir()
     return folder
@@ -95,7 +95,7 @@ def bucket(bigquery_emulator, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch) -> Path:
-    """The folder of a lakehouse of which only the hours' files are there."""
+    """The folder of a lakehouse that has only files of hours."""
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"file://{tmp_path}")
     return tmp_path
 
@@ -142,5 +142,5 @@ def lakehouse_in_bucket(lakehouse: Path, storage_emulator: str, monkeypatch) -> 
     """The lakehouse is in a bucket instead of a folder."""
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"gs://lakehouse/{uuid.uuid4().hex}")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_emulator)
-    # Otherwise gcsfs tries for a minute to look up the type of each bucket, by an interface that the emulator lacks.
+    # Otherwise gcsfs tries for a minute to look up the type of each bucket, through an API that the emulator lacks.
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")

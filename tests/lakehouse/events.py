@@ -1,4 +1,4 @@
-"""Shop events in the lake, merged as the chain would, and their rows in the table."""
+"""Shop events in the lake, merged as by a run of the pipeline, and their rows in the table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.warehouse.shop import Shop
 SHOP = Shop.pipeline
 
 
-def sent(at: datetime, number: int, kind: str = "view", **values: str) -> Event:
+def shop_event(at: datetime, number: int, kind: str = "view", **values: str) -> Event:
     """A shop event of that minute, as its producer sent it."""
     fields = {
         "event_type": kind,
@@ -25,18 +25,20 @@ def sent(at: datetime, number: int, kind: str = "view", **values: str) -> Event:
     return Event(time_uuid(at + timedelta(seconds=number), fields["id"]), fields | values)
 
 
-def in_lake(*events: Event) -> None:
+def add_to_lake(*events: Event) -> None:
     with lake("lake_writer") as session:
         EventWriter(session, SHOP).write(events)
 
 
-def merged(shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datetime | None = None, **values) -> None:
+def merge_minutes(
+    shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datetime | None = None, **values
+) -> None:
     """Merge these operations as the lake's rows of their minutes, long after their last change unless `seen_at` is given."""
     with lake() as session:
-        in_lake_now = counts.minute_counts(session, SHOP, operations)
+        lake_counts = counts.minute_counts(session, SHOP, operations)
         days = {at.date() for at in operations}
         touches = [change_log.minutes_of_day(session, SHOP.lake_table, day) for day in days]
-    read = {at: {"id_checksum": checksum} for at, (_, checksum) in in_lake_now.items()}
+    read = {at: {"id_checksum": checksum} for at, (_, checksum) in lake_counts.items()}
     shop.see(*operations, **({"at": seen_at, "clock": seen_at} if seen_at else {}))
     shop.publish(operations, counts=read, **values)
     for at, changed_at in (touch for of_day in touches for touch in of_day.items() if touch[0] in operations):
@@ -46,11 +48,11 @@ def merged(shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datet
         )
 
 
-def counted() -> dict[datetime, tuple[int, ...]]:
+def count_hours() -> dict[datetime, tuple[int, ...]]:
     """Visits and additions to carts of the hours that changed, counted now."""
     return {count.hour: tuple(count.values.values()) for count in hourly.count(SHOP)}
 
 
-def in_table() -> list[tuple]:
+def table_rows() -> list[tuple]:
     result = table.table(SHOP).scan(selected_fields=("minute", "event_type", "product_id")).to_arrow().to_pylist()
     return sorted((row["minute"], row["event_type"], row["product_id"] and int(row["product_id"])) for row in result)

@@ -1,4 +1,4 @@
-"""A proxy in front of a real server, which refuses some requests and drops others."""
+"""A proxy in front of a real server; the proxy refuses some requests and drops others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 REFUSED, DROPPED = "refused", "dropped"
-Fault = Callable[[str, str, bytes], str | None]  # of a request's method, path and body: REFUSED, DROPPED or None
+Fault = Callable[[str, str, bytes], str | None]  # from a request's method, path and body to REFUSED, DROPPED or None
 
 
 @contextlib.contextmanager

@@ -13,13 +13,13 @@ from tests.lakehouse.events import SHOP
 from tests.warehouse.lab import TEN
 
 
-def written(version: int, visits: int, *, hour: datetime = TEN) -> HourFile:
+def write_hour(version: int, visits: int, *, hour: datetime = TEN) -> HourFile:
     """The file of an hour with these visits."""
     hourly.write_file(SHOP, hourly.HourlyCount(hour, version, {"visits": visits, "cart_additions": 0}))
     return HourFile.of(SHOP, hour, version)
 
 
-def in_bucket(bucket: Path, file: HourFile) -> HourFile:
+def copy_to_bucket(bucket: Path, file: HourFile) -> HourFile:
     """The same file in the bucket."""
     path = Path(file.url.removeprefix("file://"))
     name = path.relative_to(path.parents[3])
@@ -28,7 +28,7 @@ def in_bucket(bucket: Path, file: HourFile) -> HourFile:
     return replace(file, url=f"gs://{bucket.name}/{name}")
 
 
-def in_view(bigquery) -> list[tuple]:
+def view_rows(bigquery) -> list[tuple]:
     """Hour, version and visits of each row."""
     rows = tables.query(bigquery, f"SELECT hour, attempt, visits FROM `{tables.view(SHOP)}` ORDER BY hour")
     return [(row["hour"].astimezone(UTC).replace(tzinfo=None), row["attempt"], row["visits"]) for row in rows]

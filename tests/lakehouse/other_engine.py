@@ -31,7 +31,7 @@ class _ManifestOfDeletes(ManifestWriterV2):
 
 
 class _RowDelta(_FastAppendFiles):
-    """pyiceberg itself reads such files, and writes none."""
+    """A commit of delete files, which pyiceberg can read but not write."""
 
     def new_manifest_writer(self, spec) -> ManifestWriter:
         schema = self._transaction.table_metadata.schema()
@@ -39,7 +39,7 @@ class _RowDelta(_FastAppendFiles):
 
 
 def delete_rows(table: Table, minute: datetime) -> None:
-    """Delete the rows of a minute, whose rows are in one file."""
+    """Delete the rows of a minute, which must all be in one file."""
     [task] = table.scan(row_filter=tables.within([minute])).plan_files()
     with table.io.new_input(task.file.file_path).open() as file:
         minutes = pyarrow.parquet.read_table(file)["minute"].to_pylist()

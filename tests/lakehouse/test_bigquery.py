@@ -1,4 +1,4 @@
-"""Hours of the lakehouse in BigQuery, by load jobs of its emulator."""
+"""Hours of the lakehouse in BigQuery: load jobs run on its emulator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from include.bigquery.settings import BigQueryError
 from include.lakehouse.hour_file import HourFile
 from include.warehouse import bi_views
 from tests.lakehouse.faulty_network import DROPPED, REFUSED, proxy
-from tests.lakehouse.hours import SHOP, in_bucket, in_view, loaded_rows, written
+from tests.lakehouse.hours import SHOP, copy_to_bucket, loaded_rows, view_rows, write_hour
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import TEN, Lab
 from tests.warehouse.shop import Shop
@@ -26,39 +26,40 @@ HOUR = timedelta(hours=1)
 def test_the_view_has_the_newest_version_of_each_hour(bigquery, files) -> None:
     table = tables.create_missing(bigquery, SHOP)
     assert table.time_partitioning.field == "hour"
-    for file in (written(2, 20), written(1, 10), written(1, 5, hour=TEN + HOUR)):  # even when an older one comes later
+    # Even if an older version is loaded later.
+    for file in (write_hour(2, 20), write_hour(1, 10), write_hour(1, 5, hour=TEN + HOUR)):
         loads.load(bigquery, table, file)
-    assert in_view(bigquery) == [(TEN, 2, 20), (TEN + HOUR, 1, 5)]
+    assert view_rows(bigquery) == [(TEN, 2, 20), (TEN + HOUR, 1, 5)]
 
 
 def test_a_file_that_is_loaded_twice_counts_once(bigquery, files) -> None:
-    """An upload to the emulator gets a new id each time, so its rows are there twice."""
-    table, file = tables.create_missing(bigquery, SHOP), written(1, 10)
+    """An upload to the emulator gets a new id each time, so its rows are loaded twice."""
+    table, file = tables.create_missing(bigquery, SHOP), write_hour(1, 10)
     loads.load(bigquery, table, file)
     loads.load(bigquery, table, file)
     assert loaded_rows(bigquery) == 2
-    assert in_view(bigquery) == [(TEN, 1, 10)]
+    assert view_rows(bigquery) == [(TEN, 1, 10)]
 
 
 def test_a_job_that_is_known_is_not_started_again(bigquery, bucket, files) -> None:
-    table, file = tables.create_missing(bigquery, SHOP), in_bucket(bucket, written(1, 10))
+    table, file = tables.create_missing(bigquery, SHOP), copy_to_bucket(bucket, write_hour(1, 10))
     first, again = loads.load(bigquery, table, file), loads.load(bigquery, table, file)
     assert first.job_id == again.job_id == loads.job_id(table, file)
     assert loaded_rows(bigquery) == 1
 
 
 def test_after_a_job_that_failed_the_next_load_starts_another(bigquery, bucket, files) -> None:
-    table, file = tables.create_missing(bigquery, SHOP), written(1, 10)
+    table, file = tables.create_missing(bigquery, SHOP), write_hour(1, 10)
     absent = replace(file, url=f"gs://{bucket.name}/hourly/ecommerce.events/2026-03-01T10/1.parquet")
     with pytest.raises(BigQueryError, match=r"2026-03-01T10/1.parquet into .*visits_hourly_loads failed: .*No files"):
         loads.load(bigquery, table, absent)
-    assert in_bucket(bucket, file) == absent
+    assert copy_to_bucket(bucket, file) == absent
     assert loads.load(bigquery, table, absent).job_id == loads.job_id(table, absent, 2)
-    assert in_view(bigquery) == [(TEN, 1, 10)]
+    assert view_rows(bigquery) == [(TEN, 1, 10)]
 
 
 def test_a_known_job_that_cannot_be_looked_up_is_an_error(bigquery, bucket, files, monkeypatch) -> None:
-    table, file = tables.create_missing(bigquery, SHOP), in_bucket(bucket, written(1, 10))
+    table, file = tables.create_missing(bigquery, SHOP), copy_to_bucket(bucket, write_hour(1, 10))
     loads.load(bigquery, table, file)
 
     def fault(method: str, path: str, body: bytes) -> str | None:
@@ -74,7 +75,7 @@ def test_a_measure_that_is_declared_later_becomes_a_column(bigquery, files) -> N
     narrow = replace(SHOP, lakehouse=replace(SHOP.lakehouse, measures=("visits",)))
     tables.create_missing(bigquery, narrow)
     table = tables.create_missing(bigquery, SHOP)
-    loads.load(bigquery, table, written(1, 10))
+    loads.load(bigquery, table, write_hour(1, 10))
     rows = tables.query(bigquery, f"SELECT visits, cart_additions FROM `{tables.view(SHOP)}`")
     assert [row.values() for row in rows] == [(10, 0)]
 
@@ -96,7 +97,7 @@ def shop(schemas, lab: Lab, files) -> Shop:  # noqa: F811
     return Shop(lab.conn)
 
 
-def counted(shop: Shop, *hours: HourFile) -> None:
+def record_counted(shop: Shop, *hours: HourFile) -> None:
     """Record these files as count_hours does."""
     for file in hours:
         values = (SHOP.name, file.hour, file.version, file.version, '{"visits": 10, "cart_additions": 0}')
@@ -108,22 +109,22 @@ def counted(shop: Shop, *hours: HourFile) -> None:
 
 def unreadable(hour: datetime) -> HourFile:
     """An hour's file that no load job can read."""
-    file = written(1, 10, hour=hour)
+    file = write_hour(1, 10, hour=hour)
     Path(file.url.removeprefix("file://")).write_bytes(b"PAR1")
     return file
 
 
 def test_hours_are_loaded_once_and_again_after_they_were_counted_again(bigquery, shop: Shop) -> None:
-    counted(shop, written(1, 10), written(1, 5, hour=TEN + HOUR))
+    record_counted(shop, write_hour(1, 10), write_hour(1, 5, hour=TEN + HOUR))
     assert [load_due(SHOP).hours, load_due(SHOP).hours] == [2, 0]
-    written(2, 11)
+    write_hour(2, 11)
     shop.query("UPDATE etl.lakehouse_hours SET changes = 2, counted_change = 2 WHERE hour = %s", TEN)
     assert load_due(SHOP).hours == 1
-    assert in_view(bigquery) == [(TEN, 2, 11), (TEN + HOUR, 1, 5)]
+    assert view_rows(bigquery) == [(TEN, 2, 11), (TEN + HOUR, 1, 5)]
 
 
-def test_a_load_that_was_killed_before_it_was_recorded_leaves_the_view_right(bigquery, shop: Shop) -> None:
-    counted(shop, written(1, 10))
+def test_a_load_that_was_killed_before_it_was_recorded_leaves_the_view_correct(bigquery, shop: Shop) -> None:
+    record_counted(shop, write_hour(1, 10))
     with (
         shop.refusing("UPDATE", "etl.lakehouse_hours", of="loaded_change"),
         pytest.raises(Exception, match="UPDATE refused"),
@@ -131,14 +132,14 @@ def test_a_load_that_was_killed_before_it_was_recorded_leaves_the_view_right(big
         load_due(SHOP)
     assert load_due(SHOP).hours == 1
     assert loaded_rows(bigquery) == 2
-    assert in_view(bigquery) == [(TEN, 1, 10)]
+    assert view_rows(bigquery) == [(TEN, 1, 10)]
 
 
 def test_an_hour_that_fails_is_named_and_the_others_are_loaded(bigquery, shop: Shop) -> None:
-    counted(shop, written(1, 10), unreadable(TEN + HOUR))
+    record_counted(shop, write_hour(1, 10), unreadable(TEN + HOUR))
     with pytest.raises(BigQueryError, match=r"1 of 2 hours failed to load\. .*2026-03-01T11/1\.parquet"):
         load_due(SHOP)
-    assert in_view(bigquery) == [(TEN, 1, 10)]
+    assert view_rows(bigquery) == [(TEN, 1, 10)]
 
 
 @pytest.mark.parametrize(("kind", "message"), [(REFUSED, "Access denied"), (DROPPED, "BigQuery does not answer")])
@@ -146,8 +147,8 @@ def test_an_hour_whose_request_fails_does_not_keep_the_others_from_being_loaded(
     bigquery, shop: Shop, monkeypatch, kind: str, message: str
 ) -> None:
     later = TEN + HOUR
-    counted(shop, written(1, 10), written(1, 5, hour=later))
-    load = f"{later:%Y%m%dT%H}-1"  # in the id of its job
+    record_counted(shop, write_hour(1, 10), write_hour(1, 5, hour=later))
+    load = f"{later:%Y%m%dT%H}-1"  # part of the id of its load job
 
     def fault(method: str, path: str, body: bytes) -> str | None:
         return kind if load.encode() in body else None
@@ -156,71 +157,71 @@ def test_an_hour_whose_request_fails_does_not_keep_the_others_from_being_loaded(
         faulty.setenv("BIGQUERY_EMULATOR_HOST", url)
         with pytest.raises(BigQueryError, match=rf"1 of 2 hours failed to load\. .*2026-03-01 11:00: .*{message}"):
             load_due(SHOP)
-    assert (TEN, 1, 10) in in_view(bigquery)
+    assert (TEN, 1, 10) in view_rows(bigquery)
     assert load_due(SHOP).hours == 1
-    assert in_view(bigquery) == [(TEN, 1, 10), (later, 1, 5)]
+    assert view_rows(bigquery) == [(TEN, 1, 10), (later, 1, 5)]
 
 
 def test_an_hour_whose_file_cannot_be_written_does_not_keep_the_others_from_being_loaded(
     bigquery, shop: Shop, files: Path
 ) -> None:
     later = TEN + HOUR
-    counted(shop, written(1, 10), HourFile.of(SHOP, later, 1))
-    (files / "hourly" / SHOP.lakehouse.table / f"{later:%Y-%m-%dT%H}").touch()  # a file in the place of a folder
+    record_counted(shop, write_hour(1, 10), HourFile.of(SHOP, later, 1))
+    (files / "hourly" / SHOP.lakehouse.table / f"{later:%Y-%m-%dT%H}").touch()  # a file where the folder belongs
     with pytest.raises(BigQueryError, match=r"1 of 2 hours failed to load\. .*2026-03-01 11:00: .*"):
         load_due(SHOP)
-    assert in_view(bigquery) == [(TEN, 1, 10)]
+    assert view_rows(bigquery) == [(TEN, 1, 10)]
 
 
-def test_hours_that_fail_each_time_do_not_keep_an_older_one_from_its_turn(bigquery, shop: Shop) -> None:
-    counted(shop, *(unreadable(TEN + number * HOUR) for number in (1, 2)), written(1, 10))
+def test_hours_that_fail_each_time_do_not_block_an_older_hour(bigquery, shop: Shop) -> None:
+    record_counted(shop, *(unreadable(TEN + number * HOUR) for number in (1, 2)), write_hour(1, 10))
     for _ in range(2):
         with pytest.raises(BigQueryError, match="of 2 hours failed"):
             load_due(SHOP, max_hours=2)
-    assert in_view(bigquery) == [(TEN, 1, 10)]
+    assert view_rows(bigquery) == [(TEN, 1, 10)]
 
 
 def test_the_newest_hour_does_not_wait_for_a_backlog(bigquery, shop: Shop) -> None:
     now = TEN + 4 * HOUR
-    counted(shop, written(1, 5, hour=now))
+    record_counted(shop, write_hour(1, 5, hour=now))
     load_due(SHOP)
-    counted(shop, *(written(1, 10, hour=TEN + number * HOUR) for number in range(4)))
-    written(2, 6, hour=now)
+    record_counted(shop, *(write_hour(1, 10, hour=TEN + number * HOUR) for number in range(4)))
+    write_hour(2, 6, hour=now)
     shop.query("UPDATE etl.lakehouse_hours SET changes = 2, counted_change = 2 WHERE hour = %s", now)
     load_due(SHOP, max_hours=2)
-    assert in_view(bigquery) == [(TEN + 3 * HOUR, 1, 10), (now, 2, 6)]
+    assert view_rows(bigquery) == [(TEN + 3 * HOUR, 1, 10), (now, 2, 6)]
 
 
 def test_a_file_that_is_missing_is_written_again_from_the_recorded_count(bigquery, shop: Shop) -> None:
-    counted(shop, HourFile.of(SHOP, TEN, 1))
+    record_counted(shop, HourFile.of(SHOP, TEN, 1))
     assert load_due(SHOP).hours == 1
-    assert in_view(bigquery) == [(TEN, 1, 10)]
+    assert view_rows(bigquery) == [(TEN, 1, 10)]
 
 
 def test_a_table_that_was_dropped_gets_all_hours_again(bigquery, shop: Shop) -> None:
-    counted(shop, written(1, 10), written(1, 5, hour=TEN + HOUR))
+    record_counted(shop, write_hour(1, 10), write_hour(1, 5, hour=TEN + HOUR))
     load_due(SHOP)
     bigquery.delete_table(tables.loads_table(SHOP))
     assert load_due(SHOP).hours == 2
-    assert in_view(bigquery) == [(TEN, 1, 10), (TEN + HOUR, 1, 5)]
+    assert view_rows(bigquery) == [(TEN, 1, 10), (TEN + HOUR, 1, 5)]
 
 
 def test_a_table_that_something_else_created_again_gets_all_hours_too(bigquery, shop: Shop) -> None:
     """The Cloud Function creates it when a file arrives."""
-    counted(shop, written(1, 10))
+    record_counted(shop, write_hour(1, 10))
     load_due(SHOP)
     bigquery.delete_table(tables.loads_table(SHOP))
     tables.create_missing(bigquery, SHOP)
     assert load_due(SHOP).hours == 1
-    assert in_view(bigquery) == [(TEN, 1, 10)]
+    assert view_rows(bigquery) == [(TEN, 1, 10)]
 
 
 def test_jobs_of_a_table_that_was_dropped_do_not_count_for_the_next_one(bigquery, bucket, files) -> None:
-    file = in_bucket(bucket, written(1, 10))
+    file = copy_to_bucket(bucket, write_hour(1, 10))
     loads.load(bigquery, tables.create_missing(bigquery, SHOP), file)
     bigquery.delete_table(tables.loads_table(SHOP))
     loads.load(bigquery, tables.create_missing(bigquery, SHOP), file)
-    assert in_view(bigquery) == [(TEN, 1, 10)]
+    assert view_rows(bigquery) == [(TEN, 1, 10)]
 
 
 def test_a_statement_that_fails_is_an_error(bigquery, files) -> None:
@@ -229,7 +230,7 @@ def test_a_statement_that_fails_is_an_error(bigquery, files) -> None:
 
 
 def test_without_an_answer_a_run_fails_soon_and_the_next_one_loads(bigquery, shop: Shop, monkeypatch) -> None:
-    counted(shop, written(1, 10))
+    record_counted(shop, write_hour(1, 10))
     with monkeypatch.context() as patch, pytest.raises(BigQueryError, match="BigQuery does not answer: .*refused"):
         patch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
         load_due(SHOP)
@@ -238,9 +239,9 @@ def test_without_an_answer_a_run_fails_soon_and_the_next_one_loads(bigquery, sho
 
 def test_the_hour_that_waits_longest_is_loaded_first(bigquery, shop: Shop) -> None:
     later = TEN + HOUR
-    counted(shop, written(1, 10), written(1, 5, hour=later))
+    record_counted(shop, write_hour(1, 10), write_hour(1, 5, hour=later))
     load_due(SHOP, max_hours=1)
-    written(2, 6, hour=later)
+    write_hour(2, 6, hour=later)
     shop.query("UPDATE etl.lakehouse_hours SET changes = 2, counted_change = 2 WHERE hour = %s", later)
     load_due(SHOP, max_hours=1)
-    assert in_view(bigquery) == [(TEN, 1, 10), (later, 1, 5)]
+    assert view_rows(bigquery) == [(TEN, 1, 10), (later, 1, 5)]

@@ -10,8 +10,8 @@ import pytest
 from include.bigquery.due import load_due
 from include.lakehouse.export import export
 from include.lakehouse.upkeep import upkeep
-from tests.lakehouse.events import SHOP, counted, in_lake, in_table, merged, sent
-from tests.lakehouse.hours import in_view, loaded_rows
+from tests.lakehouse.events import SHOP, add_to_lake, count_hours, merge_minutes, shop_event, table_rows
+from tests.lakehouse.hours import loaded_rows, view_rows
 from tests.warehouse.lab import TEN
 from tests.warehouse.shop import Shop, operation
 
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.skipif(not find_spec("gcsfs"), reason="gcsfs is not ins
 def test_events_in_a_bucket_are_counted_loaded_by_address_and_replaced(
     shop: Shop, lakehouse_in_bucket, bigquery
 ) -> None:
-    in_lake(sent(TEN, 1))
-    merged(shop, {TEN: [operation()]})
+    add_to_lake(shop_event(TEN, 1))
+    merge_minutes(shop, {TEN: [operation()]})
     export(SHOP)
-    assert counted() == {TEN: (1, 0)}
+    assert count_hours() == {TEN: (1, 0)}
     with (
         shop.refusing("UPDATE", "etl.lakehouse_hours", of="loaded_change"),
         pytest.raises(Exception, match="UPDATE refused"),
@@ -33,12 +33,12 @@ def test_events_in_a_bucket_are_counted_loaded_by_address_and_replaced(
         load_due(SHOP)
     assert load_due(SHOP).hours == 1
     assert loaded_rows(bigquery) == 1  # the second load found the first one's job
-    in_lake(sent(TEN, 2))
-    merged(shop, {TEN: [operation(), operation()]}, run_id="again")
+    add_to_lake(shop_event(TEN, 2))
+    merge_minutes(shop, {TEN: [operation(), operation()]}, run_id="again")
     export(SHOP)
-    assert in_table() == [(TEN, "view", 7)] * 2
-    assert counted() == {TEN: (2, 0)}
+    assert table_rows() == [(TEN, "view", 7)] * 2
+    assert count_hours() == {TEN: (2, 0)}
     load_due(SHOP)
-    assert [(hour, visits) for hour, _, visits in in_view(bigquery)] == [(TEN, 2)]
+    assert [(hour, visits) for hour, _, visits in view_rows(bigquery)] == [(TEN, 2)]
     assert upkeep(SHOP, kept=timedelta()).files > 0
-    assert in_table() == [(TEN, "view", 7)] * 2
+    assert table_rows() == [(TEN, "view", 7)] * 2

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from include.bigquery.settings import dataset
-from tests.lakehouse.hours import in_bucket, in_view, loaded_rows, written
+from tests.lakehouse.hours import copy_to_bucket, loaded_rows, view_rows, write_hour
 from tests.warehouse.lab import TEN
 
 
@@ -55,8 +55,8 @@ def function(bigquery, bigquery_emulator, bucket: Path, source: Path) -> Iterato
         child.stop()
 
 
-def finalized(url: str, object_url: str) -> int:
-    """Send the event of an object that has arrived, as Eventarc does; returns the status of the answer."""
+def send_finalized(url: str, object_url: str) -> int:
+    """Send the event of an object that has arrived, as Eventarc does; returns the status of the response."""
     bucket_name, _, name = object_url.removeprefix("gs://").partition("/")
     headers = {
         "ce-id": "1",
@@ -80,16 +80,16 @@ def test_an_hour_is_loaded_once_for_repeated_reports_of_its_file(
     bucket,
     files,
 ) -> None:
-    file = in_bucket(bucket, written(1, 10))
-    assert [finalized(function, file.url), finalized(function, file.url)] == [200, 200]
-    assert in_view(bigquery) == [(TEN, 1, 10)]
+    file = copy_to_bucket(bucket, write_hour(1, 10))
+    assert [send_finalized(function, file.url), send_finalized(function, file.url)] == [200, 200]
+    assert view_rows(bigquery) == [(TEN, 1, 10)]
     assert loaded_rows(bigquery) == 1
 
 
 def test_other_files_are_ignored_and_a_load_that_fails_is_reported_for_a_retry(bigquery, function: str, bucket) -> None:
-    assert finalized(function, f"gs://{bucket.name}/ecommerce.db/events/data/1.parquet") == 200
-    assert finalized(function, f"gs://{bucket.name}/other/hourly/ecommerce.events/2026-03-01T10/1.parquet") == 200
+    assert send_finalized(function, f"gs://{bucket.name}/ecommerce.db/events/data/1.parquet") == 200
+    assert send_finalized(function, f"gs://{bucket.name}/other/hourly/ecommerce.events/2026-03-01T10/1.parquet") == 200
     assert dataset() not in {
         f"{list_dataset.project}.{list_dataset.dataset_id}" for list_dataset in bigquery.list_datasets()
     }
-    assert finalized(function, f"gs://{bucket.name}/hourly/ecommerce.events/2026-03-01T10/1.parquet") == 500
+    assert send_finalized(function, f"gs://{bucket.name}/hourly/ecommerce.events/2026-03-01T10/1.parquet") == 500

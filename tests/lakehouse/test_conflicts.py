@@ -1,4 +1,4 @@
-"""Writers of one table at once: a commit that another one has refused is planned again, and nothing is lost or doubled."""
+"""Concurrent writers of one table: a commit that conflicts is planned again, and nothing is lost or duplicated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from include.lake.session import lake
 from include.lakehouse import events, hourly, repair, table, upkeep
 from include.lakehouse.export import export, rewrite
 from include.warehouse.session import warehouse
-from tests.lakehouse.events import SHOP, in_lake, in_table, merged, sent
+from tests.lakehouse.events import SHOP, add_to_lake, merge_minutes, shop_event, table_rows
 from tests.lakehouse.test_kills import rows_locked
 from tests.unreadable import unreadable_partition
 from tests.warehouse.lab import CLOCK, TEN, minute
@@ -26,7 +26,7 @@ HOUR = timedelta(hours=1)
 
 @contextmanager
 def waiting(call: Callable, locked: str) -> Iterator[Future]:
-    """`call` in a separate thread, which waits for the locked rows during the block and has ended after it."""
+    """Run `call` in a thread that waits for the locked rows during the block, and has ended after the block."""
     with ThreadPoolExecutor(1) as pool:
         with rows_locked(f"SELECT * FROM {locked}"):
             done = pool.submit(call)
@@ -40,13 +40,13 @@ def wait_for_lock_wait(done: Future) -> None:
 
 
 def wait_until(query: str, done: Future) -> None:
-    """Until the query has rows, and the call still runs."""
+    """Wait until the query returns rows; fail if the call ends first."""
     deadline = time.monotonic() + 60
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
         while not cursor.execute(query):
-            assert not done.done(), f"It did not wait: {done.result()}"
-            assert time.monotonic() < deadline, "It never waited."
+            assert not done.done(), f"The call did not wait: {done.result()}"
+            assert time.monotonic() < deadline, "The call never waited."
             time.sleep(0.2)  # InnoDB renews the table only if nobody has read it for 0.1 s
 
 
@@ -57,22 +57,22 @@ def write_unrecorded(at) -> None:
 
 
 def add_by_hand(at) -> None:
-    """Append events of a minute that no merge has read, as if by hand: those of ten o'clock once more."""
-    into = table.table(SHOP)
-    result = into.scan(row_filter=table.within([TEN])).to_arrow()
-    into.append(result.set_column(0, result.schema.field("minute"), [[at] * len(result)]))
+    """Append, as if by hand, events of a minute that no merge has read: copies of those of ten o'clock."""
+    events_table = table.table(SHOP)
+    result = events_table.scan(row_filter=table.within([TEN])).to_arrow()
+    events_table.append(result.set_column(0, result.schema.field("minute"), [[at] * len(result)]))
 
 
 @pytest.fixture
 def six_minutes(shop: Shop) -> Shop:
-    """An event in each of six minutes, written by an export each; the ledger has a second one of ten o'clock."""
+    """One event in each of six minutes, each exported alone; a second event of ten o'clock is merged, but not exported."""
     minutes = [minute(number) for number in range(6)]
-    in_lake(*(sent(at, 1) for at in minutes))
+    add_to_lake(*(shop_event(at, 1) for at in minutes))
     for at in minutes:
-        merged(shop, {at: [operation()]}, run_id=str(at))
+        merge_minutes(shop, {at: [operation()]}, run_id=str(at))
         export(SHOP)
-    in_lake(sent(TEN, 2))
-    merged(shop, {TEN: [operation(), operation()]}, run_id="late")
+    add_to_lake(shop_event(TEN, 2))
+    merge_minutes(shop, {TEN: [operation(), operation()]}, run_id="late")
     return shop
 
 
@@ -80,7 +80,7 @@ def test_an_export_that_meets_a_compaction_is_repeated(six_minutes: Shop) -> Non
     with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
         assert upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1)).hours == 1
     assert done.result().minutes == 1
-    assert len(in_table()) == 7
+    assert len(table_rows()) == 7
     assert export(SHOP).minutes == 0
 
 
@@ -90,7 +90,7 @@ def test_exports_of_two_minutes_in_one_file_at_once(six_minutes: Shop) -> None:
     with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
         write_unrecorded(minute(1))
     assert done.result().minutes == 1
-    assert len(in_table()) == 7
+    assert len(table_rows()) == 7
 
 
 def test_a_minute_that_another_export_has_written_is_not_written_again(six_minutes: Shop) -> None:
@@ -98,18 +98,18 @@ def test_a_minute_that_another_export_has_written_is_not_written_again(six_minut
         write_unrecorded(TEN)
         six_minutes.query("UPDATE etl.minute_ledger SET lakehouse_attempt = attempt WHERE minute = %s", TEN)
     assert done.result().minutes == 0
-    assert len(in_table()) == 7
+    assert len(table_rows()) == 7
 
 
-def test_a_minute_that_a_repeated_try_can_read_is_written_and_fails_nothing(six_minutes: Shop) -> None:
-    late = sent(minute(2), 2)
-    in_lake(late)
-    merged(six_minutes, {minute(2): [operation(), operation()]}, run_id="late too")
+def test_a_minute_that_a_later_try_can_read_is_written_without_a_failure(six_minutes: Shop) -> None:
+    late = shop_event(minute(2), 2)
+    add_to_lake(late)
+    merge_minutes(six_minutes, {minute(2): [operation(), operation()]}, run_id="late too")
     upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))  # all minutes in one file
-    used = {shard_of(event.values["id"], SHOP.shards) for event in (sent(minute(2), 1), late)}
-    [free, *_] = set(range(SHOP.shards)) - used  # a partition is empty once it can be read again
+    used = {shard_of(event.values["id"], SHOP.shards) for event in (shop_event(minute(2), 1), late)}
+    [other_shard, *_] = set(range(SHOP.shards)) - used  # a partition is empty once it can be read again
     with lake("lake_writer") as writer, ExitStack() as unreadable:
-        unreadable.enter_context(unreadable_partition(writer, SHOP, minute(2), free))
+        unreadable.enter_context(unreadable_partition(writer, SHOP, minute(2), other_shard))
         with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
             unreadable.close()
             write_unrecorded(minute(1))
@@ -121,16 +121,16 @@ def test_a_repair_that_meets_an_export_removes_what_no_merge_has_read_and_nothin
     upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))
     with waiting(lambda: rewrite(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
         write_unrecorded(TEN)
-    assert [row[0] for row in in_table()] == [TEN, *(minute(number) for number in range(6))]
+    assert [row[0] for row in table_rows()] == [TEN, *(minute(number) for number in range(6))]
 
 
 def test_a_minute_that_is_merged_and_written_during_a_repair_stays(six_minutes: Shop) -> None:
     add_by_hand(minute(30))
-    in_lake(sent(minute(30), 1))
+    add_to_lake(shop_event(minute(30), 1))
     with waiting(lambda: rewrite(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
-        merged(six_minutes, {minute(30): [operation()]}, run_id="meanwhile")
+        merge_minutes(six_minutes, {minute(30): [operation()]}, run_id="meanwhile")
         write_unrecorded(minute(30))
-    assert [row[0] for row in in_table()].count(minute(30)) == 1
+    assert [row[0] for row in table_rows()].count(minute(30)) == 1
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_count_that_meets_a_commit_in_each_try_reports_a_busy_table_and_no_dif
     assert six_minutes.query("SELECT to_count, differs_since FROM etl.lakehouse_hours") == [(1, None)]
 
 
-def test_a_count_that_meets_lost_files_in_each_try_names_one(six_minutes: Shop, one_try, lakehouse) -> None:
+def test_a_count_that_meets_lost_files_in_each_try_names_a_file(six_minutes: Shop, one_try, lakehouse) -> None:
     for file in lakehouse.rglob("hour=2026-03-01-10/*.parquet"):
         file.unlink()
     with pytest.raises(
@@ -170,14 +170,14 @@ def test_two_repairs_of_one_lost_file_at_once(six_minutes: Shop, lakehouse) -> N
     export(SHOP)
     for file in lakehouse.rglob("hour=2026-03-01-10/*.parquet"):
         file.unlink()
-    into = table.table(SHOP)
+    events_table = table.table(SHOP)
 
-    def repaired() -> repair.Lost:
+    def repair_table() -> repair.Lost:
         with warehouse() as conn:
             return repair.drop_lost_files(conn, SHOP, table.table(SHOP))
 
-    with waiting(repaired, "etl.minute_ledger") as done:
-        into.delete(table.between("minute", TEN, TEN + HOUR))
+    with waiting(repair_table, "etl.minute_ledger") as done:
+        events_table.delete(table.between("minute", TEN, TEN + HOUR))
     assert done.result().files == 0
     export(SHOP)
-    assert len(in_table()) == 7
+    assert len(table_rows()) == 7

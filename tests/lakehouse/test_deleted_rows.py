@@ -6,7 +6,7 @@ from datetime import datetime
 
 from include.lakehouse import hourly, table
 from include.lakehouse.export import export
-from tests.lakehouse.events import SHOP, counted, in_lake, in_table, merged, sent
+from tests.lakehouse.events import SHOP, add_to_lake, count_hours, merge_minutes, shop_event, table_rows
 from tests.lakehouse.other_engine import delete_rows
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop, operation
@@ -14,15 +14,15 @@ from tests.warehouse.shop import Shop, operation
 ANCIENT, BETWEEN = datetime(2001, 1, 1), datetime(2013, 6, 1)
 
 
-def test_deleted_rows_do_not_count_and_only_the_wanted_hours_are_read_into_memory(shop: Shop) -> None:
-    """Otherwise a late event of 2001 and one of today would make it read all events since."""
+def test_deleted_rows_do_not_count_and_only_the_requested_hours_are_read_into_memory(shop: Shop) -> None:
+    """Otherwise a late event of 2001 and one of today would make the count read all events in between."""
     times = {minute(0): TEN, minute(1): TEN, minute(2): ANCIENT, minute(3): BETWEEN, minute(4): minute(180)}
-    in_lake(*(sent(at, 1, event_time=f"{event_time} UTC") for at, event_time in times.items()))
-    merged(shop, {at: [operation(event_time=event_time)] for at, event_time in times.items()})
+    add_to_lake(*(shop_event(at, 1, event_time=f"{event_time} UTC") for at, event_time in times.items()))
+    merge_minutes(shop, {at: [operation(event_time=event_time)] for at, event_time in times.items()})
     export(SHOP)
-    assert len(counted()) == 4
+    assert len(count_hours()) == 4
     delete_rows(table.table(SHOP), minute(1))
-    assert len(in_table()) == 4
+    assert len(table_rows()) == 4
     with hourly.duckdb_over(SHOP, table.table(SHOP), [ANCIENT, TEN]) as connection:
         hours = connection.execute("SELECT date_trunc('hour', event_time), count(*) FROM files GROUP BY 1 ORDER BY 1")
         assert hours.fetchall() == [(ANCIENT, 1), (TEN, 1)]

@@ -1,4 +1,4 @@
-"""One number in four engines: DuckDB and Spark SQL over the table's files, MySQL's fact, BigQuery's view."""
+"""The same number in four engines: DuckDB and Spark SQL over the table's files, MySQL's fact, BigQuery's view."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from include.lakehouse.table import schema, table
 from include.readings import YEARS
 from include.spark import ecommerce
 from include.warehouse.sql import FOLDER
-from tests.lakehouse.events import SHOP, in_lake, merged, sent
+from tests.lakehouse.events import SHOP, add_to_lake, merge_minutes, shop_event
 from tests.spark.conftest import spark  # noqa: F401 - a fixture
 from tests.spark.rows import EVENT_ID, fields_of, raw
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
@@ -33,23 +33,23 @@ HOUR = timedelta(hours=1)
 Counts = dict[datetime, tuple[int, int]]  # visits and additions to carts of each hour
 
 
-def in_spark(session, query: str = QUERY) -> Counts:
+def spark_counts(session, query: str = QUERY) -> Counts:
     create_events_view(session, SHOP)
     rows = session.sql(query).selectExpr("CAST(hour AS timestamp_ntz) AS hour", "visits", "cart_additions").collect()
     return {row.hour: (row.visits, row.cart_additions) for row in rows}
 
 
-def in_duckdb(*hours: datetime) -> Counts:
+def duckdb_counts(*hours: datetime) -> Counts:
     with hourly.duckdb_over(SHOP, table(SHOP), hours) as connection:
         return {hour: tuple(counts) for hour, *counts in connection.execute(QUERY).fetchall()}
 
 
-def in_mysql(warehouse: Shop) -> Counts:
+def mysql_counts(warehouse: Shop) -> Counts:
     rows = warehouse.query("SELECT hour, visits, cart_additions FROM ecommerce.visits_hourly")
     return {hour: (int(visits), int(carts)) for hour, visits, carts in rows}
 
 
-def in_bigquery(client) -> Counts:
+def bigquery_counts(client) -> Counts:
     rows = tables.query(client, f"SELECT DATETIME(hour) AS hour, visits, cart_additions FROM `{tables.view(SHOP)}`")
     return {row["hour"]: (row["visits"], row["cart_additions"]) for row in rows}
 
@@ -60,46 +60,54 @@ def test_four_engines_have_the_same_rows_even_after_late_events_and_a_replaced_m
     spark,  # noqa: F811
 ) -> None:
     later = TEN + HOUR
-    in_lake(sent(TEN, 1), sent(TEN, 2, "CART"), sent(TEN, 3, product_id="7.5"), sent(minute(1), 1))
-    in_lake(sent(later, 1), sent(later, 2, brand="x" * 65))
-    merged(
+    add_to_lake(
+        shop_event(TEN, 1), shop_event(TEN, 2, "CART"), shop_event(TEN, 3, product_id="7.5"), shop_event(minute(1), 1)
+    )
+    add_to_lake(shop_event(later, 1), shop_event(later, 2, brand="x" * 65))
+    merge_minutes(
         shop,
         {TEN: [operation(), operation("cart")], minute(1): [operation()], later: [operation(event_time=later)]},
         rejects=[(TEN, "product_id"), (later, "brand")],
     )
     run()
     expected = {TEN: (2, 1), later: (1, 0)}
-    assert in_spark(spark) == in_duckdb(TEN, later) == in_mysql(shop) == in_bigquery(bigquery) == expected
+    assert (
+        spark_counts(spark) == duckdb_counts(TEN, later) == mysql_counts(shop) == bigquery_counts(bigquery) == expected
+    )
 
-    in_lake(sent(TEN, 2), sent(later, 3, "cart", event_time=f"{TEN:%Y-%m-%d %H:%M:%S} UTC"))
-    merged(shop, {TEN: [operation(), operation()]}, rejects=[(TEN, "product_id")], run_id="corrected")
+    add_to_lake(shop_event(TEN, 2), shop_event(later, 3, "cart", event_time=f"{TEN:%Y-%m-%d %H:%M:%S} UTC"))
+    merge_minutes(shop, {TEN: [operation(), operation()]}, rejects=[(TEN, "product_id")], run_id="corrected")
     moved = [operation(event_time=later), operation("cart", event_time=TEN)]
-    merged(shop, {later: moved}, rejects=[(later, "brand")], run_id="late")
+    merge_minutes(shop, {later: moved}, rejects=[(later, "brand")], run_id="late")
     run()
     expected = {TEN: (3, 1), later: (1, 0)}
-    assert in_spark(spark) == in_duckdb(TEN, later) == in_mysql(shop) == in_bigquery(bigquery) == expected
+    assert (
+        spark_counts(spark) == duckdb_counts(TEN, later) == mysql_counts(shop) == bigquery_counts(bigquery) == expected
+    )
 
 
 def test_the_first_and_last_hour_that_a_fact_can_have_count_in_all_engines(shop: Shop, spark) -> None:  # noqa: F811
     first, last = datetime(YEARS.start, 1, 1), datetime(YEARS.stop, 1, 1) - timedelta(microseconds=1)
-    within, outside = (first, last, datetime(2100, 6, 1, 8)), (first - timedelta(seconds=1), datetime(YEARS.stop, 1, 1))
-    in_lake(*(sent(TEN, number, event_time=f"{at} UTC") for number, at in enumerate((*within, *outside), 1)))
-    operations = {TEN: [operation(event_time=at) for at in within]}
-    merged(shop, operations, rejects=[(TEN, "event_time")] * len(outside))
+    valid_times = (first, last, datetime(2100, 6, 1, 8))
+    invalid_times = (first - timedelta(seconds=1), datetime(YEARS.stop, 1, 1))
+    times = enumerate((*valid_times, *invalid_times), 1)
+    add_to_lake(*(shop_event(TEN, number, event_time=f"{at} UTC") for number, at in times))
+    operations = {TEN: [operation(event_time=at) for at in valid_times]}
+    merge_minutes(shop, operations, rejects=[(TEN, "event_time")] * len(invalid_times))
     export(SHOP)
-    hours = [at.replace(minute=0, second=0, microsecond=0) for at in within]
+    hours = [at.replace(minute=0, second=0, microsecond=0) for at in valid_times]
     counts = {count.hour: tuple(count.values.values()) for count in hourly.count(SHOP)}
-    assert in_spark(spark) == in_mysql(shop) == counts == dict.fromkeys(hours, (1, 0))
+    assert spark_counts(spark) == mysql_counts(shop) == counts == dict.fromkeys(hours, (1, 0))
     assert shop.query("SELECT COUNT(*) FROM etl.lakehouse_hours WHERE to_count = 1") == [(0,)]
 
 
 def test_events_from_too_far_ahead_count_in_no_engine(shop: Shop, spark) -> None:  # noqa: F811
     ahead = datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None) + SHOP.most_ahead + HOUR
-    in_lake(sent(TEN, 1), sent(ahead, 1, event_time=f"{TEN:%Y-%m-%d %H:%M:%S} UTC"))
-    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_far_ahead_reason)])
+    add_to_lake(shop_event(TEN, 1), shop_event(ahead, 1, event_time=f"{TEN:%Y-%m-%d %H:%M:%S} UTC"))
+    merge_minutes(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_far_ahead_reason)])
     export(SHOP)
     [count] = hourly.count(SHOP)
-    assert in_spark(spark) == in_mysql(shop) == {TEN: tuple(count.values.values())} == {TEN: (1, 0)}
+    assert spark_counts(spark) == mysql_counts(shop) == {TEN: tuple(count.values.values())} == {TEN: (1, 0)}
 
 
 def run() -> None:
@@ -144,16 +152,18 @@ def test_duckdb_and_spark_give_the_same_result_for_any_events(spark) -> None:  #
     arrays = [pyarrow.array([row[name] for row in rows]).cast(columns.field(name).type) for name in columns.names]
     table(SHOP).append(pyarrow.table(arrays, schema=columns))
     hours = {event["event_time"].replace(minute=0, second=0, microsecond=0) for event in rows if event["event_time"]}
-    counts = in_duckdb(*sorted(hours))
+    counts = duckdb_counts(*sorted(hours))
     assert len(counts) == 4
-    assert in_spark(spark) == counts
-    (hive,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "lakehouse.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert in_spark(spark, hive) == counts
+    assert spark_counts(spark) == counts
+    (documented_query,) = re.findall(
+        r"```sql\n(.*?)```", (ROOT / "docs" / "lakehouse.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert spark_counts(spark, documented_query) == counts
 
 
 @pytest.mark.usefixtures("lakehouse")
 def test_the_query_counts_what_the_transform_counts(spark) -> None:  # noqa: F811
-    """The same payloads through both: the conditions of visits.sql are the contract of include/spark/ecommerce.py."""
+    """The same payloads go through both: the conditions of visits.sql are the contract of include/spark/ecommerce.py."""
     import pyarrow
     from pyspark.sql import functions as F
 
@@ -184,11 +194,15 @@ def test_the_query_counts_what_the_transform_counts(spark) -> None:  # noqa: F81
         contract[hour][kind == "cart"] += 1
 
     read, columns = events._reader(SHOP), schema(SHOP).as_arrow()
-    typed = [{"minute": TEN, "create_time": EVENT_ID, **read(json.dumps(payload))} for payload in payloads]
-    table(SHOP).append(pyarrow.Table.from_pylist(typed, schema=columns))
-    hours = {event["event_time"].replace(minute=0, second=0, microsecond=0) for event in typed if event["event_time"]}
+    lakehouse_rows = [{"minute": TEN, "create_time": EVENT_ID, **read(json.dumps(payload))} for payload in payloads]
+    table(SHOP).append(pyarrow.Table.from_pylist(lakehouse_rows, schema=columns))
+    hours = {
+        event["event_time"].replace(minute=0, second=0, microsecond=0)
+        for event in lakehouse_rows
+        if event["event_time"]
+    }
     assert len(contract) == 4
-    assert in_duckdb(*sorted(hours)) == {hour: tuple(counts) for hour, counts in contract.items()}
+    assert duckdb_counts(*sorted(hours)) == {hour: tuple(counts) for hour, counts in contract.items()}
 
 
 @pytest.mark.usefixtures("lakehouse")

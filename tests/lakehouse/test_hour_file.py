@@ -1,4 +1,4 @@
-"""Files of hours are known by their address, so that the Cloud Function loads only those of its own lakehouse."""
+"""Files of hours are identified by their address, so that the Cloud Function loads only those of its own lakehouse."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def lakehouse(monkeypatch) -> None:
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", "gs://bucket/shop")
 
 
-def test_a_file_is_known_by_its_address() -> None:
+def test_a_file_is_identified_by_its_address() -> None:
     file = HourFile.at("gs://bucket/shop/hourly/ecommerce.events/2026-03-01T10/7.parquet")
     assert file == HourFile.of(SHOP, TEN, 7)
 
@@ -23,7 +23,7 @@ def test_a_file_is_known_by_its_address() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "gs://bucket/other/hourly/ecommerce.events/2026-03-01T10/7.parquet",  # two lakehouses in one bucket
+        "gs://bucket/other/hourly/ecommerce.events/2026-03-01T10/7.parquet",  # another lakehouse in the same bucket
         "gs://bucket/shop/copy/hourly/ecommerce.events/2026-03-01T10/7.parquet",
         "gs://bucket/shop2/hourly/ecommerce.events/2026-03-01T10/7.parquet",
         "gs://bucket/shop/hourly/other.events/2026-03-01T10/7.parquet",  # no pipeline declares it
@@ -34,7 +34,7 @@ def test_other_files_are_not_files_of_hours(url: str) -> None:
     assert HourFile.at(url) is None
 
 
-def test_without_the_place_of_the_lakehouse_a_file_is_refused(monkeypatch) -> None:
+def test_without_the_location_of_the_lakehouse_a_file_is_refused(monkeypatch) -> None:
     monkeypatch.delenv("MINUTEMARK_LAKEHOUSE")
     with pytest.raises(LakehouseError, match="MINUTEMARK_LAKEHOUSE is ''"):
         HourFile.at("gs://bucket/shop/hourly/ecommerce.events/2026-03-01T10/7.parquet")

@@ -1,4 +1,4 @@
-"""Processes that are killed without warning between two real steps: what the next run leaves is exact."""
+"""Processes are killed without warning between two real steps: after the next run, table and counts are exact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from include.connections import endpoint
 from include.lakehouse import table, upkeep
 from include.lakehouse.export import export
 from include.warehouse.session import warehouse
-from tests.lakehouse.events import SHOP, counted, in_lake, in_table, merged, sent
+from tests.lakehouse.events import SHOP, add_to_lake, count_hours, merge_minutes, shop_event, table_rows
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop, operation
 
@@ -32,7 +32,7 @@ UPKEEP = (
 
 @contextmanager
 def running(program: str) -> Iterator[subprocess.Popen]:
-    """The program in a separate process; killed at the end as the kernel does it."""
+    """Run the program in a separate process, which gets a SIGKILL at the end of the block."""
     process = subprocess.Popen(
         [sys.executable, "-c", f"from include import pipelines; pipeline = pipelines.get('{SHOP.name}'); {program}"],
         stderr=subprocess.PIPE,
@@ -40,7 +40,7 @@ def running(program: str) -> Iterator[subprocess.Popen]:
     )
     try:
         yield process
-        assert process.poll() is None, f"It ended before it was killed: {process.stderr.read()}"
+        assert process.poll() is None, f"The process ended before it was killed: {process.stderr.read()}"
     finally:
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
@@ -51,14 +51,14 @@ def running(program: str) -> Iterator[subprocess.Popen]:
 def wait_until(reached: Callable[[], object], process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 60
     while not reached():
-        assert process.poll() is None, f"It ended before it got there: {process.stderr.read()}"
-        assert time.monotonic() < deadline, "It never got there."
+        assert process.poll() is None, f"The process ended before it got there: {process.stderr.read()}"
+        assert time.monotonic() < deadline, "The process never got there."
         time.sleep(0.02)
 
 
 @contextmanager
-def counts_wait() -> Iterator[None]:
-    """Block the recording of hourly counts in the warehouse. A row lock would already stop its reader."""
+def counts_blocked() -> Iterator[None]:
+    """Block the recording of hourly counts in the warehouse. A row lock would already block the read of these rows."""
     with warehouse("warehouse_admin") as admin:
         cursor = admin.cursor()
         cursor.execute("SELECT GET_LOCK('counts', 0)")
@@ -107,83 +107,83 @@ def snapshot() -> int | None:
 
 
 @pytest.fixture
-def moved(shop: Shop) -> Shop:
-    """One of two counted events of ten o'clock has moved to another hour and was merged there."""
-    in_lake(sent(TEN, 1), sent(minute(1), 1))
-    merged(shop, {TEN: [operation()], minute(1): [operation()]})
+def shop_with_moved_event(shop: Shop) -> Shop:
+    """One of two counted events of ten o'clock moves to another hour and is merged there."""
+    add_to_lake(shop_event(TEN, 1), shop_event(minute(1), 1))
+    merge_minutes(shop, {TEN: [operation()], minute(1): [operation()]})
     export(SHOP)
-    assert counted() == {TEN: (2, 0)}
-    in_lake(sent(TEN, 1, event_time=f"{ELSEWHERE:%Y-%m-%d %H:%M:%S} UTC"))
-    merged(shop, {TEN: [operation(event_time=ELSEWHERE)]}, run_id="again")
+    assert count_hours() == {TEN: (2, 0)}
+    add_to_lake(shop_event(TEN, 1, event_time=f"{ELSEWHERE:%Y-%m-%d %H:%M:%S} UTC"))
+    merge_minutes(shop, {TEN: [operation(event_time=ELSEWHERE)]}, run_id="again")
     return shop
 
 
 def assert_exact() -> None:
     assert export(SHOP).minutes <= 1
-    assert counted() == {TEN: (1, 0), ELSEWHERE: (1, 0)}
-    assert in_table() == [(TEN, "view", 7), (minute(1), "view", 7)]
+    assert count_hours() == {TEN: (1, 0), ELSEWHERE: (1, 0)}
+    assert table_rows() == [(TEN, "view", 7), (minute(1), "view", 7)]
     assert export(SHOP).minutes == 0
 
 
-def test_a_kill_after_the_hours_are_marked_and_before_the_commit(moved: Shop) -> None:
-    before = moved.query("SELECT changes FROM etl.lakehouse_hours")
+def test_a_kill_after_the_hours_are_marked_and_before_the_commit(shop_with_moved_event: Shop) -> None:
+    before = shop_with_moved_event.query("SELECT changes FROM etl.lakehouse_hours")
     with commits_locked(), running(EXPORT) as process:
-        wait_until(lambda: moved.query("SELECT changes FROM etl.lakehouse_hours") != before, process)
+        wait_until(lambda: shop_with_moved_event.query("SELECT changes FROM etl.lakehouse_hours") != before, process)
     assert_exact()
 
 
-def test_a_kill_between_the_commit_and_its_note(moved: Shop) -> None:
+def test_a_kill_between_the_commit_and_its_note(shop_with_moved_event: Shop) -> None:
     before = snapshot()
     with rows_locked("SELECT * FROM etl.minute_ledger"), running(EXPORT) as process:
         wait_until(lambda: snapshot() != before, process)
     assert_exact()
 
 
-def test_a_kill_between_the_commit_and_its_note_that_meets_a_count(moved: Shop) -> None:
+def test_a_kill_between_the_commit_and_its_note_that_meets_a_count(shop_with_moved_event: Shop) -> None:
     """The count in between leaves the minute out on both sides."""
     before = snapshot()
     with rows_locked("SELECT * FROM etl.minute_ledger"), running(EXPORT) as process:
         wait_until(lambda: snapshot() != before, process)
-    assert counted() == {TEN: (1, 0)}
+    assert count_hours() == {TEN: (1, 0)}
     assert export(SHOP).minutes == 1
-    assert counted() == {ELSEWHERE: (1, 0)}
+    assert count_hours() == {ELSEWHERE: (1, 0)}
 
 
-def test_a_kill_between_the_file_of_an_hour_and_its_note(moved: Shop, lakehouse) -> None:
+def test_a_kill_between_the_file_of_an_hour_and_its_note(shop_with_moved_event: Shop, lakehouse) -> None:
     export(SHOP)
-    with counts_wait(), running(COUNT) as process:
+    with counts_blocked(), running(COUNT) as process:
         wait_until(lambda: any(lakehouse.glob(f"hourly/*/{ELSEWHERE:%Y-%m-%dT%H}/*.parquet")), process)
-    assert counted() == {TEN: (1, 0), ELSEWHERE: (1, 0)}
+    assert count_hours() == {TEN: (1, 0), ELSEWHERE: (1, 0)}
 
 
 def test_a_kill_before_a_compaction_is_committed(shop: Shop, lakehouse) -> None:
     minutes = [minute(number) for number in range(upkeep.MAX_FILES + 1)]
     for at in minutes:
-        in_lake(sent(at, 1))
-        merged(shop, {at: [operation()]}, run_id=str(at))
+        add_to_lake(shop_event(at, 1))
+        merge_minutes(shop, {at: [operation()]}, run_id=str(at))
         export(SHOP)
     files = set(lakehouse.rglob("*.parquet"))
     with commits_locked(), running(UPKEEP) as process:
         wait_until(lambda: set(lakehouse.rglob("*.parquet")) - files, process)
-    assert len(in_table()) == len(minutes)
-    assert counted() == {TEN: (len(minutes), 0)}
+    assert len(table_rows()) == len(minutes)
+    assert count_hours() == {TEN: (len(minutes), 0)}
     upkeep.upkeep(SHOP, now=minute(600) + timedelta(days=3650))
-    assert len(in_table()) == len(minutes)
+    assert len(table_rows()) == len(minutes)
     assert len(list(lakehouse.rglob("hour=*/*.parquet"))) == 1, "The file of the killed compaction is deleted, too."
 
 
 def test_a_kill_while_files_are_deleted(shop: Shop, lakehouse) -> None:
-    in_lake(sent(TEN, 1))
-    merged(shop, {TEN: [operation()]})
+    add_to_lake(shop_event(TEN, 1))
+    merge_minutes(shop, {TEN: [operation()]})
     export(SHOP)
     [file] = lakehouse.rglob("*.parquet")
-    unnamed = [file.with_name(f"{number}.parquet") for number in range(20_000)]
-    for left in unnamed:
-        left.touch()
+    orphans = [file.with_name(f"{number}.parquet") for number in range(20_000)]
+    for orphan in orphans:
+        orphan.touch()
     with running(UPKEEP) as process:
-        wait_until(lambda: not all(left.exists() for left in unnamed[::100]), process)
-    assert any(left.exists() for left in unnamed), "It was killed on its way."
-    assert in_table() == [(TEN, "view", 7)]
+        wait_until(lambda: not all(orphan.exists() for orphan in orphans[::100]), process)
+    assert any(orphan.exists() for orphan in orphans), "The process was killed before it had deleted all files."
+    assert table_rows() == [(TEN, "view", 7)]
     upkeep.upkeep(SHOP, now=minute(600) + timedelta(days=3650))
-    assert not any(left.exists() for left in unnamed)
-    assert in_table() == [(TEN, "view", 7)]
+    assert not any(orphan.exists() for orphan in orphans)
+    assert table_rows() == [(TEN, "view", 7)]

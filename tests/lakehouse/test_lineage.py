@@ -1,4 +1,4 @@
-"""A run of the lakehouse as Airflow does it, with lineage switched on: the data sets and columns that it reports."""
+"""A run of the lakehouse's DAG in Airflow, with lineage switched on: the data sets and columns that it reports."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from include.connections import endpoint
 from include.lakehouse import table
 from tests.e2e.runs import Airflow
-from tests.lakehouse.events import SHOP, in_lake, merged, sent
+from tests.lakehouse.events import SHOP, add_to_lake, merge_minutes, shop_event
 from tests.lineage.facets import column_lineage
 from tests.warehouse.lab import TEN
 from tests.warehouse.shop import Shop, operation
 
 
-def reported(file: Path) -> dict[str, dict]:
-    """The COMPLETE event of each task by its id."""
+def complete_events(file: Path) -> dict[str, dict]:
+    """The COMPLETE event of each task, by task id."""
     events = [json.loads(line) for line in file.read_text().splitlines()]
     return {
         event["job"]["name"].partition(".")[2]: event
@@ -34,8 +34,8 @@ def columns_of(data_set: dict) -> list[str]:
 
 
 def test_lineage_leads_from_the_lake_to_its_hours_in_bigquery(shop: Shop, bigquery, lakehouse, tmp_path) -> None:
-    in_lake(sent(TEN, 1), sent(TEN, 2, "cart"))
-    merged(shop, {TEN: [operation(), operation("cart")]})
+    add_to_lake(shop_event(TEN, 1), shop_event(TEN, 2, "cart"))
+    merge_minutes(shop, {TEN: [operation(), operation("cart")]})
     file = tmp_path / "openlineage.jsonl"
     transport = {"type": "file", "log_file_path": str(file), "append": True}
     (tmp_path / "airflow").mkdir()
@@ -44,7 +44,7 @@ def test_lineage_leads_from_the_lake_to_its_hours_in_bigquery(shop: Shop, bigque
         airflow.run("ecommerce_lakehouse").must_succeed()
     finally:
         airflow.stop()
-    events, lake = reported(file), endpoint("lake_reader")
+    events, lake = complete_events(file), endpoint("lake_reader")
     [read], [written] = events["write_events"]["inputs"], events["write_events"]["outputs"]
     assert (read["namespace"], read["name"]) == (f"cassandra://{lake.host}:{lake.port}", SHOP.lake_table)
     assert (written["namespace"], written["name"]) == (f"file:{lakehouse}", "ecommerce.events")
@@ -56,11 +56,11 @@ def test_lineage_leads_from_the_lake_to_its_hours_in_bigquery(shop: Shop, bigque
     assert (hours["namespace"], hours["name"]) == ("file", f"{lakehouse}/hourly/ecommerce.events")
     assert list(Path(hours["name"]).rglob("*.parquet"))
     assert origins(hours, "visits") == {(counted["namespace"], counted["name"], "event_type"): "CONDITIONAL"}
-    of_rows = {one.field for one in column_lineage(hours["facets"]["columnLineage"]).dataset}
-    assert {"event_time", "product_id"} <= of_rows
+    row_fields = {field.field for field in column_lineage(hours["facets"]["columnLineage"]).dataset}
+    assert {"event_time", "product_id"} <= row_fields
 
     sources, [loads, view] = events["load_into_bigquery"]["inputs"], events["load_into_bigquery"]["outputs"]
-    assert [one["name"] for one in sources] == [hours["name"], loads["name"]]
+    assert [source["name"] for source in sources] == [hours["name"], loads["name"]]
     stored = bigquery.get_table(loads["name"])
     assert (loads["namespace"], stored.num_rows) == ("bigquery", 1)
     for data_set in (loads, view):

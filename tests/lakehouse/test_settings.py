@@ -11,5 +11,5 @@ def test_a_location_that_is_missing_or_not_a_url_is_refused_with_an_example(envi
         location(environ)
 
 
-def test_a_final_slash_does_not_count():
+def test_a_final_slash_is_ignored():
     assert location({"MINUTEMARK_LAKEHOUSE": "gs://bucket/lakehouse/"}) == "gs://bucket/lakehouse"

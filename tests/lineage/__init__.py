@@ -1,1 +1,1 @@
-"""Derives the lineage of columns from declarations, SQL and Spark's plans: `make lineage`, and the tests that compare."""
+"""Derives the lineage of columns from declarations, SQL and Spark's plans, for `make lineage` and for tests."""

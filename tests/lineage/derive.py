@@ -29,7 +29,7 @@ from include.warehouse import bi_views
 from include.warehouse import columns as ddl
 from include.warehouse.sql import FOLDER as SQL
 from include.warehouse.sql import files
-from tests.lineage import of_plan, of_sql
+from tests.lineage import plan_lineage, sql_lineage
 from tests.lineage.origins import IDENTITY, TRANSFORMATION, Origins, Relation, union
 
 MYSQL, DUCKDB = "mysql", "duckdb"
@@ -41,10 +41,12 @@ def document(pipeline: Pipeline, spark) -> dict[str, dict]:
 
 
 def text(pipeline: Pipeline, spark) -> str:
-    """The file as it is kept: a line for each column."""
+    """The text of the file: a line for each column."""
     data_sets = []
     for name, described in document(pipeline, spark).items():
-        lines = ",\n".join(f"   {json.dumps(column)}: {json.dumps(of)}" for column, of in described["columns"].items())
+        lines = ",\n".join(
+            f"   {json.dumps(column)}: {json.dumps(details)}" for column, details in described["columns"].items()
+        )
         members = [f'  "columns": {{\n{lines}\n  }}']
         members += [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in described.items() if key != "columns"]
         data_sets.append(f" {json.dumps(name)}: {{\n" + ",\n".join(members) + "\n }")
@@ -76,28 +78,28 @@ def _ingested(pipeline: Pipeline, topic: str) -> Relation:
     timed_by = ["create_time", *([pipeline.event_time] if pipeline.event_time else [])]
     identified_by = [*timed_by, pipeline.event_id] if pipeline.event_time else timed_by
 
-    def of(names: list[str]) -> Origins:
+    def origins_of(names: list[str]) -> Origins:
         return {(topic, name): TRANSFORMATION for name in names}
 
     own_id = timed_by if pipeline.event_id == "create_time" else [pipeline.event_id]
-    columns = {"minute": of(timed_by), "shard": of(own_id), "create_time": of(identified_by)}
+    columns = {"minute": origins_of(timed_by), "shard": origins_of(own_id), "create_time": origins_of(identified_by)}
     if pipeline.event_id not in columns:
-        columns[pipeline.event_id] = of(own_id)
+        columns[pipeline.event_id] = origins_of(own_id)
     return Relation(columns | {f"payload.{name}": {(topic, name): IDENTITY} for name in pipeline.fields})
 
 
 def _staged(pipeline: Pipeline, lake_table: str, spark) -> dict[str, Relation]:
-    """What the transform stages, by table: the plan of classify, of the judgement of its rows, and of its outputs."""
+    """The lineage of each staging table, from Spark's plan of classify, the common rules and the transform's outputs."""
     transform = run.transform_of(pipeline)
     keys = lake.key_of(pipeline)
     types = {"minute": "timestamp", "shard": "int"}
     schema = ", ".join(f"{name} {types.get(name, 'string')}" for name in (*keys, "payload"))
     source = {name: {(lake_table, name): IDENTITY} for name in (*keys, "payload")}
     rows = lake.with_fields(spark.createDataFrame([], schema), pipeline)
-    judged = fate.apply_common_rules(transform.classify(rows, pipeline.options), pipeline)
-    counted = judged.where(f"fate = '{fate.COUNTED}'")
+    classified = fate.apply_common_rules(transform.classify(rows, pipeline.options), pipeline)
+    counted = classified.where(f"fate = '{fate.COUNTED}'")
     return {
-        output.staging: of_plan.lineage_of(transform.OUTPUTS[output.name](counted), source)
+        output.staging: plan_lineage.lineage_of(transform.OUTPUTS[output.name](counted), source)
         for output in pipeline.staged
     }
 
@@ -112,7 +114,7 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
     )
     reported = [*staged, *(dimension.table for dimension in pipeline.dimensions), *pipeline.tables_by_minute]
     reported = list(dict.fromkeys([*reported, *(fact.table for fact in pipeline.facts)]))
-    columns = {table: of_sql.columns_of(created[table], MYSQL) for table in reported}
+    columns = {table: sql_lineage.columns_of(created[table], MYSQL) for table in reported}
     filled = {table: _with_generated(relation, columns[table]) for table, relation in staged.items()}
 
     def read(table: str) -> Relation | None:
@@ -123,10 +125,12 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
 
     for file in files(pipeline, "merge.sql"):
         for statement in file.statements:
-            if result := of_sql.inserted(statement, read, MYSQL):
+            if result := sql_lineage.inserted(statement, read, MYSQL):
                 table, relation = result
                 known = filled.get(table, Relation())
-                known.columns = {name: union(known.columns.get(name, {}), of) for name, of in relation.columns.items()}
+                known.columns = {
+                    name: union(known.columns.get(name, {}), origins) for name, origins in relation.columns.items()
+                }
                 known.include_rows(relation)
                 filled[table] = known
     for table in reported:
@@ -151,7 +155,7 @@ def _views(pipeline: Pipeline, columns: dict[str, list[str]]) -> Iterator[tuple[
 
     for file in files(pipeline, "*views.sql"):
         for statement in file.statements:
-            view, relation = of_sql.view(statement, read, MYSQL)
+            view, relation = sql_lineage.view(statement, read, MYSQL)
             columns[view] = list(relation.columns)
             kinds = described.get(view, {})
             name, known = _described(
@@ -169,7 +173,7 @@ def _lakehouse(pipeline: Pipeline, lake_table: str) -> Iterator[tuple[str, dict]
     yield _described(events, columns, Relation(read))
     query = (SQL / pipeline.name / "lakehouse" / f"{pipeline.lakehouse.fact}.sql").read_text(encoding="utf-8")
     hour_columns = _hour_columns(pipeline)
-    yield _described(hourly, hour_columns, of_sql.selected(query, lambda _: _identity(events, columns), DUCKDB))
+    yield _described(hourly, hour_columns, sql_lineage.selected(query, lambda _: _identity(events, columns), DUCKDB))
     yield from _bigquery(pipeline, _identity(hourly, hour_columns))
 
 
@@ -181,14 +185,14 @@ def _bigquery(pipeline: Pipeline, hourly: Relation) -> Iterator[tuple[str, dict]
     loads, view = (f"bigquery {name.rpartition('.')[2]}" for name in names)
     columns = {field.name: {"type": field.field_type, "comment": texts[field.name]} for field in fields}
     yield _described(loads, columns, hourly)
-    yield _described(view, columns, of_sql.selected(query, lambda _: _identity(loads, columns), "bigquery"))
+    yield _described(view, columns, sql_lineage.selected(query, lambda _: _identity(loads, columns), "bigquery"))
 
 
 def _hour_columns(pipeline: Pipeline) -> dict[str, dict]:
     """The columns of an hourly file, read from one written for this purpose."""
     with TemporaryDirectory() as folder, patch.dict(os.environ, {LAKEHOUSE: f"file://{folder}"}):
-        none = dict.fromkeys(pipeline.lakehouse.measures, 0)
-        hours.write_file(pipeline, hours.HourlyCount(datetime(2026, 3, 1), 1, none))
+        zeros = dict.fromkeys(pipeline.lakehouse.measures, 0)
+        hours.write_file(pipeline, hours.HourlyCount(datetime(2026, 3, 1), 1, zeros))
         [file] = Path(folder).rglob("*.parquet")
         return {field.name: {"type": str(field.type)} for field in parquet.read_schema(file)}
 
@@ -199,7 +203,7 @@ def _identity(name: str, columns: Iterable[str]) -> Relation:
 
 
 def _with_generated(relation: Relation, columns: dict) -> Relation:
-    """The relation, with the columns that the table computes from its others."""
+    """The relation, with the columns that the table computes from its other columns."""
     for name, (_, _, computed) in columns.items():
         if computed:
             relation.columns[name] = computed(relation.columns)

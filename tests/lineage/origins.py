@@ -1,4 +1,4 @@
-"""Where the values of a column come from, and by which transformation, in the words of OpenLineage's columnLineage facet."""
+"""Where the values of a column come from, and through which transformation, in the terms of OpenLineage's columnLineage facet."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ _INDIRECT = (CONDITIONAL, WINDOW)
 
 @dataclass
 class Relation:
-    """A table, or what a query returns."""
+    """A table, or the result of a query."""
 
     columns: dict[str, Origins] = field(default_factory=dict)
     rows: dict[Source, set[str]] = field(default_factory=dict)  # sources that decide which rows there are
 
     def depends(self, how: str, origins: Iterable[Source]) -> None:
-        """Note sources of a condition, a join or a grouping."""
+        """Add the sources of a condition, a join or a grouping."""
         for source in origins:
             self.rows.setdefault(source, set()).add(how)
 
     def include_rows(self, other: Relation) -> None:
-        """The rows of `other`, on which this relation is built."""
+        """Add the sources that decide which rows `other` has; this relation reads it."""
         for source, kinds in other.rows.items():
             self.rows.setdefault(source, set()).update(kinds)
 
 
-def union(*several: Origins) -> Origins:
-    """The sources of all of them."""
+def union(*parts: Origins) -> Origins:
+    """The sources of all parts."""
     result: dict[Source, str] = {}
-    for origins in several:
+    for origins in parts:
         for source, how in origins.items():
             result[source] = max(how, result.get(source, how), key=_ORDER.index)
     return result
 
 
-def by(step: str, origins: Origins) -> Origins:
-    """The origins of what a step makes of such values."""
-    return {source: _combined(step, how) for source, how in origins.items()}
+def apply_step(step: str, origins: Origins) -> Origins:
+    """The origins of the result of a step on values with these origins."""
+    return {source: _combine(step, how) for source, how in origins.items()}
 
 
-def _combined(step: str, how: str) -> str:
+def _combine(step: str, how: str) -> str:
     if how in _INDIRECT:
         return how
     return step if step in _INDIRECT else max(step, how, key=_ORDER.index)

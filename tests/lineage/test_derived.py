@@ -1,4 +1,4 @@
-"""The kept lineage of columns is the one that the declaration, the SQL and the transform have today."""
+"""The committed lineage of columns is the one that follows from the declaration, the SQL and the transform."""
 
 from __future__ import annotations
 
@@ -21,39 +21,41 @@ LAKE, CONTRIBUTIONS, JOB = "cassandra bedan.tracking", "mysql recruitment.events
 
 
 @pytest.fixture(scope="module")
-def kept() -> dict:
+def lineage() -> dict:
     return json.loads((FOLDER / "recruitment.json").read_text())
 
 
-@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
-def test_the_kept_lineage_is_the_one_that_is_derived_now(spark, pipeline):
+@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda pipeline: pipeline.name)
+def test_the_committed_lineage_is_the_one_that_is_derived_now(spark, pipeline):
     file = FOLDER / f"{pipeline.name}.json"
-    kept = file.read_text(encoding="utf-8") if file.exists() else ""
-    assert kept == derive.text(pipeline, spark), "Run `make lineage` and commit what it writes to include/lineage/."
+    committed = file.read_text(encoding="utf-8") if file.exists() else ""
+    assert committed == derive.text(pipeline, spark), (
+        "Run `make lineage` and commit what it writes to include/lineage/."
+    )
 
 
-def test_a_fact_comes_from_contributions_and_they_from_staging_and_it_from_the_payload(kept):
-    assert kept[FACTS]["columns"]["spend_hour"]["from"] == {CONTRIBUTIONS: {"bid_sum": "AGGREGATION"}}
-    assert kept[CONTRIBUTIONS]["columns"]["bid_sum"]["from"] == {STAGED: {"bid_sum": "IDENTITY"}}
-    assert kept[STAGED]["columns"]["bid_sum"]["from"] == {
+def test_lineage_leads_from_facts_through_contributions_and_staging_to_the_payload(lineage):
+    assert lineage[FACTS]["columns"]["spend_hour"]["from"] == {CONTRIBUTIONS: {"bid_sum": "AGGREGATION"}}
+    assert lineage[CONTRIBUTIONS]["columns"]["bid_sum"]["from"] == {STAGED: {"bid_sum": "IDENTITY"}}
+    assert lineage[STAGED]["columns"]["bid_sum"]["from"] == {
         LAKE: {
             "payload.bid": "AGGREGATION",
-            "payload.custom_track": "CONDITIONAL",  # only of clicks
-            "payload.ed": "CONDITIONAL",  # names the kind of an event that does not
+            "payload.custom_track": "CONDITIONAL",  # only clicks have a bid
+            "payload.ed": "CONDITIONAL",  # has the kind of an event without custom_track
             "payload.ev": "CONDITIONAL",
         }
     }
-    assert kept[LAKE]["columns"]["payload.bid"]["from"] == {"kafka recruitment.events": {"bid": "IDENTITY"}}
+    assert lineage[LAKE]["columns"]["payload.bid"]["from"] == {"kafka recruitment.events": {"bid": "IDENTITY"}}
 
 
-def test_a_column_of_a_dimension_comes_from_the_join(kept):
-    assert kept[FACTS]["columns"]["company_id"]["from"] == {JOB: {"company_id": "IDENTITY"}}
-    assert kept[FACTS]["rows"][JOB] == {"id": "JOIN"}
-    assert "GROUP_BY" in kept[FACTS]["rows"][CONTRIBUTIONS]["job_id"]
+def test_a_column_of_a_dimension_comes_from_the_join(lineage):
+    assert lineage[FACTS]["columns"]["company_id"]["from"] == {JOB: {"company_id": "IDENTITY"}}
+    assert lineage[FACTS]["rows"][JOB] == {"id": "JOIN"}
+    assert "GROUP_BY" in lineage[FACTS]["rows"][CONTRIBUTIONS]["job_id"]
 
 
-def test_generated_columns_come_from_what_they_are_computed_from(kept):
-    columns = kept[FACTS]["columns"]
+def test_generated_columns_come_from_what_they_are_computed_from(lineage):
+    columns = lineage[FACTS]["columns"]
     assert columns["bid_set"]["from"] == {CONTRIBUTIONS: {"bid_count": "AGGREGATION", "bid_sum": "AGGREGATION"}}
     assert "from" not in columns["sources"]  # a constant
     assert columns["spend_hour"]["type"] == "DECIMAL(30, 6)"
@@ -75,11 +77,11 @@ def test_another_declaration_has_another_lineage(spark):
     assert "sources" not in columns
 
 
-def test_views_lead_to_the_facts(kept):
-    columns = kept["mysql recruitment.bi_events"]["columns"]
+def test_views_lead_to_the_facts(lineage):
+    columns = lineage["mysql recruitment.bi_events"]["columns"]
     assert columns["spend"]["from"] == {FACTS: {"spend_hour": "IDENTITY"}}
     assert columns["spend"]["type"] == "DECIMAL(30, 6)"
-    decided = kept["mysql recruitment.board_decisions"]["columns"]["cost_per_qualified"]["from"]
+    decided = lineage["mysql recruitment.board_decisions"]["columns"]["cost_per_qualified"]["from"]
     assert decided["mysql recruitment.board_cost_days"]["spend"] == "AGGREGATION"
 
 
@@ -89,7 +91,7 @@ def test_hours_of_the_lakehouse_lead_to_bigquery():
         "bigquery visits_hourly_loads": {"visits": "IDENTITY"}
     }
     loads = shop["bigquery visits_hourly_loads"]["columns"]
-    assert {name: one["from"] for name, one in loads.items()} == {
+    assert {name: column["from"] for name, column in loads.items()} == {
         name: {"hourly ecommerce.events": {name: "IDENTITY"}} for name in loads
     }
     assert shop["bigquery visits_hourly"]["rows"] == {
@@ -101,8 +103,8 @@ def test_every_source_is_a_column_of_a_described_data_set():
     described = column_lineage.all_data_sets()
     missing = [
         (key, source, name)
-        for key, one in described.items()
-        for origins in (one.get("rows", {}), *(column.get("from", {}) for column in one["columns"].values()))
+        for key, data_set in described.items()
+        for origins in (data_set.get("rows", {}), *(column.get("from", {}) for column in data_set["columns"].values()))
         for source, names in origins.items()
         for name in names
         if name not in described[source]["columns"]
@@ -110,7 +112,7 @@ def test_every_source_is_a_column_of_a_described_data_set():
     assert not missing
 
 
-def test_the_documentation_shows_the_lineage_of_today():
+def test_the_documentation_shows_the_current_lineage():
     page = (FOLDER.parents[1] / "docs" / "monitoring.md").read_text(encoding="utf-8")
     assert f"```\n{as_text('recruitment.events.spend_hour')}\n```" in page
 

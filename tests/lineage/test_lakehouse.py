@@ -22,7 +22,7 @@ def values(pipeline: Pipeline, minute: int) -> dict[str, str]:
     return dict.fromkeys(pipeline.fields, str(minute)) | times
 
 
-@pytest.mark.parametrize("pipeline", DECLARED, ids=lambda one: one.name)
+@pytest.mark.parametrize("pipeline", DECLARED, ids=lambda pipeline: pipeline.name)
 def test_each_field_changes_the_column_that_comes_from_it(pipeline):
     read = events._reader(pipeline)
     first, second = values(pipeline, 1), values(pipeline, 2)
@@ -34,6 +34,6 @@ def test_each_field_changes_the_column_that_comes_from_it(pipeline):
             if after[column] != before[column]:
                 changed.setdefault(column, set()).add(f"payload.{name}")
     columns = column_lineage.pipeline_data_sets(pipeline.name)[f"iceberg {pipeline.lakehouse.table}"]["columns"]
-    derived = {name: set(of["from"][f"cassandra {pipeline.lake_table}"]) for name, of in columns.items()}
-    assert changed == {name: of for name, of in derived.items() if name not in KEY}
-    assert {name: of for name, of in derived.items() if name in KEY} == {name: {name} for name in KEY}
+    derived = {name: set(column["from"][f"cassandra {pipeline.lake_table}"]) for name, column in columns.items()}
+    assert changed == {name: fields for name, fields in derived.items() if name not in KEY}
+    assert {name: fields for name, fields in derived.items() if name in KEY} == {name: {name} for name in KEY}

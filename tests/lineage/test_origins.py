@@ -1,4 +1,4 @@
-"""What a column is made of, as the parser of SQL and Spark's plans have it: the same of the same expression."""
+"""The origins of a column: SQL and Spark's plans give the same ones for the same expression."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 pytest.importorskip("sqlglot", reason="sqlglot is not installed: `make test` installs it.")
 
-from tests.lineage import of_plan, of_sql  # noqa: E402
+from tests.lineage import plan_lineage, sql_lineage  # noqa: E402
 from tests.lineage.origins import IDENTITY, Relation  # noqa: E402
 
 COLUMNS = ("a", "b", "k", "payload")
@@ -19,7 +19,7 @@ EXPRESSIONS = [
     ("COALESCE(a, b)", {"a": "TRANSFORMATION", "b": "TRANSFORMATION"}),
     ("CASE WHEN b > 1 THEN a END", {"a": "TRANSFORMATION", "b": "CONDITIONAL"}),
     ("CASE WHEN k > 1 THEN a ELSE b END", {"a": "TRANSFORMATION", "b": "TRANSFORMATION", "k": "CONDITIONAL"}),
-    ("CASE WHEN a > 1 THEN a END", {"a": "TRANSFORMATION"}),  # its value counts for more than its condition
+    ("CASE WHEN a > 1 THEN a END", {"a": "TRANSFORMATION"}),  # as a value it counts for more than as a condition
     ("IF(b > 1, a, 0)", {"a": "TRANSFORMATION", "b": "CONDITIONAL"}),
 ]
 AGGREGATES = [
@@ -39,26 +39,26 @@ def as_names(origins) -> dict[str, str]:
     return {column: how for (_, column), how in origins.items()}
 
 
-def own(name: str = "t") -> Relation:
+def identity(name: str = "t") -> Relation:
     return Relation({column: {(name, column): IDENTITY} for column in COLUMNS})
 
 
-def of_frame(frame) -> Relation:
-    return of_plan.lineage_of(frame, own().columns)
+def frame_relation(frame) -> Relation:
+    return plan_lineage.lineage_of(frame, identity().columns)
 
 
 @pytest.mark.parametrize(("expression", "expected"), EXPRESSIONS)
 def test_expressions(table, expression, expected):
-    assert as_names(of_frame(table.selectExpr(f"{expression} AS x")).columns["x"]) == expected
-    of_query = of_sql.selected(f"SELECT {expression} AS x FROM t", lambda name: own(name), "spark")
-    assert as_names(of_query.columns["x"]) == expected
+    assert as_names(frame_relation(table.selectExpr(f"{expression} AS x")).columns["x"]) == expected
+    query_relation = sql_lineage.selected(f"SELECT {expression} AS x FROM t", lambda name: identity(name), "spark")
+    assert as_names(query_relation.columns["x"]) == expected
 
 
 @pytest.mark.parametrize(("expression", "expected"), AGGREGATES)
 def test_aggregates_of_groups(table, expression, expected):
     frame = table.where("b = 2").groupBy(F.col("k").alias("g")).agg(F.expr(expression).alias("x"))
     query = f"SELECT k AS g, {expression} AS x FROM t WHERE b = 2 GROUP BY k"
-    for relation in (of_frame(frame), of_sql.selected(query, lambda name: own(name), "spark")):
+    for relation in (frame_relation(frame), sql_lineage.selected(query, lambda name: identity(name), "spark")):
         assert as_names(relation.columns["x"]) == expected
         assert as_names(relation.columns["g"]) == {"k": "IDENTITY"}
         assert as_names(relation.rows) == {"k": {"GROUP_BY"}, "b": {"FILTER"}}
@@ -66,36 +66,40 @@ def test_aggregates_of_groups(table, expression, expected):
 
 def test_an_intermediate_step_is_seen_through(table):
     frame = table.selectExpr("a + b AS c", "k").where("k > 1").groupBy("k").agg({"c": "sum"})
-    assert as_names(of_frame(frame).columns["sum(c)"]) == {"a": "AGGREGATION", "b": "AGGREGATION"}
+    assert as_names(frame_relation(frame).columns["sum(c)"]) == {"a": "AGGREGATION", "b": "AGGREGATION"}
 
 
-@pytest.mark.parametrize("look", [f"{MEMBER}['bid']", f"element_at({MEMBER}, 'bid')"])
-def test_a_member_of_the_payload_is_a_column(table, look):
-    assert as_names(of_frame(table.selectExpr(f"{look} AS x")).columns["x"]) == {"payload.bid": "TRANSFORMATION"}
+@pytest.mark.parametrize("access", [f"{MEMBER}['bid']", f"element_at({MEMBER}, 'bid')"])
+def test_a_member_of_the_payload_is_a_column(table, access):
+    assert as_names(frame_relation(table.selectExpr(f"{access} AS x")).columns["x"]) == {
+        "payload.bid": "TRANSFORMATION"
+    }
 
 
 def test_the_fields_of_a_struct_are_distinguished(table):
     frame = table.selectExpr("named_struct('p', a, 'q', b + 1) AS event").select("event.*")
-    columns = of_frame(frame).columns
+    columns = frame_relation(frame).columns
     assert as_names(columns["p"]) == {"a": "IDENTITY"}
     assert as_names(columns["q"]) == {"b": "TRANSFORMATION"}
 
 
-def test_a_step_of_a_plan_that_is_not_known_is_refused(table):
-    with pytest.raises(of_plan.NotUnderstood, match="Join is a step"):
-        of_frame(table.crossJoin(table.toDF("a2", "b2", "k2", "payload2")))
+def test_an_unknown_step_of_a_plan_is_refused(table):
+    with pytest.raises(plan_lineage.NotUnderstood, match="Join is a step"):
+        frame_relation(table.crossJoin(table.toDF("a2", "b2", "k2", "payload2")))
 
 
 def test_joins_decide_which_rows_exist():
     query = "SELECT l.a, r.b FROM left_one AS l LEFT JOIN right_one AS r ON r.k = l.k"
-    relation = of_sql.selected(query, lambda name: own(name), "mysql")
+    relation = sql_lineage.selected(query, lambda name: identity(name), "mysql")
     assert relation.columns == {"a": {("left_one", "a"): "IDENTITY"}, "b": {("right_one", "b"): "IDENTITY"}}
     assert relation.rows == {("left_one", "k"): {"JOIN"}, ("right_one", "k"): {"JOIN"}}
 
 
 def test_control_tables_are_left_out():
     query = "INSERT INTO f (x, y) SELECT s.a, m.b FROM etl.m AS m STRAIGHT_JOIN s ON s.k = m.k AND s.b = %(attempt)s"
-    table, relation = of_sql.inserted(query, lambda name: None if name.startswith("etl.") else own(name), "mysql")
+    table, relation = sql_lineage.inserted(
+        query, lambda name: None if name.startswith("etl.") else identity(name), "mysql"
+    )
     assert (table, relation.columns) == ("f", {"x": {("s", "a"): "IDENTITY"}, "y": {}})
     assert relation.rows == {("s", "k"): {"JOIN"}, ("s", "b"): {"JOIN"}}
 
@@ -105,7 +109,7 @@ def test_conditions_of_an_aggregate_and_windows():
         "SELECT date_trunc('hour', a) AS hour, count(*) FILTER (WHERE b = 1) AS n, "
         "row_number() OVER (PARTITION BY k ORDER BY a DESC) AS place FROM t GROUP BY 1"
     )
-    relation = of_sql.selected(query, lambda name: own(name), "duckdb")
+    relation = sql_lineage.selected(query, lambda name: identity(name), "duckdb")
     assert as_names(relation.columns["hour"]) == {"a": "TRANSFORMATION"}
     assert as_names(relation.columns["n"]) == {"b": "CONDITIONAL"}
     assert as_names(relation.columns["place"]) == {"k": "WINDOW", "a": "WINDOW"}
@@ -117,11 +121,11 @@ def test_named_queries_unions_and_stars_are_seen_through():
         "WITH first AS (SELECT a, b FROM t), both_ones AS (SELECT f.* FROM first AS f UNION ALL SELECT k, 1 FROM u) "
         "SELECT * FROM both_ones WHERE b > 0"
     )
-    relation = of_sql.selected(query, lambda name: own(name), "mysql")
+    relation = sql_lineage.selected(query, lambda name: identity(name), "mysql")
     assert relation.columns == {"a": {("t", "a"): "IDENTITY", ("u", "k"): "IDENTITY"}, "b": {("t", "b"): "IDENTITY"}}
     assert relation.rows == {("t", "b"): {"FILTER"}}
 
 
-def test_a_column_of_no_table_is_refused():
-    with pytest.raises(of_sql.NotUnderstood, match="has the column z"):
-        of_sql.selected("SELECT z FROM t", lambda name: own(name), "mysql")
+def test_a_column_that_no_table_has_is_refused():
+    with pytest.raises(sql_lineage.NotUnderstood, match="has the column z"):
+        sql_lineage.selected("SELECT z FROM t", lambda name: identity(name), "mysql")

@@ -1,4 +1,4 @@
-"""Run by Superset's own Python: what its app answers to each route without a login, as JSON in the file that is named."""
+"""Run by Superset's own Python: writes its app's answer to each route without a login, as JSON, to the file in its argument."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import tabs  # of dashboards/superset, which the test puts on the path
+import tabs  # from dashboards/superset, which the test puts on the path
 from superset.app import create_app
 
-BOARD = "1"  # each kind of asset has one of this id or more
+BOARD = "1"  # each kind of asset has at least one, with this id
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 
 
 def requests(app) -> Iterator[tuple[str, str]]:
-    """Method and path of each route, of an asset that is there."""
+    """Method and path of each route, for an asset that exists."""
     for rule in app.url_map.iter_rules():
         with app.test_request_context():
             _, path = rule.build(dict.fromkeys(rule.arguments, BOARD), append_unknown=False)
@@ -44,27 +44,27 @@ def main(file: str) -> None:
         path = f"/superset/dashboard/{board['slug']}/"
         answer = app.test_client().get(path)
         answers[f"GET {path}"] = answer.status_code, answer.headers.get("Location"), answer.get_data(as_text=True)
-    wrong = [
+    wrong_logins = [
         ("analyst", ""),
         ("analyst", "analyst"),
         ("admin", "admin"),
         ("minutemark", ""),
         ("minutemark", "minutemark"),
     ]
-    logins = {f"{account}:{password}": login(account, password).status_code for account, password in wrong}
+    logins = {f"{account}:{password}": login(account, password).status_code for account, password in wrong_logins}
     token = login("analyst", os.environ["MINUTEMARK_SUPERSET_PASSWORD"]).json["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
     boards = client.get("/api/v1/dashboard/", headers=headers).json["result"]
     position = json.loads(client.get(f"/api/v1/dashboard/{tabs.SLUG}", headers=headers).json["result"]["position_json"])
-    components = [one for one in position.values() if isinstance(one, dict)]
-    charts = [one for one in components if one["type"] == "CHART"]
+    components = [component for component in position.values() if isinstance(component, dict)]
+    charts = [component for component in components if component["type"] == "CHART"]
     result = {
         "answers": answers,
         "logins": logins,
         "boards": [board["slug"] for board in boards],
-        "tabs": {one["id"]: one["meta"]["text"] for one in components if one["type"] == "TAB"},
+        "tabs": {component["id"]: component["meta"]["text"] for component in components if component["type"] == "TAB"},
         "charts_of_tabs": {
-            folder: sum(tabs.tab_id(folder) in one["parents"] for one in charts) for folder in tabs.boards()
+            folder: sum(tabs.tab_id(folder) in chart["parents"] for chart in charts) for folder in tabs.boards()
         },
     }
     Path(file).write_text(json.dumps(result), encoding="utf-8")

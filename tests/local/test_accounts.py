@@ -8,17 +8,22 @@ from local import connections, waiting
 from local.servers import cassandra
 
 
-def test_the_factory_account_of_cassandra_is_shut(cassandra_node):
+def test_the_default_account_of_cassandra_is_disabled(cassandra_node):
     from cassandra.cluster import NoHostAvailable
 
     port = json.loads(cassandra_node["AIRFLOW_CONN_LAKE_ADMIN"])["port"]
 
-    def refused():
+    def assert_refused():
         with pytest.raises(NoHostAvailable, match="cassandra"):
             cassandra.connect(port, "cassandra", "cassandra")
 
     # A node caches permissions for half a second, and a busy one times out instead of refusing the login.
-    waiting.until(refused, what="the factory account", seconds=10, errors=(pytest.fail.Exception, AssertionError))
+    waiting.until(
+        assert_refused,
+        what="the refusal of the default account",
+        seconds=10,
+        errors=(pytest.fail.Exception, AssertionError),
+    )
 
 
 def test_set_up_again_changes_nothing(cassandra_node, tmp_path):
@@ -31,7 +36,7 @@ def test_set_up_again_changes_nothing(cassandra_node, tmp_path):
 
 
 @pytest.mark.parametrize("conn_id", ["lake_reader", "lake_writer"])
-def test_lake_accounts_make_no_keyspace_and_no_role(cassandra_node, conn_id):
+def test_lake_accounts_cannot_create_keyspaces_or_roles(cassandra_node, conn_id):
     from cassandra import Unauthorized
 
     account = json.loads(cassandra_node[connections.variable(conn_id)])
@@ -57,7 +62,7 @@ def _open(account):
 
 @pytest.mark.both_servers
 @pytest.mark.parametrize("conn_id", ["warehouse_etl", "warehouse_bi"])
-def test_warehouse_accounts_make_no_database_and_no_account(warehouse_server, conn_id):
+def test_warehouse_accounts_cannot_create_databases_or_accounts(warehouse_server, conn_id):
     import MySQLdb
 
     server = _open(json.loads(warehouse_server[connections.variable(conn_id)]))
@@ -77,7 +82,7 @@ def test_root_cannot_log_in_over_the_network(warehouse_server):
             _open({**admin, "login": "root", "password": password})
 
 
-def test_mariadb_speaks_utc_binary_utf8_and_strict_sql(mariadb_server):
+def test_mariadb_is_set_to_utc_binary_utf8_and_strict_sql(mariadb_server):
     server = _open(json.loads(mariadb_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"]))
     cursor = server.cursor()
     cursor.execute("SELECT @@global.time_zone, @@global.collation_server, @@global.local_infile, @@global.sql_mode")

@@ -1,4 +1,4 @@
-"""`astro dev pytest` in Docker mode: the tests collect, and pass or skip, in a folder that holds what it copies."""
+"""`astro dev pytest` in Docker mode: tests are collected, and pass or are skipped, in a folder with only the copied files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import COPIED, OUTSIDE
 
 
 @pytest.fixture(scope="module")
-def copied(tmp_path_factory) -> Path:
+def image(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("image")
     for name in COPIED:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "standalone"))
@@ -30,17 +30,17 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
 
 
-def test_every_test_collects_there(copied):
-    done = run_pytest(copied, "--collect-only", "-q", "--strict-markers", "tests")
+def test_every_test_is_collected_in_the_image(image):
+    done = run_pytest(image, "--collect-only", "-q", "--strict-markers", "tests")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     for collected in ("tests/dags/test_minute_dag.py::", "tests/spark/test_run.py::", "tests/e2e/test_replay.py::"):
         assert collected in done.stdout
     assert "error" not in done.stdout.splitlines()[-1]
 
 
-def test_what_needs_no_store_passes_there_and_the_rest_is_skipped_for_a_reason(copied):
+def test_tests_without_stores_pass_in_the_image_and_others_are_skipped_with_a_reason(image):
     done = run_pytest(
-        copied,
+        image,
         "-q",
         "tests/dags/test_astro.py",
         "tests/dags/test_minute_dag.py",
@@ -54,14 +54,14 @@ def test_what_needs_no_store_passes_there_and_the_rest_is_skipped_for_a_reason(c
     assert passed > 50
 
 
-def test_a_test_that_is_broken_still_fails_there(copied):
-    broken = copied / "tests" / "dags" / "test_broken.py"
+def test_a_broken_test_still_fails_in_the_image(image):
+    broken = image / "tests" / "dags" / "test_broken.py"
     broken.write_text(
         "def test_import():\n    import include.nothing\n\n\n"
         "def test_file():\n    open('include/nothing.sql')\n\n\n"
         "def test_checkout_only():\n    import local\n"
     )
-    done = run_pytest(copied, "-q", str(broken))
+    done = run_pytest(image, "-q", str(broken))
     broken.unlink()
     assert "2 failed, 1 skipped" in done.stdout, done.stdout
 

@@ -1,4 +1,4 @@
-"""The emulator of BigQuery starts only if it is wanted, and refuses clients without its token."""
+"""The emulator of BigQuery starts only if the settings name it, and refuses clients without its token."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def test_requests_need_the_token(bigquery_emulator, token):  # noqa: F811
     assert answer(json_request("GET", url, token=bigquery_emulator.token), 10)["kind"] == "bigquery#datasetList"
 
 
-def test_it_listens_on_one_port_of_the_loopback_interface(bigquery_emulator):  # noqa: F811
+def test_the_bigquery_emulator_listens_on_one_port_of_the_loopback_interface(bigquery_emulator):  # noqa: F811
     pid = next(
         connection.pid
         for connection in psutil.net_connections("tcp")
@@ -41,7 +41,7 @@ def test_it_listens_on_one_port_of_the_loopback_interface(bigquery_emulator):  #
         ({"MINUTEMARK_LAKEHOUSE": "local", "MINUTEMARK_BIGQUERY": "local"}, True),
     ],
 )
-def test_make_run_starts_it_only_if_it_is_wanted(settings, expected, tmp_path):
+def test_make_run_starts_the_bigquery_emulator_only_if_the_settings_name_it(settings, expected, tmp_path):
     programs = "from local.start import Stack; print(*(program.name for program in Stack()._programs()))"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MINUTEMARK_", "BIGQUERY_"))}
     env = {**inherited, **settings, "MINUTEMARK_STATE": str(tmp_path), "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""Set-up on machines that lack something: it says what and how to get it, and repeats nothing."""
+"""Set-up on machines that lack something: it reports what is missing and how to get it, and repeats no finished step."""
 
 import os
 
@@ -8,14 +8,14 @@ from local import bootstrap
 from local.problems import Problem
 
 
-def test_without_a_fitting_python_it_says_which_ones_fit(monkeypatch, tmp_path):
+def test_without_a_supported_python_the_supported_versions_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     with pytest.raises(Problem, match=r"no Python 3\.12 or 3\.11"):
         bootstrap.find_python()
 
 
-def test_a_shim_that_does_not_run_is_passed_over(monkeypatch, tmp_path):
+def test_a_shim_that_does_not_run_is_skipped(monkeypatch, tmp_path):
     shim = tmp_path / "python3.12"
     shim.write_text("#!/bin/sh\necho 'pyenv: python3.12: command not found' >&2\nexit 127\n")
     shim.chmod(0o755)
@@ -26,7 +26,7 @@ def test_a_shim_that_does_not_run_is_passed_over(monkeypatch, tmp_path):
         bootstrap.find_python()
 
 
-def test_as_root_missing_packages_are_installed_and_anyone_else_gets_the_command(monkeypatch):
+def test_missing_packages_are_installed_as_root_and_other_users_get_the_command(monkeypatch):
     commands = []
     monkeypatch.setattr(bootstrap, "missing_packages", lambda: ["maven", "gcc"])
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
@@ -52,7 +52,7 @@ def test_a_java_of_another_version_does_not_count(monkeypatch, tmp_path):
     assert bootstrap.find_java_home() != str(tmp_path)
 
 
-def test_without_maven_it_says_so(monkeypatch, tmp_path):
+def test_a_missing_maven_is_reported(monkeypatch, tmp_path):
     pom = tmp_path / "pom.xml"
     pom.write_text("<project/>")
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
@@ -69,7 +69,7 @@ def test_a_stamp_fits_until_its_source_changes(tmp_path):
     assert not bootstrap.Stamp(tmp_path / "stamp", source).fits()
 
 
-def test_jars_that_left_the_pom_leave_the_folder(tmp_path):
+def test_jars_that_are_no_longer_in_the_pom_are_removed(tmp_path):
     fresh, folder = tmp_path / "fresh", tmp_path / "folder"
     for path in (fresh / "new.jar", folder / "old.jar", folder / "mariadb" / "bin"):
         path.parent.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def test_jars_that_left_the_pom_leave_the_folder(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["mariadb", "new.jar"]
 
 
-def test_every_package_names_a_sign_that_can_be_looked_for():
+def test_every_package_names_something_that_shows_that_it_is_installed():
     for line in bootstrap.PACKAGES.read_text().splitlines():
         words = line.partition("#")[0].split()
         if words:
@@ -87,7 +87,7 @@ def test_every_package_names_a_sign_that_can_be_looked_for():
 
 
 @pytest.mark.parametrize(("mode", "installed"), [("", []), ("dag", []), (" Spark ", ["jars of Spark's Kafka source"])])
-def test_streams_get_their_jars_if_they_are_the_ingest_mode(monkeypatch, mode, installed):
+def test_jars_for_streams_are_installed_only_if_spark_is_the_ingest_mode(monkeypatch, mode, installed):
     result = []
     monkeypatch.setattr(bootstrap, "install_jars", lambda *args: result.append(args[-1]))
     monkeypatch.setattr(bootstrap.env_file, "read", lambda _: {})

@@ -16,7 +16,7 @@ PASSWORDS = connections.new_passwords()
 
 @pytest.fixture
 def start(tmp_path):
-    """Start servers side by side, as those of one quorum need each other; they end with the test."""
+    """Start servers at the same time, because those of a quorum need each other; they end with the test."""
     with contextlib.ExitStack() as children:
 
         def start_all(*servers):
@@ -33,12 +33,12 @@ def start(tmp_path):
         yield start_all
 
 
-def test_one_of_three_brokers_may_be_killed_and_nothing_acknowledged_is_lost(start, tmp_path):
+def test_two_of_three_brokers_acknowledge_messages_after_their_leader_was_killed(start, tmp_path):
     from confluent_kafka import Producer
     from confluent_kafka.admin import AdminClient, NewTopic
 
     if not list(KAFKA_JARS.glob("kafka_*.jar")):
-        pytest.skip(f"Its jars are not in {KAFKA_JARS}: `make setup` fetches them.")
+        pytest.skip(f"Kafka's jars are not in {KAFKA_JARS}: `make setup` fetches them.")
     quorum = kafka.Quorum(kafka.new_cluster_id(), (free_port(), free_port(), free_port()))
     accounts = connections.broker_passwords(PASSWORDS)
     brokers = [
@@ -48,7 +48,9 @@ def test_one_of_three_brokers_may_be_killed_and_nothing_acknowledged_is_lost(sta
         for node, port in enumerate(quorum.controller_ports, 1)
     ]
     started = start(*brokers)
-    settings = kafka.client_settings(*[brokers[0].port, accounts[kafka.ACCOUNT]], *[one.port for one in brokers[1:]])
+    settings = kafka.client_settings(
+        *[brokers[0].port, accounts[kafka.ACCOUNT]], *[broker.port for broker in brokers[1:]]
+    )
     admin = AdminClient(settings)
     admin.create_topics([NewTopic("events", num_partitions=1)])["events"].result(30)
 
@@ -56,7 +58,9 @@ def test_one_of_three_brokers_may_be_killed_and_nothing_acknowledged_is_lost(sta
         return admin.list_topics("events", timeout=10).topics["events"].partitions[0]
 
     errors = (_NotYet, KeyError)  # a broker that does not know the topic yet lists no partition
-    waiting.until(lambda: len(partition().isrs) == 3 or _raise(), what="its replicas", seconds=30, errors=errors)
+    waiting.until(
+        lambda: len(partition().isrs) == 3 or _raise(), what="the replicas of the topic", seconds=30, errors=errors
+    )
     leader = partition().leader
     started[f"kafka-{leader}"].stop(0)
     errors = []
@@ -66,7 +70,7 @@ def test_one_of_three_brokers_may_be_killed_and_nothing_acknowledged_is_lost(sta
     assert partition().leader != leader
 
 
-def test_the_replica_has_what_the_primary_was_given_accounts_and_rows_and_refuses_writes_of_others(start, tmp_path):
+def test_the_replica_gets_accounts_and_rows_from_the_primary_and_refuses_other_writes(start, tmp_path):
     import MySQLdb
 
     accounts = connections.warehouse_passwords(PASSWORDS)
@@ -96,7 +100,7 @@ def test_the_replica_has_what_the_primary_was_given_accounts_and_rows_and_refuse
     assert waiting.until(rows_of_bi, what="the replica", seconds=30, errors=errors) == ((1, 17),)
 
 
-def test_redis_takes_the_password_of_its_configuration_only(start, tmp_path):
+def test_redis_accepts_only_the_password_of_its_configuration(start, tmp_path):
     import shutil
 
     client = pytest.importorskip("redis")
@@ -110,7 +114,7 @@ def test_redis_takes_the_password_of_its_configuration_only(start, tmp_path):
     assert (server.home / "redis.conf").stat().st_mode & 0o077 == 0
 
 
-def test_the_nodes_of_cassandra_divide_the_ring_evenly_whatever_order_they_join_in(tmp_path):
+def test_cassandra_nodes_divide_the_ring_evenly_in_any_order_of_joining(tmp_path):
     member = cassandra.Member(NODES, tmp_path / "key.p12")
     tokens = sorted(token for address in NODES for token in member.tokens(address))
     steps = {after - before for before, after in zip(tokens, tokens[1:], strict=False)}

@@ -1,4 +1,4 @@
-"""What Superset gets, and which secrets stay out of it, of the repository's files and of command lines."""
+"""What Superset gets, how its own secrets are kept, and that no secret is on a command line."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_boards_need_a_running_stack():
 
 
 def test_a_superset_that_refuses_is_reported_with_its_answer():
-    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:  # takes no POST
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:  # refuses a POST
         threading.Thread(target=server.handle_request, daemon=True).start()
         with pytest.raises(Problem, match=r"(?s)its login returned 501: .*Unsupported method.*./minutemark schema"):
             dashboards._require_answers(f"http://127.0.0.1:{server.server_port}", "x")

@@ -1,4 +1,4 @@
-"""`.local/env`: made once, readable by its owner only, and never in the way of the user's own stores."""
+"""`.local/env`: created once, readable only by its owner, and never in the way of the user's own stores."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from local.layout import ROOT
 from local.problems import Problem
 from local.servers import kafka
 
-OWN = {
+OWN_WAREHOUSE = {
     "AIRFLOW_CONN_WAREHOUSE_ETL": '{"conn_type": "mysql", "host": "db.example", "login": "loader"}',
     "AIRFLOW_CONN_WAREHOUSE_BI": '{"conn_type": "mysql", "host": "db.example", "login": "looker"}',
 }
@@ -28,7 +28,7 @@ def env_file(tmp_path, monkeypatch):
     return path
 
 
-def test_others_can_not_read_it(env_file):
+def test_only_the_owner_can_read_the_env_file(env_file):
     environment.prepare(ports.DEFAULTS, {})
     assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
 
@@ -48,31 +48,31 @@ def test_each_account_has_its_own_password():
 
 def test_a_local_lakehouse_has_a_folder_and_a_catalog_and_is_off_by_default():
     assert "LAKEHOUSE" not in " ".join(environment.prepare(ports.DEFAULTS, {}).variables)
-    made = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_LAKEHOUSE": "local"})
-    assert made.variables["MINUTEMARK_LAKEHOUSE"] == (environment.DATA / "lakehouse").as_uri()
-    catalog = json.loads(made.variables["AIRFLOW_CONN_LAKEHOUSE_CATALOG"])
-    assert (catalog["login"], catalog["password"]) == ("lakehouse", made.passwords["lakehouse_catalog"])
+    result = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_LAKEHOUSE": "local"})
+    assert result.variables["MINUTEMARK_LAKEHOUSE"] == (environment.DATA / "lakehouse").as_uri()
+    catalog = json.loads(result.variables["AIRFLOW_CONN_LAKEHOUSE_CATALOG"])
+    assert (catalog["login"], catalog["password"]) == ("lakehouse", result.passwords["lakehouse_catalog"])
 
 
 def test_a_local_bigquery_is_the_emulator_even_for_a_shell_that_sourced_the_file():
     local = {"MINUTEMARK_LAKEHOUSE": "local", "MINUTEMARK_BIGQUERY": "local"}
-    made = environment.prepare({**ports.DEFAULTS, "BIGQUERY_PORT": 9059}, local).variables
-    assert made["MINUTEMARK_BIGQUERY"] == "minutemark-local.lakehouse"
-    assert made["BIGQUERY_EMULATOR_HOST"] == "http://127.0.0.1:9059"
-    again = environment.prepare(ports.DEFAULTS, made).variables
+    result = environment.prepare({**ports.DEFAULTS, "BIGQUERY_PORT": 9059}, local).variables
+    assert result["MINUTEMARK_BIGQUERY"] == "minutemark-local.lakehouse"
+    assert result["BIGQUERY_EMULATOR_HOST"] == "http://127.0.0.1:9059"
+    again = environment.prepare(ports.DEFAULTS, result).variables
     assert again["BIGQUERY_EMULATOR_HOST"] == "http://127.0.0.1:9050"
 
 
 def test_another_dataset_needs_no_emulator_and_bigquery_is_off_by_default():
     assert "BIGQUERY" not in " ".join(environment.prepare(ports.DEFAULTS, {}).variables)
     own = {"MINUTEMARK_LAKEHOUSE": "gs://bucket", "MINUTEMARK_BIGQUERY": "project.counts"}
-    made = environment.prepare(ports.DEFAULTS, own).variables
-    assert made["MINUTEMARK_BIGQUERY"] == "project.counts"
-    assert "BIGQUERY_EMULATOR_HOST" not in made
+    result = environment.prepare(ports.DEFAULTS, own).variables
+    assert result["MINUTEMARK_BIGQUERY"] == "project.counts"
+    assert "BIGQUERY_EMULATOR_HOST" not in result
 
 
 @pytest.mark.parametrize(
-    ("variables", "found"),
+    ("variables", "message"),
     [
         (
             {"MINUTEMARK_LAKEHOUSE": "/data/lake"},
@@ -84,20 +84,20 @@ def test_another_dataset_needs_no_emulator_and_bigquery_is_off_by_default():
         ),
     ],
 )
-def test_a_place_or_dataset_that_cannot_be_one_is_refused_before_anything_starts(variables, found):
-    with pytest.raises(Problem, match=found):
+def test_an_invalid_lakehouse_location_or_dataset_is_refused_before_anything_starts(variables, message):
+    with pytest.raises(Problem, match=message):
         environment.prepare(ports.DEFAULTS, variables)
 
 
-def test_dot_env_turns_lakehouse_and_bigquery_on_and_the_command_line_off_again(tmp_path, monkeypatch):
+def test_dot_env_turns_lakehouse_and_bigquery_on_and_the_command_line_turns_them_off(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     (tmp_path / ".env").write_text(
         "MINUTEMARK_LAKEHOUSE=gs://bucket/lakehouse\nMINUTEMARK_BIGQUERY=my-project.lakehouse\n"
     )
-    made = environment.prepare(ports.DEFAULTS, {}).variables
-    assert made["MINUTEMARK_LAKEHOUSE"] == "gs://bucket/lakehouse"
-    assert made["MINUTEMARK_BIGQUERY"] == "my-project.lakehouse"
-    assert "AIRFLOW_CONN_LAKEHOUSE_CATALOG" in made
+    result = environment.prepare(ports.DEFAULTS, {}).variables
+    assert result["MINUTEMARK_LAKEHOUSE"] == "gs://bucket/lakehouse"
+    assert result["MINUTEMARK_BIGQUERY"] == "my-project.lakehouse"
+    assert "AIRFLOW_CONN_LAKEHOUSE_CATALOG" in result
     off = {"MINUTEMARK_LAKEHOUSE": "", "MINUTEMARK_BIGQUERY": ""}
     assert not {*off} & {*environment.prepare(ports.DEFAULTS, off).variables}
 
@@ -107,94 +107,94 @@ def test_bigquery_without_the_lakehouse_is_refused():
         environment.prepare(ports.DEFAULTS, {"MINUTEMARK_BIGQUERY": "local"})
 
 
-def test_the_stack_and_the_standalone_mode_have_a_database_each(env_file):
-    made = environment.prepare({**ports.DEFAULTS, "POSTGRES_PORT": 15499}, {})
-    seen = environment.airflow_environment(made, {**ports.DEFAULTS, "POSTGRES_PORT": 15499}, made.variables)
-    server = f"postgresql+psycopg2://airflow:{made.passwords['metadata_airflow']}@127.0.0.1:15499"
+def test_the_stack_and_the_standalone_mode_have_separate_databases(env_file):
+    result = environment.prepare({**ports.DEFAULTS, "POSTGRES_PORT": 15499}, {})
+    seen = environment.airflow_environment(result, {**ports.DEFAULTS, "POSTGRES_PORT": 15499}, result.variables)
+    server = f"postgresql+psycopg2://airflow:{result.passwords['metadata_airflow']}@127.0.0.1:15499"
     setting = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
     assert seen[setting] == f"{server}/airflow"
     assert environment.read(env_file)[setting] == f"{server}/airflow_standalone"
 
 
-def test_a_database_of_the_users_own_for_the_standalone_mode_is_left_to_them(env_file):
+def test_a_users_own_database_for_the_standalone_mode_is_not_replaced(env_file):
     environment.prepare(ports.DEFAULTS, {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://db.example/airflow"})
     assert "SQL_ALCHEMY" not in env_file.read_text()
 
 
-def test_a_file_of_before_an_account_keeps_its_passwords(env_file):
+def test_an_env_file_from_before_an_account_existed_keeps_its_passwords(env_file):
     old = {"lake_admin": "kept"}
     env_file.write_text(f"export MINUTEMARK_PASSWORDS='{json.dumps(old)}'\n")
     passwords = environment.prepare(ports.DEFAULTS, {}).passwords
     assert passwords["lake_admin"] == "kept" and passwords["metadata_airflow"] and passwords["kafka_default"]
 
 
-def test_a_shell_reads_what_we_wrote(env_file):
-    made = environment.prepare(ports.DEFAULTS, {})
+def test_a_shell_reads_the_values_that_the_env_file_was_given(env_file):
+    result = environment.prepare(ports.DEFAULTS, {})
     script = f'. "{env_file}"; printf %s "$AIRFLOW_CONN_LAKE_READER"'
     text = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
-    assert text == made.variables["AIRFLOW_CONN_LAKE_READER"]
+    assert text == result.variables["AIRFLOW_CONN_LAKE_READER"]
 
 
 def test_an_external_warehouse_is_used_and_none_is_started():
-    made = environment.prepare(ports.DEFAULTS, OWN)
-    assert made.external_warehouse and not made.external_lake
-    assert made.variables["AIRFLOW_CONN_WAREHOUSE_ETL"] == OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]
-    assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in made.variables
+    result = environment.prepare(ports.DEFAULTS, OWN_WAREHOUSE)
+    assert result.external_warehouse and not result.external_lake
+    assert result.variables["AIRFLOW_CONN_WAREHOUSE_ETL"] == OWN_WAREHOUSE["AIRFLOW_CONN_WAREHOUSE_ETL"]
+    assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in result.variables
 
 
-def test_the_topics_are_followed_by_dags_on_a_broker_of_this_stack():
-    made = environment.prepare({**ports.DEFAULTS, "KAFKA_PORT": 9999}, {})
-    assert (made.external_kafka, made.ingest, made.variables["MINUTEMARK_INGEST"]) == (False, "dag", "dag")
-    connection = json.loads(made.variables["AIRFLOW_CONN_KAFKA_DEFAULT"])
-    assert connection == {"conn_type": "kafka", "extra": kafka.client_settings(9999, made.passwords["kafka_default"])}
+def test_by_default_dags_ingest_from_a_broker_of_this_stack():
+    result = environment.prepare({**ports.DEFAULTS, "KAFKA_PORT": 9999}, {})
+    assert (result.external_kafka, result.ingest, result.variables["MINUTEMARK_INGEST"]) == (False, "dag", "dag")
+    connection = json.loads(result.variables["AIRFLOW_CONN_KAFKA_DEFAULT"])
+    assert connection == {"conn_type": "kafka", "extra": kafka.client_settings(9999, result.passwords["kafka_default"])}
 
 
 def test_an_external_broker_is_used_and_none_is_started():
     own = '{"conn_type": "kafka", "extra": {"bootstrap.servers": "b1:9093", "security.protocol": "SASL_SSL"}}'
-    made = environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_KAFKA_DEFAULT": own})
-    assert made.external_kafka and not made.external_lake
-    assert made.variables["AIRFLOW_CONN_KAFKA_DEFAULT"] == own
+    result = environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_KAFKA_DEFAULT": own})
+    assert result.external_kafka and not result.external_lake
+    assert result.variables["AIRFLOW_CONN_KAFKA_DEFAULT"] == own
 
 
 def test_without_an_ingest_mode_no_broker_is_started():
-    made = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": ""})
-    assert made.ingest == "" == made.variables["MINUTEMARK_INGEST"]
+    result = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": ""})
+    assert result.ingest == "" == result.variables["MINUTEMARK_INGEST"]
 
 
-def test_the_documented_connections_are_all_that_own_stores_need():
+def test_the_documented_connections_are_all_that_external_stores_need():
     page = (ROOT / "docs" / "deploy.md").read_text()
     documented = re.findall(r"^export (AIRFLOW_CONN_\w+)='(.*)'$", page, flags=re.MULTILINE)
-    made = environment.prepare(ports.DEFAULTS, dict(documented))
-    assert made.external_lake and made.external_warehouse
+    result = environment.prepare(ports.DEFAULTS, dict(documented))
+    assert result.external_lake and result.external_warehouse
 
 
 def test_half_an_external_warehouse_is_refused():
     with pytest.raises(
         Problem, match="only some are set: AIRFLOW_CONN_WAREHOUSE_ETL. Not set: AIRFLOW_CONN_WAREHOUSE_BI"
     ):
-        environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_WAREHOUSE_ETL": OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]})
+        environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_WAREHOUSE_ETL": OWN_WAREHOUSE["AIRFLOW_CONN_WAREHOUSE_ETL"]})
 
 
-def test_having_sourced_the_file_is_not_an_external_store():
+def test_connections_of_a_sourced_env_file_are_not_external_stores():
     sourced = environment.prepare(ports.DEFAULTS, {}).variables
     again = environment.prepare(ports.DEFAULTS, sourced)
     assert not again.external_lake and not again.external_warehouse and not again.external_kafka
 
 
-def test_dot_env_defines_no_connection_and_the_stack_sees_its_tuning(tmp_path, monkeypatch):
+def test_connections_in_dot_env_are_ignored_and_its_settings_apply(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     (tmp_path / ".env").write_text("# why\nAIRFLOW__CORE__PARALLELISM=4\nAIRFLOW_CONN_LAKE_READER=cassandra://other\n")
-    made = environment.prepare(ports.DEFAULTS, {})
-    seen = environment.airflow_environment(made, ports.DEFAULTS, {"PATH": "/usr/bin"})
+    result = environment.prepare(ports.DEFAULTS, {})
+    seen = environment.airflow_environment(result, ports.DEFAULTS, {"PATH": "/usr/bin"})
     assert seen["AIRFLOW__CORE__PARALLELISM"] == "4"
-    assert seen["AIRFLOW_CONN_LAKE_READER"] == made.variables["AIRFLOW_CONN_LAKE_READER"]
+    assert seen["AIRFLOW_CONN_LAKE_READER"] == result.variables["AIRFLOW_CONN_LAKE_READER"]
     assert seen["PATH"].split(":")[0].endswith(".local/venv/bin")
 
 
 @pytest.mark.parametrize(
     "own",
     [
-        {name: value for name, value in OWN.items() if "WAREHOUSE" in name},
+        {name: value for name, value in OWN_WAREHOUSE.items() if "WAREHOUSE" in name},
         {"AIRFLOW_CONN_LAKE_READER": "cassandra://mine", "AIRFLOW_CONN_LAKE_WRITER": "cassandra://mine"},
         {"AIRFLOW_CONN_KAFKA_DEFAULT": '{"conn_type": "kafka", "extra": {"bootstrap.servers": "localhost:9092"}}'},
     ],
@@ -209,9 +209,9 @@ def test_no_demo_events_are_sent_to_an_external_store_by_default(own):
 
 
 def test_the_stack_sees_the_same_environment_from_every_terminal():
-    made = environment.prepare(ports.DEFAULTS, {})
+    result = environment.prepare(ports.DEFAULTS, {})
     shell = {"PATH": "/usr/bin", "HTTP_PROXY": "http://proxy"}
-    one = {
+    first = {
         **shell,
         "TERM": "xterm",
         "SHLVL": "1",
@@ -220,25 +220,25 @@ def test_the_stack_sees_the_same_environment_from_every_terminal():
         "DETACH": "1",
         "MAKEFLAGS": "s",
     }
-    other = {**shell, "TERM": "screen", "SHLVL": "3", "PWD": "/b", "TMUX": "1", "AIRFLOW_PORT": "8080"}
-    assert environment.airflow_environment(made, ports.DEFAULTS, one) == environment.airflow_environment(
-        made, ports.DEFAULTS, other
+    second = {**shell, "TERM": "screen", "SHLVL": "3", "PWD": "/b", "TMUX": "1", "AIRFLOW_PORT": "8080"}
+    assert environment.airflow_environment(result, ports.DEFAULTS, first) == environment.airflow_environment(
+        result, ports.DEFAULTS, second
     )
-    assert environment.airflow_environment(made, ports.DEFAULTS, one)["HTTP_PROXY"] == "http://proxy"
+    assert environment.airflow_environment(result, ports.DEFAULTS, first)["HTTP_PROXY"] == "http://proxy"
 
 
 def test_a_sourced_administrator_is_not_used_for_an_external_warehouse(monkeypatch):
     sourced = environment.prepare(ports.DEFAULTS, {}).variables
-    own = {**sourced, **OWN}
-    made = environment.prepare(ports.DEFAULTS, own)
-    assert made.external_warehouse
-    assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in environment.airflow_environment(made, ports.DEFAULTS, own)
+    own = {**sourced, **OWN_WAREHOUSE}
+    result = environment.prepare(ports.DEFAULTS, own)
+    assert result.external_warehouse
+    assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in environment.airflow_environment(result, ports.DEFAULTS, own)
     for name, value in own.items():
         monkeypatch.setenv(name, value)
-    use(made.variables)
+    use(result.variables)
     assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in os.environ
     assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" not in os.environ
-    assert os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"] == OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]
+    assert os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"] == OWN_WAREHOUSE["AIRFLOW_CONN_WAREHOUSE_ETL"]
 
 
 def test_a_store_sees_its_ports_and_no_connection():
@@ -264,11 +264,11 @@ def test_the_server_of_the_warehouse_is_chosen_once_and_kept(env_file):
         environment.prepare(ports.DEFAULTS, {"MINUTEMARK_WAREHOUSE": "oracle"})
 
 
-def test_the_local_airflow_has_a_login_unless_none_is_wanted(monkeypatch, tmp_path):
+def test_the_local_airflow_has_a_login_unless_it_is_turned_off(monkeypatch, tmp_path):
     monkeypatch.setattr(login, "PASSWORDS", tmp_path / "passwords.json")
-    made = environment.prepare(ports.DEFAULTS, {})
+    result = environment.prepare(ports.DEFAULTS, {})
     users = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"
-    seen = environment.airflow_environment(made, ports.DEFAULTS, {users: "vera:viewer,admin:viewer"})
+    seen = environment.airflow_environment(result, ports.DEFAULTS, {users: "vera:viewer,admin:viewer"})
     assert seen["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "False"
     assert seen[users] == "admin:admin,vera:viewer"
     login.make_passwords(seen)
@@ -277,7 +277,7 @@ def test_the_local_airflow_has_a_login_unless_none_is_wanted(monkeypatch, tmp_pa
     assert set(json.loads(known)) == {"admin", "vera"} and login.credentials()["password"] in known
     login.make_passwords(seen)
     assert login.PASSWORDS.read_text() == known
-    unlocked = environment.airflow_environment(made, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "none"})
+    unlocked = environment.airflow_environment(result, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "none"})
     assert unlocked["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "True"
     with pytest.raises(Problem, match="MINUTEMARK_LOGIN=off is not a login mode"):
-        environment.airflow_environment(made, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "off"})
+        environment.airflow_environment(result, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "off"})

@@ -21,27 +21,27 @@ FRESH = {"pipeline": "recruitment", "lag": 12.4, "lag_p95": 71.2, "pending": 1, 
 OPEN = {**MERGED, "state": "open", "merged_at": None, "raw_rows": None}
 
 
-def shown(batches, freshness):
+def render(batches, freshness):
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(live.table(batches, freshness, "note"))
     return console.export_text()
 
 
 def test_a_merged_run_reports_rows_and_seconds():
-    text = shown([MERGED], [FRESH])
+    text = render([MERGED], [FRESH])
     for part in ("10:00", "5,312", "5,000", "300", "12", "7.2", "lag 12 s (p95 71 s), 1 pending, 0 held, fresh"):
         assert part in text
 
 
 def test_freshness_fits_a_line_of_80_columns_at_its_worst():
     bad = FRESH | {"lag": 80_000.0, "lag_p95": 86_399.0, "pending": 99_999, "held": 9_999, "state": "silent"}
-    lines = shown([MERGED], [bad]).splitlines()
+    lines = render([MERGED], [bad]).splitlines()
     assert lines[-1] == "recruitment: lag 22:13:20 (p95 23:59:59), 99,999 pending, 9,999 held, silent"
     assert max(map(len, lines)) <= 80
 
 
 def test_an_hour_without_history_shows_no_p95():
-    text = shown([], [FRESH | {"lag_p95": None, "lag": 200_000.0}])
+    text = render([], [FRESH | {"lag_p95": None, "lag": 200_000.0}])
     assert "recruitment: lag 2 d, 1 pending" in text
 
 
@@ -49,8 +49,8 @@ def test_an_open_run_has_no_seconds_yet():
     assert live.seconds_to_merged(OPEN) == "…"
 
 
-def test_before_the_first_merge_it_says_so():
-    assert "Nothing merged yet" in shown([], [])
+def test_before_the_first_merge_the_table_says_that_nothing_is_merged():
+    assert "Nothing merged yet" in render([], [])
 
 
 def test_the_table_ends_with_the_stack(tmp_path):

@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime, timedelta
 
 from local import metadata
-from tests import airflow_home  # noqa: F401  before anything of Airflow
+from tests import airflow_home  # noqa: F401  before any import of Airflow
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -12,8 +12,8 @@ NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 def write(path, age):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("a line")
-    for one in (path, *list(path.parents)[:2]):
-        os.utime(one, ((NOW - age).timestamp(),) * 2)
+    for aged_path in (path, *list(path.parents)[:2]):
+        os.utime(aged_path, ((NOW - age).timestamp(),) * 2)
     return path
 
 
@@ -44,7 +44,7 @@ def test_a_new_database_is_left_alone_for_a_day_and_then_cleaned_daily(tmp_path)
     assert not metadata.is_due(mark, now + timedelta(hours=23))
 
 
-def test_the_command_is_one_that_airflow_knows():
+def test_airflow_accepts_the_command_that_cleans_its_database():
     from airflow.cli.cli_parser import get_parser
     from airflow.utils.db_cleanup import config_dict
 
@@ -55,5 +55,5 @@ def test_the_command_is_one_that_airflow_knows():
     assert set(args.tables) <= set(config_dict)
     rule = config_dict["dag_run"]
     assert rule.keep_last and rule.keep_last_group_by == ["dag_id"], (
-        "Or minutemark_setup, scheduled @once, would run again."
+        "Otherwise minutemark_setup, scheduled @once, would run again."
     )

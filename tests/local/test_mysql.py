@@ -24,7 +24,7 @@ def admin(mysql_server) -> dict:
     return json.loads(mysql_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"])
 
 
-def test_it_is_a_mysql_with_the_defaults_of_its_image(admin):
+def test_the_server_is_mysql_with_the_defaults_of_its_image(admin):
     server = _open(admin)
     cursor = server.cursor()
     cursor.execute("SELECT VERSION(), @@collation_server, @@performance_schema, @@log_bin")
@@ -33,7 +33,7 @@ def test_it_is_a_mysql_with_the_defaults_of_its_image(admin):
     server.close()
 
 
-def test_its_first_account_is_locked_on_the_socket_too(admin):
+def test_root_is_locked_on_the_socket_too(admin):
     server = _open(admin)
     cursor = server.cursor()
     cursor.execute("SELECT @@socket")

@@ -1,4 +1,4 @@
-"""`make pipeline NAME=…`: what it writes, and what it refuses. That it works, tests/e2e/test_new_pipeline.py shows."""
+"""`make pipeline NAME=…`: what it writes, and what it refuses. tests/e2e/test_new_pipeline.py runs the result."""
 
 from __future__ import annotations
 
@@ -90,29 +90,29 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("name", "found"), REFUSED.items(), ids=lambda one: one[:20])
-def test_a_name_that_some_store_or_program_would_not_accept_is_refused(project: Path, name: str, found: str) -> None:
-    with pytest.raises(Problem, match=found) as refused:
+@pytest.mark.parametrize(("name", "message"), REFUSED.items(), ids=lambda text: text[:20])
+def test_a_name_that_some_store_or_program_would_not_accept_is_refused(project: Path, name: str, message: str) -> None:
+    with pytest.raises(Problem, match=message) as refused:
         new_pipeline.make(name, project)
     assert refused.value.where == f"make pipeline NAME={name}" and refused.value.remedy
     assert files_of(project) == set()
 
 
 @pytest.mark.parametrize(
-    "there",
+    "existing",
     ["include/spark/lake.py", "include/pipelines/lake.py", "include/demo/lake.py", "include/sql/lake/checks/mine.sql"],
 )
-def test_nothing_is_overwritten_and_nothing_left_behind(project: Path, there: str) -> None:
-    file = project / there
+def test_nothing_is_overwritten_and_nothing_left_behind(project: Path, existing: str) -> None:
+    file = project / existing
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("mine")
-    named = there if file.suffix == ".py" else "include/sql/lake"
+    named = existing if file.suffix == ".py" else "include/sql/lake"
     with pytest.raises(Problem, match=f"{re.escape(named)} already exists"):
         new_pipeline.make("lake", project)
-    assert files_of(project) == {there} and file.read_text() == "mine"
+    assert files_of(project) == {existing} and file.read_text() == "mine"
 
 
-def test_a_failure_in_the_middle_takes_back_what_was_written(project: Path) -> None:
+def test_a_failure_in_the_middle_removes_the_files_that_were_written(project: Path) -> None:
     (project / "include/pipelines").rmdir()  # where the last file belongs
     (project / "include/pipelines").write_text("no folder")
     before = files_of(project)
@@ -138,13 +138,13 @@ def test_every_word_that_a_server_reserves_is_refused(warehouse_server: dict[str
         cursor = conn.cursor()
         cursor.execute("SELECT LOWER(word) FROM information_schema.keywords")
         words = {word for (word,) in cursor.fetchall() if re.fullmatch("[a-z_][a-z0-9_]*", word)}
-        reserved = {word for word in words if not is_a_name(cursor, word)}
+        reserved = {word for word in words if not is_database_name(cursor, word)}
     assert len(words) > 500 and {"select", "order"} <= reserved
-    free = {word for word in reserved if not_refused(word)}
-    assert not free, f"local/sql_words.txt lacks {sorted(free)}"
+    accepted = {word for word in reserved if is_accepted(word)}
+    assert not accepted, f"local/sql_words.txt lacks {sorted(accepted)}"
 
 
-def is_a_name(cursor, word: str) -> bool:
+def is_database_name(cursor, word: str) -> bool:
     syntax_error = 1064
     try:
         cursor.execute(f"SHOW CREATE DATABASE {word}")
@@ -153,7 +153,7 @@ def is_a_name(cursor, word: str) -> bool:
     return True
 
 
-def not_refused(word: str) -> bool:
+def is_accepted(word: str) -> bool:
     try:
         new_pipeline._check(word)
     except Problem:

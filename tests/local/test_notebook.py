@@ -38,12 +38,12 @@ def test_it_gets_only_the_two_read_only_accounts():
     )
 
 
-def test_its_command_line_is_the_settings_and_a_port():
+def test_the_command_line_of_jupyter_has_only_its_settings_and_a_port():
     _, *options = notebook.command(8888)
     assert options == [f"--config={notebook.FOLDER / 'jupyter_server_config.py'}", "--ServerApp.port=8888"]
 
 
-def test_it_listens_on_this_machine_alone_and_asks_for_a_token(settings):
+def test_jupyter_listens_on_loopback_only_and_requires_a_token(settings):
     assert settings.ServerApp.ip == "127.0.0.1"
     assert not {"token", "password"} & set(settings.ServerApp) and "IdentityProvider" not in settings
 
@@ -59,14 +59,14 @@ def test_a_notebook_is_saved_without_outputs(settings):
     settings.ContentsManager.pre_save_hook(model={"type": "file", "content": "x"}, path="x.txt", contents_manager=None)
 
 
-def test_it_needs_a_running_stack(tmp_path, monkeypatch):
+def test_jupyter_needs_a_running_stack(tmp_path, monkeypatch):
     for name in ("RUN", "LOGS"):
         monkeypatch.setattr(supervisor, name, tmp_path / name.lower())
     with pytest.raises(Problem, match="the stack is not running.*\n.*make run"):
         notebook.start()
 
 
-def test_its_spark_and_its_charts_are_those_of_the_tests_and_of_the_project():
+def test_jupyter_has_the_projects_pyspark_and_the_chart_packages_of_the_tests():
     def pins(path):
         lines = (notebook.ROOT / path).read_text().splitlines()
         return dict(line.split(" ")[0].split("==") for line in lines if "==" in line and line[0] not in "# ")

@@ -1,4 +1,4 @@
-"""What users type after `make` or `./minutemark` arrives whole at the function behind it."""
+"""What users type after `make` or `./minutemark` arrives unchanged at the function that it calls."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ WHY = 'it\'s "meant"; -- see *'
 @pytest.fixture
 def make(tmp_path, schemas, warehouse_server):
     """Runs a target of the Makefile on the test's stores."""
-    # Not as a part of the `make test` that may be running this: its variables are not what the user typed, and below
-    # its level make prints the folders that it enters.
+    # Without the variables of a `make test` that may be running this: the user did not type them, and a nested make
+    # prints the folders that it enters.
     outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
     kept_environment = {name: value for name, value in os.environ.items() if name not in outer}
 

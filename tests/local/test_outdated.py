@@ -1,4 +1,4 @@
-"""What `make outdated` reads of pins and of Maven's answer, and what it lists of them."""
+"""`make outdated` reads pins and Maven's output, and lists what is outdated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ tqdm
     assert outdated.pins(text) == {"apache-airflow": "3.3.2", "uvicorn": "0.40.0", "backports.zstd": "1.8.0"}
 
 
-def test_an_outdated_package_has_another_version_than_the_newest():
+def test_a_package_is_outdated_if_its_version_is_not_the_newest():
     pinned = {"b": "1.0", "a": "2.0", "current": "3.0", "unknown": "1"}
     newest = {"a": "2.1", "b": "1.1", "current": "3.0", "new": "9"}
     assert outdated.find_outdated(pinned, newest) == [Update("a", "2.0", "2.1"), Update("b", "1.0", "1.1")]
@@ -52,6 +52,6 @@ def test_nothing_is_outdated_if_maven_lists_nothing():
 @pytest.mark.parametrize(
     "name", ["requirements.txt", "local/requirements.lock", "local/pom.xml", "docs/requirements.in"]
 )
-def test_the_files_that_pin_are_found(name):
+def test_files_with_pins_are_found(name):
     files = outdated._files("requirements.in", "requirements.txt", "requirements.lock", "pom.xml")
     assert outdated.ROOT / name in files

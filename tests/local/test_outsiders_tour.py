@@ -1,4 +1,4 @@
-"""A tour of each port of the stores without a login and with wrong ones: no session, no topic, no message."""
+"""A tour of each port of the stores without a login and with wrong logins: no session, no topic, no message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from local.servers import cassandra, kafka, postgres
 
 LISTEN, DAY = psutil.CONN_LISTEN, timedelta(days=1)
 WRONG_PASSWORDS = ("", "not-the-password")
-# Requests that come before a login by Kafka's protocol: the list of its versions, and the choice of a mechanism.
+# Kafka's protocol allows two requests before a login: the list of versions, and the choice of a mechanism.
 HANDSHAKE, API_VERSIONS, AUTHENTICATE = 17, 18, 36
 REFUSED_LOGIN, REFUSED_MECHANISM = 58, 33
 API_KEYS = 100  # more than Kafka has
@@ -40,7 +40,7 @@ def listener_pid(port: int) -> int:
     return pid
 
 
-def listening(port: int) -> dict[int, str]:
+def listeners_of_process(port: int) -> dict[int, str]:
     """Each TCP port that the process behind this one listens on, with its address."""
     connections = psutil.Process(listener_pid(port)).net_connections("tcp")
     return {connection.laddr.port: connection.laddr.ip for connection in connections if connection.status == LISTEN}
@@ -50,7 +50,7 @@ def fields(variables: dict[str, str], conn_id: str) -> dict:
     return json.loads(variables[connections.variable(conn_id)])
 
 
-# Kafka: the wire protocol itself, since no client speaks it without the login that the listener wants.
+# Kafka: the wire protocol itself, since no client speaks it without the login that the listener requires.
 
 
 class Wire:
@@ -74,7 +74,7 @@ class Wire:
             answer = size and self._read(*struct.unpack(">i", size))
         except ConnectionError:
             return None
-        return answer[4:] if answer else None  # after the request's number
+        return answer[4:] if answer else None  # without the request's number
 
     def login(self, account: str, password: str, mechanism: str = "PLAIN") -> int:
         """Kafka's error code of the response; 0 is success."""
@@ -100,7 +100,7 @@ def text(value: str) -> bytes:
 def listener(request, kafka_broker) -> int:
     """The port of a listener."""
     port = int(fields(kafka_broker, "kafka_default")["extra"]["bootstrap.servers"].partition(":")[2])
-    [controller] = set(listening(port)) - {port}
+    [controller] = set(listeners_of_process(port)) - {port}
     return {"broker": port, "controller": controller}[request.param]
 
 
@@ -145,12 +145,12 @@ def test_cassandra_lets_in_only_its_accounts(cassandra_node):
     for account, password in [*logins, ("cassandra", "cassandra"), ("cassandra", ""), ("", "")]:
         with pytest.raises(NoHostAvailable, match=r"AuthenticationFailed|Bad credentials|incorrect"):
             cassandra.connect(port, account, password)
-    nobody = Cluster([cassandra.HOST], port=port, protocol_version=5)
+    anonymous = Cluster([cassandra.HOST], port=port, protocol_version=5)
     try:
         with pytest.raises(NoHostAvailable, match="requires authentication"):
-            nobody.connect()
+            anonymous.connect()
     finally:
-        nobody.shutdown()
+        anonymous.shutdown()
 
 
 def internode_answer(connection: socket.socket) -> bytes:
@@ -165,8 +165,8 @@ def internode_answer(connection: socket.socket) -> bytes:
         return b""
 
 
-def encrypted(connection: socket.socket, *identity: Path) -> ssl.SSLSocket:
-    """The same connection under TLS, with a certificate and its key or without."""
+def encrypt(connection: socket.socket, *identity: Path) -> ssl.SSLSocket:
+    """Wrap the connection in TLS, with or without a certificate and its key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if identity:
@@ -174,8 +174,8 @@ def encrypted(connection: socket.socket, *identity: Path) -> ssl.SSLSocket:
     return context.wrap_socket(connection)
 
 
-def pem(folder: Path, key, certificate) -> tuple[Path, Path]:
-    """A certificate and its key as files."""
+def write_pem(folder: Path, key, certificate) -> tuple[Path, Path]:
+    """Write a certificate and its key to files."""
     files = folder / "certificate.pem", folder / "key.pem"
     files[0].write_bytes(certificate.public_bytes(Encoding.PEM))
     files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -190,12 +190,12 @@ def strangers_identity(folder: Path) -> tuple[Path, Path]:
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
         .serial_number(1).not_valid_before(now - DAY).not_valid_after(now + DAY).sign(key, hashes.SHA256())
     )  # fmt: skip
-    return pem(folder, key, certificate)
+    return write_pem(folder, key, certificate)
 
 
 def test_cassandra_lets_in_no_other_node(cassandra_node, tmp_path):
     port = fields(cassandra_node, "lake_reader")["port"]
-    [internode] = set(listening(port)) - {port}
+    [internode] = set(listeners_of_process(port)) - {port}
 
     def connection() -> socket.socket:
         return socket.create_connection((cassandra.HOST, internode), timeout=10)
@@ -203,14 +203,16 @@ def test_cassandra_lets_in_no_other_node(cassandra_node, tmp_path):
     with connection() as plain:
         assert internode_answer(plain) == b""
     for identity in ((), strangers_identity(tmp_path)):
-        with connection() as plain, contextlib.suppress(ssl.SSLError), encrypted(plain, *identity) as secret:
+        with connection() as plain, contextlib.suppress(ssl.SSLError), encrypt(plain, *identity) as secret:
             assert internode_answer(secret) == b""
 
     keys = conf_of(port) / "internode.p12"
     assert stat.S_IMODE(keys.stat().st_mode) == 0o600
     key, certificate, _ = pkcs12.load_key_and_certificates(keys.read_bytes(), cassandra._KEYS_PASSWORD.encode())
-    with connection() as plain, encrypted(plain, *pem(tmp_path, key, certificate)) as secret:
-        assert len(internode_answer(secret)) == 12, "The tour would pass a port that refuses everything."
+    with connection() as plain, encrypt(plain, *write_pem(tmp_path, key, certificate)) as secret:
+        assert len(internode_answer(secret)) == 12, (
+            "The node's own key is refused: the tour would pass a port that refuses everything."
+        )
 
 
 def conf_of(port: int) -> Path:
@@ -253,10 +255,10 @@ def test_postgresql_lets_in_only_its_accounts(metadata):
 
 
 @pytest.mark.both_servers
-def test_each_store_listens_on_loopback_and_on_the_ports_of_this_tour(
+def test_each_store_listens_only_on_loopback_and_on_the_ports_of_this_tour(
     cassandra_node, warehouse_server, kafka_broker, metadata
 ):
-    """A port without a test would be an unknown entry."""
+    """A port without a test might admit a client without a login."""
     broker = fields(kafka_broker, "kafka_default")["extra"]["bootstrap.servers"]
     known = {
         fields(cassandra_node, "lake_reader")["port"]: 2,  # for clients, and for other nodes
@@ -265,6 +267,6 @@ def test_each_store_listens_on_loopback_and_on_the_ports_of_this_tour(
         metadata: 1,
     }
     for port, count in known.items():
-        result = listening(port)
+        result = listeners_of_process(port)
         assert len(result) == count, result
         assert {address.removeprefix("::ffff:") for address in result.values()} == {"127.0.0.1"}, result

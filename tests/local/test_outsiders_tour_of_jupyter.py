@@ -1,4 +1,4 @@
-"""A tour of JupyterLab without its token: no notebook, no file, no kernel, and no output of one."""
+"""A tour of JupyterLab without its token: no notebook, no file, no kernel, and no kernel's output."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.local.test_supervisor import until
 
 pytestmark = pytest.mark.optional_install
 PASSWORDS = connections.new_passwords()
-CHANNELS = 5  # of a kernel
-FILE = "hours.py"  # one that is there
-# The login, the version, and the files of every JupyterLab. Its licenses need the token too, but a refusal never ends.
+CHANNELS = 5  # that a kernel listens on
+FILE = "hours.py"  # a file that exists
+# The login, the version, and the static files. The licenses need the token too, but a refused request never ends.
 PUBLIC = re.compile(r"/(login|logout|api|robots\.txt|favicon\.ico|(static|lab/extensions|lab/api/licenses)/.*)")
 _GROUP = re.compile(r"\((?:\?P<\w+>|\?:)?([^()]*)\)\??")
 
@@ -36,12 +36,12 @@ class Jupyter:
         self.child, self.port, self.token = child, port, token
 
     def request(self, method: str, path: str, token: str | None = None, body: object = None) -> tuple[int, str, str]:
-        """Status, place of a redirect, and text of an answer."""
+        """Status, location of a redirect, and text of the response."""
         headers = {"Authorization": f"token {token}"} if token is not None else {}
         data = None if body is None else json.dumps(body).encode()
-        sent = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
+        http_request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
         try:
-            with urllib.request.build_opener(_Stay).open(sent, timeout=30) as answer:
+            with urllib.request.build_opener(_Stay).open(http_request, timeout=30) as answer:
                 return answer.status, "", answer.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
             return error.code, error.headers.get("Location") or "", error.read().decode(errors="replace")
@@ -49,12 +49,12 @@ class Jupyter:
 
 class _Stay(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: object) -> None:
-        """A redirect is an answer."""
+        """Return a redirect as the response, and do not follow it."""
 
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory):
-    """What `make notebook` shows to Jupyter, with a separate home."""
+    """The environment that `make notebook` gives Jupyter, with a separate home."""
     if not (JUPYTER / "venv" / "bin" / "jupyter-lab").exists():
         pytest.skip(f"JupyterLab is not in {JUPYTER}: `make notebook` installs it.")
     with pytest.MonkeyPatch.context() as patched:
@@ -95,23 +95,23 @@ def jupyter(environ, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def paths(environ):
-    """A path for each route, of a file that is there."""
+    """A path for each route, for a file that exists."""
     options = notebook.command(free_port())[1:]
     command = [str(JUPYTER / "venv" / "bin" / "python"), "-m", "tests.local.routes_of_jupyter", *options]
     done = subprocess.run(command, env=environ, cwd=notebook.FOLDER, capture_output=True, text=True, check=True)
-    return sorted({filled(pattern) for pattern in json.loads(done.stdout)})
+    return sorted({matching_path(pattern) for pattern in json.loads(done.stdout)})
 
 
-def filled(pattern: str) -> str:
+def matching_path(pattern: str) -> str:
     """A path that the pattern matches."""
 
-    def one(group: re.Match) -> str:
+    def sample_of(group: re.Match) -> str:
         inner = group[1]
         return str(uuid.UUID(int=0)) if inner.count(r"\w+") == 5 else inner.partition("|")[0]
 
     text = pattern.removesuffix("$").replace("(?:(?:/[^/]+)+|/?)", f"/{FILE}")
     while _GROUP.search(text):
-        text = _GROUP.sub(one, text)
+        text = _GROUP.sub(sample_of, text)
     for regex, sample in ((".*", FILE), (".+", FILE), (r"[\w\.\-%]+", "python3"), ("[a-zA-Z0-9\\-\\_]+", "x"),
                           (r"[\w-]+", "x"), (r"\w+", "x"), ("/?", "/"), ("\\.", ".")):  # fmt: skip
         text = text.replace(regex, sample)
@@ -138,14 +138,14 @@ def leads_to_login(place: str, toured: list[str]) -> bool:
     return place.startswith("/login") or place.partition("?")[0] in (*toured, "/lab", "/lab/")
 
 
-def test_with_the_token_its_files_are_there(jupyter):
+def test_with_the_token_jupyter_serves_its_files(jupyter):
     """Otherwise the tour would pass a server that refuses everything."""
     status, _, text = jupyter.request("GET", f"/files/{FILE}", jupyter.token)
     assert status == 200 and text == (notebook.FOLDER / FILE).read_text()
 
 
-def test_no_port_of_a_kernel_hands_out_anything(jupyter):
-    """Each user of the machine could read what a cell shows from a port: Jupyter signs its messages and encrypts none."""
+def test_no_port_of_a_kernel_sends_anything(jupyter):
+    """Otherwise all users of the machine could read a cell's output: Jupyter signs its messages, but encrypts none."""
     status, _, text = jupyter.request("POST", "/api/kernels", jupyter.token, {"name": "python3"})
     assert status == 201, text
     try:
@@ -156,7 +156,7 @@ def test_no_port_of_a_kernel_hands_out_anything(jupyter):
         assert len(sockets) >= CHANNELS
         assert {str(Path(place).parent) for place in sockets} == {str(notebook.runtime())}
         assert notebook.runtime().stat().st_mode & 0o077 == 0
-        assert {kind_of(place) for place in places if isinstance(place, int)} <= {b"PULL"}  # takes, and never sends
+        assert {kind_of(place) for place in places if isinstance(place, int)} <= {b"PULL"}  # receives, and never sends
     finally:
         jupyter.request("DELETE", f"/api/kernels/{json.loads(text)['id']}", jupyter.token)
 

@@ -15,16 +15,16 @@ from local.layout import ROOT, SUPERSET
 pytestmark = pytest.mark.optional_install
 # The login's page, the probes, the version, and a picture that no account has.
 PUBLIC = {"/login/", "/register/", "/ping", "/healthcheck", "/health", "/version", "/api/v1/user/1/avatar.png"}
-# An unknown language, and an answer of another server that is not one.
+# These fail for all users: an unknown language, and an OAuth2 callback that no server has sent.
 FAILS = {"GET /lang/1", "GET /api/v1/database/oauth2/"}
-HOME = re.compile(r"/|/login/.*|/superset/welcome/")  # which leads to the login
+HOME = re.compile(r"/|/login/.*|/superset/welcome/")  # leads to the login
 BOARDS = tabs.boards()
 BI = json.dumps({"conn_type": "mysql", "host": "127.0.0.1", "port": 1, "login": "bi", "password": "bi-secret"})
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    """What Superset answers after its boards were loaded as `make dashboards` does it."""
+    """Superset's answers, with its boards loaded as by `make dashboards`."""
     if not (SUPERSET / "venv" / "bin" / "python").exists():
         pytest.skip(f"Superset is not in {SUPERSET}: `make dashboards` installs it.")
     folder = tmp_path_factory.mktemp("superset")
@@ -52,7 +52,7 @@ def test_every_route_needs_a_login(result):
         request: answer for request, answer in result["answers"].items() if request.removeprefix("GET ") not in PUBLIC
     }
     assert len(answers) > 300
-    open_ones = {
+    open_routes = {
         request: (status, place)
         for request, (status, place, _) in answers.items()
         if status not in (400, 401, 403, 404)
@@ -60,7 +60,7 @@ def test_every_route_needs_a_login(result):
             status in (302, 308) and (HOME.fullmatch(place) or place.startswith(f"/superset/dashboard/{tabs.SLUG}/#"))
         )
     }
-    assert set(open_ones) <= FAILS, open_ones
+    assert set(open_routes) <= FAILS, open_routes
 
 
 def test_no_answer_without_a_login_shows_a_secret_or_a_board(result):
@@ -73,7 +73,7 @@ def test_accounts_have_no_default_password(result):
     assert set(result["logins"].values()) <= {400, 401}, result["logins"]
 
 
-def test_with_the_login_the_boards_are_there(result):
+def test_with_a_login_superset_shows_its_boards(result):
     """Otherwise the tour would pass a Superset without boards."""
     assert result["boards"] == [tabs.SLUG]
     assert result["tabs"] == {tabs.tab_id(folder): board["dashboard_title"] for folder, board in BOARDS.items()}

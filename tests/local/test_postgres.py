@@ -1,4 +1,4 @@
-"""The PostgreSQL of Airflow's metadata, started for real: who gets in, and that it ends cleanly and comes back."""
+"""The PostgreSQL of Airflow's metadata, started for real: who can log in, and that it ends cleanly and keeps its data."""
 
 import json
 import os
@@ -62,8 +62,8 @@ def test_a_sourced_env_gives_the_standalone_mode_a_separate_database(server, pas
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     pools = "SELECT count(*) FROM slot_pool WHERE pool = 'spark'"
     assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], pools, postgres.STANDALONE) == (1,)
-    of_stack = "SELECT to_regclass('slot_pool')"
-    assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], of_stack) == (None,)
+    stack_table = "SELECT to_regclass('slot_pool')"
+    assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], stack_table) == (None,)
     assert not list(tmp_path.rglob("*.db"))
 
 
@@ -92,30 +92,30 @@ def test_it_listens_on_loopback_only(server):
     assert {address.ip for address in listening if address.port == server.port} == {"127.0.0.1"}
 
 
-def test_no_password_is_left_in_its_folder(server, passwords):
+def test_no_password_is_left_in_the_folder_of_postgresql(server, passwords):
     text = "".join(path.read_text() for path in server.home.iterdir() if path.is_file())
     assert not [password for password in passwords.values() if password in text]
 
 
-def test_it_ends_on_int_and_comes_back_with_its_data_even_after_a_kill(tmp_path, server, passwords):
-    one = postgres.Server(tmp_path / "postgres", free_port(), passwords, throw_away=True)
+def test_postgresql_ends_on_sigint_and_keeps_its_data_even_after_a_kill(tmp_path, server, passwords):
+    instance = postgres.Server(tmp_path / "postgres", free_port(), passwords, throw_away=True)
     log = tmp_path / "log"
     for signal_number, statement in (
         (signal.SIGINT, "CREATE TABLE kept (id int)"),
         (signal.SIGKILL, "INSERT INTO kept VALUES (7)"),
         (signal.SIGINT, "SELECT id FROM kept"),
     ):
-        child = Child(one.prepare(), log)
+        child = Child(instance.prepare(), log)
         try:
-            one.wait_until_ready(alive=child.alive, log=str(log))
-            result = ask(one, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
+            instance.wait_until_ready(alive=child.alive, log=str(log))
+            result = ask(instance, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
             family = [process := psutil.Process(child.pid), *process.children()]
             os.kill(child.pid, signal_number)
             assert not psutil.wait_procs(family, timeout=10)[1]
         finally:
             child.stop()
-        assert (one.home / "data" / "postmaster.pid").exists() is (signal_number == signal.SIGKILL)
-        if signal_number == signal.SIGKILL:  # its id is now another program's
-            lock = one.home / "data" / "postmaster.pid"
+        assert (instance.home / "data" / "postmaster.pid").exists() is (signal_number == signal.SIGKILL)
+        if signal_number == signal.SIGKILL:  # as if its process id were another program's now
+            lock = instance.home / "data" / "postmaster.pid"
             lock.write_text(lock.read_text().replace(lock.read_text().split("\n")[0], str(os.getpid()), 1))
     assert result == (7,)

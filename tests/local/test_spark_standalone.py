@@ -63,7 +63,7 @@ def test_a_worker_without_the_secret_does_not_join(cluster, tmp_path):
 
 
 def _refusal_in(log):
-    """The line about it, which a worker writes at each try."""
+    """The line about the refusal, which a worker writes at each try."""
     lines = [line for line in log.read_text().splitlines() if "Failed to connect to master" in line]
     if not lines:
         raise LookupError(log)

@@ -35,7 +35,7 @@ def test_json_has_every_figure_in_seconds():
     assert json.loads(json.dumps(status._alert(ALERT)))["since"] == "2026-03-01T12:00:05Z"
 
 
-def test_people_read_state_lag_and_what_to_do(capsys):
+def test_the_text_has_state_lag_and_what_to_do(capsys):
     result = {"pipelines": {"recruitment": status._pipeline(FRESHNESS)}, "alerts": [status._alert(ALERT)]}
     status._print(STACK | result)
     text = capsys.readouterr().out

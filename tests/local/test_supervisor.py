@@ -16,7 +16,7 @@ from local.problems import Problem
 from local.supervisor import Program
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
-# Starts a grandchild in a separate session, as Spark drivers are, and ends.
+# Starts a grandchild in a separate session, as a task does with a Spark driver, and ends.
 STRAY = [
     sys.executable,
     "-c",
@@ -28,14 +28,14 @@ STRAY = [
 def until(condition, seconds=15):
     deadline = time.monotonic() + seconds
     while not (result := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)
     return result
 
 
 @pytest.fixture
 def stack(tmp_path, monkeypatch):
-    """Defines programs, each with these variables more than it has itself."""
+    """Defines programs; `variables` are added to the environment of each."""
     for name in ("ROOT", "STATE", "RUN", "LOGS"):
         monkeypatch.setattr(supervisor, name, tmp_path / name.lower())
         (tmp_path / name.lower()).mkdir()
@@ -65,7 +65,7 @@ def test_a_program_that_dies_is_started_again(stack):
     assert until(lambda: (pid := pid_of("sleeper")) and pid != first)
 
 
-def test_it_listens_on_a_socket_that_only_its_owner_can_use(stack):
+def test_the_supervisor_listens_on_a_socket_that_only_its_owner_can_use(stack):
     stack(Program("sleeper", SLEEP, 10))
     supervisord = psutil.Process(supervisor._call().supervisor.getPID())
     assert not supervisord.net_connections("inet")
@@ -120,7 +120,7 @@ def test_a_failed_command_is_reported_with_its_last_output(stack):
         supervisor.wait_for_exit("errand", 15)
 
 
-def test_each_program_ends_by_the_signal_it_wants(stack, tmp_path):
+def test_each_program_is_stopped_with_its_own_signal(stack, tmp_path):
     code = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGINT, lambda *_: (open(sys.argv[1], 'w').write('INT'), sys.exit(0)))\n"
@@ -135,36 +135,36 @@ def test_each_program_ends_by_the_signal_it_wants(stack, tmp_path):
     assert (tmp_path / "signal").read_text() == "INT"
 
 
-WRONG = '{"host": "nowhere", "password": "a % \'b\' \\"c\\" $d"}'
-RIGHT = '{"host": "127.0.0.1", "password": "100 % \'right\' \\"word\\" $PATH\nsecond line"}'
+WRONG_CONNECTION = '{"host": "nowhere", "password": "a % \'b\' \\"c\\" $d"}'
+CORRECT_CONNECTION = '{"host": "127.0.0.1", "password": "100 % \'right\' \\"word\\" $PATH\nsecond line"}'
 
 
-def test_a_corrected_connection_reaches_what_runs_and_restarts_nothing_else(stack):
+def test_a_corrected_connection_restarts_only_the_programs_that_use_it(stack):
     store = Program(
         "mariadb", SLEEP, 10, env={"AIRFLOW_CONN_WAREHOUSE_ETL": "not for stores", "MINUTEMARK_PASSWORD": "1"}
     )
     reader, idle = Program("scheduler", SLEEP, 90), Program("triggerer", SLEEP, 90)
-    stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=WRONG, MINUTEMARK_PASSWORD="1")
+    stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=WRONG_CONNECTION, MINUTEMARK_PASSWORD="1")
     supervisor.start("mariadb", "scheduler")
     wrong, store_pid = until(lambda: pid_of("scheduler")), until(lambda: pid_of("mariadb"))
-    until(lambda: psutil.Process(wrong).environ().get("AIRFLOW_CONN_WAREHOUSE_ETL") == WRONG)
+    until(lambda: psutil.Process(wrong).environ().get("AIRFLOW_CONN_WAREHOUSE_ETL") == WRONG_CONNECTION)
 
-    corrected = stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=RIGHT)
+    corrected = stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=CORRECT_CONNECTION)
     assert corrected == {"scheduler": ["AIRFLOW_CONN_WAREHOUSE_ETL", "MINUTEMARK_PASSWORD"]}
     assert not psutil.pid_exists(wrong)
     supervisor.start("mariadb", "scheduler", "triggerer")
     for name in ("scheduler", "triggerer"):
         pid = until(lambda name=name: pid_of(name))
-        until(lambda pid=pid: psutil.Process(pid).environ().get("AIRFLOW_CONN_WAREHOUSE_ETL") == RIGHT)
-        assert "MINUTEMARK_PASSWORD" not in psutil.Process(pid).environ()  # taken back, not only overwritten
+        until(lambda pid=pid: psutil.Process(pid).environ().get("AIRFLOW_CONN_WAREHOUSE_ETL") == CORRECT_CONNECTION)
+        assert "MINUTEMARK_PASSWORD" not in psutil.Process(pid).environ()  # removed, not only overwritten
     assert pid_of("mariadb") == store_pid
 
     running = pid_of("scheduler")
-    assert stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=RIGHT) == {}
+    assert stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=CORRECT_CONNECTION) == {}
     assert pid_of("scheduler") == running
 
 
-def test_what_an_outdated_program_has_started_ends_with_it(stack):
+def test_processes_that_an_outdated_program_has_started_end_with_it(stack):
     stack(Program("scheduler", [*STRAY[:-1], f"{SLEEP[-1]} # stray"], 90, once=True), AIRFLOW_CONNECTION="old")
     supervisor.start("scheduler")
     supervisor.wait_for_exit("scheduler", 15)
@@ -177,7 +177,7 @@ def test_what_an_outdated_program_has_started_ends_with_it(stack):
     assert not psutil.pid_exists(stray)
 
 
-def test_a_restart_of_a_program_without_tasks_leaves_a_spark_driver_at_work(stack):
+def test_a_restart_of_a_program_without_tasks_does_not_end_a_spark_driver(stack):
     errand = Program("scheduler", [*STRAY[:-1], f"{SLEEP[-1]} # stray"], 90, once=True)
     stack(errand, Program("superset", SLEEP, 90))
     supervisor.start("scheduler", "superset")
@@ -199,7 +199,7 @@ def test_a_variable_of_another_terminal_restarts_nothing_and_is_passed_on(stack)
     assert changed == {"sleeper": ["https_proxy"]}
 
 
-def test_another_command_restarts_and_a_program_that_is_not_wanted_any_more_stops(stack):
+def test_a_changed_command_restarts_its_program_and_a_removed_program_stops(stack):
     stack(Program("first", SLEEP, 10), Program("second", SLEEP, 20))
     supervisor.start("first", "second")
     pids = [until(lambda name=name: pid_of(name)) for name in ("first", "second")]
@@ -212,7 +212,7 @@ def test_another_command_restarts_and_a_program_that_is_not_wanted_any_more_stop
 
 
 def test_no_password_is_in_a_command_line_or_in_a_file_that_others_can_read(stack, tmp_path):
-    stack(Program("sleeper", SLEEP, 10), AIRFLOW_CONN_WAREHOUSE_ETL=RIGHT)
+    stack(Program("sleeper", SLEEP, 10), AIRFLOW_CONN_WAREHOUSE_ETL=CORRECT_CONNECTION)
     supervisor.start("sleeper")
     until(lambda: psutil.Process(until(lambda: pid_of("sleeper"))).cmdline() == SLEEP)
     for process in psutil.process_iter(["cmdline"]):
@@ -222,7 +222,7 @@ def test_no_password_is_in_a_command_line_or_in_a_file_that_others_can_read(stac
     assert {stat.S_IMODE(path.stat().st_mode) for path in holders} == {0o600}
 
 
-def test_stopping_finds_a_process_that_has_given_itself_a_title(stack, tmp_path):
+def test_stopping_finds_a_process_that_has_changed_its_title(stack, tmp_path):
     title = "import setproctitle, time\nsetproctitle.setproctitle('task ' * 9)\ntime.sleep(600)"
     start = "import subprocess, sys\nsubprocess.Popen(sys.argv[1:], start_new_session=True)"
     command = [sys.executable, "-c", start, sys.executable, "-c", title]

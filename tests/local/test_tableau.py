@@ -28,18 +28,18 @@ VIEWS = bi_views.views_of_all(pipelines.all_pipelines().values())
 READ = """
 import json, sys
 from tableauhyperapi import Connection, HyperProcess, Telemetry
-found = {}
+tables = {}
 with HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""}) as hyper:
     with Connection(hyper.endpoint, sys.argv[1]) as connection:
         for schema in connection.catalog.get_schema_names():
             for table in connection.catalog.get_table_names(schema):
                 columns = connection.catalog.get_table_definition(table).columns
                 name = f"{schema.name.unescaped}.{table.name.unescaped}"
-                found[name] = {
+                tables[name] = {
                     "columns": [[column.name.unescaped, str(column.type), column.nullability.name] for column in columns],
                     "rows": [[str(value) for value in row] for row in connection.execute_list_query(f"SELECT * FROM {table}")],
                 }
-print(json.dumps(found))
+print(json.dumps(tables))
 """
 
 
@@ -62,7 +62,7 @@ def read(file: Path) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def hyper_api() -> None:
     if not bootstrap.Stamp(TABLEAU / ".made-of", tableau.LOCK, str(bootstrap.find_python())).fits():
-        pytest.skip(f"{TABLEAU} does not have what {tableau.LOCK.name} says: `make tableau` installs it.")
+        pytest.skip(f"{TABLEAU} does not match {tableau.LOCK.name}: `make tableau` installs it.")
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_an_extract_has_the_rows_of_the_warehouse(facts, tmp_path: Path) -> None
 
 
 @pytest.mark.optional_install
-def test_a_range_and_chosen_views(facts, tmp_path: Path) -> None:
+def test_an_extract_can_be_limited_to_a_range_and_to_chosen_views(facts, tmp_path: Path) -> None:
     file = tmp_path / "day.hyper"
     day = minute(0).date()
     done = extract(
@@ -131,7 +131,7 @@ def test_a_range_and_chosen_views(facts, tmp_path: Path) -> None:
 
 
 @pytest.mark.optional_install
-def test_a_failed_extract_leaves_the_former_one_and_says_why(facts, tmp_path: Path) -> None:
+def test_a_failed_extract_keeps_the_former_file_and_says_why(facts, tmp_path: Path) -> None:
     file = tmp_path / "former.hyper"
     file.write_text("former")
     variable = connections.variable("warehouse_bi")
@@ -145,14 +145,14 @@ def test_a_failed_extract_leaves_the_former_one_and_says_why(facts, tmp_path: Pa
 @pytest.mark.optional_install
 @pytest.mark.both_servers
 def test_all_views_show_the_same_moment(facts, tmp_path: Path) -> None:
-    """An hour that is published while the extract is at work is in none of them."""
+    """An hour that is published while the extract is written is in none of them."""
     file, hour = tmp_path / "all.hyper", "2026-03-05 07:00:00"
-    waits = "SELECT id FROM information_schema.processlist WHERE state LIKE 'Waiting for table%'"
+    waiting_sessions = "SELECT id FROM information_schema.processlist WHERE state LIKE 'Waiting for table%'"
 
-    def waiting_extract() -> None:
+    def require_waiting_session() -> None:
         with warehouse("warehouse_admin") as conn:
             cursor = conn.cursor()
-            cursor.execute(waits)
+            cursor.execute(waiting_sessions)
             if not cursor.fetchall():
                 raise LookupError("no session waits")
 
@@ -162,7 +162,7 @@ def test_all_views_show_the_same_moment(facts, tmp_path: Path) -> None:
         arguments = [f"--file={file}", "--views=ecommerce.bi_visits"]
         writing = psutil.Popen(tableau.command(arguments), env=tableau.extract_environment(os.environ))
         alive = lambda: writing.poll() is None  # noqa: E731
-        waiting.until(waiting_extract, what="the extract", seconds=60, errors=(LookupError,), alive=alive)
+        waiting.until(require_waiting_session, what="the extract", seconds=60, errors=(LookupError,), alive=alive)
         cursor.execute(f"INSERT INTO ecommerce.visits_hourly (hour, visits, cart_additions) VALUES ('{hour}', 1, 0)")
         other.commit()
         cursor.execute("UNLOCK TABLES")
@@ -174,7 +174,7 @@ def test_all_views_show_the_same_moment(facts, tmp_path: Path) -> None:
 
 
 @pytest.mark.optional_install
-def test_a_killed_extract_leaves_the_former_one_and_no_process(facts, tmp_path: Path) -> None:
+def test_a_killed_extract_keeps_the_former_file_and_leaves_no_process(facts, tmp_path: Path) -> None:
     file, unfinished = tmp_path / "former.hyper", tmp_path / ".former.hyper.unfinished"
     file.write_text("former")
     arguments = [f"--file={file}", "--views=ecommerce.bi_visits"]
@@ -222,7 +222,7 @@ def test_implausible_options_are_refused(hyper_api, tmp_path: Path, arguments: l
 
 
 @pytest.mark.optional_install
-def test_without_the_connection_it_says_how_to_define_it(hyper_api, tmp_path: Path) -> None:
+def test_an_extract_without_its_connection_says_how_to_define_the_connection(hyper_api, tmp_path: Path) -> None:
     environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
     done = extract("--file=x.hyper", environ=environ, cwd=tmp_path)
     assert done.returncode == 2 and "Connection 'warehouse_bi' is not defined" in done.stderr
@@ -242,7 +242,7 @@ def test_rows_stay_on_the_server_until_they_are_fetched(warehouse_schema: None) 
         assert len(rows) >= 1 and len(rows[0]) == len(view.columns)
 
 
-def test_without_the_hyper_api_it_says_how_to_get_it(capfd, tmp_path: Path) -> None:
+def test_an_extract_without_the_hyper_api_says_how_to_install_the_api(capfd, tmp_path: Path) -> None:
     assert "tableauhyperapi" not in sys.modules
     assert tableau_extract.main([f"--file={tmp_path / 'x.hyper'}"]) == 2
     assert "Hyper API is not installed here" in (text := capfd.readouterr().err) and "Run `make tableau`" in text

@@ -1,4 +1,4 @@
-"""The folders of throw-away stores in memory: what killed sessions leave there is removed, what runs stays."""
+"""Folders of throw-away stores in memory: those of killed sessions are removed, those of running sessions stay."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_folder_that_was_left_before_it_had_a_lock_is_removed(memory: Path) -> None:
-    new, left = (memory / f"minutemark-stores-{name}" for name in ("new", "left"))
-    for folder in (new, left):
+def test_a_folder_that_was_abandoned_before_it_had_a_lock_is_removed(memory: Path) -> None:
+    new, abandoned = (memory / f"minutemark-stores-{name}" for name in ("new", "abandoned"))
+    for folder in (new, abandoned):
         folder.mkdir()
         (folder / "lock.new").touch()
     an_hour_ago = time.time() - 3600
-    os.utime(left, (an_hour_ago, an_hour_ago))
+    os.utime(abandoned, (an_hour_ago, an_hour_ago))
     with throwaway.data_folder():
-        assert new.exists() and not left.exists()
+        assert new.exists() and not abandoned.exists()
 
 
-def test_a_killed_sessions_folder_is_removed_and_a_running_ones_is_kept(memory: Path) -> None:
+def test_the_folder_of_a_killed_session_is_removed_and_that_of_a_running_session_is_kept(memory: Path) -> None:
     command = [sys.executable, "-c", SESSION, str(memory)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
     with subprocess.Popen(command, **pipes) as killed, subprocess.Popen(command, **pipes) as running:
-        left, used = (Path(session.stdout.readline().strip()) for session in (killed, running))
+        abandoned, used = (Path(session.stdout.readline().strip()) for session in (killed, running))
         killed.kill()
         killed.wait()
         with throwaway.data_folder():
-            assert used.exists() and not left.exists()
+            assert used.exists() and not abandoned.exists()
         running.stdin.close()

@@ -28,13 +28,13 @@ RECRUITMENT = pipelines.get("recruitment")
 
 
 def publish(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
-    """What an import and one run of the pipeline make of these events; their minutes are settled then."""
+    """Import these events and run the pipeline once; after that, their minutes are settled."""
     write(rows, folder)
     run(RECRUITMENT)
 
 
 def run(pipeline: Pipeline) -> None:
-    """One run of the pipeline, which takes every minute that has changed."""
+    """Run the pipeline once, over every minute that has changed."""
     batch_id = _open_batch(pipeline)
     _transform(batch_id)
     for gate in ("staging", "warehouse"):
@@ -44,13 +44,13 @@ def run(pipeline: Pipeline) -> None:
         if gate == "staging":
             merge(batch_id)
     with warehouse() as conn:
-        # Nobody waits here for the settle time to pass.
+        # As if the settle time had passed.
         conn.cursor().execute("UPDATE etl.minute_ledger SET settled_before = seen_changed_time")
         conn.commit()
 
 
 def write(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
-    """These events into the lake alone."""
+    """Import these events into the lake, without a run."""
     file = folder / "events.csv"
     with file.open("w", newline="") as lines:
         writer = csv.DictWriter(lines, ["create_time", *RECRUITMENT.fields])

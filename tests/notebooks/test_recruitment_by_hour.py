@@ -20,7 +20,7 @@ NOTEBOOK = ROOT / "notebooks" / "recruitment_by_hour.ipynb"
 [NOTE] = (ROOT / "docker" / "zeppelin" / "notes").rglob("*.zpln")
 NOON = datetime(2026, 3, 1, 12, 0, 5)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-CHOSEN = 'FIRST, LAST = "2026-03-01T12:00", "2026-03-01T13:00"'
+CHOSEN_RANGE = 'FIRST, LAST = "2026-03-01T12:00", "2026-03-01T13:00"'
 
 MERGED = [
     click(NOON, 1, bid="1.5"),
@@ -75,32 +75,32 @@ def stores(schemas, cassandra_node, warehouse_server, tmp_path_factory) -> dict[
 
 
 @pytest.fixture(scope="module")
-def executed(stores, tmp_path_factory) -> Callable[[list], nbformat.NotebookNode]:
-    """Cells in a kernel that sees what `make notebook` shows to one, on a machine whose time zone is not UTC."""
+def execute(stores, tmp_path_factory) -> Callable[[list], nbformat.NotebookNode]:
+    """Runs cells in a kernel with the environment of `make notebook`, on a machine whose time zone is not UTC."""
     environ = notebook.jupyter_environment({**os.environ, **stores}) | {
         "IPYTHONDIR": str(tmp_path_factory.mktemp("ipython")),
         "TZ": "America/St_Johns",
     }
 
-    def execute(cells: list) -> nbformat.NotebookNode:
+    def run(cells: list) -> nbformat.NotebookNode:
         book = nbformat.v4.new_notebook(cells=cells)
         resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
         NotebookClient(book, timeout=240, kernel_name="python3", resources=resources).execute(env=environ)
         return book
 
-    return execute
+    return run
 
 
 @pytest.fixture(scope="module")
-def by_cell(executed) -> dict[str, str]:
-    """The text that each cell of the notebook left, by the cell's id; `whole`: all of the executed notebook."""
+def cell_texts(execute) -> dict[str, str]:
+    """The text output of each cell of the notebook by the cell's id, and the executed notebook under `notebook`."""
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
-    [place] = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", ())]
+    [position] = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", ())]
     assert cells[-1].source.startswith("spark.stop()")
     probe = nbformat.v4.new_code_cell(PROBE, id="probe")
-    chosen = nbformat.v4.new_code_cell(CHOSEN, id="chosen")
-    book = executed([*cells[: place + 1], chosen, *cells[place + 1 : -1], probe, cells[-1]])
-    return {cell.id: text_of(cell) for cell in book.cells} | {"whole": nbformat.writes(book)}
+    chosen = nbformat.v4.new_code_cell(CHOSEN_RANGE, id="chosen")
+    book = execute([*cells[: position + 1], chosen, *cells[position + 1 : -1], probe, cells[-1]])
+    return {cell.id: text_of(cell) for cell in book.cells} | {"notebook": nbformat.writes(book)}
 
 
 def text_of(cell) -> str:
@@ -114,53 +114,55 @@ def table(text: str) -> list[list[str]]:
     return [[value.strip() for value in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
 
 
-def test_the_figures_match_those_calculated_by_hand(by_cell):
-    header, *rows = table(by_cell["compare"])
+def test_the_figures_match_those_calculated_by_hand(cell_texts):
+    header, *rows = table(cell_texts["compare"])
     assert header == [*COLUMNS, "equal", "whole"]
     assert rows == FIGURES
 
 
-def test_it_says_that_all_hours_are_equal_and_of_which_the_board_shows_more(by_cell):
-    assert by_cell["verdict"].strip() == "All 4 hours are equal. Of 3 the board shows just these figures."
+def test_the_notebook_counts_equal_hours_and_those_whose_figures_are_also_on_the_board(cell_texts):
+    assert cell_texts["verdict"].strip() == "All 4 hours are equal. Of 3 the board shows just these figures."
 
 
-def test_a_minute_that_is_not_merged_yet_is_left_out(by_cell):
-    assert by_cell["ledger"].startswith("2 of 60 minutes are finished, from 2026-03-01 12:00:00 to 2026-03-01 12:59:00")
+def test_a_minute_that_is_not_merged_yet_is_left_out(cell_texts):
+    assert cell_texts["ledger"].startswith(
+        "2 of 60 minutes are finished, from 2026-03-01 12:00:00 to 2026-03-01 12:59:00"
+    )
 
 
-def test_row_fates_match_the_ledger(by_cell):
-    assert sorted(table(by_cell["fates"])[1:]) == FATES
+def test_row_fates_match_the_ledger(cell_texts):
+    assert sorted(table(cell_texts["fates"])[1:]) == FATES
 
 
-def test_there_is_a_chart(by_cell):
-    plots = [cell for cell in json.loads(by_cell["whole"])["cells"] if cell["id"] == "plot"]
+def test_there_is_a_chart(cell_texts):
+    plots = [cell for cell in json.loads(cell_texts["notebook"])["cells"] if cell["id"] == "plot"]
     assert [output["data"]["image/png"][:4] for output in plots[0]["outputs"] if "data" in output] == ["iVBO"]
 
 
-def test_the_lake_is_read_by_partition_key_and_the_warehouse_answers_the_queries(by_cell):
-    plans = by_cell["probe"]
+def test_the_lake_is_read_by_partition_key_and_the_warehouse_answers_the_queries(cell_texts):
+    plans = cell_texts["probe"]
     assert "CassandraInJoin" in plans and "CassandraScan" not in plans, plans
     assert all(f"PushedFilters: [*In({column}, [" in plans for column in ("minute_utc", "hour_utc")), plans
 
 
-def test_no_password_is_in_the_executed_notebook_or_on_a_command_line(by_cell, stores):
-    assert "java" in by_cell["probe"]
+def test_no_password_is_in_the_executed_notebook_or_on_a_command_line(cell_texts, stores):
+    assert "java" in cell_texts["probe"]
     passwords = [json.loads(text)["password"] for text in stores.values()]
-    assert len(passwords) == 6 and not [password for password in passwords if password in by_cell["whole"]]
+    assert len(passwords) == 6 and not [password for password in passwords if password in cell_texts["notebook"]]
 
 
-def test_zeppelins_note_shows_the_same(executed):
-    """Its paragraphs in a kernel, in a session that knows no more than Zeppelin's: docker/zeppelin/spark-defaults.conf."""
+def test_zeppelins_note_shows_the_same_figures(execute):
+    """Its paragraphs run in a kernel, in a session with only Zeppelin's settings: docker/zeppelin/spark-defaults.conf."""
     cells = [nbformat.v4.new_code_cell(ZEPPELIN, id="zeppelin")]
     for paragraph in json.loads(NOTE.read_text())["paragraphs"]:
         interpreter, _, text = paragraph["text"].partition("\n")
         if text.startswith("FIRST, LAST"):
-            text = CHOSEN
+            text = CHOSEN_RANGE
         if interpreter == "%spark.sql":
             text = f"spark.sql({text!r}).show(truncate=False)"
         if interpreter != "%md":
             cells.append(nbformat.v4.new_code_cell(text, id=paragraph["id"]))
-    book = executed(cells)
+    book = execute(cells)
     shown = [table(text_of(cell)) for cell in book.cells]
     assert sorted(shown[3][1:]) == FATES
     assert shown[4] == [["hours", "different", "as_on_the_board"], ["4", "0", "3"]]

@@ -1,4 +1,4 @@
-"""Which minutes a notebook takes, and its error if there are none."""
+"""Which minutes a notebook reads, and the errors for an invalid range."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_last_minute_named_is_not_included():
     ]
 
 
-def test_without_names_it_is_the_hour_before_now():
+def test_without_a_range_the_minutes_are_those_of_the_hour_before_now():
     result = stores.minutes(None, None)
     assert len(result) == 60
     assert timedelta(0) < datetime.now(UTC).replace(tzinfo=None) - result[-1] < timedelta(minutes=3)

@@ -18,7 +18,7 @@ from include.lakehouse import table
 from include.lakehouse.export import export, rewrite
 from include.lakehouse.settings import LakehouseError
 from include.verify import verify
-from tests.lakehouse.events import SHOP, counted, in_lake, merged, sent
+from tests.lakehouse.events import SHOP, add_to_lake, count_hours, merge_minutes, shop_event
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop, operation
 
@@ -28,11 +28,11 @@ NOTHING = {}
 
 @pytest.fixture
 def exact(shop: Shop) -> Shop:
-    in_lake(sent(TEN, 1), sent(minute(1), 1, "cart"), sent(minute(60), 1))
+    add_to_lake(shop_event(TEN, 1), shop_event(minute(1), 1, "cart"), shop_event(minute(60), 1))
     later = operation(event_time=minute(60))
-    merged(shop, {TEN: [operation()], minute(1): [operation("cart")], minute(60): [later]})
+    merge_minutes(shop, {TEN: [operation()], minute(1): [operation("cart")], minute(60): [later]})
     export(SHOP)
-    counted()
+    count_hours()
     assert differences() == NOTHING
     return shop
 
@@ -57,16 +57,16 @@ def follow_remedies() -> None:
             [ends] = re.findall(r'trigger ecommerce_lakehouse with {"from": "(.+)Z", "to": "(.+)Z"}', finding.remedy)
             rewrite(SHOP, *map(datetime.fromisoformat, ends))
     export(SHOP)
-    counted()
+    count_hours()
 
 
 def test_what_is_not_written_or_counted_yet_is_reported_separately(exact: Shop) -> None:
-    in_lake(sent(minute(2), 1))
-    merged(exact, {minute(2): [operation()]}, run_id="later")
+    add_to_lake(shop_event(minute(2), 1))
+    merge_minutes(exact, {minute(2): [operation()]}, run_id="later")
     assert (differences(), apart()) == (NOTHING, {"lakehouse_due": 1})
     export(SHOP)
     assert (differences(), apart()) == (NOTHING, {"lakehouse_hour_due": 1})
-    counted()
+    count_hours()
     assert (differences(), apart()) == (NOTHING, {})
     assert (
         "4 minutes of the lakehouse were compared with the ledger, and 2 hours with the fact." in report_of().notes[-1]
@@ -130,7 +130,7 @@ def test_a_table_dropped_by_hand(exact: Shop) -> None:
     table.catalog().drop_table(SHOP.lakehouse.table)
     assert differences() == {"lakehouse_no_table": 1}
     export(SHOP)
-    counted()
+    count_hours()
     assert differences() == NOTHING
 
 
@@ -158,8 +158,8 @@ def test_a_copy_that_fails_in_another_way_is_named_too(exact: Shop, lakehouse) -
 
 
 def test_rows_that_the_lake_lost_before_they_were_written(exact: Shop) -> None:
-    in_lake(sent(minute(2), 1))
-    merged(exact, {minute(2): [operation()]}, run_id="later")
+    add_to_lake(shop_event(minute(2), 1))
+    merge_minutes(exact, {minute(2): [operation()]}, run_id="later")
     with lake("lake_writer") as session:
         for shard in range(SHOP.shards):
             session.execute(f"DELETE FROM {SHOP.lake_table} WHERE minute = %s AND shard = %s", (minute(2), shard))

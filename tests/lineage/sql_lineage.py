@@ -19,7 +19,7 @@ from tests.lineage.origins import (
     WINDOW,
     Origins,
     Relation,
-    by,
+    apply_step,
     union,
 )
 
@@ -37,18 +37,18 @@ def inserted(statement: str, tables: Tables, dialect: str) -> tuple[str, Relatio
     if not isinstance(parsed, exp.Insert):
         return None
     target, names = parsed.this.this, [column.name for column in parsed.this.expressions]
-    return _name(target), _of_query(parsed.expression, tables, names)
+    return _name(target), _query_relation(parsed.expression, tables, names)
 
 
 def view(statement: str, tables: Tables, dialect: str) -> tuple[str, Relation]:
     """The view that the statement creates, and what it shows."""
     created = _parsed(statement, dialect)
-    return _name(created.this), _of_query(created.expression, tables)
+    return _name(created.this), _query_relation(created.expression, tables)
 
 
 def selected(query: str, tables: Tables, dialect: str) -> Relation:
     """What the query returns."""
-    return _of_query(_parsed(query, dialect), tables)
+    return _query_relation(_parsed(query, dialect), tables)
 
 
 def columns_of(definitions: Mapping[str, str], dialect: str) -> dict[str, tuple[str, str, Callable]]:
@@ -75,18 +75,18 @@ def _name(table: exp.Table) -> str:
     return ".".join(part.name for part in table.parts)
 
 
-def _of_query(query: exp.Expression, tables: Tables, names: Sequence[str] | None = None) -> Relation:
-    """`names` are those of its columns, where an INSERT has them."""
+def _query_relation(query: exp.Expression, tables: Tables, names: Sequence[str] | None = None) -> Relation:
+    """The relation that the query returns; `names` are the columns of the INSERT that it feeds, if any."""
     tables = _with_named_queries(query, tables)
     if isinstance(query, exp.Subquery):
-        return _of_query(query.this, tables)
+        return _query_relation(query.this, tables)
     if isinstance(query, exp.Union):
-        return _of_union(query, tables)
+        return _union_relation(query, tables)
     if not isinstance(query, exp.Select):
         raise NotUnderstood(f"{type(query).__name__} is not a SELECT: {query.sql()[:200]}")
     scope, relation = {}, Relation()
     for source in _sources(query):
-        inner = _of_source(source, tables)
+        inner = _source_relation(source, tables)
         scope[source.alias_or_name] = inner
         relation.include_rows(inner)
     for number, column in enumerate(query.expressions):
@@ -105,18 +105,18 @@ def _with_named_queries(query: exp.Expression, tables: Tables) -> Tables:
     """The tables, with the queries of the WITH clause, each of which may read those before it."""
     clause = query.args.get("with_") or query.args.get("with")
     for named in clause.expressions if clause else ():
-        relation = _of_query(named.this, tables)
-        tables = _known(named.alias, relation, tables)
+        relation = _query_relation(named.this, tables)
+        tables = _with_relation(named.alias, relation, tables)
     return tables
 
 
-def _known(name: str, relation: Relation, others: Tables) -> Tables:
+def _with_relation(name: str, relation: Relation, others: Tables) -> Tables:
     return lambda table: relation if table == name else others(table)
 
 
-def _of_union(query: exp.Union, tables: Tables) -> Relation:
-    """Columns by their place, under the names of the first query."""
-    first, second = _of_query(query.left, tables), _of_query(query.right, tables)
+def _union_relation(query: exp.Union, tables: Tables) -> Relation:
+    """Columns are matched by position, and named as in the first query."""
+    first, second = _query_relation(query.left, tables), _query_relation(query.right, tables)
     first.include_rows(second)
     pairs = zip(first.columns.items(), second.columns.values(), strict=True)
     return Relation({name: union(left, right) for (name, left), right in pairs}, first.rows)
@@ -127,10 +127,10 @@ def _sources(query: exp.Select) -> list[exp.Expression]:
     return [*([first.this] if first else []), *(join.this for join in query.args.get("joins") or ())]
 
 
-def _of_source(source: exp.Expression, tables: Tables) -> Relation:
+def _source_relation(source: exp.Expression, tables: Tables) -> Relation:
     if isinstance(source, exp.Table):
         return tables(_name(source)) or Relation()
-    return _of_query(source, tables)
+    return _query_relation(source, tables)
 
 
 def _note_conditions(query: exp.Select, relation: Relation, scope: Mapping[str, Relation]) -> None:
@@ -149,42 +149,42 @@ def _note_conditions(query: exp.Select, relation: Relation, scope: Mapping[str, 
 
 def _origins(expression: exp.Expression, scope: Mapping[str, Relation]) -> Origins:
     if isinstance(expression, exp.Column):
-        return _of_column(expression, scope)
+        return _column_origins(expression, scope)
     if isinstance(expression, (exp.Alias, exp.Paren)):
         return _origins(expression.this, scope)
     if isinstance(expression, exp.Subquery | exp.Exists):
         return {}  # it reads its own tables
     if isinstance(expression, exp.Case | exp.If):
-        return _of_case(expression, scope)
+        return _case_origins(expression, scope)
     if isinstance(expression, exp.Filter):  # an aggregate with FILTER (WHERE …)
-        condition = by(CONDITIONAL, _origins(expression.expression.this, scope))
+        condition = apply_step(CONDITIONAL, _origins(expression.expression.this, scope))
         return union(_origins(expression.this, scope), condition)
     if isinstance(expression, exp.Window):
         ordered = [expression.args.get("order"), *(expression.args.get("partition_by") or ())]
         return union(
             _origins(expression.this, scope),
-            *(by(WINDOW, _origins(one, scope)) for one in ordered if one is not None),
+            *(apply_step(WINDOW, _origins(part, scope)) for part in ordered if part is not None),
         )
     step = AGGREGATION if isinstance(expression, exp.AggFunc) else TRANSFORMATION
-    return by(step, union(*(_origins(child, scope) for child in expression.iter_expressions())))
+    return apply_step(step, union(*(_origins(child, scope) for child in expression.iter_expressions())))
 
 
-def _of_case(expression: exp.Case | exp.If, scope: Mapping[str, Relation]) -> Origins:
+def _case_origins(expression: exp.Case | exp.If, scope: Mapping[str, Relation]) -> Origins:
     branches = expression.args.get("ifs") or [expression]
     conditions = [branch.this for branch in branches] + ([expression.this] if expression.args.get("ifs") else [])
     values = [branch.args.get("true") for branch in branches]
     values.append(expression.args.get("default") or expression.args.get("false"))
     return union(
-        *(by(CONDITIONAL, _origins(one, scope)) for one in conditions if one is not None),
-        *(by(TRANSFORMATION, _origins(one, scope)) for one in values if one is not None),
+        *(apply_step(CONDITIONAL, _origins(part, scope)) for part in conditions if part is not None),
+        *(apply_step(TRANSFORMATION, _origins(part, scope)) for part in values if part is not None),
     )
 
 
-def _of_column(column: exp.Column, scope: Mapping[str, Relation]) -> Origins:
+def _column_origins(column: exp.Column, scope: Mapping[str, Relation]) -> Origins:
     candidates = [scope[column.table]] if column.table else list(scope.values())
     for relation in candidates:
         if column.name in relation.columns:
-            return by(IDENTITY, relation.columns[column.name])
+            return apply_step(IDENTITY, relation.columns[column.name])
     if column.table and not candidates[0].columns:
         return {}  # of a table whose columns are not reported
     raise NotUnderstood(f"No table of the query has the column {column.sql()}.")

@@ -1,4 +1,4 @@
-"""The lineage of a DataFrame, as Spark's analyzed plan has it: the plan names the attributes that each output is made of."""
+"""The lineage of a DataFrame, as Spark's analyzed plan has it: the plan names the attributes from which each output is made."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.lineage.origins import (
     TRANSFORMATION,
     Origins,
     Relation,
-    by,
+    apply_step,
     union,
 )
 
-Struct = dict[str, Origins]  # origins by field, of a column that is a struct
+Struct = dict[str, Origins]  # the origins of a struct column, by field
 Value = Origins | Struct
 _AGGREGATES = ".expressions.aggregate"
 
@@ -29,17 +29,17 @@ class NotUnderstood(ValueError):
 
 
 def lineage_of(frame: DataFrame, source: Mapping[str, Origins]) -> Relation:
-    """What the frame is made of; `source` has the origins of each column of the table at the end of its plan."""
+    """The lineage of the frame; `source` has the origins of each column of the table that its plan reads."""
     nodes = list(_trees(json.loads(frame._jdf.queryExecution().analyzed().toJSON())))
-    return _of_plan(nodes[0], source)[0]
+    return _plan_relation(nodes[0], source)[0]
 
 
 def _trees(nodes: list[dict]) -> Iterator[dict]:
     """Spark writes a tree as the list of its nodes, each before its children."""
-    left = iter(nodes)
+    remaining = iter(nodes)
 
     def tree() -> dict:
-        node = next(left)
+        node = next(remaining)
         return {**node, "children": [tree() for _ in range(node["num-children"])]}
 
     while True:
@@ -49,25 +49,27 @@ def _trees(nodes: list[dict]) -> Iterator[dict]:
             return
 
 
-def _of_plan(node: dict, source: Mapping[str, Origins]) -> tuple[Relation, dict[int, Value]]:
+def _plan_relation(node: dict, source: Mapping[str, Origins]) -> tuple[Relation, dict[int, Value]]:
     """The relation, and the values of its attributes by their id."""
     step = node["class"].rpartition(".")[2]
     if not node["children"]:
         [attributes] = [node["output"]]
-        result = {_id(one[0]): source[one[0]["name"]] for one in attributes}
-        return Relation({one[0]["name"]: source[one[0]["name"]] for one in attributes}), result
-    relation, values = _of_plan(node["children"][0], source)
+        result = {_id(attribute): source[attribute["name"]] for attribute, *_ in attributes}
+        return Relation({attribute["name"]: source[attribute["name"]] for attribute, *_ in attributes}), result
+    relation, values = _plan_relation(node["children"][0], source)
     if step == "Filter":
         relation.depends(FILTER, _flat(_value(_tree(node["condition"]), values)))
         return relation, values
     outputs = {"Project": "projectList", "Aggregate": "aggregateExpressions"}
     if step not in outputs:
-        raise NotUnderstood(f"{step} is a step that tests/lineage/of_plan.py does not know.")
+        raise NotUnderstood(f"{step} is a step that tests/lineage/plan_lineage.py does not know.")
     for grouping in node.get("groupingExpressions", ()):
         relation.depends(GROUP_BY, _flat(_value(_tree(grouping), values)))
-    made = [_tree(one) for one in node[outputs[step]]]
-    result = {_id(one): _value(one, values) for one in made}
-    return Relation({one["name"]: _flat(result[_id(one)]) for one in made}, relation.rows), result
+    expressions = [_tree(expression) for expression in node[outputs[step]]]
+    result = {_id(expression): _value(expression, values) for expression in expressions}
+    return Relation(
+        {expression["name"]: _flat(result[_id(expression)]) for expression in expressions}, relation.rows
+    ), result
 
 
 def _tree(expression: list[dict]) -> dict:
@@ -94,21 +96,26 @@ def _value(node: dict, values: Mapping[int, Value]) -> Value:
         return _member(_flat(children[0]), node["children"][1]["value"])
     origins = [_flat(child) for child in children]
     if kind == "CaseWhen":
-        last = [origins.pop()] if len(origins) % 2 else []
+        default = [origins.pop()] if len(origins) % 2 else []
         return union(
-            *(by(CONDITIONAL, one) for one in origins[::2]),
-            *(by(TRANSFORMATION, one) for one in [*origins[1::2], *last]),
+            *(apply_step(CONDITIONAL, condition) for condition in origins[::2]),
+            *(apply_step(TRANSFORMATION, result) for result in [*origins[1::2], *default]),
         )
     if kind == "If":
-        return union(by(CONDITIONAL, origins[0]), *(by(TRANSFORMATION, one) for one in origins[1:]))
-    return by(AGGREGATION if package.endswith(_AGGREGATES) else TRANSFORMATION, union(*origins))
+        return union(
+            apply_step(CONDITIONAL, origins[0]), *(apply_step(TRANSFORMATION, result) for result in origins[1:])
+        )
+    return apply_step(AGGREGATION if package.endswith(_AGGREGATES) else TRANSFORMATION, union(*origins))
 
 
-def _member(of_map: Origins, key: str) -> Origins:
+def _member(map_origins: Origins, key: str) -> Origins:
     """An access to the event's JSON: the payload's member of that name. Members of a member are not distinguished."""
-    return by(
+    return apply_step(
         TRANSFORMATION,
-        {(table, f"payload.{key}" if column == "payload" else column): how for (table, column), how in of_map.items()},
+        {
+            (table, f"payload.{key}" if column == "payload" else column): how
+            for (table, column), how in map_origins.items()
+        },
     )
 
 
