@@ -22,7 +22,7 @@ from include.spark import ecommerce
 from include.warehouse.sql import FOLDER
 from tests.lakehouse.events import SHOP, add_to_lake, merge_minutes, shop_event
 from tests.spark.conftest import spark  # noqa: F401 - a fixture
-from tests.spark.rows import EVENT_ID, fields_of, raw
+from tests.spark.rows import EVENT_ID, fields_of, raw_frame
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop, operation
@@ -163,7 +163,7 @@ def test_duckdb_and_spark_give_the_same_result_for_any_events(spark) -> None:  #
 
 @pytest.mark.usefixtures("lakehouse")
 def test_the_query_counts_what_the_transform_counts(spark) -> None:  # noqa: F811
-    """The same payloads go through both: the conditions of visits.sql are the contract of include/spark/ecommerce.py."""
+    """The same payloads go through both: visits.sql has the conditions of the contract in include/spark/ecommerce.py."""
     import pyarrow
     from pyspark.sql import functions as F
 
@@ -186,7 +186,7 @@ def test_the_query_counts_what_the_transform_counts(spark) -> None:  # noqa: F81
         "price": ["-1", "x", "5", None],
     }
     payloads = [{name: rng.choice(choices) for name, choices in values.items()} for _ in range(3_000)]
-    rows = raw(spark, *({"create_time": EVENT_ID, **payload} for payload in payloads), pipeline=SHOP)
+    rows = raw_frame(spark, *({"create_time": EVENT_ID, **payload} for payload in payloads), pipeline=SHOP)
     fates = ecommerce.classify(fields_of(rows, SHOP), {}).where("fate = 'counted'")
     counted = fates.select(F.date_trunc("hour", "event.event_time").cast("timestamp_ntz").alias("hour"), "kind")
     contract = {hour: [0, 0] for (hour,) in counted.where("kind <> 'purchase'").select("hour").distinct().collect()}

@@ -89,7 +89,7 @@ def _ingested(pipeline: Pipeline, topic: str) -> Relation:
 
 
 def _staged(pipeline: Pipeline, lake_table: str, spark) -> dict[str, Relation]:
-    """The lineage of each staging table, from Spark's plan of classify, the common rules and the transform's outputs."""
+    """The lineage of each staging table, from Spark's plan of classify, the common rules and the outputs."""
     transform = run.transform_of(pipeline)
     keys = lake.key_of(pipeline)
     types = {"minute": "timestamp", "shard": "int"}

@@ -1,5 +1,6 @@
-"""Facets of an emitted event as the classes that OpenLineage generates from its JSON schema: an unknown or missing member
-is a TypeError.
+"""Facets of an emitted event as the classes that OpenLineage generates from its JSON schema.
+
+A member that is unknown or missing raises a TypeError.
 """
 
 from __future__ import annotations

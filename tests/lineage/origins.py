@@ -1,4 +1,4 @@
-"""Where the values of a column come from, and through which transformation, in the terms of OpenLineage's columnLineage facet."""
+"""Where the values of a column come from, and how, in the terms of OpenLineage's columnLineage facet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lineage of a DataFrame, as Spark's analyzed plan has it: the plan names the attributes from which each output is made."""
+"""The lineage of a DataFrame, from Spark's analyzed plan, which names the attributes that make each output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run by Superset's own Python: writes its app's answer to each route without a login, as JSON, to the file in its argument."""
+"""Run by Superset's own Python: writes the app's answer to each route without a login to a file, as JSON."""
 
 from __future__ import annotations
 

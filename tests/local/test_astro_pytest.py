@@ -1,4 +1,4 @@
-"""`astro dev pytest` in Docker mode: tests are collected, and pass or are skipped, in a folder with only the copied files."""
+"""`astro dev pytest` in Docker mode: tests are collected, and pass or skip, in a folder with only the copied files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Set-up on machines that lack something: it reports what is missing and how to get it, and repeats no finished step."""
+"""Set-up on machines that lack something: it reports what is missing and how to get it, and repeats no step."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The PostgreSQL of Airflow's metadata, started for real: who can log in, and that it ends cleanly and keeps its data."""
+"""The PostgreSQL of Airflow's metadata, started for real: who can log in, a clean end, and data that survives."""
 
 import json
 import os

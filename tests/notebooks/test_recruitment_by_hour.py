@@ -152,7 +152,7 @@ def test_no_password_is_in_the_executed_notebook_or_on_a_command_line(cell_texts
 
 
 def test_zeppelins_note_shows_the_same_figures(execute):
-    """Its paragraphs run in a kernel, in a session with only Zeppelin's settings: docker/zeppelin/spark-defaults.conf."""
+    """Its paragraphs run in a kernel, with only the settings of docker/zeppelin/spark-defaults.conf."""
     cells = [nbformat.v4.new_code_cell(ZEPPELIN, id="zeppelin")]
     for paragraph in json.loads(NOTE.read_text())["paragraphs"]:
         interpreter, _, text = paragraph["text"].partition("\n")

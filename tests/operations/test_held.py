@@ -30,7 +30,7 @@ PUBLISHED = (
 
 
 def gate(lab: Lab, rows: dict, *, run_id: str = "gate", see: bool = False, **values):
-    """A batch of these minutes up to its staging gate: (batch, result)."""
+    """Run a batch of these minutes up to its staging gate; returns (batch id, result)."""
     if see:
         lab.see(*rows, at=CLOCK - 500 * SECOND)
     opening = {name: values.pop(name) for name in ("clock", "allow_shrink", "kind", "is_delta") if name in values}
@@ -40,7 +40,7 @@ def gate(lab: Lab, rows: dict, *, run_id: str = "gate", see: bool = False, **val
 
 
 def hold(lab: Lab, rows: dict | None = None, **values) -> int:
-    """Minute 0 held by a gate that lets a good minute 1 pass, and merged without it."""
+    """Hold minute 0 at the gate, and merge the batch's good minutes, such as minute 1, without it."""
     batch_id, result = gate(lab, {minute(0): BAD, **GOOD} | (rows or {}), run_id="hold", see=True, **values)
     assert minute(0) in result.held
     merge.merge(batch_id)
@@ -63,7 +63,7 @@ def test_the_dag_records_the_user_who_triggered_its_run_not_the_forms_name(lab: 
     assert releases(lab, "minute, released_by, reason") == [(minute(0), "ulf", "refund (by the CFO)")]
 
 
-# A statement takes some hundred minutes; a source that breaks may fill a whole batch with bad ones.
+# A statement takes a limited number of minutes; a source that breaks may fill a whole batch with bad ones.
 def test_every_one_of_many_bad_minutes_is_held_for_its_own_rows(lab: Lab) -> None:
     bad = {minute(number): [contribution(bid_sum=-1)] * (1 + number % 2) for number in range(-1_100, 0)}
     for rows in bad.values():
@@ -90,8 +90,8 @@ def test_a_hold_changes_nothing_that_is_published(lab: Lab) -> None:
     assert [lab.query(text) for text in PUBLISHED] == before
 
 
-# ⚑ pending is derived: a release is a held_changed_at that no change has
-@pytest.mark.parametrize("touched", [True, False], ids=["announced", "a minute that no change log knows"])
+# ⚑ pending is derived: a release sets held_changed_at to a value that no change has
+@pytest.mark.parametrize("touched", [True, False], ids=["in the change log", "not in the change log"])
 def test_a_released_minute_is_pending_until_it_is_merged(lab: Lab, touched: bool) -> None:
     if touched:
         lab.see(minute(0))
@@ -106,7 +106,7 @@ def test_a_released_minute_is_pending_until_it_is_merged(lab: Lab, touched: bool
     assert (row["state"], row["reason"], row["pending"], row["raw_rows"]) == ("merged", None, 0, 1)
 
 
-def test_a_check_that_only_a_released_minute_breaks_is_a_warning_that_names_who(lab: Lab) -> None:
+def test_a_check_that_only_a_released_minute_breaks_is_a_warning_that_names_the_user(lab: Lab) -> None:
     hold(lab)
     release(lab, reason="a refund of the agency")
     batch_id, result = gate(lab, {minute(0): BAD, **GOOD}, run_id="next")
@@ -132,8 +132,8 @@ def test_a_release_lets_no_other_minute_pass(lab: Lab) -> None:
     release(lab)
     batch_id, result = gate(lab, {minute(0): BAD, minute(2): BAD, **GOOD}, run_id="next", see=True)
     assert (result.passed, result.held, result.released) == (True, (minute(2),), (minute(0),))
-    [found] = [outcome for outcome in result.outcomes if outcome.check == "staging_events_no_negative"]
-    assert found.outcome == "fail"
+    [check] = [outcome for outcome in result.outcomes if outcome.check == "staging_events_no_negative"]
+    assert check.outcome == "fail"
     merge.merge(batch_id)
     states = dict(lab.query("SELECT minute, state FROM etl.minute_ledger"))
     assert states == {minute(0): "merged", minute(1): "merged", minute(2): "held"}
@@ -145,9 +145,9 @@ def test_a_release_lets_no_failure_of_the_whole_batch_pass(lab: Lab, monkeypatch
 
     hold(lab)
     release(lab)
-    found = gates.checks
+    original_checks = gates.checks
     always = Check("staging_never", "fail", "Never right.", "SELECT 1 AS one")
-    monkeypatch.setattr(gates, "checks", lambda folder, name: [*found(folder, name), always])
+    monkeypatch.setattr(gates, "checks", lambda folder, name: [*original_checks(folder, name), always])
     batch_id, result = gate(lab, {minute(0): BAD, **GOOD}, run_id="next")
     assert (result.passed, result.released) == (False, ())
     with pytest.raises(BatchRefused, match="has passed the staging gate"):
@@ -192,7 +192,7 @@ def test_only_one_of_two_batches_publishes_by_a_release(lab: Lab) -> None:
     assert lab.facts()[8, 0] == 1
 
 
-def test_a_merge_tried_again_after_its_release_is_used_by_itself_changes_nothing(lab: Lab) -> None:
+def test_a_repeated_merge_that_has_used_its_release_changes_nothing(lab: Lab) -> None:
     hold(lab)
     release(lab)
     batch_id, _ = gate(lab, {minute(0): BAD}, run_id="next")
@@ -230,13 +230,13 @@ def test_releasing_a_minute_that_shrank_publishes_the_smaller_read(lab: Lab) -> 
     assert gate(lab, {minute(0): []}, run_id="shrinks again")[1].held == (minute(0),)
 
 
-def test_a_minute_held_for_failing_in_spark_gets_another_try_and_voids_its_release_by_failing_again(lab: Lab) -> None:
+def test_a_release_gives_a_minute_that_failed_in_spark_one_more_try(lab: Lab) -> None:
     lab.see(minute(0))
     for run_id in ("first", "second"):
         batch_id = lab.open(minute(0), split_size=1, run_id=run_id)
         batches.new_attempt(lab.conn, batch_id)
         batches.new_attempt(lab.conn, batch_id)
-        lab.publish({minute(1): [contribution()]}, run_id=f"beside {run_id}", is_delta=False)
+        lab.publish({minute(1): [contribution()]}, run_id=f"alongside {run_id}", is_delta=False)
         batches.close_abandoned(lab.conn, RECRUITMENT, "recruitment_minute", f"after {run_id}")
         assert (lab.ledger(minute(0))["state"], lab.pending()) == ("held", [])
         if run_id == "first":
@@ -253,20 +253,20 @@ def test_a_release_waits_for_a_gate_that_is_about_to_hold(lab: Lab, monkeypatch:
 
     hold(lab)
     lab.see(minute(0), at=CLOCK - SECOND)
-    keep, releasing = gates.held.keep_passes, []
+    keep_passes, releasing = gates.held.keep_passes, []
 
-    def released_meanwhile(cursor, *args) -> None:
-        def by_another() -> None:
+    def release_meanwhile(cursor, *args) -> None:
+        def release_in_another_session() -> None:
             with warehouse() as conn:
                 held.release(conn, RECRUITMENT, TEN, TEN + MINUTE, by="ann")
 
-        releasing.append(threading.Thread(target=by_another))
+        releasing.append(threading.Thread(target=release_in_another_session))
         releasing[0].start()
         releasing[0].join(0.5)
         assert releasing[0].is_alive(), "The release did not wait for the gate's verdict."
-        keep(cursor, *args)
+        keep_passes(cursor, *args)
 
-    monkeypatch.setattr(gates.held, "keep_passes", released_meanwhile)
+    monkeypatch.setattr(gates.held, "keep_passes", release_meanwhile)
     _, result = gate(lab, {minute(0): BAD}, run_id="next")
     releasing[0].join(20)
     assert result.held == (minute(0),)
@@ -284,7 +284,7 @@ def test_releasing_again_says_that_it_waits_and_keeps_one_record(lab: Lab) -> No
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "says"),
+    ("start", "end", "message"),
     [
         (
             minute(1),
@@ -298,14 +298,14 @@ def test_releasing_again_says_that_it_waits_and_keeps_one_record(lab: Lab) -> No
         ),
     ],
 )
-def test_a_release_of_what_is_not_held_says_what_is(lab: Lab, start, end, says: str) -> None:
+def test_a_release_of_minutes_that_are_not_held_names_those_that_are(lab: Lab, start, end, message: str) -> None:
     hold(lab)
-    with pytest.raises(held.ReleaseRefused, match=re.escape(says)):
+    with pytest.raises(held.ReleaseRefused, match=re.escape(message)):
         release(lab, start, end)
     assert releases(lab) == []
 
 
-def test_a_release_that_comes_after_its_own_merge_says_so(lab: Lab) -> None:
+def test_a_release_of_a_minute_that_was_released_and_merged_says_so(lab: Lab) -> None:
     hold(lab)
     release(lab)
     batch_id, _ = gate(lab, {minute(0): BAD}, run_id="next")
@@ -316,17 +316,17 @@ def test_a_release_that_comes_after_its_own_merge_says_so(lab: Lab) -> None:
 
 def test_minutes_past_lake_retention_are_not_released(lab: Lab) -> None:
     hold(lab)
-    forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=1))
+    short_retention = replace(RECRUITMENT, lake_retention=timedelta(days=1))
     with pytest.raises(
         held.ReleaseRefused, match="10:00 of recruitment is closed: bedan.tracking keeps events for 1 day,"
     ) as refused:
-        held.release(lab.conn, forgetful, TEN, TEN + MINUTE, by="ann")
+        held.release(lab.conn, short_retention, TEN, TEN + MINUTE, by="ann")
     assert lab.pending() == []
     first = datetime.strptime(str(refused.value)[-20:-4], "%Y-%m-%d %H:%M")
     with pytest.raises(
         held.ReleaseRefused, match="no held minute|Nothing|Held minutes"
     ) as allowed:  # held or not, it is open
-        held.release(lab.conn, forgetful, first, first + MINUTE, by="ann")
+        held.release(lab.conn, short_retention, first, first + MINUTE, by="ann")
     assert "closed" not in str(allowed.value)
 
 
@@ -374,10 +374,13 @@ def test_the_list_shows_since_when_how_many_rows_and_what_failed(lab: Lab) -> No
 
 def test_a_minute_that_is_held_again_is_held_since_the_first_time(lab: Lab) -> None:
     hold(lab)
-    [once] = held.held_minutes(lab.conn, [RECRUITMENT])
+    [first_hold] = held.held_minutes(lab.conn, [RECRUITMENT])
     gate(lab, {minute(0): BAD}, run_id="again")
-    [twice] = held.held_minutes(lab.conn, [RECRUITMENT])
-    assert (twice["held_since"] == once["held_since"], twice["held_at"] > once["held_at"]) == (True, True)
+    [second_hold] = held.held_minutes(lab.conn, [RECRUITMENT])
+    assert (second_hold["held_since"] == first_hold["held_since"], second_hold["held_at"] > first_hold["held_at"]) == (
+        True,
+        True,
+    )
 
 
 def test_a_minute_held_by_hand_or_before_an_upgrade_is_listed_too(lab: Lab) -> None:
@@ -387,11 +390,11 @@ def test_a_minute_held_by_hand_or_before_an_upgrade_is_listed_too(lab: Lab) -> N
     assert (row["reason"], row["held_since"], row["checks"]) == ("broken", None, [])
 
 
-def test_holding_and_releasing_works_with_the_other_client_library(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holding_and_releasing_work_with_the_other_client_library(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mysql.connector")
-    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
     monkeypatch.setenv(
-        "AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described | {"extra": {"client": "mysql-connector-python"}})
+        "AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(connection | {"extra": {"client": "mysql-connector-python"}})
     )
     with warehouse() as conn:
         assert "mysql.connector" in type(conn).__module__
@@ -406,7 +409,7 @@ def test_holding_and_releasing_works_with_the_other_client_library(lab: Lab, mon
         assert releases(other) == [(minute(0), "größer", batch_id)]
 
 
-def test_held_minutes_are_a_table_of_reasons_and_json_of_minutes(lab: Lab, minutemark, capsys) -> None:
+def test_held_minutes_are_listed_by_reason_in_a_table_and_by_minute_in_json(lab: Lab, minutemark, capsys) -> None:
     assert minutemark("held") == 0
     assert capsys.readouterr().out == "No minutes are held in ecommerce, recruitment.\n"
     hold(lab)
@@ -427,7 +430,7 @@ def test_held_minutes_are_a_table_of_reasons_and_json_of_minutes(lab: Lab, minut
         assert (row["minute"], row["status"], row["rows_now"]) == ("2026-03-01 10:00:00", "released", 1)
 
 
-def test_minutes_held_for_the_same_reason_but_for_its_numbers_are_one_row(lab: Lab, minutemark, capsys) -> None:
+def test_minutes_held_for_reasons_that_differ_only_in_numbers_are_one_row(lab: Lab, minutemark, capsys) -> None:
     reasons = {minute(number): f"{number + 1} of {number + 2:,} rows are rejected" for number in range(1_700)}
     ledger.hold(lab.conn.cursor(), "recruitment", [(at, None, why) for at, why in reasons.items()], None)
     ledger.hold(lab.conn.cursor(), "recruitment", [(minute(2_000), None, "bid is negative")], None)
@@ -435,7 +438,7 @@ def test_minutes_held_for_the_same_reason_but_for_its_numbers_are_one_row(lab: L
     assert minutemark("held", "recruitment", "--format", "tsv") == 0
     titles, *groups = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     shown = [dict(zip(titles, group, strict=True)) for group in groups]
-    assert [(one["minutes"], one["first_minute"], one["last_minute"], one["reason"]) for one in shown] == [
+    assert [(row["minutes"], row["first_minute"], row["last_minute"], row["reason"]) for row in shown] == [
         ("1700", str(minute(0)), str(minute(1_699)), "N of N rows are rejected"),
         ("1", str(minute(2_000)), str(minute(2_000)), "bid is negative"),
     ]
@@ -443,7 +446,7 @@ def test_minutes_held_for_the_same_reason_but_for_its_numbers_are_one_row(lab: L
     assert len(json.loads(capsys.readouterr().out)) == 1_701
 
 
-def test_a_release_records_the_login_name_and_notes_another(lab: Lab, minutemark, monkeypatch, capsys) -> None:
+def test_a_release_records_the_login_name_and_notes_a_different_name(lab: Lab, minutemark, monkeypatch, capsys) -> None:
     monkeypatch.setenv("LOGNAME", "carol")
     hold(lab, {minute(2): BAD})
     assert minutemark("release", "recruitment", "2026-03-01T10:00Z") == 0
@@ -463,7 +466,7 @@ def test_a_release_records_the_login_name_and_notes_another(lab: Lab, minutemark
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["recruitment"], "either `minute`, or both `from` and `to`"),
         (["recruitment", "--from", "2026-03-01T11:00", "--to", "2026-03-01T10:00"], "must be before `to`"),
@@ -472,12 +475,12 @@ def test_a_release_records_the_login_name_and_notes_another(lab: Lab, minutemark
     ],
 )
 def test_a_release_that_is_refused_says_what_is_held(
-    lab: Lab, minutemark, capsys, arguments: list[str], says: str
+    lab: Lab, minutemark, capsys, arguments: list[str], message: str
 ) -> None:
     hold(lab)
     assert minutemark("release", *arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("Nothing was released. ") and "Traceback" not in error
     assert "2026-03-01 10:00" in error.partition("Held ")[2]
-    assert re.search(says, error)
+    assert re.search(message, error)
     assert lab.pending() == []

@@ -56,7 +56,7 @@ def test_the_read_only_account_answers_on_the_command_line(warehouse_server, tmp
         ("SET GLOBAL max_connections = 1", "This account can read only facts, dimensions and the ledger"),
     ],
 )
-def test_the_server_s_rejection_comes_as_a_sentence(warehouse_server, statement, remedy):
+def test_a_rejection_by_the_server_is_reported_as_a_sentence(warehouse_server, statement, remedy):
     with pytest.raises(StatementRejected) as rejected:
         query(statement)
     assert str(rejected.value).startswith("The warehouse rejected the statement: ") and remedy in str(rejected.value)
@@ -88,7 +88,7 @@ def test_without_bigquery_the_command_that_starts_it_is_named(monkeypatch):
         query_bigquery("SELECT 1")
 
 
-def test_without_a_login_to_google_the_setting_that_names_it_is_named(monkeypatch):
+def test_without_a_login_to_google_the_error_names_the_setting_for_it(monkeypatch):
     monkeypatch.setenv("MINUTEMARK_BIGQUERY", "my-project.lakehouse")
     monkeypatch.setenv("NO_GCE_CHECK", "true")  # no metadata server of Google answers here
     for name in ("BIGQUERY_EMULATOR_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"):

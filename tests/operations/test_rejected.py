@@ -1,4 +1,4 @@
-"""Rejected events by reason: who sees what, and which reasons are one."""
+"""Rejected events by reason: who sees what, and which reasons count as one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def groups(conn, selection: Selection) -> dict[tuple[str, str], int]:
     return {(group["origin"], group["reason"]): group["rows"] for group in result}
 
 
-def test_reasons_that_differ_only_in_the_value_are_one(lab: Lab) -> None:
+def test_reasons_that_differ_only_in_the_value_count_as_one(lab: Lab) -> None:
     reject(lab, "bid is negative: -3", "a")
     reject(lab, "bid is negative: -4: really", "b", minute(5))
     reject(lab, "bid is not a number: 'x", "c")
@@ -43,18 +43,18 @@ def test_reasons_that_differ_only_in_the_value_are_one(lab: Lab) -> None:
     reject(lab, "line 4 is not a record: it has 2 fields", "sha:4", None, "import")
     reject(lab, "line 17 is not a record: it has 9 fields", "sha:17", None, "import")
     result = rejected.by_reason(lab.conn, [RECRUITMENT], Selection(), payloads=True)
-    assert {(one["origin"], one["reason"]): one["rows"] for one in result} == {
+    assert {(group["origin"], group["reason"]): group["rows"] for group in result} == {
         ("lake", "bid is negative"): 2,
         ("lake", "bid is not a number"): 1,
         ("import", "create_time … is not a time-UUID (version 1, 36 characters)"): 2,
         ("import", "line … is not a record"): 2,
     }
-    negative = next(one for one in result if one["reason"] == "bid is negative")
+    negative = next(group for group in result if group["reason"] == "bid is negative")
     assert (negative["minutes"], negative["first_minute"], negative["last_minute"]) == (2, minute(0), minute(5))
     assert [sample["origin_key"] for sample in negative["samples"]] == ["a", "b"]
 
 
-def test_a_range_of_minutes_holds_only_rows_whose_minute_is_known(lab: Lab) -> None:
+def test_a_range_of_minutes_selects_only_rows_whose_minute_is_known(lab: Lab) -> None:
     reject(lab, "bid is negative: -3", "a", minute(0))
     reject(lab, "bid is negative: -3", "b", minute(5))
     reject(lab, "id is absent", "sha:1", None, "import")
@@ -72,8 +72,8 @@ def test_a_reason_is_chosen_by_its_name_or_its_beginning(lab: Lab, reason: str) 
 
 def test_the_name_of_a_reason_with_a_value_in_it_chooses_its_rows(lab: Lab) -> None:
     reject(lab, "create_time 'x' is not a time-UUID", "sha:1", None, "import")
-    found, others = rejected.rows_to_reprocess(lab.conn, RECRUITMENT, Selection("create_time … is not a time-UUID"))
-    assert (len(found), others) == (1, 0)
+    rows, others = rejected.rows_to_reprocess(lab.conn, RECRUITMENT, Selection("create_time … is not a time-UUID"))
+    assert (len(rows), others) == (1, 0)
     assert rejected.rows_to_reprocess(lab.conn, RECRUITMENT, Selection("create_time _ is no%"))[0] == []
 
 
@@ -86,12 +86,12 @@ def test_the_read_only_account_sees_reasons_but_no_payload(lab: Lab) -> None:
             rejected.by_reason(other, [RECRUITMENT], Selection(), payloads=True)
 
 
-def test_the_other_client_library_finds_the_same(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_other_client_library_finds_the_same_rows(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mysql.connector")
     reject(lab, "bid is negative: -3", "a")
-    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
     monkeypatch.setenv(
-        "AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described | {"extra": {"client": "mysql-connector-python"}})
+        "AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(connection | {"extra": {"client": "mysql-connector-python"}})
     )
     with warehouse() as conn:
         assert "mysql.connector" in type(conn).__module__
@@ -120,7 +120,7 @@ def test_the_list_cuts_payloads_to_a_readable_length(lab: Lab, minutemark, capsy
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["nothing"], "`pipeline` is 'nothing'. Choose one of ecommerce, recruitment."),
         (["--format", "xml"], "'xml' is not one of 'table', 'tsv', 'json'"),
@@ -128,7 +128,9 @@ def test_the_list_cuts_payloads_to_a_readable_length(lab: Lab, minutemark, capsy
         (["--from", "noon"], "is not a date and time"),
     ],
 )
-def test_the_list_says_what_is_wrong_in_one_line(lab: Lab, minutemark, capsys, arguments: list[str], says: str) -> None:
+def test_the_list_says_what_is_wrong_in_one_line(
+    lab: Lab, minutemark, capsys, arguments: list[str], message: str
+) -> None:
     assert minutemark("rejected", *arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert says in line and line.startswith(("Listing failed. ", "Error: "))
+    assert message in line and line.startswith(("Listing failed. ", "Error: "))

@@ -53,8 +53,10 @@ def lake_rows(minute: datetime) -> set[uuid.UUID]:
 
 
 def run(lab: Lab, *, broken: int = 0, ignored: int = 0, run_id: str = "run") -> int | None:
-    """The part of a minute DAG's run that needs no Spark: of each minute's rows in the lake the first `broken` are
-    rejected, the next `ignored` are ignored, the others are clicks.
+    """Run the steps of a minute DAG that need no Spark.
+
+    Of each minute's rows in the lake, the first `broken` are rejected, the next `ignored` are ignored, and the others are
+    clicks.
     """
     with lake("lake_reader") as session:
         polled = planner.poll(RECRUITMENT, session, lab.conn)
@@ -72,11 +74,11 @@ def run(lab: Lab, *, broken: int = 0, ignored: int = 0, run_id: str = "run") -> 
 def stage(lab: Lab, batch_id: int, *, broken: int = 0, ignored: int = 0) -> None:
     counts, contributions, keys = {}, {}, []
     for planned in batches.get(lab.conn, batch_id).minutes:
-        here = sorted(map(str, lake_rows(planned.minute)))
-        counted = max(0, len(here) - broken - ignored)
-        keys += [(planned.minute, spark_key(planned.minute, one)) for one in here[:broken]]
+        create_times = sorted(map(str, lake_rows(planned.minute)))
+        counted = max(0, len(create_times) - broken - ignored)
+        keys += [(planned.minute, spark_key(planned.minute, create_time)) for create_time in create_times[:broken]]
         contributions[planned.minute] = [contribution(event_count=counted, clicks=counted)] if counted else []
-        counts[planned.minute] = {"raw_rows": len(here), "ignored_rows": len(here[broken:]) - counted}
+        counts[planned.minute] = {"raw_rows": len(create_times), "ignored_rows": len(create_times[broken:]) - counted}
     rejects = [(minute, "bid is negative: -1") for minute, _ in keys]
     attempt = lab.stage(batch_id, contributions, rejects=rejects, counts=counts)
     for number, (minute, key) in enumerate(keys):
@@ -89,7 +91,7 @@ def stage(lab: Lab, batch_id: int, *, broken: int = 0, ignored: int = 0) -> None
 
 
 def spark_key(minute: datetime, create_time: str) -> str:
-    """The origin key that the transform gives a rejected row; tests/e2e/test_replay.py holds both against each other."""
+    """The origin key that the transform gives a rejected row; tests/e2e/test_replay.py compares the two."""
     return f"{minute:%Y-%m-%dT%H:%M}Z/{shard_of(create_time, RECRUITMENT.shards)}/{create_time}"
 
 
@@ -116,7 +118,7 @@ def rejected(lab: Lab) -> list[tuple]:
 
 def pending(lab: Lab) -> list[datetime]:
     result: list[Pending] = ledger.pending_minutes(lab.conn, RECRUITMENT, datetime(2100, 1, 1))
-    return [one.minute for one in result]
+    return [row.minute for row in result]
 
 
 def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, now, output) -> None:
@@ -149,7 +151,7 @@ def test_only_the_rows_of_a_reason_or_a_range_are_reprocessed(lab: Lab, now, out
     assert pending(lab) == [first, second]
 
 
-# ⚑ a run that began before the rule was fixed does not count as the run that reads with it
+# ⚑ a run that began before the rule was fixed does not count as the run that reads with the fixed rule
 def test_a_merge_of_an_earlier_read_does_not_undo_reprocessing(lab: Lab, now, output) -> None:
     minute = now - 60 * MINUTE
     write(*events(minute, 10))
@@ -169,7 +171,7 @@ def test_a_merge_of_an_earlier_read_does_not_undo_reprocessing(lab: Lab, now, ou
     run(lab, run_id="fixed")
     assert reprocess.follow(started, pause=0.01) == (
         "1 rows of 1 minutes are processed: 1 counted or ignored, 0 still rejected."
-    ), "An eleventh row has come in between: the ledger cannot distinguish it from ours."
+    ), "An eleventh row came in between: the ledger cannot distinguish it from the reprocessed one."
     assert lab.facts()[7, 0] == 11
 
 
@@ -200,7 +202,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     ]
     before = rejected(lab)
     reprocess.begin(RECRUITMENT, Selection(), output.append)
-    assert rejected(lab) == before, "A reason does not grow with every replay."
+    assert rejected(lab) == before, "A reason does not grow each time that it is reprocessed."
     run(lab)
     assert reprocess.follow(started, pause=0.01).splitlines() == [
         "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected.",
@@ -208,9 +210,8 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     ]
 
 
-def test_an_import_s_row_that_the_transform_rejects_is_still_rejected_as_the_lake_s(lab: Lab, now, output) -> None:
-    one, other = events(now - 60 * MINUTE, 2)
-    for event in (one, other):
+def test_a_row_of_an_import_that_the_transform_rejects_is_rejected_with_origin_lake(lab: Lab, now, output) -> None:
+    for event in events(now - 60 * MINUTE, 2):
         refuse(lab, f"sha:{event.create_time.time}", {"create_time": str(event.create_time), "bid": "-1"})
     started = reprocess.begin(RECRUITMENT, Selection(), output.append)
     with lake("lake_reader") as session:
@@ -237,27 +238,27 @@ def test_reprocessing_that_is_killed_loses_nothing_and_counts_once(
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    place = {
+    target = {
         "before the write": (EventWriter, "_write_window"),
         "before the touch": (change_log, "touch"),
         "before the deletion": (reprocess.rejected, "record_outcomes"),
     }[killed]
-    monkeypatch.setattr(*place, die)
+    monkeypatch.setattr(*target, die)
     with pytest.raises(KeyboardInterrupt):
         reprocess.begin(RECRUITMENT, Selection(), output.append)
     monkeypatch.undo()
     assert rejected(lab) == [("import", "create_time 'x' is not a time-UUID")]
     assert bool(lake_rows(minute)) is (killed != "before the write")
-    run(lab, run_id="between")  # takes the minute where it is touched already
+    run(lab, run_id="between")  # processes the minute if it is already touched
     started = reprocess.begin(RECRUITMENT, Selection(), output.append)
     assert (lake_rows(minute), rejected(lab)) == ({event.create_time}, [])
     run(lab, run_id="after")
     assert "still rejected" in reprocess.follow(started, pause=0.01)
     assert lab.facts() == {(7, 0): 1}
-    assert reprocess.begin(RECRUITMENT, Selection(), output.append).keys == {}, "Nothing is left to replay."
+    assert reprocess.begin(RECRUITMENT, Selection(), output.append).keys == {}, "Nothing is left to reprocess."
 
 
-def test_more_rows_than_one_chunk_takes(lab: Lab, now, output) -> None:
+def test_more_rows_than_one_chunk_takes_are_reprocessed(lab: Lab, now, output) -> None:
     many = [Event(touched_at(now - 60 * MINUTE + number * MILLISECOND), {"ev": "1"}) for number in range(1_001)]
     for number, event in enumerate(many):
         refuse(lab, f"sha:{number}", {"create_time": str(event.create_time), "ev": "1"})
@@ -266,7 +267,7 @@ def test_more_rows_than_one_chunk_takes(lab: Lab, now, output) -> None:
     assert rejected(lab) == []
 
 
-def test_the_key_of_a_pipeline_whose_events_have_their_own_id() -> None:
+def test_an_origin_key_includes_the_id_of_events_that_have_their_own() -> None:
     by_id = replace(RECRUITMENT, event_id="id")
     event = Event(touched_at(datetime(2026, 3, 1, 12, 34, 5)), {"id": "order-7"})
     shard = shard_of("order-7", RECRUITMENT.shards)
@@ -289,13 +290,13 @@ def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, output) -> None:
     assert output[-1].startswith("No rejected events in these minutes can be reprocessed. Rejected in recruitment: 1 x")
 
 
-def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, output) -> None:
+def test_rows_of_closed_minutes_stay_rejected(lab: Lab, now, output) -> None:
     old, young = now - 3 * 1_440 * MINUTE, now - 60 * MINUTE
     write(*events(old, 10), *events(young, 10))
     run(lab, broken=1)
-    forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=2))
+    short_retention = replace(RECRUITMENT, lake_retention=timedelta(days=2))
     refuse(lab, "sha:1", {"create_time": str(events(old, 1)[0].create_time), "ev": "1"})
-    reprocess.begin(forgetful, Selection(), output.append)
+    reprocess.begin(short_retention, Selection(), output.append)
     assert pending(lab) == [young]
     assert "1 rows stay rejected: their minutes are closed" in output[1]
     assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
@@ -332,10 +333,10 @@ def test_the_command_waits_for_the_merge_and_reports_the_fates_of_the_rows(lab: 
     assert "The next runs of recruitment_minute process them." in capsys.readouterr().out
     result: list[int] = []
     command = threading.Thread(target=lambda: result.append(minutemark("reprocess", "recruitment", "--reason=")))
-    seen = "SELECT seen_changed_at FROM etl.minute_ledger WHERE pipeline = 'recruitment'"
-    before = lab.query(seen)
+    seen_query = "SELECT seen_changed_at FROM etl.minute_ledger WHERE pipeline = 'recruitment'"
+    before = lab.query(seen_query)
     command.start()
-    while lab.query(seen) == before:  # it touches the minute once more
+    while lab.query(seen_query) == before:  # the command touches the minute once more
         assert command.is_alive()
     run(lab, run_id="fixed")
     command.join(30)
@@ -344,19 +345,19 @@ def test_the_command_waits_for_the_merge_and_reports_the_fates_of_the_rows(lab: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["nothing"], "`pipeline` is 'nothing'. Choose one of ecommerce, recruitment."),
         (["recruitment", "--from", "2026-03-02", "--to", "2026-03-01"], "must be before `to`"),
     ],
 )
 def test_the_command_says_what_is_wrong_in_one_line(
-    lab: Lab, minutemark, capsys, arguments: list[str], says: str
+    lab: Lab, minutemark, capsys, arguments: list[str], message: str
 ) -> None:
     assert minutemark("reprocess", *arguments) == 2
     error = capsys.readouterr().err
     assert error.splitlines()[-1].startswith(("Reprocessing failed. ", "Error: "))
-    assert says in error and "Traceback" not in error
+    assert message in error and "Traceback" not in error
 
 
 def test_an_unknown_reason_is_refused_with_the_known_ones(lab: Lab, now, minutemark, capsys) -> None:

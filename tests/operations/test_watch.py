@@ -1,4 +1,4 @@
-"""The watch on a real server: a problem is reported when it starts, every hour, and when it is over; never twice."""
+"""The watch on a real server: a problem is reported when it starts, once an hour, and when it is over."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def channel() -> Channel:
     return Channel()
 
 
-def at(lab: Lab, channel: Channel, now: datetime, *problems: Problem) -> list[str]:
-    """One check at that time, which finds these problems; returns the notices sent."""
+def notices_at(lab: Lab, channel: Channel, now: datetime, *problems: Problem) -> list[str]:
+    """Run a check that finds these problems at that time; returns the titles of the notices that it sends."""
     for alert, notice in alerts.update(lab.conn, problems, now):
         if channel.notify(notice):
             alerts.mark_notified(lab.conn, alert, now)
@@ -52,56 +52,58 @@ def at(lab: Lab, channel: Channel, now: datetime, *problems: Problem) -> list[st
 
 
 def test_a_problem_is_reported_once_repeated_hourly_and_reported_when_over(lab: Lab, channel: Channel) -> None:
-    assert at(lab, channel, NOON, STALE) == ["Problem: recruitment is stale"]
+    assert notices_at(lab, channel, NOON, STALE) == ["Problem: recruitment is stale"]
     for minutes in range(1, 60):
-        assert at(lab, channel, NOON + minutes * MINUTE, STALE) == []
-    assert at(lab, channel, NOON + 60 * MINUTE, STALE) == ["Ongoing: recruitment is stale"]
-    assert at(lab, channel, NOON + 61 * MINUTE, STALE) == []
-    assert at(lab, channel, NOON + 62 * MINUTE) == []
-    assert at(lab, channel, NOON + 63 * MINUTE) == ["Resolved: recruitment is stale"]
-    assert at(lab, channel, NOON + 64 * MINUTE) == []
+        assert notices_at(lab, channel, NOON + minutes * MINUTE, STALE) == []
+    assert notices_at(lab, channel, NOON + 60 * MINUTE, STALE) == ["Ongoing: recruitment is stale"]
+    assert notices_at(lab, channel, NOON + 61 * MINUTE, STALE) == []
+    assert notices_at(lab, channel, NOON + 62 * MINUTE) == []
+    assert notices_at(lab, channel, NOON + 63 * MINUTE) == ["Resolved: recruitment is stale"]
+    assert notices_at(lab, channel, NOON + 64 * MINUTE) == []
     assert lab.query("SELECT state, began_at, seen_at FROM etl.alerts") == [
         ("over", STALE.since, NOON + 61 * MINUTE),
     ]
-    assert at(lab, channel, NOON + 65 * MINUTE, STALE) == ["Problem: recruitment is stale"]
+    assert notices_at(lab, channel, NOON + 65 * MINUTE, STALE) == ["Problem: recruitment is stale"]
 
 
 def test_a_problem_that_comes_and_goes_is_one_problem(lab: Lab, channel: Channel) -> None:
-    notices = [at(lab, channel, NOON + number * MINUTE, *([STALE] if number % 2 == 0 else [])) for number in range(20)]
+    notices = [
+        notices_at(lab, channel, NOON + number * MINUTE, *([STALE] if number % 2 == 0 else [])) for number in range(20)
+    ]
     assert sum(notices, []) == ["Problem: recruitment is stale"]
 
 
 def test_a_failed_notification_is_retried(lab: Lab, channel: Channel) -> None:
     channel.is_down = True
-    assert at(lab, channel, NOON, STALE) == []
+    assert notices_at(lab, channel, NOON, STALE) == []
     channel.is_down = False
-    assert at(lab, channel, NOON + MINUTE, STALE) == ["Problem: recruitment is stale"]
+    assert notices_at(lab, channel, NOON + MINUTE, STALE) == ["Problem: recruitment is stale"]
     channel.is_down = True
-    assert at(lab, channel, NOON + 4 * MINUTE) == []
+    assert notices_at(lab, channel, NOON + 4 * MINUTE) == []
     channel.is_down = False
-    assert at(lab, channel, NOON + 5 * MINUTE) == ["Resolved: recruitment is stale"]
+    assert notices_at(lab, channel, NOON + 5 * MINUTE) == ["Resolved: recruitment is stale"]
 
 
 def test_the_end_of_an_unreported_problem_is_not_reported(lab: Lab, channel: Channel) -> None:
     channel.is_down = True
-    at(lab, channel, NOON, STALE)
+    notices_at(lab, channel, NOON, STALE)
     channel.is_down = False
-    assert at(lab, channel, NOON + 5 * MINUTE) == []
+    assert notices_at(lab, channel, NOON + 5 * MINUTE) == []
 
 
 def test_problems_are_distinguished_by_pipeline_and_kind(lab: Lab, channel: Channel) -> None:
     held = Problem("recruitment", "held", NOON, "1 minute is held.", "Fix it.")
     other = Problem("other", "stale", NOON, "A change waits.", "Open the run.")
-    at(lab, channel, NOON, STALE)
-    assert at(lab, channel, NOON + MINUTE, STALE, held, other) == [
+    notices_at(lab, channel, NOON, STALE)
+    assert notices_at(lab, channel, NOON + MINUTE, STALE, held, other) == [
         "Problem: other is stale",
         "Problem: recruitment has held minutes",
     ]
-    assert at(lab, channel, NOON + 4 * MINUTE, STALE, held) == ["Resolved: other is stale"]
+    assert notices_at(lab, channel, NOON + 4 * MINUTE, STALE, held) == ["Resolved: other is stale"]
 
 
-def checked(channel: Channel) -> str:
-    """One check; returns its line about the pipeline that the tests are about."""
+def check(channel: Channel) -> str:
+    """Run a check; returns its line about recruitment."""
     [entry] = [entry for entry in watch(channel.notify) if entry["pipeline"] == "recruitment"]
     return line_of(entry)
 
@@ -111,13 +113,13 @@ def test_a_notice_says_what_since_when_and_what_to_do(lab: Lab, channel: Channel
     minute = now.replace(second=0, microsecond=0) - 5 * MINUTE
     ledger.record_poll_time(lab.conn, status.all_pipelines()["recruitment"], now)
     lab.see(minute, at=now - 300 * SECOND, clock=now)
-    line = checked(channel)
+    line = check(channel)
     assert line.startswith("recruitment: stale; ")
     [notice] = channel.received
-    what, found, since, remedy = notice.text.splitlines()
+    what, finding, since, remedy = notice.text.splitlines()
     assert what == "Minutemark · Problem: recruitment is stale"
-    assert "not been merged for 30" in found
-    assert "the limit is 180 s. Pending minutes: 1." in found
+    assert "not been merged for 30" in finding
+    assert "the limit is 180 s. Pending minutes: 1." in finding
     assert since == f"Since {now - 300 * SECOND:%Y-%m-%d %H:%M:%S} UTC"
     assert remedy.startswith("What to do: Open the newest runs of recruitment_minute")
     with warehouse("warehouse_bi") as conn:
@@ -159,7 +161,7 @@ def test_a_silent_source_and_a_working_pipeline_are_not_reported(lab: Lab, chann
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     lab.publish({now.replace(second=0, microsecond=0) - 60 * MINUTE: [contribution()]}, clock=now)
     ledger.record_poll_time(lab.conn, status.all_pipelines()["recruitment"], now)
-    line = checked(channel)
+    line = check(channel)
     assert line.startswith("recruitment: silent; ")
     assert channel.received == []
 
@@ -173,16 +175,16 @@ def test_a_warehouse_that_is_down_fails_the_watch(monkeypatch, channel: Channel)
         watch(channel.notify)
 
 
-def test_the_other_client_library_finds_and_remembers_the_same(lab: Lab, channel: Channel, monkeypatch) -> None:
+def test_the_other_client_library_finds_and_records_the_same_problems(lab: Lab, channel: Channel, monkeypatch) -> None:
     pytest.importorskip("mysql.connector")
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     lab.publish({now.replace(second=0, microsecond=0) - 60 * MINUTE: [contribution()]}, clock=now)
     ledger.record_poll_time(lab.conn, status.all_pipelines()["recruitment"], now)
     lab.see(now.replace(second=0, microsecond=0) - 5 * MINUTE, at=now - 300 * SECOND, clock=now)
-    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
-    described["extra"] = {"client": "mysql-connector-python"}
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    connection["extra"] = {"client": "mysql-connector-python"}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(connection))
     for _ in range(2):
-        line = checked(channel)
+        line = check(channel)
     assert line.startswith("recruitment: stale; lag 3")
     assert channel.titles() == ["Problem: recruitment is stale"]

@@ -16,7 +16,7 @@ from tests.warehouse.conftest import lab  # noqa: F401
 from tests.warehouse.lab import Lab
 
 SETTINGS = {
-    "AIRFLOW__CORE__AUTH_MANAGER": "tests.page.auth_manager.PermissionsOfDags",
+    "AIRFLOW__CORE__AUTH_MANAGER": "tests.page.auth_manager.DagPermissions",
     "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
         f"{name}:{role}" for name, role in (USERS | {RITA: "user"}).items()
     ),
@@ -26,7 +26,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def api() -> Iterator:
-    """Airflow's own app, whole: its auth manager, its middlewares, its API, and this project's plugin."""
+    """Airflow's complete app: its auth manager, its middlewares, its API, and this project's plugin."""
     before = {name: os.environ.get(name) for name in SETTINGS}
     os.environ.update(SETTINGS)
     from airflow.api_fastapi.app import create_app, purge_cached_app
@@ -49,16 +49,16 @@ def as_user(api) -> Callable:
     passwords = json.loads(Path(SimpleAuthManager.get_generated_password_file()).read_text())
 
     def client(name: str | None) -> TestClient:
-        made = TestClient(api, "http://localhost", raise_server_exceptions=False)
+        test_client = TestClient(api, "http://localhost", raise_server_exceptions=False)
         if name is not None:
-            answer = made.post("/auth/token", json={"username": name, "password": passwords[name]})
-            made.cookies.set("_token", answer.json()["access_token"])
-        return made
+            answer = test_client.post("/auth/token", json={"username": name, "password": passwords[name]})
+            test_client.cookies.set("_token", answer.json()["access_token"])
+        return test_client
 
     return client
 
 
 @pytest.fixture
 def held(lab: Lab) -> dict:  # noqa: F811  (a fixture by its name)
-    """A held minute, and a rejected event of the one before it; the body of its release."""
+    """A held minute, and a rejected event of the minute before it; returns the body of a request to release it."""
     return {"minute": text(reject_and_hold(lab)), "why": "on purpose"}

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from tests.airflow_home import PROJECT, bare_environment
-from tests.page.world import CHANGE, DATA, SECRET, USERS, ago, drift
+from tests.page.world import CHANGE, DATA, SECRET, USERS, drift, minutes_ago
 from tests.warehouse.lab import Lab
 
 RELEASE = f"{DATA}/recruitment/release"
-HEAVY = ("plugins.pipelines_page", "pipelines_page", "include.page", "include.pipelines", "MySQLdb")
+HEAVY_MODULES = ("plugins.pipelines_page", "pipelines_page", "include.page", "include.pipelines", "MySQLdb")
 
 
 def releases(lab: Lab) -> list[tuple]:
@@ -41,8 +41,11 @@ def test_a_token_that_airflow_did_not_sign_is_refused(as_user) -> None:
 @pytest.mark.parametrize("name", USERS)
 def test_users_with_permission_to_see_the_runs_see_the_pipelines(as_user, lab: Lab, name: str) -> None:
     result = as_user(name).get(DATA).json()
-    assert (result["user"], [one["pipeline"] for one in result["pipelines"]]) == (name, ["ecommerce", "recruitment"])
-    assert {one["may_edit"] for one in result["pipelines"]} == {USERS[name] != "viewer"}
+    assert (result["user"], [pipeline["pipeline"] for pipeline in result["pipelines"]]) == (
+        name,
+        ["ecommerce", "recruitment"],
+    )
+    assert {pipeline["may_edit"] for pipeline in result["pipelines"]} == {USERS[name] != "viewer"}
 
 
 @pytest.mark.parametrize("name", USERS)
@@ -69,7 +72,7 @@ def test_a_release_is_in_airflows_audit_log(as_user, lab: Lab, held: dict) -> No
 
 
 def test_only_users_with_permission_to_edit_the_dag_accept_drift_and_the_record_names_them(as_user, lab: Lab) -> None:
-    drift(lab, ago(lab, 5))
+    drift(lab, minutes_ago(lab, 5))
     path, body = f"{DATA}/recruitment/accept", {"field": "job_id", "kind": "disappeared", "why": "on purpose"}
     shown = {row["field"]: row["status"] for row in as_user("vera").get(f"{DATA}/recruitment/drift").json()["drifts"]}
     assert shown == {"job_id": "open", "jobId": "reported"}
@@ -98,7 +101,7 @@ def test_only_users_with_permission_to_edit_the_dag_accept_drift_and_the_record_
         CHANGE | {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"},
         CHANGE | {"Sec-Fetch-Site": "same-site"},
         CHANGE | {"Origin": "https://elsewhere.example"},
-        CHANGE | {"Origin": "null"},  # of a sandboxed frame or a file
+        CHANGE | {"Origin": "null"},  # from a sandboxed frame or a file
     ],
     ids=["no header", "no json", "cross-site", "same-site", "another origin", "no origin"],
 )
@@ -126,10 +129,10 @@ def test_samples_require_permission_to_read_connections(as_user, lab: Lab, held:
 def test_airflow_itself_refuses_a_viewers_backfill(as_user) -> None:
     request = {"dag_id": "recruitment_reconcile", "from_date": "2026-03-01T00:00Z", "to_date": "2026-03-01T01:00Z"}
     assert as_user("vera").post("/api/v2/backfills", json=request).status_code == 403
-    assert as_user("ulf").post("/api/v2/backfills", json=request).status_code == 404  # nobody has parsed the DAG here
+    assert as_user("ulf").post("/api/v2/backfills", json=request).status_code == 404  # no DAG is parsed here
 
 
-def test_nothing_from_elsewhere_and_nothing_inline_may_run(as_user) -> None:
+def test_no_code_from_another_host_and_no_inline_code_may_run(as_user) -> None:
     client = as_user("vera")
     page = client.get("/minutemark/pipelines")
     policy = page.headers["Content-Security-Policy"]
@@ -154,7 +157,7 @@ def test_loading_the_plugin_imports_nothing_of_the_page() -> None:
         "from airflow import plugins_manager\n"
         "assert plugins_manager.get_fastapi_plugins()[0][0]['url_prefix'] == '/minutemark'\n"
         "assert not plugins_manager.get_import_errors()\n"
-        f"print('IMPORTED', *(name for name in {HEAVY} if name in sys.modules))"
+        f"print('IMPORTED', *(name for name in {HEAVY_MODULES} if name in sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=bare_environment(), cwd=PROJECT, capture_output=True, text=True

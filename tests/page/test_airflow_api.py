@@ -17,7 +17,7 @@ class _InProcess(Airflow):
         return self._client.request(method, path, json=body).raise_for_status().json()
 
 
-def test_all_dags_are_listed_where_a_page_of_the_api_has_fewer(as_user, monkeypatch) -> None:
+def test_all_dags_are_listed_even_if_a_page_of_the_api_has_fewer(as_user, monkeypatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__MAXIMUM_PAGE_LIMIT", "5")
     with tour.dags() as dag_ids:
         assert len(dag_ids) > 10

@@ -15,7 +15,7 @@ from include.listing import as_json
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from local import bootstrap
 from local.api_server import Site, site
-from tests.page.world import MINUTE, USERS, ago, drift, hold, publish, text
+from tests.page.world import MINUTE, USERS, drift, hold, minutes_ago, publish, text
 from tests.warehouse.lab import Lab
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: `make test` installs it.")
@@ -50,35 +50,35 @@ def airflow(warehouse_server: dict[str, str], tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def visit(chromium, airflow: Site) -> Iterator[Callable]:
     """Opens Airflow as that user and goes to the page; returns (tab, frame). Any error of the page fails the test."""
-    contexts, wrong = [], []
+    contexts, errors = [], []
 
-    def visited(user: str, **settings):
+    def open_page(user: str, **settings):
         context = chromium.new_context(viewport={"width": 1440, "height": 1000}, **settings)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         context.add_cookies([{"name": "_token", "value": airflow.token(user), "url": airflow.url}])
         tab = context.new_page()
-        tab.on("console", lambda entry: wrong.append(entry.text) if _is_ours(entry) else None)
-        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on("console", lambda entry: errors.append(entry.text) if _is_ours(entry) else None)
+        tab.on("pageerror", lambda error: errors.append(str(error)))
         tab.goto(airflow.url)
         tab.get_by_role("link", name="Pipelines").click()
         frame = tab.frame_locator("iframe[title=Pipelines]")
         frame.get_by_role("button", name=re.compile("^recruitment")).click()
         return tab, frame
 
-    yield visited
+    yield open_page
     for context in contexts:
         context.close()
-    assert not wrong
+    assert not errors
 
 
 def _is_ours(entry) -> bool:
-    is_cut = "net::ERR_FAILED" in entry.text  # by a test that takes the server away
+    is_cut = "net::ERR_FAILED" in entry.text  # by a test that aborts requests
     return entry.type == "error" and "/minutemark/" in entry.location.get("url", "") and not is_cut
 
 
 def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
-    minute = ago(lab, 5)
+    minute = minutes_ago(lab, 5)
     hold(lab, minute)
     _, page = visit("ulf")
     page.get_by_role("button", name=re.compile("^Held")).click()
@@ -92,8 +92,10 @@ def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
     assert lab.pending() == [minute]
 
 
-def test_what_waits_for_the_copies_is_shown_where_they_are_declared(visit, lab: Lab) -> None:
-    hour = ago(lab, 0).replace(minute=0)
+def test_hours_that_wait_for_lakehouse_and_bigquery_are_shown_for_the_pipeline_that_declares_them(
+    visit, lab: Lab
+) -> None:
+    hour = minutes_ago(lab, 0).replace(minute=0)
     columns = "pipeline, hour, changes, counted_change, counted_at, differs_since"
     lab.query(f"INSERT INTO etl.lakehouse_hours ({columns}) VALUES ('ecommerce', %s, 2, 1, %s, %s)", *[hour] * 3)
     _, page = visit("vera")
@@ -105,7 +107,7 @@ def test_what_waits_for_the_copies_is_shown_where_they_are_declared(visit, lab: 
 
 
 def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:
-    minute = ago(lab, 5)
+    minute = minutes_ago(lab, 5)
     drift(lab, minute, new=EVIL)
     tab, page = visit("ulf")
     page.get_by_role("button", name="Drift").click()
@@ -125,7 +127,7 @@ def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:
 
 
 def test_a_viewer_finds_no_form_or_button_that_would_be_refused(visit, lab: Lab) -> None:
-    hold(lab, ago(lab, 5))
+    hold(lab, minutes_ago(lab, 5))
     _, page = visit("vera")
     page.get_by_role("button", name=re.compile("^Held")).click()
     expect(page.locator("article")).to_contain_text("Users with permission to edit recruitment_minute can release it.")
@@ -145,7 +147,7 @@ def test_a_viewer_finds_no_form_or_button_that_would_be_refused(visit, lab: Lab)
 
 
 def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: Site, lab: Lab) -> None:
-    hour = ago(lab, 0).replace(minute=0) - timedelta(hours=5)
+    hour = minutes_ago(lab, 0).replace(minute=0) - timedelta(hours=5)
     publish(lab, hour + 5 * MINUTE, "one", rows=4)
     _, page = visit("ulf")
     page.get_by_role("button", name="Backfill").click()
@@ -178,7 +180,7 @@ def states(airflow: Site) -> dict[str, int]:
 
 
 def test_a_minute_leads_to_its_run(visit, lab: Lab) -> None:
-    minute = ago(lab, 3)
+    minute = minutes_ago(lab, 3)
     publish(lab, minute, "scheduled__2026-03-01T00:00:00+00:00")
     tab, page = visit("vera")
     cell = page.locator(f".strip a[aria-label^='{minute:%Y-%m-%d %H:%M} merged: 1 in']")
@@ -187,7 +189,7 @@ def test_a_minute_leads_to_its_run(visit, lab: Lab) -> None:
 
 
 def test_text_from_data_stays_text(visit, lab: Lab) -> None:
-    minute = ago(lab, 3)
+    minute = minutes_ago(lab, 3)
     lab.query(
         "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
         "VALUES ('recruitment', 'lake', %s, %s, %s, %s)",
@@ -211,7 +213,7 @@ def test_verification_is_started_from_the_page_and_shown(visit, airflow: Site, l
     assert run["conf"]["pipeline"] == "recruitment" and run["conf"]["from"].endswith(":00Z")
 
     # As the run would leave it: no scheduler is here to run it.
-    lost = Finding("vanished_rows", ago(lab, 5), "the lake", {"rows": 3}, {"rows": 2}, "Bring them back.")
+    lost = Finding("vanished_rows", minutes_ago(lab, 5), "the lake", {"rows": 3}, {"rows": 2}, "Bring them back.")
     result = PipelineReport("recruitment", "an hour", Findings(20), Findings(20))
     result.differences.add(lost, "rows are gone")
     result.add(minutes=60, lake_rows=2)
@@ -225,7 +227,7 @@ def test_verification_is_started_from_the_page_and_shown(visit, airflow: Site, l
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_is_light_or_dark_as_airflow_is(visit, lab: Lab, scheme: str) -> None:
+def test_the_page_is_light_or_dark_like_airflow(visit, lab: Lab, scheme: str) -> None:
     _, page = visit("vera", color_scheme=scheme)
     expect(page.locator("html")).to_have_class(re.compile(rf"\b{scheme}\b"))
     lightness = page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor.match(/\\d+/)[0]")

@@ -1,7 +1,7 @@
 """A tour of every endpoint of Airflow's API server, without a login and as each role, with runs that have something to show.
 
-It finds no password, no row except for roles that may read the connection whose account reads them, and no change without
-permission.
+It finds no password, no row for a role without permission to read the connection of the account that reads it, and no
+change without permission.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pytest
 
 from include.warehouse.session import warehouse
 from tests.page import tour
-from tests.page.auth_manager import FOREIGN, RITA
-from tests.page.tour import CHANGES, MARK, ROW, STORED, STORED_VARIABLE, filled
+from tests.page.auth_manager import FORBIDDEN_DAG, RITA
+from tests.page.tour import CHANGES, MARK, ROW, STORED, STORED_VARIABLE, fill
 from tests.page.world import CHANGE, SECRET, USERS, reject_and_hold
 from tests.warehouse.lab import Lab
 
@@ -49,8 +49,8 @@ NOTHING_THERE = re.compile(
     "asset|state-store|hitlDetails|listMapped|partitioned|importErrors|externalLogUrl|enqueue-test|/config|/teams"
 )
 # Changes that affect only the user who makes them, so every role may make them.
-OWN = {"/api/v2/dags/{dag_id}/favorite", "/api/v2/dags/{dag_id}/unfavorite", "/ui/auth/token"}
-KEPT = (
+OWN_CHANGES = {"/api/v2/dags/{dag_id}/favorite", "/api/v2/dags/{dag_id}/unfavorite", "/ui/auth/token"}
+UNCHANGED = (
     "/api/v2/dags/{dag_id}", RUN, TASK, f"{TASK}/xcomEntries/{{xcom_key:path}}", "/api/v2/backfills/{backfill_id}",
     "/api/v2/connections", "/api/v2/variables", "/api/v2/pools",
 )  # fmt: skip
@@ -58,7 +58,7 @@ KEPT = (
 
 @pytest.fixture(scope="module")
 def runs(api, as_user: Callable, warehouse_schema: None, tmp_path_factory) -> Iterator[dict]:
-    """A run of the shop's minute DAG and an import of a file, a row of which is rejected."""
+    """A run of the shop's minute DAG and an import of a file with one rejected row."""
     from dags.operations import import_rows
 
     folder: Path = tmp_path_factory.mktemp("data")
@@ -78,7 +78,7 @@ def runs(api, as_user: Callable, warehouse_schema: None, tmp_path_factory) -> It
         ada = as_user("ada")
         yield {
             "dags": dag_ids,
-            "foreign": tour.run_of(ada, FOREIGN, "transform_delta", {"note": MARK}, log=MARK, xcom=MARK),
+            "foreign": tour.run_of(ada, FORBIDDEN_DAG, "transform_delta", {"note": MARK}, log=MARK, xcom=MARK),
             "import": tour.run_of(ada, tour.IMPORT, "import_rows", conf, log=log.getvalue(), xcom=None),
         }
 
@@ -87,31 +87,32 @@ def passwords() -> list[str]:
     known = [
         json.loads(value) for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_") and value[0] == "{"
     ]
-    return [STORED, *(one["password"] for one in known if one.get("password"))]
+    return [STORED, *(connection["password"] for connection in known if connection.get("password"))]
 
 
 def texts(client, paths, run: dict[str, str]) -> dict[str, str]:
-    return {path: client.get(filled(path, run)).text for path in paths}
+    return {path: client.get(fill(path, run)).text for path in paths}
 
 
 def statuses(client, routes, run: dict[str, str]) -> dict[tuple[str, str], int]:
     """The status of each route for that run; bodies are complete, so that the permission decides and not a missing field."""
     return {
         (method, path): client.request(
-            method, filled(path, run), headers=CHANGE, json=tour.BODIES.get((method, path), {}), follow_redirects=False
+            method, fill(path, run), headers=CHANGE, json=tour.BODIES.get((method, path), {}), follow_redirects=False
         ).status_code
         for method, path in routes
     }
 
 
 def test_without_a_login_nothing_answers_but_health_version_and_the_login(api, as_user, runs) -> None:
-    routes = [*tour.OF_ALL, *(route for route in tour.routes(api) if route[1] not in PUBLIC | SHELL)]
+    routes = [*tour.ROUTES_FOR_ALL, *(route for route in tour.routes(api) if route[1] not in PUBLIC | SHELL)]
     answered = statuses(as_user(None), routes, runs["foreign"])
     assert len(answered) > 150
-    of_dags = [("GET", "/api/v2/dags/{dag_id}/details"), ("POST", "/api/v2/dags/{dag_id}/dagRuns")]
+    dag_routes = [("GET", "/api/v2/dags/{dag_id}/details"), ("POST", "/api/v2/dags/{dag_id}/dagRuns")]
     for dag_id in runs["dags"]:
         answered |= {
-            (dag_id, *route): status for route, status in statuses(as_user(None), of_dags, {"dag_id": dag_id}).items()
+            (dag_id, *route): status
+            for route, status in statuses(as_user(None), dag_routes, {"dag_id": dag_id}).items()
         }
     assert {route: status for route, status in answered.items() if status not in (401, 403)} == {}
 
@@ -126,11 +127,11 @@ def test_no_role_gets_a_password_and_rows_require_permission_to_read_the_connect
     answered = {}
     shown = {text: set() for text in (SECRET, ROW, MARK, STORED_VARIABLE)}
     routes = [
-        *tour.OF_ALL,
+        *tour.ROUTES_FOR_ALL,
         *(route for route in tour.routes(api) if route[0] == "GET" and route[1] not in SHELL | LOGIN),
     ]
     for method, path in routes:
-        answer = client.request(method, filled(path, runs["foreign"]), json={} if method == "POST" else None)
+        answer = client.request(method, fill(path, runs["foreign"]), json={} if method == "POST" else None)
         answered[path] = answer.status_code
         assert not [secret for secret in secrets if secret in answer.text], f"{path} shows a password to {name}."
         for text, paths in shown.items():
@@ -145,25 +146,27 @@ def test_no_role_gets_a_password_and_rows_require_permission_to_read_the_connect
     if name == "ada":
         unanswered = {path for path, status in answered.items() if status >= 400 and not NOTHING_THERE.search(path)}
         assert unanswered == set(), "Give their placeholders a value in tests/page/tour.py."
-    log = client.get(filled(LOG, runs["import"])).text
+    log = client.get(fill(LOG, runs["import"])).text
     assert "job.csv" in log and "1 rejected" in log and ROW not in log
 
 
 @pytest.mark.parametrize("name", ["vera", "ulf", RITA])
 def test_no_role_changes_what_it_has_no_permission_for(api, as_user, runs, name: str) -> None:
-    """A viewer changes nothing, rita nothing of the DAG that is not hers, and a user nothing but DAGs."""
+    """A viewer changes nothing, a user only DAGs, and rita nothing of the DAG that she has no permission on."""
 
     def is_foreign(path: str) -> bool:
-        of_dags = "/dags" in path or "/backfills" in path or path.startswith(("/minutemark", "/api/v2/parseDagFile"))
-        return name == "vera" or of_dags == (name == RITA) and not path.startswith("/minutemark")
+        is_about_dags = (
+            "/dags" in path or "/backfills" in path or path.startswith(("/minutemark", "/api/v2/parseDagFile"))
+        )
+        return name == "vera" or is_about_dags == (name == RITA) and not path.startswith("/minutemark")
 
-    before = texts(as_user("ada"), KEPT, runs["foreign"])
+    before = texts(as_user("ada"), UNCHANGED, runs["foreign"])
     routes = [route for route in tour.routes(api) if route[0] in CHANGES and is_foreign(route[1])]
-    routes = [route for route in routes if route[1] not in LOGIN | OWN and not route[1].endswith("/list")]
+    routes = [route for route in routes if route[1] not in LOGIN | OWN_CHANGES and not route[1].endswith("/list")]
     assert len(routes) > 15
     answered = statuses(as_user(name), routes, runs["foreign"])
     others = {route for route, status in answered.items() if status != 403}
-    # Airflow hides foreign backfills, and pauses only DAGs of the user.
+    # Airflow hides the backfills of a forbidden DAG, and pauses only the DAGs that are not forbidden.
     hidden = {("PUT", f"/api/v2/backfills/{{backfill_id}}/{change}") for change in ("cancel", "pause", "unpause")}
     assert others <= (hidden | {("PATCH", "/api/v2/dags")} if name == RITA else set())
-    assert texts(as_user("ada"), KEPT, runs["foreign"]) == before
+    assert texts(as_user("ada"), UNCHANGED, runs["foreign"]) == before

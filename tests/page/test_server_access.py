@@ -57,7 +57,7 @@ def test_no_other_site_frames_a_page(as_user, path: str) -> None:
 
 @pytest.fixture
 def run_of(api):
-    """Stores a run of an operations DAG, as its owner has triggered it; returns its id."""
+    """Stores a run of an operations DAG, as if its owner had triggered it; returns its id."""
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
@@ -84,9 +84,9 @@ def test_an_operation_requires_the_permission_of_the_page(as_user, dag_id: str) 
     need = "see the runs of" if dag_id in forms().read_only else "edit"
     assert refused.status_code == 403
     assert f"{dag_id} on pipeline ecommerce requires permission to {need} ecommerce_minute" in refused.json()["detail"]
-    for everything in (None, {}, {"pipeline": None}, {"pipeline": "ecommerc"}, {"pipeline": ["recruitment"]}):
-        assert trigger(rita, dag_id, everything).status_code == 403, "Without a pipeline it concerns them all."
-    # No DAG is parsed here: Airflow looks for it once it is permitted.
+    for conf in (None, {}, {"pipeline": None}, {"pipeline": "ecommerc"}, {"pipeline": ["recruitment"]}):
+        assert trigger(rita, dag_id, conf).status_code == 403, "Without a known pipeline, a run concerns all of them."
+    # No DAG is parsed here: Airflow answers a permitted request with 404.
     assert trigger(rita, dag_id, {"pipeline": "recruitment"}).status_code == (403 if dag_id in forms().for_all else 404)
     assert trigger(as_user("ulf"), dag_id, {}).status_code == 404
 
@@ -132,7 +132,7 @@ def test_no_spelling_of_a_path_avoids_the_permission(as_user, run_of, method: st
     own = run_of("minutemark_release", RITA, {"pipeline": "recruitment"})
     body = {"logical_date": None, "conf": {"pipeline": "ecommerce"}, "dag_run_id": own}
     answer = as_user(RITA).request(method, f"/api/v2/dags/{path.format(run=run_id)}", json=body)
-    # Airflow looks for the DAG or the run only once it is permitted, and names them if they are missing.
+    # Airflow looks for the DAG or the run only if the request is permitted, and names what is missing.
     assert answer.status_code in (403, 404, 405) and "`minutemark_release`" not in answer.text, answer.text
     assert answer.status_code == 403 or "'minutemark_release" not in answer.text, answer.text
 
@@ -140,7 +140,7 @@ def test_no_spelling_of_a_path_avoids_the_permission(as_user, run_of, method: st
 @pytest.mark.parametrize("prefix", ["", "/team"])
 def test_a_route_is_found_below_the_path_of_base_url_too(api, prefix: str) -> None:
     path = f"{prefix}/api/v2/dags/minutemark_release/dagRuns"
-    for root in {prefix, "/team"}:  # a proxy leaves the prefix in the path, or takes it away
+    for root in {prefix, "/team"}:  # a proxy leaves the prefix in the path, or removes it
         route = route_of({"type": "http", "method": "POST", "path": path, "root_path": root, "app": api})
         assert route == ("POST", TRIGGER, {"dag_id": "minutemark_release"})
 
@@ -148,7 +148,8 @@ def test_a_route_is_found_below_the_path_of_base_url_too(api, prefix: str) -> No
 def test_every_route_that_changes_a_run_is_checked(api) -> None:
     changing = {path for method, path in routes(api) if method in CHANGES and path.startswith("/api/v2/")}
     others = {path for path in changing if not RUNS.fullmatch(path) and re.search("dags|backfill|asset", path)}
-    # They change the DAG itself, what is the user's own, assets, which no operation has, and backfills that were permitted.
+    # These change the DAG itself, the user's favorites, assets, which no operation has, and backfills, which were
+    # permitted when they were created.
     assert others == {
         "/api/v2/dags", "/api/v2/dags/{dag_id}", "/api/v2/dags/{dag_id}/favorite", "/api/v2/dags/{dag_id}/unfavorite",
         "/api/v2/dags/{dag_id}/assets/queuedEvents", "/api/v2/dags/{dag_id}/assets/{asset_id}/queuedEvents",
@@ -176,12 +177,14 @@ def test_neither_a_viewer_nor_an_anonymous_user_triggers_anything(as_user) -> No
         ("{dag}/dagRuns/{run}/taskInstances/import_rows/xcomEntries", {"key": "report", "value": "x"}),
     ],
 )
-def test_what_was_triggered_for_another_pipeline_is_not_run_again(as_user, run_of, path: str, body: dict) -> None:
+def test_a_run_that_was_triggered_for_another_pipeline_cannot_be_repeated(
+    as_user, run_of, path: str, body: dict
+) -> None:
     dag_id = "minutemark_import"
     run_id = run_of(dag_id, "ada", {"pipeline": "ecommerce", "file": "x.csv"})
     method = "PATCH" if path.endswith("{run}") else "POST"
-    named = json.loads(json.dumps(body).replace("{run}", run_id).replace("{dag}", dag_id))
-    answer = as_user(RITA).request(method, f"/api/v2/dags/{path.format(dag=dag_id, run=run_id)}", json=named)
+    request_body = json.loads(json.dumps(body).replace("{run}", run_id).replace("{dag}", dag_id))
+    answer = as_user(RITA).request(method, f"/api/v2/dags/{path.format(dag=dag_id, run=run_id)}", json=request_body)
     assert answer.status_code == 403 and "ecommerce_minute" in answer.json()["detail"]
 
 
@@ -214,8 +217,8 @@ def test_permission_for_one_dags_runs_gives_no_access_to_others(
     as_user, run_of, method: str, path: str, body: dict
 ) -> None:
     run_id = run_of("minutemark_import", RITA, {"pipeline": "recruitment", "file": "x.csv"})
-    named = json.loads(json.dumps(body).replace("{run}", run_id))
-    answer = as_user(RITA).request(method, f"/api/v2/dags/{path.format(run=run_id)}", json=named)
+    request_body = json.loads(json.dumps(body).replace("{run}", run_id))
+    answer = as_user(RITA).request(method, f"/api/v2/dags/{path.format(run=run_id)}", json=request_body)
     assert answer.status_code == 403 and "ecommerce_minute" in answer.json()["detail"]
 
 
@@ -233,7 +236,7 @@ def test_other_dags_are_left_to_airflows_own_permissions(as_user) -> None:
     assert listed.status_code == 200
 
 
-def test_an_error_in_a_declaration_keeps_no_user_from_other_dags(as_user, monkeypatch) -> None:
+def test_an_error_in_a_declaration_does_not_block_other_dags(as_user, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "include.commands", None)  # as if it could not be imported
     monkeypatch.delattr(include, "commands")
     forms.cache_clear()

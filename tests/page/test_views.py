@@ -1,4 +1,4 @@
-"""What the page shows, as its scripts get it."""
+"""The data that the page's scripts get."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from include.page import minutes
 from include.warehouse import batches
 from local.connections import variable
-from tests.page.world import CHANGE, DATA, MINUTE, ago, hold, publish, see, text
+from tests.page.world import CHANGE, DATA, MINUTE, hold, minutes_ago, publish, see, text
 from tests.warehouse.lab import Lab
 
 NOW = datetime(2026, 3, 1, 10, 30, 20)
@@ -23,11 +23,11 @@ ROW = {"state": "merged", "pending": 0, "raw_rows": 5}
 @pytest.mark.parametrize(
     ("minute", "row", "ended", "polled_at", "state"),
     [
-        (NOW.replace(second=0), ROW, None, POLLED, "open"),  # it still runs, whatever was read of it
+        (NOW.replace(second=0), ROW, None, POLLED, "open"),  # the minute has not ended, whatever was read of it
         (PAST, ROW, None, POLLED, "merged"),
         (PAST, ROW | {"raw_rows": 0}, None, POLLED, "empty"),  # a backfill found nothing
         (PAST, {}, None, POLLED, "empty"),
-        (PAST, {}, None, POLLED_BEFORE, "open"),  # the lake has not been polled since it ended
+        (PAST, {}, None, POLLED_BEFORE, "open"),  # the lake has not been polled since the minute ended
         (PAST, {}, None, None, "open"),
         (PAST, ROW | {"pending": 1}, None, POLLED, "pending"),
         (PAST, ROW | {"pending": 1}, {"state": "failed"}, POLLED, "failed"),
@@ -43,7 +43,7 @@ def test_a_minute_is_in_one_state(minute, row, ended, polled_at, state) -> None:
 
 @pytest.fixture
 def ask(as_user, lab: Lab):
-    """What ada gets from a path under the recruitment pipeline."""
+    """Gets a view of the recruitment pipeline as ada."""
     client = as_user("ada")
 
     def get(view: str, status: int = 200, **params) -> dict:
@@ -58,14 +58,19 @@ def test_an_empty_warehouse_shows_empty_views(as_user, ask) -> None:
     [shop, jobs] = as_user("ada").get(DATA).json()["pipelines"]
     assert (jobs["state"], jobs["lag"], jobs["day"], jobs["held"], jobs["alerts"]) == ("new", None, None, 0, [])
     result = ask("minutes")
-    assert [one["state"] for one in result["minutes"]] == ["open"] * 60
-    assert {one["worst"] for one in result["day"]} == {None}
+    assert [minute["state"] for minute in result["minutes"]] == ["open"] * 60
+    assert {quarter["worst"] for quarter in result["day"]} == {None}
     assert ask("ledger") == {"rows": [], "more": False}
     assert ask("held")["minutes"] == ask("rejected")["groups"] == ask("gates")["checks"] == []
 
 
 def test_the_strip_shows_the_state_of_each_minute_and_its_run(ask, lab: Lab) -> None:
-    merged, held, failed, pending = ago(lab, 30), ago(lab, 20), ago(lab, 15), ago(lab, 10)
+    merged, held, failed, pending = (
+        minutes_ago(lab, 30),
+        minutes_ago(lab, 20),
+        minutes_ago(lab, 15),
+        minutes_ago(lab, 10),
+    )
     publish(lab, merged, "good", rows=7)
     hold(lab, held, "bad")
     see(lab, failed)
@@ -73,7 +78,7 @@ def test_the_strip_shows_the_state_of_each_minute_and_its_run(ask, lab: Lab) -> 
     batches.close_abandoned(lab.conn, lab.pipeline, "recruitment_minute", "the next")
     lab.open(failed, run_id="the next")
     see(lab, pending)
-    strip = {one["minute"]: one for one in ask("minutes")["minutes"]}
+    strip = {minute["minute"]: minute for minute in ask("minutes")["minutes"]}
     assert len(strip) == 60
     shown = {
         name: (strip[text(at)]["state"], strip[text(at)]["raw_rows"], (strip[text(at)]["run"] or {}).get("run_id"))
@@ -82,7 +87,7 @@ def test_the_strip_shows_the_state_of_each_minute_and_its_run(ask, lab: Lab) -> 
             "held": held,
             "failed": failed,
             "pending": pending,
-            "gone": ago(lab, 40),
+            "gone": minutes_ago(lab, 40),
         }.items()
     }
     assert shown == {
@@ -97,7 +102,7 @@ def test_the_strip_shows_the_state_of_each_minute_and_its_run(ask, lab: Lab) -> 
 
 
 def test_freshness_is_shown_for_now_and_for_the_last_day(as_user, lab: Lab, ask) -> None:
-    minute = ago(lab, 2)
+    minute = minutes_ago(lab, 2)
     publish(lab, minute, "now")
     for hours, lag in ((30, 5), (20, 600), (10, 7)):
         lab.query(
@@ -110,8 +115,8 @@ def test_freshness_is_shown_for_now_and_for_the_last_day(as_user, lab: Lab, ask)
     assert 10 * 3600 - 60 < jobs["day"]["worst"] < 10 * 3600 + 660 and jobs["day"]["covered"] == pytest.approx(86_400)
     day = ask("minutes")["day"]
     assert len(day) == 96 and day[0]["at"] < day[-1]["at"]
-    # A quarter of an hour before ten hours ago nothing had been published for ten hours; then it was seven seconds old.
-    assert max(one["worst"] for one in day) == pytest.approx(jobs["day"]["worst"], rel=0.05)
+    # Just before the publication of ten hours ago, the newest event was ten hours old; then it was seven seconds old.
+    assert max(quarter["worst"] for quarter in day) == pytest.approx(jobs["day"]["worst"], rel=0.05)
 
 
 def test_ledger_pages_follow_each_other_without_gap_or_overlap(ask, lab: Lab) -> None:
@@ -140,7 +145,7 @@ def test_ledger_pages_follow_each_other_without_gap_or_overlap(ask, lab: Lab) ->
 
 
 def test_the_ledger_shows_the_options_of_a_manual_run(ask, lab: Lab) -> None:
-    publish(lab, ago(lab, 30), "manual", kind="manual", allow_shrink=True)
+    publish(lab, minutes_ago(lab, 30), "manual", kind="manual", allow_shrink=True)
     assert [row["options"] for row in ask("ledger")["rows"]] == [{"allow_shrink": True}]
 
 
@@ -172,18 +177,18 @@ def test_rejected_events_are_grouped_by_reason_in_a_range(ask, lab: Lab) -> None
 
 
 def test_checks_are_shown_with_their_purpose_and_findings(ask, lab: Lab) -> None:
-    batch_id = hold(lab, ago(lab, 5))
+    batch_id = hold(lab, minutes_ago(lab, 5))
     result = ask("gates")
-    tally = {one["check_name"]: one for one in result["checks"]}
+    tally = {check["check_name"]: check for check in result["checks"]}
     assert (tally["staging_events_no_negative"]["runs"], tally["staging_events_no_negative"]["failures"]) == (1, 1)
     assert tally["staging_conservation"]["failures"] == 0 and tally["staging_conservation"]["purpose"]
-    [finding] = [one for one in result["findings"] if one["outcome"] == "fail"]
+    [finding] = [finding for finding in result["findings"] if finding["outcome"] == "fail"]
     assert (finding["batch_id"], finding["run"]["run_id"], finding["offending_rows"]) == (batch_id, "hold", 1)
-    assert finding["sample"][0]["minute"] == str(ago(lab, 5))
+    assert finding["sample"][0]["minute"] == str(minutes_ago(lab, 5))
 
 
 def test_a_backfill_is_planned_in_whole_chunks_that_have_ended(ask, lab: Lab) -> None:
-    hour = ago(lab, 0).replace(minute=0) - timedelta(hours=3)
+    hour = minutes_ago(lab, 0).replace(minute=0) - timedelta(hours=3)
     publish(lab, hour + 5 * MINUTE, "one", rows=4)
     hold(lab, hour + 20 * MINUTE)
     plan = ask("backfill", **{"from": text(hour + MINUTE), "to": text(hour + 61 * MINUTE)})
@@ -191,9 +196,9 @@ def test_a_backfill_is_planned_in_whole_chunks_that_have_ended(ask, lab: Lab) ->
     assert plan.items() >= (expected | {"minutes": 120, "known": 3, "raw_rows": 5, "held": 1}).items()
     plan = ask("backfill", **{"from": text(hour), "to": text(hour + 5 * MINUTE), "chunk": "minute"})
     assert (plan["dag_id"], plan["runs"], plan["to"]) == ("recruitment_minute", 5, text(hour + 4 * MINUTE))
-    ahead = ago(lab, 0).replace(minute=0) + timedelta(days=1)
+    ahead = minutes_ago(lab, 0).replace(minute=0) + timedelta(days=1)
     plan = ask("backfill", **{"from": text(hour), "to": text(ahead)})
-    assert plan["end_minute"] == text(ago(lab, 0).replace(minute=0))
+    assert plan["end_minute"] == text(minutes_ago(lab, 0).replace(minute=0))
     assert (
         "has ended yet"
         in ask("backfill", 400, **{"from": text(ahead), "to": text(ahead + timedelta(hours=1))})["detail"]

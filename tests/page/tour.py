@@ -13,7 +13,7 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 
 from tests.airflow_home import HOME, PROJECT
-from tests.page.auth_manager import FOREIGN
+from tests.page.auth_manager import FORBIDDEN_DAG
 
 MARK = "a text that only users of ecommerce_minute see"
 STORED = "a password in Airflow's database"
@@ -27,7 +27,7 @@ def _deletion(entity: str | dict) -> dict:
     return {"actions": [{"action": "delete", "entities": [entity]}]}
 
 
-# A value that exists for every placeholder, if Airflow has one here.
+# For every placeholder a value that exists, if there is one here.
 VALUES = {
     "connection_id": "tour", "pipeline": "recruitment", "name": "page.js", "map_index": "-1", "try_number": "1",
     "task_try_number": "1", "xcom_key": "return_value", "key": "state", "version_number": "1",
@@ -45,7 +45,7 @@ QUERIES = {
     "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/logs/{try_number}": "full_content=true",
 }  # fmt: skip
 # Bodies that Airflow reads before, or for, the decision on a permission.
-_RUN = {"dag_id": FOREIGN, "dag_run_id": "x"}
+_RUN = {"dag_id": FORBIDDEN_DAG, "dag_run_id": "x"}
 _TIMES = {"from_date": "2026-03-01T00:00Z", "to_date": "2026-03-01T01:00Z"}
 BODIES = {
     ("PATCH", "/api/v2/connections"): _deletion("x"),
@@ -55,39 +55,40 @@ BODIES = {
     ("PATCH", "/api/v2/dags/{dag_id}/dagRuns"): _deletion(_RUN),
     ("PATCH", "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances"): _deletion(_RUN | {"task_id": "x"}),
     ("POST", "/api/v2/dags/{dag_id}/clearDagRuns"): {"dag_runs": [{"dag_run_id": "x"}]},
-    ("POST", "/api/v2/backfills"): {"dag_id": FOREIGN, **_TIMES},
-    ("POST", "/api/v2/backfills/dry_run"): {"dag_id": FOREIGN, **_TIMES},
+    ("POST", "/api/v2/backfills"): {"dag_id": FORBIDDEN_DAG, **_TIMES},
+    ("POST", "/api/v2/backfills/dry_run"): {"dag_id": FORBIDDEN_DAG, **_TIMES},
     ("POST", "/api/v2/connections/enqueue-test"): {"connection_id": "tour", "conn_type": "mysql"},
 }  # fmt: skip
-# Routes that read, and take "~" for every DAG, run or task.
+# Routes that only read, and accept "~" for every DAG, run or task.
 _TASKS = "/api/v2/dags/~/dagRuns/~/taskInstances"
-OF_ALL = (
+ROUTES_FOR_ALL = (
     ("GET", "/api/v2/dags/~/dagRuns"), ("POST", "/api/v2/dags/~/dagRuns/list"), ("GET", _TASKS), ("POST", f"{_TASKS}/list"),
     ("GET", f"{_TASKS}/~/xcomEntries"),
 )  # fmt: skip
 
 
 def routes(api) -> list[tuple[str, str]]:
-    """Method and path of each, mounted apps included."""
+    """Method and path of each route, including those of mounted apps."""
     from plugins.pipelines_page import app as page
 
     result = []
     for route in api.routes:
-        below = page.routes if route.path == "/minutemark" else getattr(route, "routes", None)
-        for one, path in [(route, route.path)] if below is None else [(one, route.path + one.path) for one in below]:
-            result += [(method, path) for method in (getattr(one, "methods", None) or ()) if method != "HEAD"]
+        mounted = page.routes if route.path == "/minutemark" else getattr(route, "routes", None)
+        pairs = [(route, route.path)] if mounted is None else [(child, route.path + child.path) for child in mounted]
+        for endpoint, path in pairs:
+            result += [(method, path) for method in (getattr(endpoint, "methods", None) or ()) if method != "HEAD"]
     return sorted(set(result))
 
 
-def filled(path: str, run: dict[str, str]) -> str:
+def fill(path: str, run: dict[str, str]) -> str:
     """That path for a run, with the query that it needs. A placeholder without a value is an error."""
     query = f"?{QUERIES[path]}" if path in QUERIES else ""
-    return re.sub(r"\{(\w+)(:path)?\}", lambda found: (VALUES | run)[found[1]], path + query)
+    return re.sub(r"\{(\w+)(:path)?\}", lambda match: (VALUES | run)[match[1]], path + query)
 
 
 @contextlib.contextmanager
 def dags() -> Iterator[list[str]]:
-    """The project's DAGs in Airflow's database, which is afterwards as it was before."""
+    """Put the project's DAGs into Airflow's database; afterwards, restore the database."""
     from airflow import settings
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.models.dagbundle import DagBundleModel
@@ -108,7 +109,7 @@ def dags() -> Iterator[list[str]]:
 
 
 def store() -> None:
-    """What Airflow's database keeps besides DAGs and runs."""
+    """Store a connection, a variable and a pool in Airflow's database."""
     from airflow.models import Connection, Pool, Variable
     from airflow.utils.session import create_session
 
@@ -119,9 +120,9 @@ def store() -> None:
 
 
 def run_of(client: TestClient, dag_id: str, task_id: str, conf: dict, *, log: str, xcom: object) -> dict[str, str]:
-    """A run that this user triggers, one of whose tasks has left a log, an XCom and rendered fields; and a backfill.
+    """Trigger a run as this user, with a log, an XCom and rendered fields of one task, and add a backfill.
 
-    Returns the placeholders' values for it.
+    Returns the values of the placeholders for this run.
     """
     from airflow.configuration import conf as settings
     from airflow.models.backfill import Backfill

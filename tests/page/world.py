@@ -17,7 +17,7 @@ SECRET = '{"secret": "payload"}'  # a rejected row
 GOOD, BAD = contribution(), contribution(bid_sum=-1)
 
 
-def ago(lab: Lab, minutes: int) -> datetime:
+def minutes_ago(lab: Lab, minutes: int) -> datetime:
     """The minute `minutes` minutes before the warehouse's current one."""
     return server_time(lab.conn.cursor()).replace(second=0, microsecond=0) - minutes * MINUTE
 
@@ -27,7 +27,7 @@ def text(minute: datetime) -> str:
 
 
 def see(lab: Lab, *minutes: datetime) -> None:
-    """A poll finds them touched, long enough ago to have settled, and the lake has been looked at until now."""
+    """Record a poll of now that finds these minutes touched, long enough ago to have settled."""
     clock = server_time(lab.conn.cursor())
     lab.see(*minutes, at=clock - 2 * MINUTE, clock=clock)
     ledger.record_poll_time(lab.conn, lab.pipeline, clock)
@@ -44,7 +44,7 @@ def publish(lab: Lab, minute: datetime, run_id: str, rows: int = 1, **values) ->
 
 
 def hold(lab: Lab, minute: datetime, run_id: str = "hold") -> int:
-    """That minute held by its staging gate, while the one before it passes and is merged."""
+    """Hold that minute at its staging gate, and merge the minute before it."""
     see(lab, minute, minute - MINUTE)
     batch_id = lab.open(minute - MINUTE, minute, run_id=run_id, clock=server_time(lab.conn.cursor()))
     lab.stage(batch_id, {minute - MINUTE: [GOOD], minute: [BAD]})
@@ -54,8 +54,8 @@ def hold(lab: Lab, minute: datetime, run_id: str = "hold") -> int:
 
 
 def reject_and_hold(lab: Lab) -> datetime:
-    """A held minute, and a rejected event of the one before it."""
-    minute = ago(lab, 5)
+    """Hold a minute, and reject an event of the minute before it; returns the held minute."""
+    minute = minutes_ago(lab, 5)
     hold(lab, minute)
     lab.query(
         "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
@@ -67,7 +67,7 @@ def reject_and_hold(lab: Lab) -> datetime:
 
 
 def drift(lab: Lab, minute: datetime, field: str = "job_id", new: str = "jobId") -> None:
-    """That minute held because a field was renamed, after four minutes that had it."""
+    """Hold that minute because a field was renamed, after four minutes that had the field."""
     rows = 200
     for before in range(4, -1, -1):
         at = minute - before * MINUTE

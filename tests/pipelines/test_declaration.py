@@ -31,8 +31,8 @@ def test_a_field_with_the_name_of_an_internal_column_is_refused(name):
             with_fields(spelled)
 
 
-def test_every_column_of_the_contract_is_refused():
-    """More fields than fit in one word of bits."""
+def test_the_name_of_every_column_of_the_contract_is_refused():
+    """The pipeline has more fields than fit in one word of bits."""
     wide = replace(SHOP, fields=(*SHOP.fields, *(f"f{number}" for number in range(200))), numbers=("price",))
     for name in contract.columns(wide, key_of(wide)):
         with pytest.raises(ValueError, match="cannot be named"):

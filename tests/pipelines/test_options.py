@@ -15,7 +15,7 @@ PIPELINE = dataclasses.replace(
 )
 
 
-def test_what_a_run_leaves_out_has_its_default() -> None:
+def test_an_option_that_a_run_leaves_out_has_its_default() -> None:
     assert options_of_run(PIPELINE, {"share": 1}) == ({"recover": True, "share": 1, "mode": "strict"}, False)
     assert options_of_run(PIPELINE, {"allow_shrink": True})[1] is True
 
@@ -39,4 +39,4 @@ def test_a_value_of_another_type_is_refused_and_the_option_is_named(name: str, v
 
 
 def test_types_of_the_form_follow_from_the_defaults() -> None:
-    assert [json_type(one) for one in (False, 3, 0.5, "x")] == ["boolean", "number", "number", "string"]
+    assert [json_type(default) for default in (False, 3, 0.5, "x")] == ["boolean", "number", "number", "string"]

@@ -21,7 +21,7 @@ SHOP = pipelines.get("ecommerce")
         ("", "minute", False),
         ("", " Continuous ", True),
         ("continuous", None, True),
-        ("continuous", "minute", True),  # what a pipeline declares holds
+        ("continuous", "minute", True),  # the declaration takes precedence
         ("minute", "continuous", False),
     ],
 )
@@ -30,7 +30,7 @@ def test_the_setting_is_for_pipelines_that_declare_no_schedule(declared, setting
     assert is_continuous(replace(SHOP, schedule=declared), environ) is expected
 
 
-def test_another_value_is_refused_with_those_that_are_possible():
+def test_an_unknown_schedule_is_refused_with_the_possible_values():
     with pytest.raises(UnknownSchedule, match="MINUTEMARK_SCHEDULE is 'hourly'. Set it to minute or continuous"):
         is_continuous(SHOP, {"MINUTEMARK_SCHEDULE": "hourly"})
     with pytest.raises(ValueError, match="ecommerce: schedule is 'hourly': write 'minute' or 'continuous'"):

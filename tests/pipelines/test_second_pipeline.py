@@ -1,4 +1,4 @@
-"""A second pipeline is a declaration, a transform and SQL: nothing else knows that it exists."""
+"""A second pipeline is a declaration, a transform, SQL, demo events and boards: nothing else knows that it exists."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from include import pipelines
 from include.warehouse.sql import files
 from local.layout import ROOT
 
-MACHINES = ("include", "plugins", "dags", "local", "docker", "dashboards")
-ITS_OWN = re.compile(
+SHARED_FOLDERS = ("include", "plugins", "dags", "local", "docker", "dashboards")
+OWN_FILES = re.compile(
     r"include/(pipelines|spark|demo)/ecommerce\.py|include/sql/ecommerce/.*|include/lineage/ecommerce\.json"
     r"|dashboards/\w+/ecommerce/.*"
 )
@@ -19,22 +19,22 @@ ITS_OWN = re.compile(
 
 def machine_modules() -> dict[str, str]:
     """Every source file of the machinery by its path."""
-    files = (path for folder in MACHINES for path in sorted((ROOT / folder).rglob("*")))
+    files = (path for folder in SHARED_FOLDERS for path in sorted((ROOT / folder).rglob("*")))
     sources = [path for path in files if path.suffix in (".py", ".sql", ".cql", ".yaml", ".yml", ".json")]
     named = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sources}
-    return {name: text for name, text in named.items() if not ITS_OWN.fullmatch(name)}
+    return {name: text for name, text in named.items() if not OWN_FILES.fullmatch(name)}
 
 
 def test_no_shared_module_knows_the_second_pipeline() -> None:
-    knowing = {
+    mentions = {
         name: match[0]
         for name, text in machine_modules().items()
         if (match := re.search("ecommerce", text, re.IGNORECASE))
     }
-    assert not knowing, f"Say it in the declaration, and let the machinery ask there: {knowing}"
+    assert not mentions, f"Move this to the declaration, and read it from there: {mentions}"
 
 
-def test_the_machinery_that_is_looked_through_is_all_of_it() -> None:
+def test_all_parts_of_the_machinery_are_searched() -> None:
     names = set(machine_modules())
     assert {
         "include/warehouse/merge.py",
@@ -47,7 +47,7 @@ def test_the_machinery_that_is_looked_through_is_all_of_it() -> None:
     assert len(names) > 100
 
 
-@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
+@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda pipeline: pipeline.name)
 def test_a_pipeline_has_all_that_the_machinery_looks_for(pipeline: pipelines.Pipeline) -> None:
     for pattern in (
         "warehouse.sql", "merge.sql", "fold.sql", "checks/staging_*.sql", "checks/warehouse_*.sql", "verify/minutes_*.sql",
@@ -56,7 +56,7 @@ def test_a_pipeline_has_all_that_the_machinery_looks_for(pipeline: pipelines.Pip
         assert files(pipeline, pattern), f"{pipeline.name} has no {pattern}."
 
 
-@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
+@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda pipeline: pipeline.name)
 def test_declared_columns_are_in_the_raw_row(pipeline: pipelines.Pipeline) -> None:
     assert pipeline.event_id in ("create_time", *pipeline.fields)
     times = (pipeline.event_time, pipeline.fact_time, pipeline.kind_column)

@@ -19,7 +19,7 @@ from tests.warm_drivers import end_warm_drivers
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator:
-    """A local session; the machine's time zone is not UTC, so that a conversion through it shows."""
+    """A local session; the machine's time zone is not UTC, so that a conversion through that zone shows."""
     if not shutil.which("java"):
         pytest.skip("Spark needs Java 17, which is not on the PATH: install it.")
     pytest.importorskip("pyspark")
@@ -50,8 +50,8 @@ def spark() -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def written(schemas: None) -> None:
-    """Four events in MINUTE: a click with a bid, a page view, one of an ignored kind, one that is rejected."""
+def four_events(schemas: None) -> None:
+    """Four events in MINUTE: a click with a bid, a page view, an event of an ignored kind, and one that is rejected."""
     from include.lake.session import lake as connected
     from include.lake.writer import Event, EventWriter
 

@@ -19,17 +19,21 @@ MINUTE = datetime(2026, 3, 1, 12, 34)
 CLICK = {"create_time": EVENT_ID, "ts": "2026-03-01 12:34:55.130", "ev": "2", "custom_track": "click", "job_id": "258"}
 
 
-def raw(spark: SparkSession, *rows: Mapping[str, str | None], pipeline: pipelines.Pipeline = PIPELINE) -> DataFrame:
+def raw_frame(
+    spark: SparkSession, *rows: Mapping[str, str | None], pipeline: pipelines.Pipeline = PIPELINE
+) -> DataFrame:
     """The rows as the lake gives them, all in MINUTE: key and payload."""
     key = {"minute": f"{MINUTE:%Y-%m-%dT%H:%M:%S}Z", "shard": 0}
     payloads = [{name: value for name, value in row.items() if value is not None} for row in rows]
-    return stored(
-        spark, *({**key, **row, "payload": json.dumps(payloads[at])} for at, row in enumerate(rows)), pipeline=pipeline
+    return lake_frame(
+        spark,
+        *({**key, **row, "payload": json.dumps(payloads[number])} for number, row in enumerate(rows)),
+        pipeline=pipeline,
     )
 
 
-def stored(spark: SparkSession, *rows: Mapping[str, object], pipeline: pipelines.Pipeline = PIPELINE) -> DataFrame:
-    """Hand-made rows of the lake table; JSON, so that no Python worker makes them."""
+def lake_frame(spark: SparkSession, *rows: Mapping[str, object], pipeline: pipelines.Pipeline = PIPELINE) -> DataFrame:
+    """Hand-written rows of the lake table, parsed from JSON, so that no Python worker is needed."""
     types = {"minute": "timestamp", "shard": "int"}
     columns = ", ".join(f"{name}: {types.get(name, 'string')}" for name in (*lake.key_of(pipeline), "payload"))
     parsed = F.from_json(F.lit(json.dumps(rows)), f"array<struct<{columns}>>")
@@ -41,9 +45,9 @@ def fields_of(rows: DataFrame, pipeline: pipelines.Pipeline = PIPELINE) -> DataF
     return lake.with_fields(rows, pipeline)
 
 
-def classified(spark: SparkSession, *rows: Mapping[str, str | None], recover: bool = True) -> list[Row]:
+def classify(spark: SparkSession, *rows: Mapping[str, str | None], recover: bool = True) -> list[Row]:
     """The rows' fates, in their order."""
-    return recruitment.classify(fields_of(raw(spark, *rows)), {"recover": recover}).collect()
+    return recruitment.classify(fields_of(raw_frame(spark, *rows)), {"recover": recover}).collect()
 
 
 def click(**changes: str | None) -> dict[str, str | None]:

@@ -17,7 +17,7 @@ from include.warehouse.batches import Batch, RunInfo
 from include.warehouse.delta import PlannedMinute
 from tests.spark.rows import MINUTE
 
-NEXT = MINUTE + timedelta(minutes=1)  # holds nothing
+NEXT_MINUTE = MINUTE + timedelta(minutes=1)  # has no events
 LOCAL = "local[2]"
 
 
@@ -25,7 +25,7 @@ def submit(
     attempt: int,
     warehouse: Endpoint | None = None,
     source: Endpoint | None = None,
-    minutes=(MINUTE, NEXT),
+    minutes=(MINUTE, NEXT_MINUTE),
     pipeline: str = "recruitment",
     keep: bool = False,
     master: str = LOCAL,
@@ -34,12 +34,12 @@ def submit(
     say: Callable[[str], None] = lambda line: None,
     **options: float,
 ) -> subprocess.CompletedProcess:
-    """What the task does, on a machine whose time zone is not UTC: with `keep` in a driver that is there for the next one.
+    """Submit an attempt as the task does, on a machine whose time zone is not UTC; with `keep`, in a warm driver.
 
-    `say` gets each line of a kept driver as it comes.
+    `say` gets each line of a warm driver as the driver logs it.
     """
     planned = tuple(PlannedMinute(minute) for minute in minutes)
-    batch = Batch(1, pipeline, RunInfo("test", "run", None), NEXT, planned, estimated_rows=rows)
+    batch = Batch(1, pipeline, RunInfo("test", "run", None), NEXT_MINUTE, planned, estimated_rows=rows)
     warehouse, source = warehouse or endpoint("warehouse_etl"), source or endpoint("lake_reader")
     prepared = submission.prepare(batch, attempt, source, warehouse, master, conf, keep=keep, **options)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -50,7 +50,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_running_job_is_cancelled_when_the_master_refuses_its_application_twice(threads, monkeypatch) -> None:
-    """It would wait until the task's timeout for executors that never come."""
+    """Otherwise it would wait until the task's timeout for executors that never come."""
     master = Master(monkeypatch, False, True)
     with cluster.watch_application(master.session(), seconds=0.01):
         assert master.cancelled.wait(10)

@@ -24,13 +24,13 @@ from local.servers.server import HOST
 from local.servers.spark_standalone import Master, Worker
 from tests.spark import submitting
 from tests.spark.rows import MINUTE
-from tests.spark.submitting import NEXT
+from tests.spark.submitting import NEXT_MINUTE
 from tests.warm_drivers import end_warm_drivers
 
 SECRET = "of-the-tests-cluster"
 STAGED = "SELECT SUM(raw_rows), SUM(counted_rows), SUM(rejected_rows) FROM etl.staged_counts WHERE attempt = {}"
-RIGHT = [(4, 2, 1)]  # of the rows in tests/spark/conftest.py
-MANY = 50_000  # estimated rows of a batch that is read in several tasks
+EXPECTED = [(4, 2, 1)]  # of the rows in tests/spark/conftest.py
+MANY_ROWS = 50_000  # estimated rows of a batch that is read in several tasks
 
 
 class Cluster:
@@ -99,14 +99,14 @@ def _cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(_cluster: Cluster, warm_drivers: None) -> Cluster:
-    """The cluster, complete. An application of a former test may still be there, as that of a former minute."""
+    """The complete cluster. An application of an earlier test may still run on it, like that of an earlier minute."""
     _cluster.start_all()
     until(lambda: len(_cluster.master.workers()) == 2, "two workers")
     return _cluster
 
 
 @pytest.fixture
-def submit(cluster: Cluster, written: None) -> Callable[..., subprocess.CompletedProcess]:
+def submit(cluster: Cluster, four_events: None) -> Callable[..., subprocess.CompletedProcess]:
     """Runs an attempt in a driver that keeps running, whose UI and event log are on."""
     (cluster.folder / "events").mkdir(exist_ok=True)
     own = {
@@ -128,8 +128,8 @@ def submit(cluster: Cluster, written: None) -> Callable[..., subprocess.Complete
 
 
 @pytest.fixture
-def locked(query) -> Iterator[Callable[[], None]]:
-    """No job can stage events until this is called."""
+def unlock_staging(query) -> Iterator[Callable[[], None]]:
+    """Until this is called, no job can stage events."""
     query("LOCK TABLES recruitment.events_staged WRITE")
     yield lambda: query("UNLOCK TABLES")
     query("UNLOCK TABLES")
@@ -164,10 +164,10 @@ def test_the_next_job_uses_the_same_application_and_executors(cluster: Cluster, 
     application = application_of(cluster)
     until(lambda: len(cluster.executors()) == 2, "an executor on each worker")
     executors = cluster.executors()
-    second = submit(102, minutes=(NEXT, MINUTE), rows=MANY)
+    second = submit(102, minutes=(NEXT_MINUTE, MINUTE), rows=MANY_ROWS)
     assert second.returncode == 0, second.stdout
     assert (application_of(cluster), cluster.executors()) == (application, executors)
-    assert query(STAGED.format(101)) == query(STAGED.format(102)) == RIGHT
+    assert query(STAGED.format(101)) == query(STAGED.format(102)) == EXPECTED
     jars = [file.parent for worker in cluster.workers for file in worker.work_folder.rglob("*-connector_2*.jar")]
     assert len(jars) == len(set(jars)) <= 2, "They are sent once to each executor."
 
@@ -180,9 +180,11 @@ def test_no_password_is_on_a_command_line_in_a_file_or_on_a_page(cluster: Cluste
     ]
     lines = [*cluster.executors().values(), *drivers]
     assert len(drivers) >= 1 and len(lines) > len(drivers)
-    assert not shown(lines, [*stores, SECRET])
+    assert not lines_with(lines, [*stores, SECRET])
     environments = [str(psutil.Process(pid).environ()) for pid in cluster.executors()]
-    assert not shown(environments, stores), "Not even to other programs of the same user."
+    assert not lines_with(environments, stores), (
+        "No store's password is in the environment of an executor, which other programs of the user can read."
+    )
     assert {stat.S_IMODE(Path(f"/proc/{pid}/environ").stat().st_mode) for pid in cluster.executors()} == {0o400}
     files = [
         file
@@ -192,16 +194,16 @@ def test_no_password_is_on_a_command_line_in_a_file_or_on_a_page(cluster: Cluste
     ]
     texts = [file.read_text(errors="replace") for file in files]
     assert any("SparkListenerEnvironmentUpdate" in text for text in texts) and any("Executor" in text for text in texts)
-    assert not shown(texts, [*stores, SECRET])
-    at = f"http://{HOST}:{cluster.ui_port}"
+    assert not lines_with(texts, [*stores, SECRET])
+    ui_url = f"http://{HOST}:{cluster.ui_port}"
     application = application_of(cluster)
     pages = [f"api/v1/applications/{application}/{page}" for page in ("environment", "jobs", "sql?details=true")]
-    answers = [page_of(f"{at}/{page}") for page in (*pages, "environment/", "SQL/", "SQL/execution/?id=0")]
+    answers = [page_of(f"{ui_url}/{page}") for page in (*pages, "environment/", "SQL/", "SQL/execution/?id=0")]
     assert "spark.authenticate" in answers[0] and application in answers[0]
-    assert not shown(answers, [*stores, SECRET])
+    assert not lines_with(answers, [*stores, SECRET])
 
 
-def shown(texts: list[str], secrets: list[str | None]) -> list[str]:
+def lines_with(texts: list[str], secrets: list[str | None]) -> list[str]:
     """The lines that have one of the secrets."""
     return [line for text in texts for line in text.splitlines() if any(secret in line for secret in secrets if secret)]
 
@@ -211,28 +213,30 @@ def page_of(url: str) -> str:
         return answer.read().decode()
 
 
-def test_the_application_survives_a_killed_worker(cluster: Cluster, submit, query, locked) -> None:
-    """The attempt fails at most, if the rows that it had read were on that worker."""
-    assert submit(104, minutes=(NEXT,)).returncode == 0
+def test_the_application_survives_a_killed_worker(cluster: Cluster, submit, query, unlock_staging) -> None:
+    """At most the attempt fails, if the rows that it had read were on that worker."""
+    assert submit(104, minutes=(NEXT_MINUTE,)).returncode == 0
     application = application_of(cluster)
 
     def kill() -> None:
         before = len(cluster.executors())
         cluster.kill(cluster.workers[0])
         until(lambda: len(cluster.executors()) < before, "the end of its executor")
-        locked()
+        unlock_staging()
 
-    done = submit(105, rows=MANY, say=after_reading(kill))
+    done = submit(105, rows=MANY_ROWS, say=after_reading(kill))
     assert done.returncode in (0, EXECUTOR_LOST), done.stdout
-    assert query(STAGED.format(105)) == (RIGHT if done.returncode == 0 else [(None, None, None)])
+    assert query(STAGED.format(105)) == (EXPECTED if done.returncode == 0 else [(None, None, None)])
     after = submit(106)
     assert after.returncode == 0, after.stdout
     assert application_of(cluster) == application
-    assert query(STAGED.format(106)) == RIGHT
+    assert query(STAGED.format(106)) == EXPECTED
 
 
-def test_lost_executors_fail_the_attempt_with_the_reason_and_others_come(cluster, submit, query, locked) -> None:
-    assert submit(107, minutes=(NEXT,)).returncode == 0
+def test_lost_executors_fail_the_attempt_with_the_reason_and_are_replaced(
+    cluster, submit, query, unlock_staging
+) -> None:
+    assert submit(107, minutes=(NEXT_MINUTE,)).returncode == 0
     application = application_of(cluster)
 
     def kill() -> None:
@@ -240,19 +244,19 @@ def test_lost_executors_fail_the_attempt_with_the_reason_and_others_come(cluster
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
         until(lambda: not killed.keys() & cluster.executors().keys(), "the end of all executors")
-        locked()
+        unlock_staging()
 
     lost = submit(108, say=after_reading(kill))
     assert lost.returncode == EXECUTOR_LOST and "An executor was lost" in lost.stdout, lost.stdout
     after = submit(109)
     assert after.returncode == 0, after.stdout
     assert application_of(cluster) == application
-    assert query(STAGED.format(109)) == RIGHT
+    assert query(STAGED.format(109)) == EXPECTED
 
 
 def test_a_master_that_was_restarted_gets_a_new_application_at_the_next_attempt(cluster, submit, query) -> None:
-    """It does not know the former one, which would never get another executor."""
-    assert submit(110, minutes=(NEXT,)).returncode == 0
+    """The new master does not know the former one, which would never get another executor."""
+    assert submit(110, minutes=(NEXT_MINUTE,)).returncode == 0
     application = application_of(cluster)
     cluster.kill(cluster.master)
     cluster.start(cluster.master)
@@ -260,12 +264,14 @@ def test_a_master_that_was_restarted_gets_a_new_application_at_the_next_attempt(
     after = submit(111)
     assert after.returncode == 0, after.stdout
     assert application_of(cluster) != application
-    assert query(STAGED.format(111)) == RIGHT
+    assert query(STAGED.format(111)) == EXPECTED
 
 
-def test_a_job_of_an_application_that_the_master_no_longer_knows_fails_soon(cluster, submit, query, locked) -> None:
-    """It would wait for executors until the task's timeout."""
-    assert submit(117, minutes=(NEXT,)).returncode == 0
+def test_a_job_of_an_application_that_the_master_no_longer_knows_fails_soon(
+    cluster, submit, query, unlock_staging
+) -> None:
+    """Otherwise it would wait for executors until the task's timeout."""
+    assert submit(117, minutes=(NEXT_MINUTE,)).returncode == 0
 
     def restart() -> None:
         cluster.kill(cluster.master)
@@ -274,7 +280,7 @@ def test_a_job_of_an_application_that_the_master_no_longer_knows_fails_soon(clus
         for pid in cluster.executors():
             os.kill(pid, signal.SIGKILL)
         until(lambda: not cluster.executors(), "the end of its executors")
-        locked()
+        unlock_staging()
 
     started = time.monotonic()
     failed = submit(118, say=after_reading(restart))
@@ -282,12 +288,12 @@ def test_a_job_of_an_application_that_the_master_no_longer_knows_fails_soon(clus
     assert time.monotonic() - started < 300
     after = submit(119)
     assert after.returncode == 0, after.stdout
-    assert query(STAGED.format(119)) == RIGHT
+    assert query(STAGED.format(119)) == EXPECTED
 
 
-def test_the_application_ends_when_the_task_of_its_job_is_gone(cluster: Cluster, submit, query, locked) -> None:
-    """⚑ Its next attempt needs the executors."""
-    assert submit(112, minutes=(NEXT,)).returncode == 0
+def test_the_application_ends_when_the_task_of_its_job_is_gone(cluster: Cluster, submit, query, unlock_staging) -> None:
+    """⚑ The task's next attempt needs the executors."""
+    assert submit(112, minutes=(NEXT_MINUTE,)).returncode == 0
 
     def leave() -> None:
         raise InterruptedError
@@ -296,13 +302,13 @@ def test_the_application_ends_when_the_task_of_its_job_is_gone(cluster: Cluster,
         submit(113, say=after_reading(leave))
     until(lambda: not cluster.master.applications(), "the end of the application")
     until(lambda: not cluster.executors(), "the end of its executors")
-    locked()
+    unlock_staging()
     assert query(STAGED.format(113)) == [(None, None, None)]
 
 
 def test_idle_executors_are_released_and_come_back_for_the_next_job(cluster: Cluster, submit, query) -> None:
     """With dynamic allocation: neither rows nor shuffles of a job that is done keep them."""
-    assert submit(114, minutes=(NEXT,)).returncode == 0
+    assert submit(114, minutes=(NEXT_MINUTE,)).returncode == 0
     former = application_of(cluster)
     conf = {
         "spark.dynamicAllocation.enabled": "true",
@@ -310,7 +316,7 @@ def test_idle_executors_are_released_and_come_back_for_the_next_job(cluster: Clu
         "spark.dynamicAllocation.shuffleTracking.timeout": "1s",
         "spark.executor.cores": "1",
     }
-    first = submit(115, conf=conf, rows=MANY)
+    first = submit(115, conf=conf, rows=MANY_ROWS)
     assert first.returncode == 0, first.stdout
     until(lambda: former not in cluster.master.applications(), "the end of the application of the former settings")
     application = application_of(cluster)
@@ -318,4 +324,4 @@ def test_idle_executors_are_released_and_come_back_for_the_next_job(cluster: Clu
     second = submit(116, conf=conf)
     assert second.returncode == 0, second.stdout
     assert application_of(cluster) == application
-    assert query(STAGED.format(115)) == query(STAGED.format(116)) == RIGHT
+    assert query(STAGED.format(115)) == query(STAGED.format(116)) == EXPECTED

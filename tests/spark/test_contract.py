@@ -12,28 +12,28 @@ from pyspark.sql import SparkSession
 from include.pipelines import Pipeline
 from include.spark import contract, lake, recruitment, run, staging
 from include.spark.fate import IS_MISSING
-from tests.spark.rows import MINUTE, PIPELINE, click, raw, stored
+from tests.spark.rows import MINUTE, PIPELINE, click, lake_frame, raw_frame
 
 
 def counts_of(spark: SparkSession, *rows, pipeline: Pipeline = PIPELINE) -> dict[str, dict[str, int]]:
     """What the ledger keeps of a minute with these rows."""
-    judged = run.materialized(raw(spark, *rows), recruitment, pipeline, {})
-    return counts_of_frame(judged, pipeline)
+    rows_with_fates = run.materialized(raw_frame(spark, *rows), recruitment, pipeline, {})
+    return counts_of_frame(rows_with_fates, pipeline)
 
 
 def counts_of_each(spark: SparkSession, *rows) -> list[dict[str, dict[str, int]]]:
-    """What it keeps of minutes with one of these rows each; they share a job."""
+    """What the ledger keeps of minutes with one of these rows each, all of which one job reads."""
     minutes = [MINUTE + timedelta(minutes=number) for number in range(len(rows))]
-    result = [row.asDict() for row in raw(spark, *rows).collect()]
+    result = [row.asDict() for row in raw_frame(spark, *rows).collect()]
     each = [{**row, "minute": f"{minute}Z"} for row, minute in zip(result, minutes, strict=True)]
-    judged = run.materialized(stored(spark, *each), recruitment, PIPELINE, {})
-    counted = staging.counts(1, minutes, staging.count_minutes(judged, PIPELINE), PIPELINE, {})
+    rows_with_fates = run.materialized(lake_frame(spark, *each), recruitment, PIPELINE, {})
+    counted = staging.counts(1, minutes, staging.count_minutes(rows_with_fates, PIPELINE), PIPELINE, {})
     return [json.loads(row[-1]) for row in counted]
 
 
-def counts_of_frame(judged, pipeline: Pipeline) -> dict[str, dict[str, int]]:
-    counted = staging.count_minutes(judged, pipeline)
-    unknown = contract.unknown_by_minute(judged)
+def counts_of_frame(rows_with_fates, pipeline: Pipeline) -> dict[str, dict[str, int]]:
+    counted = staging.count_minutes(rows_with_fates, pipeline)
+    unknown = contract.unknown_by_minute(rows_with_fates)
     assert bool(unknown) == any(row.with_unknown for row in counted)
     [row] = staging.counts(1, [MINUTE], counted, pipeline, unknown)
     return json.loads(row[-1])
@@ -91,12 +91,12 @@ def test_undeclared_names_are_bounded(spark: SparkSession) -> None:
 
 
 def test_the_last_of_equal_keys_counts(spark: SparkSession) -> None:
-    row = raw(spark, click()).first().asDict()
+    row = raw_frame(spark, click()).first().asDict()
     payload = row["payload"].replace('"job_id": "258"', '"job_id": "9", "jobId": 1, "job_id": "258", "jobId": 2')
-    rows = stored(spark, {**row, "minute": f"{MINUTE}Z", "payload": payload})
-    judged = run.materialized(rows, recruitment, PIPELINE, {})
-    assert judged.first().event.job_id == 258
-    assert counts_of_frame(judged, PIPELINE)["unknown"] == {"jobId": 1}
+    rows = lake_frame(spark, {**row, "minute": f"{MINUTE}Z", "payload": payload})
+    rows_with_fates = run.materialized(rows, recruitment, PIPELINE, {})
+    assert rows_with_fates.first().event.job_id == 258
+    assert counts_of_frame(rows_with_fates, PIPELINE)["unknown"] == {"jobId": 1}
 
 
 PRESENT = {
@@ -105,43 +105,47 @@ PRESENT = {
 }  # fmt: skip
 
 
-def test_presence_is_that_of_the_text_that_a_transform_gets(spark: SparkSession) -> None:
+def test_a_field_is_present_if_a_transform_gets_a_text_of_it(spark: SparkSession) -> None:
     result = counts_of_each(spark, *(click(uid=text) for text in PRESENT))
     assert dict(zip(PRESENT, (counts["present"].get("uid", 0) for counts in result), strict=True)) == PRESENT
 
 
 def test_a_payload_that_is_not_an_object_has_no_fields(spark: SparkSession) -> None:
-    rows = stored(spark, {**raw(spark, click()).first().asDict(), "minute": f"{MINUTE}Z", "payload": "[1]"})
+    rows = lake_frame(spark, {**raw_frame(spark, click()).first().asDict(), "minute": f"{MINUTE}Z", "payload": "[1]"})
     result = counts_of_frame(run.materialized(rows, recruitment, PIPELINE, {}), PIPELINE)
     assert result == {"present": {}, "unreadable": {}, "unknown": {}}
 
 
-def test_more_fields_than_a_number_has_bits(spark: SparkSession) -> None:
+def test_more_fields_than_a_number_has_bits_are_counted(spark: SparkSession) -> None:
     wide = dataclasses.replace(PIPELINE, fields=(*PIPELINE.fields, *(f"wide{number}" for number in range(100))))
     result = counts_of(spark, click(wide0="1", wide99="1"), click(wide99="1"), pipeline=wide)["present"]
     assert {name: rows for name, rows in result.items() if name.startswith("wide")} == {"wide0": 1, "wide99": 2}
 
 
-def test_a_counted_event_without_a_required_field_is_rejected_by_its_name(spark: SparkSession) -> None:
+def test_a_counted_event_without_a_required_field_is_rejected_and_the_field_is_named(spark: SparkSession) -> None:
     strict = dataclasses.replace(PIPELINE, required=("uid", "ua"))
-    rows = raw(spark, click(uid="u", ua="a"), click(uid="u"), click(custom_track="alive"), click(job_id="x"))
-    judged = run.materialized(rows, recruitment, strict, {}).select("fate", "reason").collect()
-    assert [row.fate for row in judged] == ["counted", "rejected", "ignored", "rejected"]
-    assert judged[1].reason == f"ua{IS_MISSING}"
-    assert judged[3].reason.startswith("job_id is not a whole number"), "The pipeline's own rules come first."
+    rows = raw_frame(spark, click(uid="u", ua="a"), click(uid="u"), click(custom_track="alive"), click(job_id="x"))
+    rows_with_fates = run.materialized(rows, recruitment, strict, {}).select("fate", "reason").collect()
+    assert [row.fate for row in rows_with_fates] == ["counted", "rejected", "ignored", "rejected"]
+    assert rows_with_fates[1].reason == f"ua{IS_MISSING}"
+    assert rows_with_fates[3].reason.startswith("job_id is not a whole number"), "The pipeline's own rules come first."
 
 
 def test_a_declaration_refuses_the_name_of_every_column_besides_the_fields(spark: SparkSession) -> None:
-    judged = recruitment.classify(lake.with_fields(raw(spark, click()), PIPELINE), {})
-    own = {name for name in (*judged.columns, "_all", "_parsed", "_names") if not name.startswith(("raw_", "typed_"))}
-    own -= {*PIPELINE.fields, "create_time", "ed_fields", "counted_kind"}  # the rest belongs to this transform
-    assert {"_present_0", "is_object", "event"} <= own
-    for name in own:
+    rows_with_fates = recruitment.classify(lake.with_fields(raw_frame(spark, click()), PIPELINE), {})
+    columns = {
+        name
+        for name in (*rows_with_fates.columns, "_all", "_parsed", "_names")
+        if not name.startswith(("raw_", "typed_"))
+    }
+    columns -= {*PIPELINE.fields, "create_time", "ed_fields", "counted_kind"}  # the last two belong to this transform
+    assert {"_present_0", "is_object", "event"} <= columns
+    for name in columns:
         with pytest.raises(ValueError, match="cannot be named"):
             dataclasses.replace(PIPELINE, fields=(*PIPELINE.fields, name))
 
 
-def test_declared_names_need_not_be_words_of_sql(spark: SparkSession) -> None:
+def test_declared_names_need_not_be_identifiers_of_sql(spark: SparkSession) -> None:
     names = ("order", "user-agent", "a'b", "a\\b", "Straße", "1st", "select *")
     odd = dataclasses.replace(PIPELINE, fields=(*PIPELINE.fields, *names), numbers=("bid", *names))
     result = counts_of(spark, click(**dict.fromkeys(names, "x")), click(**dict.fromkeys(names, "1")), pipeline=odd)

@@ -1,4 +1,4 @@
-"""What the driver's JVM gives to a client without its secrets: nothing."""
+"""The driver's JVM gives nothing to a client without its secrets."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def ports_of(spark) -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def cached(spark) -> Iterator[str]:
-    """The block manager holds rows that a job has read; the id of their block."""
+def cached_block(spark) -> Iterator[str]:
+    """Rows that a job has read, in the block manager; the id of their block."""
     known = set(spark.sparkContext._jsc.getPersistentRDDs())
     frame = spark.range(10).localCheckpoint()
     [rdd] = set(spark.sparkContext._jsc.getPersistentRDDs()) - known
@@ -30,7 +30,7 @@ def cached(spark) -> Iterator[str]:
     yield f"rdd_{rdd}_0"
 
 
-def fetched(spark, port: int, block: str) -> str:
+def fetch_block(spark, port: int, block: str) -> str:
     """Request a block as an executor does, without a secret; returns the handle of its stream, or the failure."""
     jvm = spark._jvm
     network, shuffle = jvm.org.apache.spark.network, jvm.org.apache.spark.network.shuffle.protocol
@@ -49,8 +49,10 @@ def fetched(spark, port: int, block: str) -> str:
         clients.close()
 
 
-def endpoint_found(spark, port: int) -> str:
-    """Request an endpoint of Spark's RPC without a secret, as an executor does to get the driver's configuration."""
+def request_endpoint(spark, port: int) -> str:
+    """Request an endpoint of Spark's RPC without a secret, as an executor does to get the driver's configuration;
+    returns its name, or the failure.
+    """
     jvm = spark._jvm
     conf = jvm.org.apache.spark.SparkConf(False).set("spark.rpc.askTimeout", "5s").set("spark.rpc.lookupTimeout", "5s")
     manager = companion(spark, "org.apache.spark.SecurityManager")
@@ -85,13 +87,13 @@ def response_of(port: int, request: bytes) -> bytes:
             return b""
 
 
-def test_no_port_gives_a_block_an_endpoint_or_the_jvm(spark, cached: str) -> None:
+def test_no_port_gives_access_to_a_block_an_endpoint_or_the_jvm(spark, cached_block: str) -> None:
     ports = ports_of(spark)
     assert len(ports) >= 3, "Spark's RPC, its block manager, and py4j."
     for port in ports:
-        assert fetched(spark, port, cached).startswith("refused")
-        assert endpoint_found(spark, port).startswith("refused")
-        # py4j's way to read a property of the JVM, and HTTP as of a UI.
+        assert fetch_block(spark, port, cached_block).startswith("refused")
+        assert request_endpoint(spark, port).startswith("refused")
+        # A request of py4j for a property of the JVM, and a request for a page of the UI.
         py4j = response_of(port, b"c\nz:java.lang.System\ngetProperty\nsjava.home\ne\n")
         assert not py4j.startswith(b"!y")
         assert not response_of(port, b"GET /environment HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP")

@@ -17,13 +17,13 @@ from include.spark import ecommerce, run, staging
 from include.spark.fate import COUNTED
 from tests.reference import ecommerce as reference
 from tests.reference.shop import event, purchase, view
-from tests.spark.rows import EVENT_TIME_US, MINUTE, fields_of, raw
+from tests.spark.rows import EVENT_TIME_US, MINUTE, fields_of, raw_frame
 
 SHOP = pipelines.get("ecommerce")
 WHEN = datetime(2026, 3, 1, 12, 34, 56)
 LONG = "x" * 65
 
-# (what the row says besides a purchase that counts, fate, kind, how its reason starts)
+# (changes to a purchase that counts, fate, kind, start of the reason)
 TABLE = [
     pytest.param({}, "counted", "purchase", None, id="purchase"),
     pytest.param({"event_type": "view"}, "counted", "view", None, id="view"),
@@ -72,14 +72,14 @@ TABLE = [
 
 @pytest.fixture(scope="module")
 def fates(spark: SparkSession) -> dict[str, object]:
-    """All rows of the table through one job: a job costs a second whatever it reads."""
+    """One job reads all rows of the table: each job costs a second, whatever it reads."""
     rows = [purchase(WHEN, number, **case.values[0]) for number, case in enumerate(TABLE)]
-    result = ecommerce.classify(fields_of(raw(spark, *rows, pipeline=SHOP), SHOP), {}).collect()
+    result = ecommerce.classify(fields_of(raw_frame(spark, *rows, pipeline=SHOP), SHOP), {}).collect()
     return dict(zip((case.id for case in TABLE), result, strict=True))
 
 
-@pytest.mark.parametrize(("says", "fate", "kind", "reason"), TABLE)
-def test_fate(fates: dict[str, object], request: pytest.FixtureRequest, says, fate, kind, reason) -> None:
+@pytest.mark.parametrize(("changes", "fate", "kind", "reason"), TABLE)
+def test_fate(fates: dict[str, object], request: pytest.FixtureRequest, changes, fate, kind, reason) -> None:
     row = fates[request.node.callspec.id]
     assert row.fate == fate
     assert kind is None or row.kind == kind
@@ -94,14 +94,14 @@ def test_the_reference_agrees(fates: dict[str, object]) -> None:
         assert result == (expected.name, expected.kind, expected.reason), case.id
 
 
-def staged(spark: SparkSession, *rows) -> list:
+def stage_rows(spark: SparkSession, *rows) -> list:
     """The rows as they are staged, in their order."""
-    materialized = run.materialized(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})
+    materialized = run.materialized(raw_frame(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})
     return ecommerce.operations(materialized.where(F.col("fate") == COUNTED)).orderBy("event_number").collect()
 
 
 def test_an_event_becomes_one_row_without_its_visitor(spark: SparkSession) -> None:
-    [row] = staged(spark, view(WHEN))
+    [row] = stage_rows(spark, view(WHEN))
     assert set(row.asDict()) == {
         "minute", "event_number", "event_time", "event_type", "department", "product", "brand", "price",
     }  # fmt: skip
@@ -109,12 +109,12 @@ def test_an_event_becomes_one_row_without_its_visitor(spark: SparkSession) -> No
 
 
 def test_equal_events_have_different_numbers(spark: SparkSession) -> None:
-    assert len({row.event_number for row in staged(spark, view(WHEN, 1), view(WHEN, 2), view(WHEN, 3))}) == 3
+    assert len({row.event_number for row in stage_rows(spark, view(WHEN, 1), view(WHEN, 2), view(WHEN, 3))}) == 3
 
 
-@pytest.mark.parametrize("says", [{}, {"category_code": "", "brand": ""}, {"category_code": "NaN", "brand": "NaN"}])
-def test_a_name_that_is_absent_is_other(spark: SparkSession, says) -> None:
-    [row] = staged(spark, view(WHEN, **{"category_code": None, "brand": None, **says}))
+@pytest.mark.parametrize("changes", [{}, {"category_code": "", "brand": ""}, {"category_code": "NaN", "brand": "NaN"}])
+def test_a_name_that_is_absent_is_other(spark: SparkSession, changes) -> None:
+    [row] = stage_rows(spark, view(WHEN, **{"category_code": None, "brand": None, **changes}))
     assert (row.department, row.product, row.brand) == ("other", "other", "other")
 
 
@@ -122,7 +122,7 @@ def test_names_are_split_and_trimmed(spark: SparkSession) -> None:
     codes = ("electronics.audio.headphone", "furniture", " a . b ", ".b", "a.", ".")
     rows = [view(WHEN, number, category_code=code, brand=f" {code} ") for number, code in enumerate(codes)]
     expected = [reference.fate_of(row).operation for row in rows]
-    assert [(row.department, row.product, row.brand) for row in staged(spark, *rows)] == [
+    assert [(row.department, row.product, row.brand) for row in stage_rows(spark, *rows)] == [
         (operation.department, operation.product, operation.brand) for operation in expected
     ]
 
@@ -130,14 +130,14 @@ def test_names_are_split_and_trimmed(spark: SparkSession) -> None:
 def test_prices_are_exact_to_the_cent(spark: SparkSession) -> None:
     texts = ("489.07", "0.1", "1.005", "1.0049", " 7 ", "1e1", "-1", None, "99999999999")
     rows = [view(WHEN, number, price=text) for number, text in enumerate(texts)]
-    assert [row.price for row in staged(spark, *rows)] == [
+    assert [row.price for row in stage_rows(spark, *rows)] == [
         Decimal("489.07"), Decimal("0.10"), Decimal("1.01"), Decimal("1.00"), Decimal(7), Decimal(10), None, None, None,
     ]  # fmt: skip
 
 
 def test_the_machine_s_time_zone_changes_nothing(spark: SparkSession) -> None:
     texts = ("2026-03-13 02:30:00 UTC", "2026-03-13 02:30:00", "2026-03-13T02:30:00Z", "2026-03-12 22:30:00.5-04:00")
-    frame = raw(spark, *(view(WHEN, event_time=text) for text in texts), pipeline=SHOP)
+    frame = raw_frame(spark, *(view(WHEN, event_time=text) for text in texts), pipeline=SHOP)
     result = (
         ecommerce.classify(fields_of(frame, SHOP), {}).select(F.unix_micros("event.event_time").alias("us")).collect()
     )
@@ -147,7 +147,7 @@ def test_the_machine_s_time_zone_changes_nothing(spark: SparkSession) -> None:
 
 def test_a_category_of_a_megabyte_is_read_in_time(spark: SparkSession) -> None:
     """A pattern that looks for its end from every character would take hours."""
-    row = raw(spark, view(WHEN, category_code="x" * 1_000_000 + ".y"), pipeline=SHOP)
+    row = raw_frame(spark, view(WHEN, category_code="x" * 1_000_000 + ".y"), pipeline=SHOP)
     [row] = ecommerce.classify(fields_of(row, SHOP), {}).collect()
     assert row.fate == "rejected" and len(row.reason) <= 500
 
@@ -155,7 +155,7 @@ def test_a_category_of_a_megabyte_is_read_in_time(spark: SparkSession) -> None:
 def test_a_rejected_event_is_kept_under_its_id(spark: SparkSession) -> None:
     ids = ["order-7", "7 ", "größe", "x" * 5_000]
     rows = [purchase(WHEN, number, id=event_id, price="-3") for number, event_id in enumerate(ids)]
-    kept = staging.rejects(run.materialized(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})).collect()
+    kept = staging.rejects(run.materialized(raw_frame(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})).collect()
     result = {json.loads(row.payload)["id"]: row.origin_key for row in kept}
     place = f"{MINUTE:%Y-%m-%dT%H:%MZ}/0"
     assert result == {row["id"]: f"{place}/{row['create_time']}/{short_id(row['id'])}" for row in rows}
@@ -166,7 +166,7 @@ def test_an_id_under_several_create_times_is_named_with_them(spark: SparkSession
     names = ["order-7", "order-8", "order-7", "order-9", "order-7", "x" * 300, "x" * 300]
     rows = [purchase(WHEN, number, id=name) for number, name in enumerate(names)]
     rows.append(event("wishlist", WHEN, 7, id="order-9"))  # whatever their fate
-    result = staging.repeats(run.materialized(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}))
+    result = staging.repeats(run.materialized(raw_frame(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}))
     time = [row["create_time"] for row in rows]
     assert result == [
         [str(MINUTE), "order-7", time[2], time[0]],
@@ -174,13 +174,15 @@ def test_an_id_under_several_create_times_is_named_with_them(spark: SparkSession
         [str(MINUTE), "order-9", time[7], time[3]],
         [str(MINUTE), "x" * 100, time[6], time[5]],
     ]
-    once = run.materialized(raw(spark, *rows[:2], pipeline=SHOP), ecommerce, SHOP, {})
-    assert staging.repeats(once) == []
+    unique_rows = run.materialized(raw_frame(spark, *rows[:2], pipeline=SHOP), ecommerce, SHOP, {})
+    assert staging.repeats(unique_rows) == []
 
 
 def test_the_checksum_of_a_minute_is_that_of_its_ids(spark: SparkSession) -> None:
     rows = [event(kind, WHEN, number) for number, kind in enumerate(("view", "wishlist", "purchase"))]
-    [counted] = staging.count_minutes(run.materialized(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}), SHOP)
+    [counted] = staging.count_minutes(
+        run.materialized(raw_frame(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}), SHOP
+    )
     assert (counted.raw_rows, counted.counted_rows, counted.ignored_rows) == (3, 2, 1)
     assert counted.id_checksum == sum(zlib.crc32(row["id"].encode()) for row in rows)
     assert counted.newest_us // 1_000_000 == EVENT_TIME_US // 1_000_000

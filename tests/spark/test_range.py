@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pyspark.sql import SparkSession
 
 from include.spark import recruitment, run
-from tests.spark.rows import MINUTE, PIPELINE, click, raw
+from tests.spark.rows import MINUTE, PIPELINE, click, raw_frame
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
@@ -17,9 +17,9 @@ SECOND = timedelta(seconds=1)
 def fates(spark: SparkSession, clock: datetime, earliest: datetime = PIPELINE.earliest) -> list[tuple]:
     """Fate and reason of a click, of an event that is not counted, and of a bid that is negative; all in MINUTE."""
     pipeline = replace(PIPELINE, earliest=earliest)
-    rows = raw(spark, click(), click(custom_track="alive"), click(bid="-3"))
-    judged = run.materialized(rows, recruitment, pipeline, {}, clock)
-    return [(row.fate, row.reason) for row in judged.select("fate", "reason").collect()]
+    rows = raw_frame(spark, click(), click(custom_track="alive"), click(bid="-3"))
+    rows_with_fates = run.materialized(rows, recruitment, pipeline, {}, clock)
+    return [(row.fate, row.reason) for row in rows_with_fates.select("fate", "reason").collect()]
 
 
 def test_a_minute_is_in_range_up_to_a_day_ahead_of_the_lakes_clock(spark: SparkSession) -> None:

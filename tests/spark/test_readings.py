@@ -15,7 +15,7 @@ from include.pipelines.declaration import NULL_WORDS
 from include.spark import values
 
 _EPOCH = datetime(1970, 1, 1)
-_LISTS = int(os.environ.get("READING_LISTS", "30"))  # of a hundred texts each, which one job reads
+_LISTS = int(os.environ.get("READING_LISTS", "30"))  # each has a hundred texts, which one job reads
 
 _space = st.text(st.sampled_from(f"{readings.WHITE_SPACE}x"), max_size=2)
 _digits = st.text(st.sampled_from("0123456789"), min_size=1, max_size=32)
@@ -27,33 +27,41 @@ _number = st.builds(
         st.one_of(st.just(""), st.builds("{}{}{}".format, st.sampled_from("eE"), st.sampled_from(["", "-", "+"]), _digits)),
     ),
 )  # fmt: skip
-_plausible = st.one_of(
+_plausible_number = st.one_of(
     st.integers(-(2**66), 2**66).map(str),
     st.floats().map(repr),
-    st.integers(0, 10**14).map(lambda one: f"{float(one)!r}"),
+    st.integers(0, 10**14).map(lambda number: f"{float(number)!r}"),
 )
-_two = st.integers(0, 99).map("{:02}".format)
-_usual = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)).map("{:%Y-%m-%d %H:%M:%S}".format)
-_odd = st.builds(
-    "{}-{}-{}{}{}:{}".format, st.integers(0, 9999).map("{:04}".format), _two, _two, st.sampled_from(" Tt"), _two, _two
+_two_digits = st.integers(0, 99).map("{:02}".format)
+_usual_time = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)).map("{:%Y-%m-%d %H:%M:%S}".format)
+_odd_time = st.builds(
+    "{}-{}-{}{}{}:{}".format,
+    st.integers(0, 9999).map("{:04}".format),
+    _two_digits,
+    _two_digits,
+    st.sampled_from(" Tt"),
+    _two_digits,
+    _two_digits,
 )
 _fraction = st.one_of(st.just(""), st.builds("{}{}".format, st.sampled_from(".,"), _digits))
 _zone = st.one_of(
     st.sampled_from(
         ["", "Z", "z", " UTC", "UTC", " Z", "+00", " +0000", "+02:00Z", " CET", "-00:00", "+23:59", "+24:00"]
     ),
-    st.builds("{}{}{}{}".format, st.sampled_from(["+", "-", " +", " -"]), _two, st.sampled_from(["", ":"]), _two),
+    st.builds(
+        "{}{}{}{}".format, st.sampled_from(["+", "-", " +", " -"]), _two_digits, st.sampled_from(["", ":"]), _two_digits
+    ),
 )
-_time = st.builds("".join, st.tuples(st.one_of(_usual, _odd), _fraction, _zone))
+_time = st.builds("".join, st.tuples(st.one_of(_usual_time, _odd_time), _fraction, _zone))
 _word = st.one_of(
     st.sampled_from([*NULL_WORDS, "Infinity", "true", "²", "１２", "1_000", "0x1f", "1,5"]),
     st.text(st.characters(codec="utf-8"), max_size=12),
 )
-_text = st.builds("{}{}{}".format, _space, st.one_of(_number, _plausible, _time, _word), _space)
+_text = st.builds("{}{}{}".format, _space, st.one_of(_number, _plausible_number, _time, _word), _space)
 
 
 def spark_reads(spark, texts):
-    """(text, whole number, amount, microseconds since 1970) of each as Spark reads it."""
+    """(text, whole number, amount, microseconds since 1970) of each text, as Spark reads it."""
     text = F.explode(F.from_json(F.lit(json.dumps(texts)), "array<string>")).alias("text")
     column = F.col("text")
     return (
@@ -80,18 +88,18 @@ def python_reads(text):
     deadline=None,
     database=None,
     derandomize=True,
-    phases=[Phase.generate],  # the failure names its text: a smaller list says no more
+    phases=[Phase.generate],  # the failure names its text: a smaller list would add nothing
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(st.lists(_text, min_size=100, max_size=100))
-def test_python_and_spark_read_the_same_of_any_text(spark, texts):
+def test_python_and_spark_read_the_same_from_any_text(spark, texts):
     for text, row in zip(texts, spark_reads(spark, texts), strict=True):
         assert tuple(row) == python_reads(text), text
 
 
 _NINE = (datetime(2026, 11, 20, 9) - _EPOCH) // timedelta(microseconds=1)
 # What people mean by a text: (text, whole number, time in microseconds since 1970).
-MEANT = [
+EXPECTED_READINGS = [
     ("258", 258, None),
     ("258.0", 258, None),
     ("2.58e2", 258, None),
@@ -131,7 +139,7 @@ MEANT = [
 
 def test_texts_are_parsed_as_people_expect(spark):
     """In addition to the property: two readers that agree may both be wrong."""
-    texts = [text for text, *_ in MEANT]
-    for (text, number, micros), row in zip(MEANT, spark_reads(spark, texts), strict=True):
+    texts = [text for text, *_ in EXPECTED_READINGS]
+    for (text, number, micros), row in zip(EXPECTED_READINGS, spark_reads(spark, texts), strict=True):
         assert (row[1], row[3]) == (number, micros), text
         assert python_reads(text)[1::2] == (number, micros), text

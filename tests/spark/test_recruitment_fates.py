@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.spark.rows import classified, click
+from tests.spark.rows import classify, click
 
-# (what the row says besides a click that counts, fate, kind, how its reason starts)
+# (changes to a click that counts, fate, kind, start of the reason)
 TABLE = [
     pytest.param({}, "counted", "click", None, id="click"),
     pytest.param({"custom_track": "clicks"}, "counted", "click", None, id="clicks is a click"),
@@ -75,13 +75,13 @@ TABLE = [
 
 @pytest.fixture(scope="module")
 def fates(spark: SparkSession) -> dict[str, object]:
-    """All rows of the table through one job: a job costs a second whatever it reads."""
-    result = classified(spark, *(click(**case.values[0]) for case in TABLE))
+    """One job reads all rows of the table: each job costs a second, whatever it reads."""
+    result = classify(spark, *(click(**case.values[0]) for case in TABLE))
     return dict(zip((case.id for case in TABLE), result, strict=True))
 
 
-@pytest.mark.parametrize(("says", "fate", "kind", "reason"), TABLE)
-def test_fate(fates: dict[str, object], request: pytest.FixtureRequest, says, fate, kind, reason) -> None:
+@pytest.mark.parametrize(("changes", "fate", "kind", "reason"), TABLE)
+def test_fate(fates: dict[str, object], request: pytest.FixtureRequest, changes, fate, kind, reason) -> None:
     row = fates[request.node.callspec.id]
     assert row.fate == fate
     assert kind is None or row.kind == kind
@@ -89,5 +89,5 @@ def test_fate(fates: dict[str, object], request: pytest.FixtureRequest, says, fa
 
 
 def test_a_reason_fits_its_column_for_any_value(spark: SparkSession) -> None:
-    [row] = classified(spark, click(bid="9" * 100_000))
+    [row] = classify(spark, click(bid="9" * 100_000))
     assert row.reason.startswith("bid is not a number: 999") and len(row.reason) <= 500

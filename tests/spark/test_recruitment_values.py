@@ -9,11 +9,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from include.spark import recruitment
-from tests.spark.rows import EVENT_TIME_US, classified, click, custom_event, fields_of, raw
+from tests.spark.rows import EVENT_TIME_US, classify, click, custom_event, fields_of, raw_frame
 
 
 def test_numbers_are_read_as_producers_write_them(spark: SparkSession) -> None:
-    rows = classified(
+    rows = classify(
         spark,
         click(job_id="258", publisher_id="1", campaign_id="2", group_id="3"),
         click(job_id="258.0", publisher_id="1.0", campaign_id=" 2 ", group_id="3.00"),  # a float's text, spaces
@@ -25,18 +25,18 @@ def test_numbers_are_read_as_producers_write_them(spark: SparkSession) -> None:
 
 
 def test_bids_are_exact_decimals(spark: SparkSession) -> None:
-    rows = classified(spark, click(bid="1.4"), click(bid="0"), click(bid="1e-05"), click(bid=" 7 "), click(bid=None))
+    rows = classify(spark, click(bid="1.4"), click(bid="0"), click(bid="1e-05"), click(bid=" 7 "), click(bid=None))
     assert [row.event.bid for row in rows] == [Decimal("1.4"), Decimal(0), Decimal("0.00001"), Decimal(7), None]
 
 
 @pytest.mark.parametrize("recover", [True, False])
 def test_the_machine_s_time_zone_changes_nothing(spark: SparkSession, recover: bool) -> None:
     """⚑ UTC everywhere: the session's machine is in Newfoundland (tests/spark/conftest.py)."""
-    rows = raw(
+    rows = raw_frame(
         spark,
         click(ts="2022-07-18 07:05:11.130"),
         click(ts="2022-07-18T07:05:11Z"),
-        click(ts="2022-07-18T00:35:11-06:30"),  # the same hour, elsewhere
+        click(ts="2022-07-18T00:35:11-06:30"),  # the same hour, in another zone
         click(ts="2022-03-13 02:30:00"),  # an hour that Newfoundland does not have
     )
     frame = recruitment.classify(fields_of(rows), {"recover": recover})
@@ -50,10 +50,10 @@ def test_the_machine_s_time_zone_changes_nothing(spark: SparkSession, recover: b
 
 
 def test_recover_fills_gaps_from_ed(spark: SparkSession) -> None:
-    rows = classified(
+    rows = classify(
         spark,
         custom_event(customEvent="click", jobId=10, publisherId=0),
-        custom_event(customEvent="click", jobId="191", publisherId="4,1,2,3,5"),  # a list as text: its first
+        custom_event(customEvent="click", jobId="191", publisherId="4,1,2,3,5"),  # a list as text: its first item
         custom_event(customevent="conversion", jobid=7, publisherid=[5, 6]),  # lower-case keys, a list
         custom_event(customEvent="click", jobId=8.0, publisherId="1\\"),  # a float, and nonsense
         custom_event(customEvent="click", jobId=12345678.0, publisherId=10000000.0),  # Java writes 1.2345678E7
@@ -67,12 +67,12 @@ def test_recover_fills_gaps_from_ed(spark: SparkSession) -> None:
     ]
 
 
-def test_recover_overwrites_nothing_and_believes_no_kind_outside_ev_2(spark: SparkSession) -> None:
+def test_recover_overwrites_nothing_and_reads_a_kind_only_where_ev_is_2(spark: SparkSession) -> None:
     text = custom_event(customEvent="conversion", jobId=10, publisherId=11)
-    rows = classified(
+    rows = classify(
         spark,
-        {**text, "custom_track": "click", "job_id": "1", "publisher_id": "2"},  # what the row says itself wins
-        {**text, "ev": "1"},  # a page view stays one
+        {**text, "custom_track": "click", "job_id": "1", "publisher_id": "2"},  # the row's own values win
+        {**text, "ev": "1"},  # a page view stays a page view
         {**text, "ev": None},  # no kind
     )
     assert [(r.kind, r.event.job_id, r.event.publisher_id) for r in rows] == [
@@ -82,10 +82,10 @@ def test_recover_overwrites_nothing_and_believes_no_kind_outside_ev_2(spark: Spa
     ]
 
 
-def test_a_job_in_ed_is_judged_like_job_id(spark: SparkSession) -> None:
-    rows = classified(
+def test_a_job_in_ed_follows_the_rules_of_job_id(spark: SparkSession) -> None:
+    rows = classify(
         spark,
-        custom_event(customEvent="click", jobId="52fe1ea5de"),  # present and no number
+        custom_event(customEvent="click", jobId="52fe1ea5de"),  # present, but not a number
         custom_event(customEvent="click", jobId=None),  # no job
         custom_event(customEvent="click", jobId=""),  # no job
         custom_event(customEvent="click"),  # no job
@@ -101,7 +101,7 @@ def test_a_job_in_ed_is_judged_like_job_id(spark: SparkSession) -> None:
 
 
 def test_without_recover_ed_is_ignored(spark: SparkSession) -> None:
-    rows = classified(
+    rows = classify(
         spark,
         custom_event(customEvent="click", jobId=10),
         click(job_id=None, ed='{"jobId": 10}'),

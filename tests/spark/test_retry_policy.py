@@ -32,8 +32,8 @@ spark.stop()
 """
 
 
-def test_a_request_that_a_node_refuses_goes_to_the_next_node(schemas: None) -> None:
-    """The connector's own policy repeats it at the same node, which refuses for as long as it is cut off."""
+def test_the_connector_is_set_to_retry_a_refused_request_at_the_next_node(schemas: None) -> None:
+    """The connector's own policy repeats a request at the same node, which refuses for as long as it is cut off."""
     variables = {**os.environ, **environment("local[1]"), "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=variables, capture_output=True, text=True, timeout=300)
     assert "policy: DefaultRetryPolicy" in done.stdout, done.stderr[-2000:]

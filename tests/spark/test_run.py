@@ -13,20 +13,21 @@ from include import pipelines
 from include.connections import endpoint
 from include.spark import lake, recruitment, run, stores
 from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE
-from tests.spark.submitting import NEXT, submit
+from tests.spark.submitting import NEXT_MINUTE, submit
 
 BY_KEY, SCAN = "datasource.CassandraInJoin", "datasource.CassandraScan"  # how the connector reads, in its plans
 
 
-def test_an_attempt_fills_staging_under_its_number(written: None, query) -> None:
-    empty = [NEXT + timedelta(minutes=number) for number in range(2_500)]  # more than one statement of counts
+def test_an_attempt_fills_staging_under_its_number(four_events: None, query) -> None:
+    # More minutes than one statement of counts takes.
+    empty = [NEXT_MINUTE + timedelta(minutes=number) for number in range(2_500)]
     done = submit(41, minutes=[MINUTE, *empty])
     assert done.returncode == 0, done.stdout + done.stderr
     counts = "minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind, newest_create_time"
     [busy, idle, *others] = query(f"SELECT {counts} FROM etl.staged_counts WHERE attempt = 41 ORDER BY minute")
     assert busy[:5] == (MINUTE, 4, 2, 1, 1) and json.loads(busy[5]) == {"alive": 1}
     assert busy[6] == MINUTE + timedelta(seconds=56, microseconds=789_012)
-    assert idle == (NEXT, 0, 0, 0, 0, None, None)
+    assert idle == (NEXT_MINUTE, 0, 0, 0, 0, None, None)
     assert [other[0] for other in others] == empty[1:]
     events = "minute, job_id, dates, hours, event_count, clicks, impressions, bid_sum, bid_count"
     [contribution] = query(f"SELECT {events} FROM recruitment.events_staged WHERE attempt = 41")
@@ -39,7 +40,9 @@ def test_an_attempt_fills_staging_under_its_number(written: None, query) -> None
         assert line in done.stdout + done.stderr
 
 
-def test_a_shop_is_staged_with_times_to_the_microsecond_and_ids_that_repeat(schemas: None, query, warm_drivers) -> None:
+def test_shop_events_are_staged_with_times_to_the_microsecond_and_ids_that_repeat(
+    schemas: None, query, warm_drivers
+) -> None:
     from include.lake.session import lake as connected
     from include.lake.writer import Event, EventWriter
 
@@ -59,7 +62,7 @@ def test_a_shop_is_staged_with_times_to_the_microsecond_and_ids_that_repeat(sche
     assert query(repeats) == [(MINUTE, "1", later, EVENT_ID)]
 
 
-def test_an_attempt_number_is_never_used_twice(written: None, query, warm_drivers) -> None:
+def test_an_attempt_number_is_never_used_twice(four_events: None, query, warm_drivers) -> None:
     """⚑ A zombie driver or a second submit of one attempt stops at the primary key."""
     assert submit(42, keep=True).returncode == 0
     assert submit(42, keep=True).returncode != 0
@@ -67,7 +70,7 @@ def test_an_attempt_number_is_never_used_twice(written: None, query, warm_driver
 
 
 @pytest.fixture
-def lake_session(spark, written: None):
+def lake_session(spark, four_events: None):
     """The tests' session, configured with the lake's address."""
     settings = stores.lake_settings(endpoint("lake_reader"))
     settings |= {"spark.sql.maxPlanStringLength": "100000", "spark.sql.debug.maxToStringFields": "1000"}
@@ -78,9 +81,9 @@ def lake_session(spark, written: None):
         spark.conf.unset(key)
 
 
-@pytest.mark.parametrize("minutes", [[MINUTE], [MINUTE, NEXT]])
+@pytest.mark.parametrize("minutes", [[MINUTE], [MINUTE, NEXT_MINUTE]])
 def test_the_lake_is_read_by_partition_key_and_once(lake_session, minutes) -> None:
-    """No scan; and ⚑ once read, rows stay what they were: the plan of what follows has no lake in it."""
+    """No scan; and ⚑ rows stay as they were read: the plan of later steps does not contain the lake."""
     raw = lake.read_minutes(lake_session, PIPELINE, minutes)
     plan = raw._jdf.queryExecution().executedPlan().toString()
     assert BY_KEY in plan and SCAN not in plan and "Filter " not in plan, plan
@@ -98,7 +101,7 @@ def test_a_lake_table_of_another_layout_is_named_with_the_command_that_copies_it
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("changes", "message"),
     [
         ({"warehouse": {"password": "wrong"}}, "refuses the account of connection warehouse_etl"),
         ({"warehouse": {"port": 1}}, "The warehouse does not answer at 127.0.0.1:1"),
@@ -106,13 +109,13 @@ def test_a_lake_table_of_another_layout_is_named_with_the_command_that_copies_it
         ({"source": {"port": 1}}, "The lake does not answer at 127.0.0.1:1"),
     ],
 )
-def test_a_store_that_refuses_is_named_and_no_password_shows(written: None, what, message: str) -> None:
-    given = {
-        name: replace(endpoint(conn_id), **what[name])
+def test_a_store_that_refuses_is_named_and_no_password_shows(four_events: None, changes, message: str) -> None:
+    endpoints = {
+        name: replace(endpoint(conn_id), **changes[name])
         for name, conn_id in (("warehouse", "warehouse_etl"), ("source", "lake_reader"))
-        if name in what
+        if name in changes
     }
-    done = submit(43, **given)
+    done = submit(43, **endpoints)
     output = done.stdout + done.stderr
     assert done.returncode != 0 and message in output, output
     assert endpoint("warehouse_etl").password not in output and endpoint("lake_reader").password not in output

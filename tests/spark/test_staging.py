@@ -12,13 +12,13 @@ from pyspark.sql import functions as F
 
 from include.spark import recruitment, run, staging
 from include.spark.fate import COUNTED
-from tests.spark.rows import EVENT_ID, EVENT_TIME_US, MINUTE, PIPELINE, click, raw, stored
+from tests.spark.rows import EVENT_ID, EVENT_TIME_US, MINUTE, PIPELINE, click, lake_frame, raw_frame
 
 _OTHER_ID = EVENT_ID[:-1] + "0"  # the same time, another event
 
 
 def rows_of(spark: SparkSession, *rows):
-    return run.materialized(raw(spark, *rows), recruitment, PIPELINE, {})
+    return run.materialized(raw_frame(spark, *rows), recruitment, PIPELINE, {})
 
 
 def test_contributions_add_up_per_fact_key(spark: SparkSession) -> None:
@@ -26,8 +26,8 @@ def test_contributions_add_up_per_fact_key(spark: SparkSession) -> None:
         spark,
         click(bid="1.4"),
         click(bid="2.5"),
-        click(bid=None),  # a click without a bid: counted, but no part of the average
-        click(custom_track="conversion", bid="9"),  # bids are of clicks only
+        click(bid=None),  # a click without a bid: counted, but not part of the average
+        click(custom_track="conversion", bid="9"),  # only clicks have bids
         click(job_id="259"),  # another key
         click(custom_track="alive"),  # ignored
     )
@@ -75,7 +75,7 @@ def test_kinds_are_bounded_in_number_and_length(spark: SparkSession) -> None:
     assert kinds["a"] == 2 and kinds["other"] == 6 and max(map(len, kinds)) == 40
 
 
-def test_a_rejected_row_is_kept_whole(spark: SparkSession) -> None:
+def test_a_rejected_row_is_kept_in_full(spark: SparkSession) -> None:
     hostile = 'nul \u0000, emoji \U0001f600, quote " and \\ ' + "x" * 1_000_000
     [row] = staging.rejects(rows_of(spark, click(bid="-3", ua=hostile))).collect()
     assert row.origin_key == f"2026-03-01T12:34Z/0/{EVENT_ID}"
@@ -100,7 +100,7 @@ def test_a_payload_that_is_not_a_json_object_rejects_its_row_and_is_kept(spark: 
         '{"ts": "2026-03-01 12:34:55", "custom_track": "click", "job_id": 258}',
     ]
     key = {"minute": f"{MINUTE:%Y-%m-%dT%H:%M:%S}Z", "shard": 0, "create_time": EVENT_ID}
-    rows = stored(spark, *({**key, "payload": payload} for payload in payloads))
+    rows = lake_frame(spark, *({**key, "payload": payload} for payload in payloads))
     result = run.materialized(rows, recruitment, PIPELINE, {})
     assert [row.fate for row in result.collect()] == ["rejected"] * 5 + ["counted"]
     rejected = staging.rejects(result).collect()
@@ -108,7 +108,7 @@ def test_a_payload_that_is_not_a_json_object_rejects_its_row_and_is_kept(spark: 
     assert rejected[0].reason == "the event is not a JSON object: [1]"
 
 
-def test_unknown_fields_are_kept_and_nested_values_are_their_json(spark: SparkSession) -> None:
+def test_unknown_fields_are_kept_and_nested_values_are_kept_as_json(spark: SparkSession) -> None:
     row = click(ed={"customEvent": "click", "jobId": 259}, custom_track=None, job_id=None, mood={"a": [1, 2]}, bid=-3)
     [kept] = staging.rejects(rows_of(spark, row)).collect()
     assert json.loads(kept.payload)["mood"] == {"a": [1, 2]} and kept.reason == "bid is negative: -3"

@@ -59,11 +59,11 @@ KEY = "abcdef-0123456789ab"
 def run_job(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, list[str]]]]:
     """Runs a job in the driver of KEY; returns its status and log lines."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
-    yield lambda status=0, **job: done_by_driver(short_path, status, **job)
+    yield lambda status=0, **job: run_in_driver(short_path, status, **job)
     end_warm_drivers()
 
 
-def done_by_driver(
+def run_in_driver(
     folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, key: str = KEY, **job
 ) -> tuple[int, list[str]]:
     result: list[str] = []
@@ -83,9 +83,9 @@ def job_file(folder: Path, **job: object) -> Path:
 
 
 def await_that(condition: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + 20
+    deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < until, what
+        assert time.monotonic() < deadline, what
         time.sleep(0.02)
 
 
@@ -109,7 +109,7 @@ def test_the_next_job_finds_the_driver_that_the_first_one_started(run_job) -> No
 
 def test_what_the_jvm_prints_during_a_job_follows_the_job_s_own_lines(run_job) -> None:
     run_job()
-    assert run_job()[1][2:] == ["printed by the machine"]  # not the first job's as well
+    assert run_job()[1][2:] == ["printed by the machine"]  # without the lines of the first job
 
 
 def test_a_failed_job_is_the_last_one_of_its_driver(run_job) -> None:
@@ -121,14 +121,16 @@ def test_a_failed_job_is_the_last_one_of_its_driver(run_job) -> None:
 
 
 def test_a_driver_keeps_running_when_an_executor_was_lost(run_job) -> None:
-    """The application has others, or gets them."""
+    """The application has other executors, or gets new ones."""
     status, failed = run_job(status=EXECUTOR_LOST)
     assert status == EXECUTOR_LOST
     assert pid_in(run_job()[1]) == pid_in(failed)
 
 
 @pytest.mark.parametrize(("status", "limit"), [(EXECUTOR_LOST, 2), (LAKE_FAILED, 3)])
-def test_a_driver_ends_after_several_such_failures_in_a_row(run_job, status: int, limit: int) -> None:
+def test_a_driver_ends_after_several_lost_executors_or_failures_of_the_lake_in_a_row(
+    run_job, status: int, limit: int
+) -> None:
     """A success in between starts the count again, and a client that only checks does not."""
     first = pid_in(run_job(status=status)[1])
     run_job()
@@ -156,7 +158,7 @@ def test_a_driver_of_former_settings_ends_when_that_of_new_settings_starts(run_j
     assert not is_gone(newer), "Settings of another place are not newer."
 
 
-def test_a_driver_of_former_settings_ends_its_running_job_first(run_job, short_path: Path) -> None:
+def test_a_driver_of_former_settings_finishes_its_running_job_first(run_job, short_path: Path) -> None:
     result: list[int] = []
     running = threading.Thread(target=lambda: result.append(run_job(sleep=1)[0]))
     running.start()
@@ -166,7 +168,7 @@ def test_a_driver_of_former_settings_ends_its_running_job_first(run_job, short_p
     assert result == [0]
 
 
-def test_a_driver_without_jobs_leaves_and_a_new_one_comes_when_it_is_needed(run_job) -> None:
+def test_an_idle_driver_ends_and_the_next_job_starts_a_new_one(run_job) -> None:
     _, first = run_job(idle=0.2)
     await_that(lambda: is_gone(pid_in(first)), "the idle driver stayed")
     folder = warm_driver.folder_of(KEY)
@@ -174,7 +176,7 @@ def test_a_driver_without_jobs_leaves_and_a_new_one_comes_when_it_is_needed(run_
     assert pid_in(run_job()[1]) != pid_in(first)
 
 
-def test_two_jobs_at_once_are_done_one_after_the_other_by_one_driver(run_job) -> None:
+def test_one_driver_runs_two_concurrent_jobs_one_after_the_other(run_job) -> None:
     _, before = run_job()
     result: list[int] = []
     threads = [threading.Thread(target=lambda: result.append(pid_in(run_job(sleep=0.3)[1]))) for _ in range(2)]
@@ -186,7 +188,7 @@ def test_two_jobs_at_once_are_done_one_after_the_other_by_one_driver(run_job) ->
 
 
 def test_a_driver_ends_with_its_killed_task(run_job, short_path: Path) -> None:
-    """⚑ Its next attempt needs the cores, and the memory."""
+    """⚑ The task's next attempt needs the cores, and the memory."""
     working = pid_in(run_job()[1])
     job = job_file(short_path, status=0, sleep=60)
     task = textwrap.dedent(
@@ -266,16 +268,16 @@ def test_a_path_too_long_for_a_socket_is_reported(run_job, short_path: Path, mon
         run_job()
 
 
-def test_what_killed_drivers_left_is_swept_by_the_next_one(run_job) -> None:
-    left = warm_driver.folder_of("ba9876543210")
-    left.mkdir(parents=True)
-    (left / "blockmgr").mkdir()
+def test_the_folder_of_a_killed_driver_is_swept_by_the_next_one(run_job) -> None:
+    abandoned = warm_driver.folder_of("ba9876543210")
+    abandoned.mkdir(parents=True)
+    (abandoned / "blockmgr").mkdir()
     run_job()
-    assert not left.exists()
+    assert not abandoned.exists()
 
 
 def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_recreated(run_job, monkeypatch) -> None:
-    """Between the two steps of one start another one may sweep, because the folder has no lock yet."""
+    """Between the two steps of a start, another start may sweep the folder, because it has no lock yet."""
     make_private, sweeps = warm_driver._make_private, []
 
     def make_and_sweep(folder: Path) -> None:
@@ -289,7 +291,7 @@ def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_recreated(ru
 
 
 def test_a_folder_that_is_swept_while_its_start_waits_for_the_lock_is_recreated(run_job) -> None:
-    """A sweep removes the file that the waiting start has opened: its lock would be one that nobody else sees."""
+    """A sweep removes the file that the waiting start has opened: its lock would be on a file that nobody else sees."""
     folder = warm_driver.folder_of(KEY)
     folder.mkdir(parents=True, mode=0o700)
     result: list[int] = []
@@ -306,7 +308,7 @@ def test_a_folder_that_is_swept_while_its_start_waits_for_the_lock_is_recreated(
 
 
 @pytest.fixture
-def full(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+def full_queue(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """The socket of a driver of KEY that accepts no client, and whose queue is full."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     folder = warm_driver.folder_of(KEY)
@@ -321,7 +323,7 @@ def full(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.s
         yield listening
 
 
-def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(full, run_job) -> None:
+def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(full_queue, run_job) -> None:
     """⚑ It is neither replaced nor swept: its client waits for a place, without the lock of the folder."""
     folder = warm_driver.folder_of(KEY)
     connecting = driver()
@@ -333,7 +335,7 @@ def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(fu
     assert run_job(key=f"{KEY.partition('-')[0]}-ba9876543210")[0] == 0, "The driver of new settings does not start."
     assert waiting.is_alive() and (folder / "socket").exists()
     while waiting.is_alive():
-        full.accept()[0].close()
+        full_queue.accept()[0].close()
         waiting.join(0.1)
     connecting.disconnect()
 
@@ -345,7 +347,7 @@ def test_a_client_that_sends_no_request_does_not_block_the_others(run_job) -> No
         assert pid_in(run_job()[1]) == first
 
 
-def test_a_client_that_does_not_read_is_one_that_has_left(run_job, short_path: Path) -> None:
+def test_a_client_that_does_not_read_counts_as_disconnected(run_job, short_path: Path) -> None:
     """⚑ A suspended task must not hold the driver until Airflow's timeout."""
     code = DRIVER.replace("listener.IDLE_SECONDS", "listener._SEND_SECONDS = 1; listener.IDLE_SECONDS")
     code = code.replace('log.info("pid', 'log.info("%s", "x" * job.get("size", 0)); log.info("pid')

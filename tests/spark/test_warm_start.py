@@ -10,8 +10,8 @@ from include.spark import installation, warm_start
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Archives of a Java, a jar of the connector and one of Spark."""
+def archive_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Current archives; returns what they are made from: a Java, a jar of the connector and a jar of Spark."""
     files = {
         "java": tmp_path / "bin" / "java",
         "connector": tmp_path / "own" / "a.jar",
@@ -33,11 +33,11 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("changed", ["java", "connector", "spark"])
-def test_it_is_outdated_once_java_or_a_jar_changes(made: dict[str, Path], changed: str) -> None:
-    made[changed].write_bytes(b"12")
+def test_the_archive_is_outdated_once_java_or_a_jar_changes(archive_sources: dict[str, Path], changed: str) -> None:
+    archive_sources[changed].write_bytes(b"12")
     assert not warm_start.are_current()
 
 
-def test_it_is_recreated_if_one_of_the_two_is_missing(made: dict[str, Path]) -> None:
+def test_the_archives_are_outdated_if_one_of_the_two_is_missing(archive_sources: dict[str, Path]) -> None:
     installation.launcher_archive().unlink()
     assert not warm_start.are_current()
