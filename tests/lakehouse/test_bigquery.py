@@ -107,8 +107,8 @@ def record_counted(shop: Shop, *hours: HourFile) -> None:
         )
 
 
-def unreadable(hour: datetime) -> HourFile:
-    """An hour's file that no load job can read."""
+def write_unreadable_hour(hour: datetime) -> HourFile:
+    """Write an hour's file that no load job can read."""
     file = write_hour(1, 10, hour=hour)
     Path(file.url.removeprefix("file://")).write_bytes(b"PAR1")
     return file
@@ -136,7 +136,7 @@ def test_a_load_that_was_killed_before_it_was_recorded_leaves_the_view_correct(b
 
 
 def test_an_hour_that_fails_is_named_and_the_others_are_loaded(bigquery, shop: Shop) -> None:
-    record_counted(shop, write_hour(1, 10), unreadable(TEN + HOUR))
+    record_counted(shop, write_hour(1, 10), write_unreadable_hour(TEN + HOUR))
     with pytest.raises(BigQueryError, match=r"1 of 2 hours failed to load\. .*2026-03-01T11/1\.parquet"):
         load_due(SHOP)
     assert view_rows(bigquery) == [(TEN, 1, 10)]
@@ -174,7 +174,7 @@ def test_an_hour_whose_file_cannot_be_written_does_not_keep_the_others_from_bein
 
 
 def test_hours_that_fail_each_time_do_not_block_an_older_hour(bigquery, shop: Shop) -> None:
-    record_counted(shop, *(unreadable(TEN + number * HOUR) for number in (1, 2)), write_hour(1, 10))
+    record_counted(shop, *(write_unreadable_hour(TEN + number * HOUR) for number in (1, 2)), write_hour(1, 10))
     for _ in range(2):
         with pytest.raises(BigQueryError, match="of 2 hours failed"):
             load_due(SHOP, max_hours=2)

@@ -65,7 +65,7 @@ def add_by_hand(at) -> None:
 
 @pytest.fixture
 def six_minutes(shop: Shop) -> Shop:
-    """One event in each of six minutes, each exported alone; a second one of ten o'clock is merged, but not exported."""
+    """One event in each of six minutes, each exported alone; another one of ten o'clock is merged, not exported."""
     minutes = [minute(number) for number in range(6)]
     add_to_lake(*(shop_event(at, 1) for at in minutes))
     for at in minutes:

@@ -20,7 +20,7 @@ LONG_AGO = "UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 16 MIN
 
 @pytest.fixture
 def published(shop: Shop) -> Shop:
-    """Ten o'clock with two views and a cart of its second minute, eleven o'clock with one view."""
+    """Ten o'clock has two views, and a cart in its second minute; eleven o'clock has one view."""
     add_to_lake(shop_event(TEN, 1), shop_event(TEN, 2), shop_event(minute(1), 1, "cart"), shop_event(minute(60), 1))
     later = operation(event_time=minute(60))
     merge_minutes(shop, {TEN: [operation(), operation()], minute(1): [operation("cart")], minute(60): [later]})

@@ -56,9 +56,9 @@ def text(pipeline: Pipeline, spark) -> str:
 def _data_sets(pipeline: Pipeline, spark) -> Iterator[tuple[str, dict]]:
     topic, lake_table = f"kafka {pipeline.topic}", f"cassandra {pipeline.lake_table}"
     own_id = () if pipeline.event_id in lake.KEY else (pipeline.event_id,)
-    yield _described(topic, {name: {} for name in dict.fromkeys(("create_time", *own_id, *pipeline.fields))})
-    yield _described(lake_table, _lake_columns(pipeline), _ingested(pipeline, topic))
-    yield from _warehouse_tables(pipeline, _staged(pipeline, lake_table, spark))
+    yield _describe(topic, {name: {} for name in dict.fromkeys(("create_time", *own_id, *pipeline.fields))})
+    yield _describe(lake_table, _lake_columns(pipeline), _ingest_lineage(pipeline, topic))
+    yield from _warehouse_tables(pipeline, _staging_lineage(pipeline, lake_table, spark))
     if pipeline.lakehouse:
         yield from _lakehouse(pipeline, lake_table)
 
@@ -70,7 +70,7 @@ def _lake_columns(pipeline: Pipeline) -> dict[str, dict]:
     return columns | {f"payload.{name}": {} for name in pipeline.fields}
 
 
-def _ingested(pipeline: Pipeline, topic: str) -> Relation:
+def _ingest_lineage(pipeline: Pipeline, topic: str) -> Relation:
     """A message becomes the payload as it is, and the fields that identify it make the key: include/lake/admission.py.
 
     A message without an id gets one from all of its fields, which is not reported.
@@ -88,7 +88,7 @@ def _ingested(pipeline: Pipeline, topic: str) -> Relation:
     return Relation(columns | {f"payload.{name}": {(topic, name): IDENTITY} for name in pipeline.fields})
 
 
-def _staged(pipeline: Pipeline, lake_table: str, spark) -> dict[str, Relation]:
+def _staging_lineage(pipeline: Pipeline, lake_table: str, spark) -> dict[str, Relation]:
     """The lineage of each staging table, from Spark's plan of classify, the common rules and the outputs."""
     transform = run.transform_of(pipeline)
     keys = lake.key_of(pipeline)
@@ -125,7 +125,7 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
 
     for file in files(pipeline, "merge.sql"):
         for statement in file.statements:
-            if result := sql_lineage.inserted(statement, read, MYSQL):
+            if result := sql_lineage.insert_lineage(statement, read, MYSQL):
                 table, relation = result
                 known = filled.get(table, Relation())
                 known.columns = {
@@ -139,7 +139,7 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
             name: {"type": kind, **({"comment": comment} if comment else {})}
             for name, (kind, comment, _) in columns[table].items()
         }
-        yield _described(f"{MYSQL} {table}", described, relation)
+        yield _describe(f"{MYSQL} {table}", described, relation)
     yield from _views(pipeline, {table: list(kinds) for table, kinds in columns.items()})
 
 
@@ -155,10 +155,10 @@ def _views(pipeline: Pipeline, columns: dict[str, list[str]]) -> Iterator[tuple[
 
     for file in files(pipeline, "*views.sql"):
         for statement in file.statements:
-            view, relation = sql_lineage.view(statement, read, MYSQL)
+            view, relation = sql_lineage.view_lineage(statement, read, MYSQL)
             columns[view] = list(relation.columns)
             kinds = described.get(view, {})
-            name, known = _described(
+            name, known = _describe(
                 f"{MYSQL} {view}", {column: kinds.get(column, {}) for column in columns[view]}, relation
             )
             yield name, {**known, "view": True}
@@ -170,10 +170,12 @@ def _lakehouse(pipeline: Pipeline, lake_table: str) -> Iterator[tuple[str, dict]
     columns = {field.name: {"type": str(field.field_type)} for field in schema(pipeline).fields}
     read = {name: {(lake_table, name): IDENTITY} for name in KEY}
     read |= {name: {(lake_table, f"payload.{name}"): TRANSFORMATION} for name in columns if name not in KEY}
-    yield _described(events, columns, Relation(read))
+    yield _describe(events, columns, Relation(read))
     query = (SQL / pipeline.name / "lakehouse" / f"{pipeline.lakehouse.fact}.sql").read_text(encoding="utf-8")
     hour_columns = _hour_columns(pipeline)
-    yield _described(hourly, hour_columns, sql_lineage.selected(query, lambda _: _identity(events, columns), DUCKDB))
+    yield _describe(
+        hourly, hour_columns, sql_lineage.query_lineage(query, lambda _: _identity(events, columns), DUCKDB)
+    )
     yield from _bigquery(pipeline, _identity(hourly, hour_columns))
 
 
@@ -184,8 +186,8 @@ def _bigquery(pipeline: Pipeline, hourly: Relation) -> Iterator[tuple[str, dict]
         query, names = tables.newest_versions(pipeline), (tables.loads_table(pipeline), tables.view(pipeline))
     loads, view = (f"bigquery {name.rpartition('.')[2]}" for name in names)
     columns = {field.name: {"type": field.field_type, "comment": texts[field.name]} for field in fields}
-    yield _described(loads, columns, hourly)
-    yield _described(view, columns, sql_lineage.selected(query, lambda _: _identity(loads, columns), "bigquery"))
+    yield _describe(loads, columns, hourly)
+    yield _describe(view, columns, sql_lineage.query_lineage(query, lambda _: _identity(loads, columns), "bigquery"))
 
 
 def _hour_columns(pipeline: Pipeline) -> dict[str, dict]:
@@ -210,7 +212,7 @@ def _with_generated(relation: Relation, columns: dict) -> Relation:
     return relation
 
 
-def _described(name: str, columns: dict[str, dict], relation: Relation | None = None) -> tuple[str, dict]:
+def _describe(name: str, columns: dict[str, dict], relation: Relation | None = None) -> tuple[str, dict]:
     """A data set as the file has it."""
     relation = relation or Relation()
     described = {

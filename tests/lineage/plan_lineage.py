@@ -58,17 +58,17 @@ def _plan_relation(node: dict, source: Mapping[str, Origins]) -> tuple[Relation,
         return Relation({attribute["name"]: source[attribute["name"]] for attribute, *_ in attributes}), result
     relation, values = _plan_relation(node["children"][0], source)
     if step == "Filter":
-        relation.depends(FILTER, _flat(_value(_tree(node["condition"]), values)))
+        relation.depends(FILTER, _flatten(_value(_tree(node["condition"]), values)))
         return relation, values
     outputs = {"Project": "projectList", "Aggregate": "aggregateExpressions"}
     if step not in outputs:
         raise NotUnderstood(f"{step} is a step that tests/lineage/plan_lineage.py does not know.")
     for grouping in node.get("groupingExpressions", ()):
-        relation.depends(GROUP_BY, _flat(_value(_tree(grouping), values)))
+        relation.depends(GROUP_BY, _flatten(_value(_tree(grouping), values)))
     expressions = [_tree(expression) for expression in node[outputs[step]]]
     result = {_id(expression): _value(expression, values) for expression in expressions}
     return Relation(
-        {expression["name"]: _flat(result[_id(expression)]) for expression in expressions}, relation.rows
+        {expression["name"]: _flatten(result[_id(expression)]) for expression in expressions}, relation.rows
     ), result
 
 
@@ -89,12 +89,12 @@ def _value(node: dict, values: Mapping[int, Value]) -> Value:
         return children[0]
     if kind == "CreateNamedStruct":
         names = [child["value"] for child in node["children"][::2]]
-        return {name: _flat(value) for name, value in zip(names, children[1::2], strict=True)}
+        return {name: _flatten(value) for name, value in zip(names, children[1::2], strict=True)}
     if kind == "GetStructField" and _is_struct(children[0]):
         return list(children[0].values())[int(node["ordinal"])]
     if kind in ("ElementAt", "GetMapValue") and node["children"][1]["class"].endswith(".Literal"):
-        return _member(_flat(children[0]), node["children"][1]["value"])
-    origins = [_flat(child) for child in children]
+        return _member(_flatten(children[0]), node["children"][1]["value"])
+    origins = [_flatten(child) for child in children]
     if kind == "CaseWhen":
         default = [origins.pop()] if len(origins) % 2 else []
         return union(
@@ -123,5 +123,5 @@ def _is_struct(value: Value) -> bool:
     return any(isinstance(name, str) for name in value)
 
 
-def _flat(value: Value) -> Origins:
+def _flatten(value: Value) -> Origins:
     return union(*value.values()) if _is_struct(value) else value

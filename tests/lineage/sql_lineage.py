@@ -31,31 +31,31 @@ class NotUnderstood(ValueError):
     """A statement whose lineage this module cannot derive. The message names the part."""
 
 
-def inserted(statement: str, tables: Tables, dialect: str) -> tuple[str, Relation] | None:
+def insert_lineage(statement: str, tables: Tables, dialect: str) -> tuple[str, Relation] | None:
     """The table that the statement inserts into, and what it inserts; None for any other statement."""
-    parsed = _parsed(statement, dialect)
+    parsed = _parse(statement, dialect)
     if not isinstance(parsed, exp.Insert):
         return None
     target, names = parsed.this.this, [column.name for column in parsed.this.expressions]
     return _name(target), _query_relation(parsed.expression, tables, names)
 
 
-def view(statement: str, tables: Tables, dialect: str) -> tuple[str, Relation]:
+def view_lineage(statement: str, tables: Tables, dialect: str) -> tuple[str, Relation]:
     """The view that the statement creates, and what it shows."""
-    created = _parsed(statement, dialect)
+    created = _parse(statement, dialect)
     return _name(created.this), _query_relation(created.expression, tables)
 
 
-def selected(query: str, tables: Tables, dialect: str) -> Relation:
+def query_lineage(query: str, tables: Tables, dialect: str) -> Relation:
     """What the query returns."""
-    return _query_relation(_parsed(query, dialect), tables)
+    return _query_relation(_parse(query, dialect), tables)
 
 
 def columns_of(definitions: Mapping[str, str], dialect: str) -> dict[str, tuple[str, str, Callable]]:
     """Type, comment and, of a generated column, a function from the table's other columns to its origins."""
     result = {}
     for name, definition in definitions.items():
-        [column] = _parsed(f"CREATE TABLE t ({name} {definition})", dialect).this.expressions
+        [column] = _parse(f"CREATE TABLE t ({name} {definition})", dialect).this.expressions
         kinds = {type(constraint.kind): constraint.kind.this for constraint in column.constraints}
         comment = kinds.get(exp.CommentColumnConstraint)
         computed = kinds.get(exp.ComputedColumnConstraint)
@@ -67,7 +67,7 @@ def columns_of(definitions: Mapping[str, str], dialect: str) -> dict[str, tuple[
     return result
 
 
-def _parsed(statement: str, dialect: str) -> exp.Expression:
+def _parse(statement: str, dialect: str) -> exp.Expression:
     return sqlglot.parse_one(_BIND.sub(r":\1", statement), dialect=dialect)
 
 

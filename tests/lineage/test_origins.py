@@ -50,7 +50,7 @@ def frame_relation(frame) -> Relation:
 @pytest.mark.parametrize(("expression", "expected"), EXPRESSIONS)
 def test_expressions(table, expression, expected):
     assert as_names(frame_relation(table.selectExpr(f"{expression} AS x")).columns["x"]) == expected
-    query_relation = sql_lineage.selected(f"SELECT {expression} AS x FROM t", lambda name: identity(name), "spark")
+    query_relation = sql_lineage.query_lineage(f"SELECT {expression} AS x FROM t", lambda name: identity(name), "spark")
     assert as_names(query_relation.columns["x"]) == expected
 
 
@@ -58,7 +58,7 @@ def test_expressions(table, expression, expected):
 def test_aggregates_of_groups(table, expression, expected):
     frame = table.where("b = 2").groupBy(F.col("k").alias("g")).agg(F.expr(expression).alias("x"))
     query = f"SELECT k AS g, {expression} AS x FROM t WHERE b = 2 GROUP BY k"
-    for relation in (frame_relation(frame), sql_lineage.selected(query, lambda name: identity(name), "spark")):
+    for relation in (frame_relation(frame), sql_lineage.query_lineage(query, lambda name: identity(name), "spark")):
         assert as_names(relation.columns["x"]) == expected
         assert as_names(relation.columns["g"]) == {"k": "IDENTITY"}
         assert as_names(relation.rows) == {"k": {"GROUP_BY"}, "b": {"FILTER"}}
@@ -90,14 +90,14 @@ def test_an_unknown_step_of_a_plan_is_refused(table):
 
 def test_joins_decide_which_rows_exist():
     query = "SELECT l.a, r.b FROM left_one AS l LEFT JOIN right_one AS r ON r.k = l.k"
-    relation = sql_lineage.selected(query, lambda name: identity(name), "mysql")
+    relation = sql_lineage.query_lineage(query, lambda name: identity(name), "mysql")
     assert relation.columns == {"a": {("left_one", "a"): "IDENTITY"}, "b": {("right_one", "b"): "IDENTITY"}}
     assert relation.rows == {("left_one", "k"): {"JOIN"}, ("right_one", "k"): {"JOIN"}}
 
 
 def test_control_tables_are_left_out():
     query = "INSERT INTO f (x, y) SELECT s.a, m.b FROM etl.m AS m STRAIGHT_JOIN s ON s.k = m.k AND s.b = %(attempt)s"
-    table, relation = sql_lineage.inserted(
+    table, relation = sql_lineage.insert_lineage(
         query, lambda name: None if name.startswith("etl.") else identity(name), "mysql"
     )
     assert (table, relation.columns) == ("f", {"x": {("s", "a"): "IDENTITY"}, "y": {}})
@@ -109,7 +109,7 @@ def test_conditions_of_an_aggregate_and_windows():
         "SELECT date_trunc('hour', a) AS hour, count(*) FILTER (WHERE b = 1) AS n, "
         "row_number() OVER (PARTITION BY k ORDER BY a DESC) AS place FROM t GROUP BY 1"
     )
-    relation = sql_lineage.selected(query, lambda name: identity(name), "duckdb")
+    relation = sql_lineage.query_lineage(query, lambda name: identity(name), "duckdb")
     assert as_names(relation.columns["hour"]) == {"a": "TRANSFORMATION"}
     assert as_names(relation.columns["n"]) == {"b": "CONDITIONAL"}
     assert as_names(relation.columns["place"]) == {"k": "WINDOW", "a": "WINDOW"}
@@ -121,11 +121,11 @@ def test_named_queries_unions_and_stars_are_seen_through():
         "WITH first AS (SELECT a, b FROM t), both_ones AS (SELECT f.* FROM first AS f UNION ALL SELECT k, 1 FROM u) "
         "SELECT * FROM both_ones WHERE b > 0"
     )
-    relation = sql_lineage.selected(query, lambda name: identity(name), "mysql")
+    relation = sql_lineage.query_lineage(query, lambda name: identity(name), "mysql")
     assert relation.columns == {"a": {("t", "a"): "IDENTITY", ("u", "k"): "IDENTITY"}, "b": {("t", "b"): "IDENTITY"}}
     assert relation.rows == {("t", "b"): {"FILTER"}}
 
 
 def test_a_column_that_no_table_has_is_refused():
     with pytest.raises(sql_lineage.NotUnderstood, match="has the column z"):
-        sql_lineage.selected("SELECT z FROM t", lambda name: identity(name), "mysql")
+        sql_lineage.query_lineage("SELECT z FROM t", lambda name: identity(name), "mysql")

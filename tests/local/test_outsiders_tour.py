@@ -41,7 +41,7 @@ def listener_pid(port: int) -> int:
 
 
 def listeners_of_process(port: int) -> dict[int, str]:
-    """Each TCP port that the process behind this one listens on, with its address."""
+    """Each TCP port that the process behind this port listens on, with the address."""
     connections = psutil.Process(listener_pid(port)).net_connections("tcp")
     return {connection.laddr.port: connection.laddr.ip for connection in connections if connection.status == LISTEN}
 

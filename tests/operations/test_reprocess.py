@@ -112,7 +112,7 @@ def refuse(
     )
 
 
-def rejected(lab: Lab) -> list[tuple]:
+def rejected_rows(lab: Lab) -> list[tuple]:
     return lab.query("SELECT origin, reason FROM etl.rejected_events ORDER BY origin, reason")
 
 
@@ -137,7 +137,7 @@ def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, n
         "4 rows of 2 minutes are processed: 0 counted, 2 ignored, 2 still rejected."
     ]
     assert lab.facts()[7, 0] == 18 + 18 + 1
-    assert len(rejected(lab)) == 2
+    assert len(rejected_rows(lab)) == 2
 
 
 def test_only_the_rows_of_a_reason_or_a_range_are_reprocessed(lab: Lab, now, output) -> None:
@@ -194,15 +194,15 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
         ).one()
     fields = json.loads(row.payload)
     assert (fields["ev"], fields["mood"]) == (2, "fine")
-    assert [reason for _, reason in rejected(lab)] == [
+    assert [reason for _, reason in rejected_rows(lab)] == [
         "create_time 'still none' is not a time-UUID (version 1, 36 characters)",
         "its stored payload is not JSON: Unterminated string starting at: line 1 column 2 (char 1)"
         "; refused first for: create_time is too long",
         "line 4 is not a record: it has 2 fields",
     ]
-    before = rejected(lab)
+    before = rejected_rows(lab)
     reprocess.begin(RECRUITMENT, Selection(), output.append)
-    assert rejected(lab) == before, "A reason does not grow each time that it is reprocessed."
+    assert rejected_rows(lab) == before, "A reason does not grow each time that it is reprocessed."
     run(lab)
     assert reprocess.follow(started, pause=0.01).splitlines() == [
         "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected.",
@@ -223,7 +223,7 @@ def test_a_row_of_an_import_that_the_transform_rejects_is_rejected_with_origin_l
     assert reprocess.follow(started, pause=0.01) == (
         "2 rows of 1 minutes are processed: 1 counted, 0 ignored, 1 still rejected."
     )
-    assert rejected(lab) == [("lake", "bid is negative: -1")]
+    assert rejected_rows(lab) == [("lake", "bid is negative: -1")]
 
 
 # ⚑ the rejected row is deleted only after lake and change log have acknowledged
@@ -247,11 +247,11 @@ def test_reprocessing_that_is_killed_loses_nothing_and_counts_once(
     with pytest.raises(KeyboardInterrupt):
         reprocess.begin(RECRUITMENT, Selection(), output.append)
     monkeypatch.undo()
-    assert rejected(lab) == [("import", "create_time 'x' is not a time-UUID")]
+    assert rejected_rows(lab) == [("import", "create_time 'x' is not a time-UUID")]
     assert bool(lake_rows(minute)) is (killed != "before the write")
     run(lab, run_id="between")  # processes the minute if it is already touched
     started = reprocess.begin(RECRUITMENT, Selection(), output.append)
-    assert (lake_rows(minute), rejected(lab)) == ({event.create_time}, [])
+    assert (lake_rows(minute), rejected_rows(lab)) == ({event.create_time}, [])
     run(lab, run_id="after")
     assert "still rejected" in reprocess.follow(started, pause=0.01)
     assert lab.facts() == {(7, 0): 1}
@@ -264,7 +264,7 @@ def test_more_rows_than_one_chunk_takes_are_reprocessed(lab: Lab, now, output) -
         refuse(lab, f"sha:{number}", {"create_time": str(event.create_time), "ev": "1"})
     assert reprocess.begin(RECRUITMENT, Selection(), output.append).written == 1_001
     assert lake_rows(now - 60 * MINUTE) == {event.create_time for event in many}
-    assert rejected(lab) == []
+    assert rejected_rows(lab) == []
 
 
 def test_an_origin_key_includes_the_id_of_events_that_have_their_own() -> None:
@@ -285,7 +285,7 @@ def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, output) -> None:
         "1 rows stay rejected: they come from dimension files (job). Fix the file and import it again.",
         "No rejected events can be reprocessed. Rejected in recruitment: 1 x import: id … is not a number.",
     ]
-    assert rejected(lab) == [("import", "id 'seven' is not a number")]
+    assert rejected_rows(lab) == [("import", "id 'seven' is not a number")]
     reprocess.begin(RECRUITMENT, Selection(None, now, now + MINUTE), output.append)
     assert output[-1].startswith("No rejected events in these minutes can be reprocessed. Rejected in recruitment: 1 x")
 
@@ -299,7 +299,7 @@ def test_rows_of_closed_minutes_stay_rejected(lab: Lab, now, output) -> None:
     reprocess.begin(short_retention, Selection(), output.append)
     assert pending(lab) == [young]
     assert "1 rows stay rejected: their minutes are closed" in output[1]
-    assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
+    assert [reason for origin, reason in rejected_rows(lab) if origin == "import"] == [
         "its minute is closed, because it is past the lake's retention: bedan.tracking keeps events for 2 days"
     ]
 
