@@ -17,7 +17,7 @@ from include.warehouse.session import warehouse
 
 RECRUITMENT = pipelines.get("recruitment")
 DAY = date(2026, 3, 1)
-TEN = datetime(2026, 3, 1, 10, 0)  # minutes of these tests are named from here
+TEN = datetime(2026, 3, 1, 10, 0)  # the minutes of these tests are numbered from here
 CLOCK = datetime(2026, 3, 1, 12, 0, 20)  # of the lake
 SECOND = timedelta(seconds=1)
 KEY = ("job_id", "dates", "hours", "publisher_id", "campaign_id", "group_id")
@@ -38,7 +38,7 @@ def touched_at(time: datetime, node: int = 1) -> uuid.UUID:
 
 
 def contribution(job_id: int = 7, **values) -> dict:
-    """A staged row of one click of 0.5; give what differs."""
+    """A staged row of one click with a bid of 0.5; `values` replace columns."""
     row = {
         "job_id": job_id, "dates": DAY, "hours": 10, "publisher_id": 0, "campaign_id": 0, "group_id": 0, "event_count": 1,
         "clicks": 1, "impressions": 0, "conversions": 0, "qualified": 0, "unqualified": 0, "bid_sum": Decimal("0.5"),
@@ -48,7 +48,7 @@ def contribution(job_id: int = 7, **values) -> dict:
 
 
 class Lab:
-    """One connection of the etl account, with short methods for what most tests do."""
+    """One connection of the etl account, with a short method for each step of most tests."""
 
     pipeline = RECRUITMENT
 
@@ -80,7 +80,7 @@ class Lab:
         return self.query(text, *values)[0][0]
 
     def see(self, *minutes: datetime, at: datetime = CLOCK - 600 * SECOND, clock: datetime = CLOCK) -> None:
-        """A poll finds these minutes touched at that time."""
+        """Record a poll that finds these minutes touched at that time."""
         changed = touched_at(at)
         days = {minute.date(): changed for minute in minutes}
         ledger.record_poll(self.conn, self.pipeline, clock, days, dict.fromkeys(minutes, changed))
@@ -93,26 +93,26 @@ class Lab:
         self, *minutes: datetime, run_id: str = "run-1", clock: datetime = CLOCK, is_delta: bool = True,
         split_size: int | None = None, **values,
     ) -> int:  # fmt: skip
-        """A batch of these minutes, as a run of the minute DAG opens it; `values` are those of its RunInfo."""
+        """Open a batch of these minutes as a run of the minute DAG does; `values` are those of its RunInfo."""
         seen = dict(self.query("SELECT minute, seen_changed_at FROM etl.minute_ledger"))
         planned = [PlannedMinute(minute, seen.get(minute), 1) for minute in minutes]
-        of_dag = {"dag_id": f"{self.pipeline.name}_minute", "tick": CLOCK, "options": self.pipeline.options}
-        run = batches.RunInfo(run_id=run_id, **of_dag | values)
+        defaults = {"dag_id": f"{self.pipeline.name}_minute", "tick": CLOCK, "options": self.pipeline.options}
+        run = batches.RunInfo(run_id=run_id, **defaults | values)
         return batches.open_batch(
             self.conn, self.pipeline, run, lake_clock=clock, minutes=planned, is_delta=is_delta, split_size=split_size
         )
 
     def stage(self, batch_id: int, rows: dict[datetime, list[dict]], *, ignored=0, rejects=(), counts=None) -> int:
-        """A new attempt of the batch with these contributions; `rejects` are (minute, reason). Counts for every minute."""
+        """Stage a new attempt with these contributions and counts of every minute; `rejects` are (minute, reason)."""
         attempt = batches.new_attempt(self.conn, batch_id)
         cursor = self.conn.cursor()
         for at, contributions in rows.items():
             for number, row in enumerate(contributions):
-                full = {"attempt": attempt, "minute": at, **self.staged(at, number, row)}
+                row_of_attempt = {"attempt": attempt, "minute": at, **self.staging_row(at, number, row)}
                 cursor.execute(
-                    f"INSERT INTO {self.pipeline.staged[0].staging} ({', '.join(full)}) "
-                    f"VALUES ({', '.join(['%s'] * len(full))})",
-                    list(full.values()),
+                    f"INSERT INTO {self.pipeline.staged[0].staging} ({', '.join(row_of_attempt)}) "
+                    f"VALUES ({', '.join(['%s'] * len(row_of_attempt))})",
+                    list(row_of_attempt.values()),
                 )
         for number, (at, reason) in enumerate(rejects):
             cursor.execute(
@@ -135,7 +135,7 @@ class Lab:
         self.conn.commit()
         return attempt
 
-    def staged(self, at: datetime, number: int, row: dict) -> dict:
+    def staging_row(self, at: datetime, number: int, row: dict) -> dict:
         """A contribution of that minute as its row in staging."""
         return {**row, "newest_create_time": at + 30 * SECOND}
 
@@ -143,7 +143,7 @@ class Lab:
         return gates.run_gate(self.conn, batch_id, gate)
 
     def publish(self, rows: dict[datetime, list[dict]], *, run_id: str = "run-1", **values) -> int:
-        """The whole chain for these minutes; returns the batch."""
+        """Run the whole chain for these minutes; return the id of the batch."""
         opening = {
             name: values.pop(name) for name in list(values) if name in ("allow_shrink", "clock", "kind", "is_delta")
         }

@@ -1,4 +1,4 @@
-"""Hand-written batches of shop events on a real server, as tests/warehouse/lab.py makes them of recruitment."""
+"""Hand-written batches of shop events on a real server, as tests/warehouse/lab.py makes them for recruitment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SALES = "views, carts, removals, purchases, revenue"
 
 
 def operation(kind: str = "view", **values) -> dict:
-    """A staged smartphone of 489.07 at ten; give what differs."""
+    """A staged event of a smartphone for 489.07 at ten; `values` replace columns."""
     row = {
         "event_time": datetime(2026, 3, 1, 10, 0, 7), "event_type": kind, "department": "electronics",
         "product": "smartphone", "brand": "nordlys", "price": Decimal("489.07"),
@@ -21,11 +21,11 @@ def operation(kind: str = "view", **values) -> dict:
 
 
 class Shop(Lab):
-    """The laboratory of the second pipeline."""
+    """The Lab of the second pipeline."""
 
     pipeline = pipelines.get("ecommerce")
 
-    def staged(self, at: datetime, number: int, row: dict) -> dict:
+    def staging_row(self, at: datetime, number: int, row: dict) -> dict:
         return {"event_number": number, **row}
 
     def sales(self) -> dict:

@@ -44,7 +44,7 @@ def test_a_batch_remembers_what_its_run_needs(lab: Lab) -> None:
     assert batch.estimated_rows == 2
 
 
-def test_attempts_grow_and_end_with_the_batch(lab: Lab) -> None:
+def test_attempt_numbers_grow_and_end_with_the_batch(lab: Lab) -> None:
     batch_id = lab.open(minute(0))
     first, second = batches.new_attempt(lab.conn, batch_id), batches.new_attempt(lab.conn, batch_id)
     assert second > first
@@ -55,7 +55,7 @@ def test_attempts_grow_and_end_with_the_batch(lab: Lab) -> None:
         batches.new_attempt(lab.conn, batch_id)
 
 
-# ⚑ last, as completion marker, a counts row for every minute of the batch, zeros included
+# ⚑ an attempt ends with a row of counts for every minute of the batch, even if all are zero, as completion marker
 def test_an_attempt_is_complete_when_every_minute_has_counts(lab: Lab) -> None:
     batch_id = lab.open(minute(0), minute(1))
     complete = lab.stage(batch_id, {minute(0): [contribution()]})
@@ -72,7 +72,7 @@ def test_clearing_a_run_from_its_sensor_replaces_its_batch(lab: Lab) -> None:
     bystander = lab.open(minute(0), run_id="another", kind="backfill", is_delta=False)
     new = lab.open(minute(0), kind="backfill", is_delta=False)
     assert batches.get(lab.conn, old).reason == f"replaced by batch {new}"
-    assert [batches.get(lab.conn, one).state for one in (old, bystander, new)] == ["failed", "open", "open"]
+    assert [batches.get(lab.conn, batch_id).state for batch_id in (old, bystander, new)] == ["failed", "open", "open"]
     with pytest.raises(BatchRefused, match="replaced by batch"):
         batches.new_attempt(lab.conn, old)
 
@@ -102,7 +102,7 @@ def test_other_failures_split_nothing(lab: Lab, case: str) -> None:
     batch_id = lab.open(*FOUR, is_delta=case != "not a delta")
     if case == "gate failed":
         fail_in_spark(lab, batch_id, times=1)
-        lab.stage(batch_id, {minute(0): [contribution(job_id=-1)]}, counts={one: {"raw_rows": 99} for one in FOUR})
+        lab.stage(batch_id, {minute(0): [contribution(job_id=-1)]}, counts={at: {"raw_rows": 99} for at in FOUR})
         assert not lab.check(batch_id).passed
     else:
         fail_in_spark(lab, batch_id, times=1 if case.startswith("failed once") else 2)
@@ -118,9 +118,9 @@ def test_other_failures_split_nothing(lab: Lab, case: str) -> None:
 # ⚑ a minute that fails alone while others pass is held
 def test_a_minute_that_fails_alone_while_others_pass_is_held(lab: Lab) -> None:
     lab.see(minute(0), minute(1))
-    alone = lab.open(minute(0), split_size=1)
-    fail_in_spark(lab, alone)
-    batches.record_failure(lab.conn, alone, "java.lang.OutOfMemoryError")
+    single = lab.open(minute(0), split_size=1)
+    fail_in_spark(lab, single)
+    batches.record_failure(lab.conn, single, "java.lang.OutOfMemoryError")
     lab.publish({minute(1): [contribution()]}, run_id="other", is_delta=False)
     next_run(lab)
     row = lab.ledger(minute(0))
@@ -131,7 +131,7 @@ def test_a_minute_that_fails_alone_while_others_pass_is_held(lab: Lab) -> None:
     assert lab.pending() == [minute(0)]
 
 
-# One DAG has one run at a time: others pass before and after a failure, never during it.
+# A DAG has one run at a time: other minutes pass before and after a failure, never during it.
 def test_a_minute_that_failed_alone_before_and_after_others_passed_is_held(lab: Lab) -> None:
     lab.see(minute(0))
     fail_in_spark(lab, lab.open(minute(0), split_size=1, run_id="first"))
@@ -143,7 +143,7 @@ def test_a_minute_that_failed_alone_before_and_after_others_passed_is_held(lab: 
     assert lab.ledger(minute(0))["state"] == "held"
 
 
-# What is wrong with a new day, such as a missing partition, does not touch the minutes before it.
+# A fault of a new day, such as a missing partition, does not affect minutes of earlier days.
 def test_a_minute_is_not_held_because_minutes_of_earlier_days_pass(lab: Lab) -> None:
     lab.see(minute(0))
     for run_id in ("first", "second"):
@@ -157,13 +157,13 @@ def test_a_minute_is_not_held_because_minutes_of_earlier_days_pass(lab: Lab) -> 
     assert lab.ledger(minute(0))["state"] == "held"
 
 
-# ⚑ a verdict that holds takes the pipeline's lock
+# ⚑ a decision to hold a minute takes the pipeline's lock
 def test_a_merge_that_commits_while_its_batch_is_closed_leaves_its_minute_merged(lab: Lab) -> None:
     lab.see(minute(0))
-    alone = lab.open(minute(0))
-    lab.stage(alone, {minute(0): [contribution()]})
-    assert lab.check(alone).passed
-    lab.query("UPDATE etl.batches SET merge_tries = 2 WHERE batch_id = %s", alone)
+    single = lab.open(minute(0))
+    lab.stage(single, {minute(0): [contribution()]})
+    assert lab.check(single).passed
+    lab.query("UPDATE etl.batches SET merge_tries = 2 WHERE batch_id = %s", single)
     lab.publish({minute(1): [contribution()]}, run_id="other", is_delta=False)
 
     def close() -> None:
@@ -172,7 +172,7 @@ def test_a_merge_that_commits_while_its_batch_is_closed_leaves_its_minute_merged
 
     cursor = lab.conn.cursor()
     merge.lock(cursor, RECRUITMENT)
-    merge._publish(cursor, RECRUITMENT, alone)
+    merge._publish(cursor, RECRUITMENT, single)
     closing = threading.Thread(target=close)
     closing.start()
     closing.join(0.5)
@@ -238,7 +238,7 @@ def test_a_group_that_passes_lets_the_other_suspects_travel_in_larger_groups(lab
     ]
 
 
-def test_what_a_merged_batch_published_has_its_range_and_rows(lab):
+def test_a_merged_batch_has_the_range_and_rows_that_it_published(lab):
     lab.see(minute(0), minute(2))
     batch_id = lab.publish({minute(0): [contribution()], minute(2): [contribution(), contribution(8)]})
     result = batches.merged_batch(lab.conn, batch_id)

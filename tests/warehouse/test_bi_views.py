@@ -81,22 +81,22 @@ def test_names_and_types_are_those_described(name: str, query_bi: Callable) -> N
         "SELECT column_name AS name, column_type AS type FROM information_schema.columns "
         f"WHERE table_schema = '{schema}' AND table_name = '{table}' ORDER BY ordinal_position"
     )
-    served = [(row["name"], plain(row["type"])) for row in result]
+    served = [(row["name"], described_type(row["type"])) for row in result]
     assert served == [(column.name, column.type.replace(" ", "")) for column in VIEWS[name].columns]
 
 
-def plain(served: str | bytes) -> str:
-    """A type as it is described: MariaDB adds the width that it shows an integer in, and the format of a time."""
+def described_type(served: str | bytes) -> str:
+    """A type as the description writes it: MariaDB adds the display width of an integer, and the format of a time."""
     text = served.decode() if isinstance(served, bytes) else served
     return "BIGINT" if text.startswith("bigint") else text.removesuffix(" /* mariadb-5.3 */").upper()
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_no_column_is_null_and_no_row_is_lost_or_doubled(name: str, full: Lab, query_bi: Callable) -> None:
+def test_no_column_is_null_and_no_row_is_lost_or_duplicated(name: str, full: Lab, query_bi: Callable) -> None:
     counts = ", ".join(f"COUNT({column.name}) AS {column.name}" for column in VIEWS[name].columns)
     [facts] = query_bi(f"SELECT COUNT(*) AS number FROM {FACTS[name]}")
-    [found] = query_bi(f"SELECT {counts} FROM {name}")
-    assert set(found.values()) == {facts["number"]} and facts["number"] > 0
+    [view] = query_bi(f"SELECT {counts} FROM {name}")
+    assert set(view.values()) == {facts["number"]} and facts["number"] > 0
 
 
 def test_events_have_names_and_figures(full: Lab, query_bi: Callable) -> None:
@@ -158,32 +158,32 @@ def numbers(until: int) -> str:
 
 def test_a_filter_on_a_day_reads_the_rows_of_that_day(many_days: Lab) -> None:
     for name in VIEWS:
-        assert_that_a_day_reads_a_day(name, many_days)
+        assert_day_filter_reads_a_day(name, many_days)
 
 
-def test_the_same_in_a_reporting_zone(berlin: Lab, many_days: Lab) -> None:  # noqa: F811
+def test_a_filter_on_a_day_reads_only_that_day_in_a_zone(berlin: Lab, many_days: Lab) -> None:  # noqa: F811
     for name in VIEWS:
-        assert_that_a_day_reads_a_day(name, many_days)
+        assert_day_filter_reads_a_day(name, many_days)
         hours = many_days.query(f"SELECT hour_utc, hour_local FROM {name} WHERE hour_utc = '2026-02-01 23:00'")
         assert set(hours) == {(datetime(2026, 2, 1, 23), datetime(2026, 2, 2))}, name
 
 
-def assert_that_a_day_reads_a_day(name: str, lab: Lab) -> None:
+def assert_day_filter_reads_a_day(name: str, lab: Lab) -> None:
     """The server's count of read rows includes the look-ups of joins; the view is nested as BI tools nest it."""
-    a_day = f"SELECT * FROM (SELECT * FROM {name}) AS v WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
+    query = f"SELECT * FROM (SELECT * FROM {name}) AS v WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
     result = []
-    read = rows_read(lab, lambda: result.extend(lab.query(a_day)))
-    everything = lab.one(f"SELECT COUNT(*) FROM {FACTS[name]}")
-    assert len(result) == everything / DAYS, name
-    assert read <= 4 * len(result) < everything / 10, name
+    read = rows_read(lab, lambda: result.extend(lab.query(query)))
+    total = lab.one(f"SELECT COUNT(*) FROM {FACTS[name]}")
+    assert len(result) == total / DAYS, name
+    assert read <= 4 * len(result) < total / 10, name
 
 
 def test_the_plan_of_a_day_uses_the_index(many_days: Lab) -> None:
     """EXPLAIN of a view requires privileges on its tables, so the administrator runs it."""
     for name in VIEWS:
-        a_day = f"SELECT * FROM {name} WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
+        query = f"SELECT * FROM {name} WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
         with warehouse("warehouse_admin") as conn:
-            plan = rows(conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {a_day}")
+            plan = rows(conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {query}")
         assert (plan[0]["type"], plan[0]["key"]) == ("range", "by_time" if "events" in name else "PRIMARY"), plan
 
 

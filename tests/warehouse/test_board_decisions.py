@@ -1,4 +1,4 @@
-"""recruitment.board_decisions: each line of the rule at its border, equal spans, and what it reads."""
+"""recruitment.board_decisions: each line of the rule at its limit, equal spans, and the rows that the view reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.warehouse.lab import Lab
 from tests.warehouse.test_bookkeeping_cost import NUMBERS, rows_read
 
 NOW = datetime(2026, 3, 20, 15, 34, 56)
-END = datetime(2026, 3, 20, 15)  # of the last full hour
+END = datetime(2026, 3, 20, 15)  # the end of the last full hour
 HOUR = timedelta(hours=1)
 LAST, BEFORE = END - HOUR, END - 169 * HOUR  # an hour of each week
 CENT = Decimal("0.01")
@@ -62,8 +62,8 @@ def add_weeks(lab: Lab, campaign: int, *, last: tuple, before: tuple) -> None:
         add(lab, campaign, at, spend=spend, qualified=qualified)
 
 
-def decisions(found: dict) -> dict[str, str]:
-    return {name: f"{row['decision']}: {row['reason']}" for name, row in found.items()}
+def decisions(records: dict) -> dict[str, str]:
+    return {name: f"{row['decision']}: {row['reason']}" for name, row in records.items()}
 
 
 def add_others(lab: Lab, average: Decimal | int = 4, qualified: int = 60) -> None:
@@ -102,7 +102,7 @@ IDLE, NO_OTHERS = "watch: no spend in the last week", "watch: no average to comp
         # rose by 50 %: from 4 to 6
         ((6000, 1000), (4000, 1000), DEARER),
         ((6000 - CENT, 1000), (4000, 1000), SAME),
-        # 60 and 60: chance explains a fall by 25.9 %; 31 and 31: a rise by 51.7 %
+        # with 60 in each week, chance explains a fall by 25.9 %; with 31, a rise by 51.7 %
         (("177.80", 60), (240, 60), RAISE),
         (("177.95", 60), (240, 60), BY_CHANCE),
         (("188.2", 31), (124, 31), DEARER),
@@ -111,7 +111,7 @@ IDLE, NO_OTHERS = "watch: no spend in the last week", "watch: no average to comp
         ((30, 30), (116, 29), TOO_FEW),
         ((30, 30), (120, 30), RAISE),
         ((50, 50), (40, 10), RAISE),
-        # 3 times the average of 4, also with one more
+        # 3 times the average of 4, even with one more application
         ((12, 0), (0, 0), NONE_QUALIFIED),
         ((12 - CENT, 0), (0, 0), TOO_FEW),
         ((24, 1), (0, 0), FAR),
@@ -120,7 +120,7 @@ IDLE, NO_OTHERS = "watch: no spend in the last week", "watch: no average to comp
         ((360 - CENT, 29), (360, 29), TOO_FEW),
         ((372, 30), (372, 30), FAR),
         ((372 - CENT, 30), (372, 30), SAME),
-        # few now, where many were to be expected
+        # few now, although many were expected
         ((4000, 0), (4000, 1000), NONE_QUALIFIED),
         ((4000, 1), (4000, 1000), FAR),
         ((1200, 29), (1200, 300), FAR),
@@ -135,7 +135,7 @@ IDLE, NO_OTHERS = "watch: no spend in the last week", "watch: no average to comp
         ((12 - CENT, 0), (240, 60), NO_COST),
     ],
 )
-def test_each_line_of_the_rule_at_its_border(lab: Lab, decide, last: tuple, before: tuple, decision: str) -> None:
+def test_each_line_of_the_rule_at_its_limit(lab: Lab, decide, last: tuple, before: tuple, decision: str) -> None:
     add_weeks(lab, A, last=last, before=before)
     add_others(lab)
     assert decisions(decide())["campaign 901"] == decision
@@ -169,7 +169,7 @@ def test_a_cost_that_equals_the_average_is_not_above_it(lab: Lab, decide, last, 
         ([(0, 60)], NO_OTHERS),  # nor from applications that cost nothing
     ],
 )
-def test_the_average_is_that_of_the_others(lab: Lab, decide, others: list[tuple], decision: str) -> None:
+def test_the_average_is_that_of_the_other_campaigns(lab: Lab, decide, others: list[tuple], decision: str) -> None:
     add_weeks(lab, A, last=(6000, 1000), before=(4000, 1000))
     for campaign, (spend, qualified) in enumerate(others, B):
         add(lab, campaign, BEFORE, spend=spend, qualified=qualified)
@@ -178,7 +178,7 @@ def test_the_average_is_that_of_the_others(lab: Lab, decide, others: list[tuple]
     assert result["campaign 901"]["average_cost"] == (None if decision == NO_OTHERS else 4)
 
 
-def test_where_nothing_is_qualified_all_are_watched(lab: Lab, decide) -> None:
+def test_without_qualified_applications_all_campaigns_are_watched(lab: Lab, decide) -> None:
     add_weeks(lab, A, last=(4000, 0), before=(4000, 0))
     add_weeks(lab, B, last=(1, 0), before=(1, 0))
     assert decisions(decide()) == {"campaign 901": NO_OTHERS, "campaign 902": NO_OTHERS}
@@ -186,7 +186,7 @@ def test_where_nothing_is_qualified_all_are_watched(lab: Lab, decide) -> None:
 
 @pytest.mark.parametrize("last", [(10_000, 0), (10_000, 10), (2, 10)])
 def test_events_without_a_name_are_watched(lab: Lab, decide, last: tuple) -> None:
-    """At a cost for which a named campaign or publisher would be stopped or raised."""
+    """Even at a cost for which a named campaign or publisher would be stopped or raised."""
     add_weeks(lab, A, last=(240, 60), before=(240, 60))
     for at, (spend, qualified) in ((LAST, last), (BEFORE, (20, 10))):
         add(lab, 0, at, spend=spend, qualified=qualified, publisher=0)
@@ -213,8 +213,8 @@ def test_applications_that_name_no_publisher(lab: Lab, decide, unnamed: int, dec
     assert decisions(decide("campaign"))["campaign 901"] == RAISE
 
 
-def test_chance_alone_raises_or_stops_one_of_twenty_at_most() -> None:
-    """The probability for a campaign whose cost stays, as ADR 34 has it: applications come one by one, at equal spend."""
+def test_chance_alone_raises_or_stops_at_most_one_campaign_in_twenty() -> None:
+    """For a campaign whose cost stays, as ADR 34 states it: applications come one by one, at equal spend."""
     enough, deviations, raise_from, stop_from, averages = (
         float(RULE[name]) for name in ("enough", "deviations", "raise_from", "stop_from", "averages")
     )
@@ -226,9 +226,9 @@ def test_chance_alone_raises_or_stops_one_of_twenty_at_most() -> None:
     for expected in (20, 25, 30, 35, 40, 45, 50, 60, 80, 100):
         odds = list(enumerate(poisson(expected)))[1:]
         changes = [
-            (before / now - 1, of_now * of_before)
-            for now, of_now in odds
-            for before, of_before in odds
+            (before / now - 1, odds_now * odds_before)
+            for now, odds_now in odds
+            for before, odds_before in odds
             if now + before >= enough and abs(math.log(before / now)) >= deviations * math.sqrt(1 / now + 1 / before)
         ]
         raised.append(sum(odds for change, odds in changes if change <= raise_from))
@@ -237,14 +237,14 @@ def test_chance_alone_raises_or_stops_one_of_twenty_at_most() -> None:
         sum(odds for n, odds in enumerate(poisson(expected)) if expected >= averages * (n + 1))
         for expected in (3, 4, 6, 9, 12, 30)
     ]
-    figures = [f"{max(some):.1%}".replace("%", " %") for some in (raised, stopped, by_level)]
+    figures = [f"{max(shares):.1%}".replace("%", " %") for shares in (raised, stopped, by_level)]
     assert figures == ["5.0 %", "4.1 %", "5.0 %"]
     adr = " ".join((ROOT / "docs" / "adr" / "0034-a-rule-for-the-next-money.md").read_text().split())
     assert "at most {} of them are raised, {} stopped by their change, and {} by their level".format(*figures) in adr
 
 
 def test_a_fact_without_a_campaign_counts_for_the_campaign_of_its_job(lab: Lab, decide) -> None:
-    """On the Decide and Recruitment boards alike."""
+    """The Decide and Recruitment boards agree on this."""
     lab.query(
         "INSERT INTO recruitment.job (id, title, campaign_id) VALUES (7, 'Baker', %s), (8, 'Nurse', NULL), (9, 'Welder', 0)",
         A,
@@ -252,7 +252,7 @@ def test_a_fact_without_a_campaign_counts_for_the_campaign_of_its_job(lab: Lab, 
     add(lab, 0, LAST, qualified=3, job=7)
     add(lab, 0, LAST, qualified=4, job=8)
     add(lab, 0, LAST, qualified=1, job=9)
-    add(lab, 0, LAST, qualified=2, job=10)  # of which the job table has nothing
+    add(lab, 0, LAST, qualified=2, job=10)  # not in the job table
     add(lab, B, LAST, qualified=5, job=7)
     expected = {"campaign 901": 3, "campaign 902": 5, "none": 7}
     assert {name: row["qualified"] for name, row in decide().items()} == expected
@@ -267,7 +267,7 @@ def test_both_spans_have_168_full_hours(lab: Lab, decide) -> None:
 
 
 def test_the_trend_leads_from_the_cost_before_to_the_cost_now(lab: Lab, decide) -> None:
-    for day in range(14):  # a cost of 1 on the day that ends now, of 14 thirteen days ago
+    for day in range(14):  # the cost is 1 on the day that ends now, and was 14 thirteen days earlier
         add(lab, A, LAST - day * 24 * HOUR, spend=10 * (day + 1), qualified=10)
     with warehouse("warehouse_bi") as conn:
         conn.cursor().execute("SET timestamp = %s", (NOW.replace(tzinfo=UTC).timestamp(),))
@@ -284,7 +284,7 @@ def test_the_trend_leads_from_the_cost_before_to_the_cost_now(lab: Lab, decide) 
 
 @pytest.mark.parametrize("view", ["board_decisions", "board_cost_trend"])
 def test_a_year_of_facts_is_not_read(lab: Lab, view: str) -> None:
-    """A fact for each hour and campaign of two; two weeks of them are 672 rows."""
+    """There is a fact for each hour of two campaigns; two weeks have 672 of these facts."""
     lab.query(
         "INSERT INTO recruitment.events (job_id, dates, hours, publisher_id, campaign_id, group_id, disqualified_application,"
         " qualified_application, conversion, clicks, impressions, bid_sum, bid_count, spend_hour, latest_update_time, sources)"
@@ -297,4 +297,4 @@ def test_a_year_of_facts_is_not_read(lab: Lab, view: str) -> None:
     result = []
     read = rows_read(lab, lambda: result.extend(lab.query(f"SELECT SUM(qualified) FROM recruitment.{view}")))
     assert result == [(672,)] if view == "board_decisions" else [(8 * 672,)]
-    assert 672 <= read < 8_000  # of the 16,000
+    assert 672 <= read < 8_000  # far fewer than the 16,000 facts

@@ -1,7 +1,7 @@
-"""Every statement behind a board, as the read-only account, on a warehouse with data in it.
+"""Every statement behind a board, run by the read-only account on a warehouse with data.
 
-Superset's charts are YAML from which it makes SQL: here the same columns, metrics and filters are put together. Grafana's
-panels hold their SQL, with its macros.
+Superset generates SQL from the YAML of its charts; these tests combine the same columns, metrics and filters. Grafana's
+panels contain their SQL, with Grafana's macros.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ def documents(kind: str) -> dict[Path, dict]:
 
 CHARTS, DATASETS, BOARDS = documents("charts"), documents("datasets"), documents("dashboards")
 DATASET_OF = {dataset["uuid"]: dataset for dataset in DATASETS.values()}
-GRAFANAS = {path: json.loads(path.read_text()) for path in sorted(GRAFANA.glob("*/*.json"))}
-PANELS = [(board, panel) for board in GRAFANAS.values() for panel in board["panels"] if panel["type"] != "text"]
+GRAFANA_BOARDS = {path: json.loads(path.read_text()) for path in sorted(GRAFANA.glob("*/*.json"))}
+PANELS = [(board, panel) for board in GRAFANA_BOARDS.values() for panel in board["panels"] if panel["type"] != "text"]
 DECIDE = SUPERSET / "decide" / "dashboards" / "decide.yaml"
-named = lambda path: f"{path.parts[-3]}/{path.stem}"  # noqa: E731
+asset_name = lambda path: f"{path.parts[-3]}/{path.stem}"  # noqa: E731
 
 
 @pytest.fixture(scope="module")
-def now(filled: datetime) -> datetime:
-    return filled
+def now(fill_warehouse: datetime) -> datetime:
+    return fill_warehouse
 
 
 @pytest.fixture(scope="module")
-def filled(warehouse_schema: None) -> datetime:
-    """Half an hour of both pipelines, a held minute and rejected rows among it; returns the server's time."""
+def fill_warehouse(warehouse_schema: None) -> datetime:
+    """Publish minutes of both pipelines, hold one, and keep rejected rows; return the server's time."""
     with warehouse() as conn:
         lab, shop = Lab(conn), Shop(conn)
         server = lab.one("SELECT UTC_TIMESTAMP(6)")
@@ -91,7 +91,7 @@ def filled(warehouse_schema: None) -> datetime:
 
 
 @pytest.fixture
-def query_bi(filled: datetime):
+def query_bi(fill_warehouse: datetime):
     with warehouse("warehouse_bi") as conn:
         yield lambda query, binds=None: rows(conn.cursor(), query, binds)
 
@@ -104,50 +104,52 @@ def superset_sql(chart: dict, start: datetime, end: datetime) -> tuple[str, dict
     params, dataset = chart["params"], DATASET_OF[chart["dataset_uuid"]]
     metrics = {metric["metric_name"]: metric["expression"] for metric in dataset["metrics"]}
     columns = {column["column_name"] for column in dataset["columns"]}
-    groups = [*([params["x_axis"]] if "x_axis" in params else []), *_listed(params.get("groupby"))]
-    queried = [*_listed(params.get("metrics")), *_listed(params.get("metric"))]
+    groups = [*([params["x_axis"]] if "x_axis" in params else []), *_as_list(params.get("groupby"))]
+    metric_names = [*_as_list(params.get("metrics")), *_as_list(params.get("metric"))]
     groups += params["all_columns"] if params.get("query_mode") == "raw" else []
-    unknown = {*groups} - columns | {*queried, *_listed(params.get("timeseries_limit_metric"))} - metrics.keys()
+    unknown = {*groups} - columns | {*metric_names, *_as_list(params.get("timeseries_limit_metric"))} - metrics.keys()
     assert not unknown, f"{chart['slice_name']} uses what its dataset lacks: {unknown}"
     where, binds = ["1 = 1"], {"start": start, "end": end}
-    for number, found in enumerate(params["adhoc_filters"]):
-        assert found["subject"] in columns
-        if found["operator"] == "TEMPORAL_RANGE":
-            where.append(f"{found['subject']} >= %(start)s AND {found['subject']} < %(end)s")
+    for number, condition in enumerate(params["adhoc_filters"]):
+        assert condition["subject"] in columns
+        if condition["operator"] == "TEMPORAL_RANGE":
+            where.append(f"{condition['subject']} >= %(start)s AND {condition['subject']} < %(end)s")
         else:
-            where.append(f"{found['subject']} {found['operator'].replace('==', '=')} %(value{number})s")
-            binds[f"value{number}"] = found["comparator"]
-    selected = [*(f"`{group}`" for group in groups), *(f"{metrics[metric]} AS `{metric}`" for metric in queried)]
-    by = (
+            where.append(f"{condition['subject']} {condition['operator'].replace('==', '=')} %(value{number})s")
+            binds[f"value{number}"] = condition["comparator"]
+    selected = [*(f"`{group}`" for group in groups), *(f"{metrics[metric]} AS `{metric}`" for metric in metric_names)]
+    group_by = (
         f" GROUP BY {', '.join(f'`{group}`' for group in groups)}"
         if groups and params.get("query_mode") != "raw"
         else ""
     )
     return (
-        f"SELECT {', '.join(selected)} FROM {dataset['schema']}.{dataset['table_name']} WHERE {' AND '.join(where)}{by}",
+        f"SELECT {', '.join(selected)} FROM {dataset['schema']}.{dataset['table_name']} WHERE {' AND '.join(where)}{group_by}",
         binds,
     )
 
 
-def _listed(value: object) -> list:
+def _as_list(value: object) -> list:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-@pytest.mark.parametrize("path", CHARTS, ids=named)
+@pytest.mark.parametrize("path", CHARTS, ids=asset_name)
 def test_a_chart_of_superset_finds_rows(path: Path, query_bi, now: datetime) -> None:
     result = query_bi(*superset_sql(CHARTS[path], now - 2 * HOUR, now + HOUR))
     assert result, path
     assert any(value is not None for row in result for value in row.values())
 
 
-@pytest.mark.parametrize("path", CHARTS, ids=named)
+@pytest.mark.parametrize("path", CHARTS, ids=asset_name)
 def test_a_chart_of_superset_filters_by_a_column_that_has_an_index(path: Path) -> None:
-    ranges = [one for one in CHARTS[path]["params"]["adhoc_filters"] if one["operator"] == "TEMPORAL_RANGE"]
+    ranges = [
+        condition for condition in CHARTS[path]["params"]["adhoc_filters"] if condition["operator"] == "TEMPORAL_RANGE"
+    ]
     is_timeless = DATASET_OF[CHARTS[path]["dataset_uuid"]]["main_dttm_col"] is None
-    assert is_timeless or [one["subject"].endswith("_utc") for one in ranges] == [True]
+    assert is_timeless or [condition["subject"].endswith("_utc") for condition in ranges] == [True]
 
 
-@pytest.mark.parametrize("path", DATASETS, ids=named)
+@pytest.mark.parametrize("path", DATASETS, ids=asset_name)
 def test_a_dataset_declares_exactly_the_columns_of_its_view(path: Path, query_bi) -> None:
     dataset = DATASETS[path]
     result = query_bi(
@@ -159,40 +161,40 @@ def test_a_dataset_declares_exactly_the_columns_of_its_view(path: Path, query_bi
     assert declared == {row["name"]: row["type"] == "datetime" for row in result}
 
 
-@pytest.mark.parametrize("path", BOARDS, ids=named)
+@pytest.mark.parametrize("path", BOARDS, ids=asset_name)
 def test_a_board_of_superset_shows_every_chart_of_its_folder(path: Path) -> None:
     board = BOARDS[path]
-    shown = {one["meta"]["uuid"] for key, one in board["position"].items() if key.startswith("CHART-")}
+    shown = {component["meta"]["uuid"] for key, component in board["position"].items() if key.startswith("CHART-")}
     assert shown == {chart["uuid"] for other, chart in CHARTS.items() if other.parts[-3] == path.parts[-3]}
-    for found in board["metadata"]["native_filter_configuration"]:
-        for target in filter(None, found["targets"]):
+    for native_filter in board["metadata"]["native_filter_configuration"]:
+        for target in filter(None, native_filter["targets"]):
             columns = {column["column_name"] for column in DATASET_OF[target["datasetUuid"]]["columns"]}
             assert target["column"]["name"] in columns
-    for row in (one for key, one in board["position"].items() if key.startswith("ROW-")):
+    for row in (component for key, component in board["position"].items() if key.startswith("ROW-")):
         assert sum(board["position"][child]["meta"]["width"] for child in row["children"]) == 12
 
 
 def test_the_tabs_have_every_chart_and_filter_of_their_board() -> None:
     board = tabs.dashboard(tabs.boards())
-    components = {key: one for key, one in board["position"].items() if isinstance(one, dict)}
+    components = {key: part for key, part in board["position"].items() if isinstance(part, dict)}
     titles = [components[tab]["meta"]["text"] for tab in components[tabs.TABS]["children"]]
     assert titles == ["Decide", "Recruitment", "E-commerce", "Data health"]
     assert all(
-        key == one["id"] and set(one["children"]) <= components.keys()
-        for key, one in components.items()
+        key == component["id"] and set(component["children"]) <= components.keys()
+        for key, component in components.items()
         if key != "HEADER_ID"
     )
-    charts = {one["meta"]["uuid"]: one for one in components.values() if one["type"] == "CHART"}
-    numbers = [one["meta"]["chartId"] for one in charts.values()]
+    charts = {part["meta"]["uuid"]: part for part in components.values() if part["type"] == "CHART"}
+    numbers = [chart["meta"]["chartId"] for chart in charts.values()]
     assert sorted(numbers) == list(range(1, len(CHARTS) + 1))
     filters = board["metadata"]["native_filter_configuration"]
     for folder, single in tabs.boards().items():
-        own = {key for key, one in components.items() if tabs.tab_id(folder) in one.get("parents", ())}
-        of_folder = [chart for path, chart in CHARTS.items() if path.parts[-3] == folder]
-        assert {components[key]["meta"].get("uuid") for key in own} - {None} == {chart["uuid"] for chart in of_folder}
-        wanted = [one["name"] for one in single["metadata"]["native_filter_configuration"]]
-        assert [one["name"] for one in filters if one["scope"]["rootPath"] == [tabs.tab_id(folder)]] == wanted
-    [pipeline] = [one for one in filters if one["name"] == "Pipeline"]
+        own = {key for key, component in components.items() if tabs.tab_id(folder) in component.get("parents", ())}
+        exported = [chart for path, chart in CHARTS.items() if path.parts[-3] == folder]
+        assert {components[key]["meta"].get("uuid") for key in own} - {None} == {chart["uuid"] for chart in exported}
+        names = [entry["name"] for entry in single["metadata"]["native_filter_configuration"]]
+        assert [entry["name"] for entry in filters if entry["scope"]["rootPath"] == [tabs.tab_id(folder)]] == names
+    [pipeline] = [entry for entry in filters if entry["name"] == "Pipeline"]
     assert {
         chart["meta"]["sliceName"]
         for chart in charts.values()
@@ -203,16 +205,18 @@ def test_the_tabs_have_every_chart_and_filter_of_their_board() -> None:
     }
     assert board["metadata"]["refresh_frequency"] == 15
     scopes = {
-        int(number): one["crossFilters"]["scope"]["rootPath"]
-        for number, one in board["metadata"]["chart_configuration"].items()
+        int(number): entry["crossFilters"]["scope"]["rootPath"]
+        for number, entry in board["metadata"]["chart_configuration"].items()
     }
-    assert scopes == {one["meta"]["chartId"]: [one["parents"][2]] for one in charts.values()}
+    assert scopes == {chart["meta"]["chartId"]: [chart["parents"][2]] for chart in charts.values()}
 
 
 def test_boards_of_two_exports_with_the_same_numbers_keep_their_charts_apart() -> None:
     board = tabs.boards()["decide"]
     position = tabs.dashboard({"first": board, "second": board})["position"]
-    numbers = [one["meta"]["chartId"] for one in position.values() if isinstance(one, dict) and one["type"] == "CHART"]
+    numbers = [
+        part["meta"]["chartId"] for part in position.values() if isinstance(part, dict) and part["type"] == "CHART"
+    ]
     assert len(numbers) == len(set(numbers)) == 20
 
 
@@ -220,32 +224,32 @@ def test_decisions_are_not_read_every_15_seconds() -> None:
     board = tabs.dashboard(tabs.boards())
     immune = set(board["metadata"]["timed_refresh_immune_slices"])
     shown = {
-        one["meta"]["chartId"]
-        for one in board["position"].values()
-        if isinstance(one, dict) and one["type"] == "CHART" and tabs.tab_id("decide") in one["parents"]
+        part["meta"]["chartId"]
+        for part in board["position"].values()
+        if isinstance(part, dict) and part["type"] == "CHART" and tabs.tab_id("decide") in part["parents"]
     }
     assert immune == shown
 
 
 def test_the_rule_has_the_same_words_wherever_it_is_shown() -> None:
-    """The view has it; its comment, Superset, Grafana, docs/dashboards.md and ADR 34 repeat its numbers."""
-    by_chance = round(1 / NormalDist().cdf(-float(RULE["deviations"])))
+    """The view defines the rule; its comment, Superset, Grafana, docs/dashboards.md and ADR 34 repeat the numbers."""
+    cases = round(1 / NormalDist().cdf(-float(RULE["deviations"])))
     words = (
         f"more than {RULE['most_unnamed'] * 100:.0f} % of the qualified applications",
         f"have fewer than {RULE['enough']} qualified applications",
         f"even with one more qualified application, the cost would be {RULE['averages']} times the average or more",
         f"fewer than {RULE['enough']} qualified applications in both weeks together",
-        f"fell by {RULE['raise_from'] * 100:.0f} % or more, by more than chance would explain in {by_chance - 1} of {by_chance}",
-        f"rose by {RULE['stop_from'] * 100:.0f} % or more, by more than chance would explain in {by_chance - 1} of {by_chance}",
+        f"fell by {RULE['raise_from'] * 100:.0f} % or more, by more than chance would explain in {cases - 1} of {cases}",
+        f"rose by {RULE['stop_from'] * 100:.0f} % or more, by more than chance would explain in {cases - 1} of {cases}",
     )
     [superset] = [
-        one["meta"]["code"]
-        for one in BOARDS[DECIDE]["position"].values()
-        if isinstance(one, dict) and one["type"] == "MARKDOWN"
+        part["meta"]["code"]
+        for part in BOARDS[DECIDE]["position"].values()
+        if isinstance(part, dict) and part["type"] == "MARKDOWN"
     ]
     [grafana] = [
         panel["options"]["content"]
-        for board in GRAFANAS.values()
+        for board in GRAFANA_BOARDS.values()
         for panel in board["panels"]
         if panel["type"] == "text"
     ]
@@ -253,11 +257,11 @@ def test_the_rule_has_the_same_words_wherever_it_is_shown() -> None:
     page = (ROOT / "docs" / "dashboards.md").read_text()
     adr = (ROOT / "docs" / "adr" / "0034-a-rule-for-the-next-money.md").read_text()
     for text in (comment, superset, grafana, page, adr):
-        assert not [one for one in words if one not in " ".join(text.split())]
+        assert not [phrase for phrase in words if phrase not in " ".join(text.split())]
 
 
 def test_a_decision_is_shown_beside_every_number_that_it_comes_from() -> None:
-    """All columns that the CASE of the view reads, and what costs, enough_data and beyond_chance are made of."""
+    """All columns that the view's CASE reads, and the inputs of costs, enough_data and beyond_chance."""
     case = re.search(r"decided AS \((.*?)\n\)\n", VIEWS, re.DOTALL)[1]
     final = re.search(r"\nSELECT\n((?:(?!SELECT).)*?)\nFROM decided;", VIEWS, re.DOTALL)[1]
     names = dict(re.findall(r"(\w+) AS (\w+)", final)) | {"id": "name"}
@@ -293,7 +297,7 @@ def test_no_asset_holds_a_password_or_a_host() -> None:
 
 
 def grafana_sql(text: str, start: datetime, end: datetime) -> str:
-    """The statement with Grafana's macros and `All` of each variable put in, as its MySQL data source does."""
+    """The statement with its time filter expanded as Grafana's MySQL data source expands it."""
     seconds = [int((time - datetime(1970, 1, 1)).total_seconds()) for time in (start, end)]
     return re.sub(
         r"\$__timeFilter\((\w+)\)", rf"\1 BETWEEN FROM_UNIXTIME({seconds[0]}) AND FROM_UNIXTIME({seconds[1]})", text
@@ -301,6 +305,7 @@ def grafana_sql(text: str, start: datetime, end: datetime) -> str:
 
 
 def with_variables(text: str, board: dict, query_bi, start: datetime, end: datetime) -> str:
+    """The statement with all values of each variable, as Grafana inserts them for `All`."""
     for variable in board["templating"]["list"]:
         values = [next(iter(row.values())) for row in query_bi(grafana_sql(variable["query"], start, end))]
         assert values and variable["multi"]
@@ -324,7 +329,7 @@ def test_a_panel_of_grafana_finds_rows(board: dict, panel: dict, query_bi, now: 
             assert [row["time"] for row in result] == sorted(row["time"] for row in result)
 
 
-@pytest.mark.parametrize("board", GRAFANAS.values(), ids=lambda board: board["uid"])
+@pytest.mark.parametrize("board", GRAFANA_BOARDS.values(), ids=lambda board: board["uid"])
 def test_a_board_of_grafana_fits_its_grid_and_refreshes(board: dict) -> None:
     assert board["refresh"] == ("5m" if board["uid"] == "minutemark-decide" else "15s")
     assert board["timezone"] == ""  # the server's default, which is the reporting zone
@@ -337,17 +342,17 @@ def test_a_board_of_grafana_fits_its_grid_and_refreshes(board: dict) -> None:
         taken |= cells
 
 
-def test_both_have_the_same_boards() -> None:
+def test_superset_and_grafana_have_the_same_boards() -> None:
     assert {board["slug"]: board["dashboard_title"] for board in BOARDS.values()} == {
-        board["uid"]: board["title"] for board in GRAFANAS.values()
+        board["uid"]: board["title"] for board in GRAFANA_BOARDS.values()
     }
     assert {path.parts[-3] for path in BOARDS} == {"decide", "health", *pipelines.all_pipelines()}
 
 
-# --- what the views say
+# --- Views
 
 
-def test_the_views_lose_and_double_nothing(query_bi) -> None:
+def test_the_views_neither_lose_nor_duplicate_rows(query_bi) -> None:
     [facts] = query_bi(
         "SELECT SUM(clicks) AS clicks, SUM(conversion) AS conversions, SUM(spend_hour) AS spend FROM recruitment.events"
     )
@@ -368,7 +373,7 @@ def test_the_views_lose_and_double_nothing(query_bi) -> None:
     assert [ledger] == query_bi("SELECT COUNT(*) AS minutes, SUM(raw_rows) AS raw_rows FROM etl.board_minutes")
 
 
-def test_keys_have_names_and_unknown_ones_too(query_bi) -> None:
+def test_known_and_unknown_keys_have_names(query_bi) -> None:
     result = query_bi("SELECT DISTINCT job, company, campaign, publisher FROM recruitment.board_events")
     assert sorted(tuple(row.values()) for row in result) == [
         ("Baker", "company 3", "campaign 5", "publisher 1"),
@@ -388,7 +393,7 @@ def test_health_shows_the_state_of_each_pipeline(query_bi, now: datetime) -> Non
         "SELECT lag_before, lag_after FROM etl.board_lag WHERE pipeline = 'recruitment' ORDER BY published_utc"
     )
     assert lag[0]["lag_before"] is None and lag[0]["lag_after"] > 60
-    origins = query_bi("SELECT origin, COUNT(*) AS found FROM etl.board_rejected GROUP BY origin ORDER BY origin")
+    origins = query_bi("SELECT origin, COUNT(*) AS events FROM etl.board_rejected GROUP BY origin ORDER BY origin")
     assert [tuple(row.values()) for row in origins] == [("kafka", 1), ("lake", 3)]
 
 
@@ -410,7 +415,7 @@ def test_health_shows_the_state_of_each_pipeline(query_bi, now: datetime) -> Non
     ],
 )
 def test_a_filter_on_utc_reaches_the_index(query_bi, warehouse_server, now: datetime, query: str, key: str) -> None:
-    """The possible keys: which one is taken depends on how much there is. EXPLAIN of a view needs its owner."""
+    """Compares possible keys: the chosen one depends on the number of rows. EXPLAIN of a view requires its owner."""
     with warehouse("warehouse_admin") as conn:
         plan = rows(conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {query}", {"start": now - HOUR})
     assert any(key in (step["possible_keys"] or "").split(",") for step in plan), plan

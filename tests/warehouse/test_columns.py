@@ -1,4 +1,4 @@
-"""Columns of a newer version in the tables of an older one, on a real server with data in them."""
+"""Adding columns of a newer version to tables of an older version, on a real server with data."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ STATEMENTS = {
 FACTS = "recruitment.events"  # its column company_id may be NULL
 VISITS = "ecommerce.visits_hourly"
 
-# The shop as it was before there were removals, and with them as a metric that was added later.
+# The shop before it counted removals, and with removals as a metric that was added later.
 ECOMMERCE = all_pipelines()["ecommerce"]
-SALES, OF_VISITS = ECOMMERCE.facts
-OLD = replace(ECOMMERCE, facts=(SALES, replace(OF_VISITS, measures=OF_VISITS.measures[:2])))
-REMOVALS = replace(OF_VISITS.measures[2], added=True)
-NEW = replace(ECOMMERCE, facts=(SALES, replace(OF_VISITS, measures=(*OF_VISITS.measures[:2], REMOVALS))))
+SALES, VISITS_FACT = ECOMMERCE.facts
+OLD = replace(ECOMMERCE, facts=(SALES, replace(VISITS_FACT, measures=VISITS_FACT.measures[:2])))
+REMOVALS = replace(VISITS_FACT.measures[2], added=True)
+NEW = replace(ECOMMERCE, facts=(SALES, replace(VISITS_FACT, measures=(*VISITS_FACT.measures[:2], REMOVALS))))
 
 TEN = datetime(2026, 3, 1, 10, 0, 5)
 ELEVEN, TWELVE = TEN + timedelta(hours=1), TEN + timedelta(hours=2)
@@ -54,19 +54,19 @@ ROWS = [
 ]
 
 
-def admin(*orders: str) -> list[tuple]:
-    """The rows of the last of these statements."""
+def run_as_admin(*statements: str) -> list[tuple]:
+    """Execute the statements; return the rows of the last one."""
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
-        for order in orders:
-            cursor.execute(order)
+        for statement in statements:
+            cursor.execute(statement)
         result = list(cursor.fetchall()) if cursor.description else []
         conn.commit()
         return result
 
 
-def shown(table: str) -> str:
-    return re.sub(r" AUTO_INCREMENT=\d+", "", admin(f"SHOW CREATE TABLE {table}")[0][1])
+def definition_of(table: str) -> str:
+    return re.sub(r" AUTO_INCREMENT=\d+", "", run_as_admin(f"SHOW CREATE TABLE {table}")[0][1])
 
 
 def add_missing(statement: str, patience: int | None = None) -> list[str]:
@@ -75,8 +75,10 @@ def add_missing(statement: str, patience: int | None = None) -> list[str]:
 
 
 def test_all_columns_of_every_table_are_known_in_their_order(lab: Lab) -> None:
-    made = [statement for file in FILES for statement in file.statements if "TABLE" in statement.split("(")[0].upper()]
-    assert made == list(STATEMENTS.values()), "Write CREATE TABLE IF NOT EXISTS database.table (…) ENGINE = InnoDB …"
+    created = [
+        statement for file in FILES for statement in file.statements if "TABLE" in statement.split("(")[0].upper()
+    ]
+    assert created == list(STATEMENTS.values()), "Write CREATE TABLE IF NOT EXISTS database.table (…) ENGINE = InnoDB …"
     for table, statement in STATEMENTS.items():
         result = lab.query(
             "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s "
@@ -99,53 +101,57 @@ def test_all_columns_of_every_table_are_known_in_their_order(lab: Lab) -> None:
         "recruitment.job.title",
     ],
 )
-def test_a_column_that_a_table_lacks_comes_back_as_it_was(lab: Lab, column: str) -> None:
+def test_a_dropped_column_is_added_again_as_it_was(lab: Lab, column: str) -> None:
     table, _, name = column.rpartition(".")
-    before = shown(table)
-    admin(f"ALTER TABLE {table} DROP COLUMN {name}")
+    before = definition_of(table)
+    run_as_admin(f"ALTER TABLE {table} DROP COLUMN {name}")
     assert add_missing(STATEMENTS[table]) == [name]
-    assert shown(table) == before
+    assert definition_of(table) == before
     assert add_missing(STATEMENTS[table]) == []
 
 
 def test_a_generated_column_that_compares_with_not_null_is_added_with_its_key(lab: Lab) -> None:
-    """As to a ledger from before the lakehouse: what is inside the expression is not the column's own NOT NULL."""
+    """As in a ledger from before the lakehouse: NOT NULL in its expression does not make the column NOT NULL."""
     ledger = "etl.minute_ledger"
-    before = shown(ledger)
-    admin(f"ALTER TABLE {ledger} DROP KEY lakehouse_minutes, DROP COLUMN to_lakehouse")
+    before = definition_of(ledger)
+    run_as_admin(f"ALTER TABLE {ledger} DROP KEY lakehouse_minutes, DROP COLUMN to_lakehouse")
     assert add_missing(STATEMENTS[ledger]) == ["to_lakehouse", "lakehouse_minutes"]
-    assert sorted(shown(ledger).replace(",\n", "\n").splitlines()) == sorted(before.replace(",\n", "\n").splitlines())
+    assert sorted(definition_of(ledger).replace(",\n", "\n").splitlines()) == sorted(
+        before.replace(",\n", "\n").splitlines()
+    )
 
 
-def test_a_column_that_has_no_value_for_the_rows_that_are_there_is_refused(lab: Lab) -> None:
-    before = shown(FACTS)
+def test_a_column_without_a_value_for_existing_rows_is_refused(lab: Lab) -> None:
+    before = definition_of(FACTS)
     new = "returns BIGINT NOT NULL COMMENT 'of what has no DEFAULT , yet', company_id BIGINT NULL"
     with pytest.raises(
         columns.ColumnRefused, match="recruitment.events has no column returns yet.*Declare it NULL, or with"
     ):
         add_missing(STATEMENTS[FACTS].replace("company_id BIGINT NULL", new))
-    assert shown(FACTS) == before
+    assert definition_of(FACTS) == before
 
 
 def test_two_set_ups_may_add_the_same_column_at_once(lab: Lab) -> None:
-    before = shown(FACTS)
-    admin(f"ALTER TABLE {FACTS} DROP COLUMN company_id")
+    before = definition_of(FACTS)
+    run_as_admin(f"ALTER TABLE {FACTS} DROP COLUMN company_id")
     waiting = (
         "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE info LIKE 'ALTER TABLE recruitment.events ADD%'"
     )
     with warehouse("warehouse_bi") as reader, ThreadPoolExecutor() as pool:
-        reader.cursor().execute(f"SELECT COUNT(*) FROM {FACTS}")  # both have looked before either may add it
+        reader.cursor().execute(
+            f"SELECT COUNT(*) FROM {FACTS}"
+        )  # delays both until each has seen that the column is absent
         set_ups = [pool.submit(add_missing, STATEMENTS[FACTS], patience=60) for _ in range(2)]
-        while admin(waiting) != [(2,)]:
+        while run_as_admin(waiting) != [(2,)]:
             assert not any(set_up.done() for set_up in set_ups)
         reader.rollback()
         assert [set_up.result() for set_up in set_ups] == [["company_id"], ["company_id"]]
-    assert shown(FACTS) == before
+    assert definition_of(FACTS) == before
 
 
 def test_a_new_column_does_not_wait_for_a_reader_and_names_it(lab: Lab) -> None:
     """DDL waits for readers, and later readers would wait behind it."""
-    admin(f"ALTER TABLE {FACTS} DROP COLUMN company_id")
+    run_as_admin(f"ALTER TABLE {FACTS} DROP COLUMN company_id")
     with warehouse("warehouse_bi") as reader, warehouse("warehouse_bi") as later:
         cursor = reader.cursor()
         cursor.execute(f"SELECT CONNECTION_ID(), COUNT(*) FROM {FACTS}")  # and no commit yet
@@ -156,24 +162,24 @@ def test_a_new_column_does_not_wait_for_a_reader_and_names_it(lab: Lab) -> None:
         with warehouse("warehouse_admin") as conn:
             with pytest.raises(WarehouseError, match=f"{refused}.*run the set-up again"):
                 columns.add_missing(conn, STATEMENTS[FACTS])
-            own = conn.cursor()
-            own.execute(ddl.sql("patience"))
-            seconds = own.fetchone()[0]
-            own.execute("SHOW SESSION STATUS LIKE 'Com_alter_table'")
-            assert seconds == 0 or (seconds == 1 and own.fetchone()[1] == "1"), "It waits for a second, once."
+            status = conn.cursor()
+            status.execute(ddl.sql("patience"))
+            seconds = status.fetchone()[0]
+            status.execute("SHOW SESSION STATUS LIKE 'Com_alter_table'")
+            assert seconds == 0 or (seconds == 1 and status.fetchone()[1] == "1"), "It waits for one second, once."
         later.cursor().execute(f"SELECT COUNT(*) FROM {FACTS}")
     apply_schema()
-    assert "company_id" in shown(FACTS)
+    assert "company_id" in definition_of(FACTS)
 
 
 REJECTED = "etl.rejected_events"
 
 
-def test_a_unique_key_that_is_declared_the_primary_one_becomes_it_with_its_rows(lab: Lab) -> None:
+def test_a_unique_key_that_is_declared_primary_becomes_the_primary_key_and_keeps_its_rows(lab: Lab) -> None:
     """As in the table of an earlier version, whose merges waited for those of other pipelines."""
     statement = STATEMENTS[REJECTED]
-    before = shown(REJECTED)
-    admin(
+    before = definition_of(REJECTED)
+    run_as_admin(
         f"ALTER TABLE {REJECTED} DROP PRIMARY KEY, DROP KEY by_id, ADD PRIMARY KEY (rejected_id), "
         "ADD UNIQUE KEY by_origin (pipeline, origin, origin_key)"
     )
@@ -182,7 +188,9 @@ def test_a_unique_key_that_is_declared_the_primary_one_becomes_it_with_its_rows(
     )
     rows = lab.query(f"SELECT * FROM {REJECTED}")
     assert add_missing(statement) == ["by_id", "PRIMARY KEY"]
-    assert sorted(shown(REJECTED).replace(",\n", "\n").splitlines()) == sorted(before.replace(",\n", "\n").splitlines())
+    assert sorted(definition_of(REJECTED).replace(",\n", "\n").splitlines()) == sorted(
+        before.replace(",\n", "\n").splitlines()
+    )
     assert lab.query(f"SELECT * FROM {REJECTED}") == rows
     assert add_missing(statement) == []
 
@@ -190,31 +198,31 @@ def test_a_unique_key_that_is_declared_the_primary_one_becomes_it_with_its_rows(
 @pytest.fixture
 def old_shop(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """A shop of the older version, with its events merged."""
-    admin(f"DROP TABLE {VISITS}", f"DROP TABLE {OF_VISITS.contributions}")
+    run_as_admin(f"DROP TABLE {VISITS}", f"DROP TABLE {VISITS_FACT.contributions}")
     declare(OLD, monkeypatch)
     apply_schema()
     shop = Shop(lab.conn)
     shop.publish(staged(ROWS), run_id="old")
     yield shop
     monkeypatch.undo()
-    admin(f"DROP TABLE {VISITS}", f"DROP TABLE {OF_VISITS.contributions}")
+    run_as_admin(f"DROP TABLE {VISITS}", f"DROP TABLE {VISITS_FACT.contributions}")
     apply_schema()
 
 
 def declare(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on this is the declaration of the shop."""
+    """Make this the declaration of the shop until the end of the test."""
     monkeypatch.setitem(all_pipelines(), "ecommerce", pipeline)
 
 
 def staged(rows) -> dict[datetime, list[dict]]:
     """The rows as a transform stages them, minute by minute."""
     result: dict[datetime, list[dict]] = {}
-    for one, times in reference.operations(rows).items():
+    for sale, times in reference.operations(rows).items():
         row = {
-            "event_time": one.event_time, "event_type": one.event_type, "department": one.department,
-            "product": one.product, "brand": one.brand, "price": one.price,
+            "event_time": sale.event_time, "event_type": sale.event_type, "department": sale.department,
+            "product": sale.product, "brand": sale.brand, "price": sale.price,
         }  # fmt: skip
-        result.setdefault(one.minute, []).extend([row] * times)
+        result.setdefault(sale.minute, []).extend([row] * times)
     return result
 
 
@@ -251,13 +259,13 @@ def test_applying_the_schema_adds_the_metric_and_changes_nothing_that_is_publish
         assert visits(old_shop) == UNCOUNTED
 
 
-def test_a_table_that_was_extended_is_the_table_that_is_made_new(old_shop: Shop, monkeypatch) -> None:
+def test_an_extended_table_equals_a_newly_created_one(old_shop: Shop, monkeypatch) -> None:
     declare(NEW, monkeypatch)
     apply_schema()
-    extended = shown(VISITS), shown(OF_VISITS.contributions)
-    admin(f"DROP TABLE {VISITS}", f"DROP TABLE {OF_VISITS.contributions}")
+    extended = definition_of(VISITS), definition_of(VISITS_FACT.contributions)
+    run_as_admin(f"DROP TABLE {VISITS}", f"DROP TABLE {VISITS_FACT.contributions}")
     apply_schema()
-    assert (shown(VISITS), shown(OF_VISITS.contributions)) == extended
+    assert (definition_of(VISITS), definition_of(VISITS_FACT.contributions)) == extended
 
 
 def test_the_older_merge_keeps_working_until_it_is_replaced(old_shop: Shop, monkeypatch) -> None:
@@ -277,15 +285,17 @@ def test_verify_names_each_uncounted_minute_and_the_remedy(old_shop: Shop, monke
     assert 'trigger ecommerce_minute with {"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:01Z"}' in remedy
 
 
-def test_minutes_that_are_processed_again_bring_the_metric_hour_by_hour(old_shop: Shop, monkeypatch) -> None:
+def test_reprocessed_minutes_add_the_metric_hour_by_hour(old_shop: Shop, monkeypatch) -> None:
     declare(NEW, monkeypatch)
     apply_schema()
     minutes = staged(ROWS)
     ten = min(EXPECTED)
     at_ten = {minute: rows for minute, rows in minutes.items() if minute.hour == ten.hour}
     first = min(at_ten)
-    old_shop.publish({first: at_ten[first]}, run_id="a part of ten again")  # both gates among it
-    assert visits(old_shop) == UNCOUNTED, "An hour's sum over minutes of which one is not counted is unknown."
+    old_shop.publish({first: at_ten[first]}, run_id="a part of ten again")  # runs both gates
+    assert visits(old_shop) == UNCOUNTED, (
+        "The sum of an hour is unknown while the metric of one of its minutes is not counted."
+    )
     old_shop.publish(at_ten, run_id="ten again")
     assert visits(old_shop) == UNCOUNTED | {ten: EXPECTED[ten]}
     assert not set(at_ten) & set(uncounted_minutes(old_shop))
@@ -296,37 +306,39 @@ def test_minutes_that_are_processed_again_bring_the_metric_hour_by_hour(old_shop
 
 
 def test_contributions_added_to_existing_tables_start_with_what_was_published(lab: Lab) -> None:
-    """A late event of an hour from before them adds to that hour; it does not replace it."""
+    """A late event adds to an hour that was published before contributions existed; it does not replace that hour."""
     shop = Shop(lab.conn)
     shop.publish(staged(ROWS))
     facts = shop.query("SELECT * FROM ecommerce.sales_hourly"), visits(shop)
-    admin(
+    run_as_admin(
         *(f"DROP TABLE {fact.contributions}" for fact in ECOMMERCE.facts),
-        "CREATE TABLE ecommerce.event_hours (minute DATETIME)",  # the previous version had it
+        "CREATE TABLE ecommerce.event_hours (minute DATETIME)",  # a table of the previous version
     )
     apply_schema()
-    assert admin("SHOW TABLES IN ecommerce LIKE 'event%'") == [], "An older merge fails instead of leaving them behind."
+    assert run_as_admin("SHOW TABLES IN ecommerce LIKE 'event%'") == [], (
+        "Without this table an older merge fails, instead of publishing without contributions."
+    )
     assert (shop.query("SELECT * FROM ecommerce.sales_hourly"), visits(shop)) == facts
     late = {TWELVE.replace(minute=59, second=0): [operation("cart", event_time=TEN)]}
-    shop.publish(late, run_id="late")  # both gates among it
+    shop.publish(late, run_id="late")  # runs both gates
     ten = min(EXPECTED)
     carts = EXPECTED[ten][1] + 1
     assert visits(shop)[ten] == (EXPECTED[ten][0], carts, EXPECTED[ten][2])
     assert list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None)) == []
 
 
-def set_up_that_was_killed() -> str:
-    """Leave contributions as a set-up does that is killed while it fills them; returns the table."""
+def leave_unfinished_contributions() -> str:
+    """Leave contributions like a set-up that was killed while it filled them; return the unfinished table."""
     unfinished = f"{SALES.contributions}_unfinished"
-    admin(f"RENAME TABLE {SALES.contributions} TO {unfinished}", f"DROP TABLE {OF_VISITS.contributions}")
-    admin(f"DELETE FROM {unfinished} WHERE carts = 0")
+    run_as_admin(f"RENAME TABLE {SALES.contributions} TO {unfinished}", f"DROP TABLE {VISITS_FACT.contributions}")
+    run_as_admin(f"DELETE FROM {unfinished} WHERE carts = 0")
     return unfinished
 
 
-def waiting(worker: Future, statement: str) -> None:
-    """Return once a connection runs such a statement."""
+def await_statement(worker: Future, statement: str) -> None:
+    """Wait until a connection runs a statement that is LIKE this one."""
     query = f"SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE info LIKE '{statement}'"
-    while admin(query) != [(1,)]:
+    while run_as_admin(query) != [(1,)]:
         assert not worker.done()
 
 
@@ -335,9 +347,9 @@ def test_contributions_that_were_filled_in_part_are_filled_again(lab: Lab) -> No
     shop = Shop(lab.conn)
     shop.publish(staged(ROWS))
     facts = visits(shop)
-    set_up_that_was_killed()
+    leave_unfinished_contributions()
     apply_schema()
-    assert not admin("SHOW TABLES IN ecommerce LIKE '%unfinished'")
+    assert not run_as_admin("SHOW TABLES IN ecommerce LIKE '%unfinished'")
     late = {TWELVE.replace(minute=59, second=0): [operation("cart", event_time=TEN)]}
     shop.publish(late, run_id="late")
     ten = min(EXPECTED)
@@ -351,24 +363,24 @@ def test_while_contributions_are_filled_no_merge_publishes(lab: Lab) -> None:
     batch_id = shop.open(ten, run_id="meanwhile", allow_shrink=True)
     shop.stage(batch_id, {ten: [operation(event_time=TEN)]})
     assert shop.check(batch_id).passed
-    unfinished = set_up_that_was_killed()
+    unfinished = leave_unfinished_contributions()
     with ThreadPoolExecutor() as pool, warehouse() as reader:
         reader.cursor().execute(f"SELECT COUNT(*) FROM {unfinished}")  # a reader that keeps set-up from dropping it
         set_up = pool.submit(apply_schema)
-        waiting(set_up, f"DROP TABLE IF EXISTS {unfinished}")
+        await_statement(set_up, f"DROP TABLE IF EXISTS {unfinished}")
         merged = pool.submit(merge.merge, batch_id)
-        waiting(merged, "SELECT pipeline%FOR UPDATE")
+        await_statement(merged, "SELECT pipeline%FOR UPDATE")
         reader.rollback()
         set_up.result()
         assert merged.result().minutes == 1
     assert list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None)) == []
     assert (
         sum(numbers[0] for numbers in visits(shop).values()) == 2
-    )  # of TEN's minute its one event, and that of TWELVE
+    )  # the one event of TEN's minute, and that of TWELVE
 
 
-def test_a_fact_that_comes_later_leaves_folded_hours_of_the_others_alone(lab: Lab, monkeypatch) -> None:
-    """Its own begins with every row that was published; prices that no event names add nothing."""
+def test_a_fact_that_is_added_later_leaves_the_folded_hours_of_other_facts_alone(lab: Lab, monkeypatch) -> None:
+    """Its own contributions start with every published row; events without a price add nothing."""
     shop = Shop(lab.conn)
     shop.publish(
         {TEN.replace(second=0): [operation(), operation(price=None)], ELEVEN.replace(second=0): [operation(price=None)]}
@@ -378,7 +390,7 @@ def test_a_fact_that_comes_later_leaves_folded_hours_of_the_others_alone(lab: La
     assert folding.fold(shop.conn, ECOMMERCE, TEN + timedelta(days=100), timedelta(days=90)) == 1
     before = shop.query("SELECT * FROM ecommerce.visits_by_minute ORDER BY 1, 2")
     shown_prices = SummedFact(
-        name="prices", table="ecommerce.prices_hourly", output="operations", key=OF_VISITS.key,
+        name="prices", table="ecommerce.prices_hourly", output="operations", key=VISITS_FACT.key,
         measures=(Measure("shown", "DECIMAL(24, 2)", of="s.price"),),
     )  # fmt: skip
     declare(replace(ECOMMERCE, facts=(*ECOMMERCE.facts, shown_prices)), monkeypatch)
@@ -390,6 +402,6 @@ def test_a_fact_that_comes_later_leaves_folded_hours_of_the_others_alone(lab: La
         assert result == [(2, price), (1, price), (1, 0)]
     finally:
         monkeypatch.undo()
-        admin(
+        run_as_admin(
             *(f"DROP TABLE {table}" for table in (shown_prices.contributions, shown_prices.touched, shown_prices.table))
         )

@@ -35,21 +35,21 @@ def kinds(shop: Shop) -> list[str]:
     return [problem.problem for problem in copies.problems(SHOP, copies.lag_of(shop.conn, SHOP), NOW)]
 
 
-def hour(shop: Shop, **values) -> None:
+def add_hour(shop: Shop, **values) -> None:
     row = {"pipeline": SHOP.name, "hour": TEN, "counted_change": 1, "counted_at": LONG_AGO, "loaded_change": 1} | values
     shop.query(
         f"INSERT INTO etl.lakehouse_hours ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})", *row.values()
     )
 
 
-def table(shop: Shop, *, created_at: datetime, written_at: datetime | None = None) -> None:
+def set_table(shop: Shop, *, created_at: datetime, written_at: datetime | None = None) -> None:
     shop.query(
         "REPLACE INTO etl.lakehouse_tables (pipeline, table_uuid, created_at, written_at) VALUES (%s, 'uuid', %s, %s)",
         *(SHOP.name, created_at, written_at),
     )
 
 
-def test_nothing_is_shown_where_the_copies_are_off_or_not_declared(shop: Shop, monkeypatch) -> None:
+def test_nothing_is_shown_if_the_copies_are_off_or_not_declared(shop: Shop, monkeypatch) -> None:
     assert copies.lag_of(shop.conn, RECRUITMENT) is None
     monkeypatch.delenv("MINUTEMARK_BIGQUERY")
     assert copies.lag_of(shop.conn, SHOP)["to_load"] is None
@@ -59,8 +59,8 @@ def test_nothing_is_shown_where_the_copies_are_off_or_not_declared(shop: Shop, m
 
 def test_minutes_and_hours_that_wait_are_counted_by_the_account_of_the_page(shop: Shop) -> None:
     merge_minutes(shop, TEN, minute(1))
-    hour(shop, changes=2, loaded_change=None)
-    hour(shop, hour=minute(60), changes=2, waited_at=NOW)
+    add_hour(shop, changes=2, loaded_change=None)
+    add_hour(shop, hour=minute(60), changes=2, waited_at=NOW)
     with warehouse("warehouse_bi") as conn:
         [shown] = overview.overview(conn, [SHOP])["pipelines"]
     waits = {
@@ -74,35 +74,35 @@ def test_minutes_and_hours_that_wait_are_counted_by_the_account_of_the_page(shop
 
 def test_minutes_that_wait_without_progress_are_a_problem(shop: Shop) -> None:
     merge_minutes(shop, TEN)
-    assert kinds(shop) == [], "The lakehouse was turned on lately, and its first run has not started."
-    table(shop, created_at=LONG_AGO)
+    assert kinds(shop) == [], "The lakehouse was turned on recently, and its first run has not started."
+    set_table(shop, created_at=LONG_AGO)
     assert kinds(shop) == ["lakehouse_behind"]
-    table(shop, created_at=NOW - timedelta(minutes=1))
-    assert kinds(shop) == [], "Its first run makes the table, and writes."
-    table(shop, created_at=LONG_AGO, written_at=NOW - timedelta(minutes=1))
-    assert kinds(shop) == [], "A backlog that is being written."
-    table(shop, created_at=LONG_AGO, written_at=LONG_AGO)
+    set_table(shop, created_at=NOW - timedelta(minutes=1))
+    assert kinds(shop) == [], "Its first run has created the table and is writing."
+    set_table(shop, created_at=LONG_AGO, written_at=NOW - timedelta(minutes=1))
+    assert kinds(shop) == [], "A backlog is being written."
+    set_table(shop, created_at=LONG_AGO, written_at=LONG_AGO)
     assert kinds(shop) == ["lakehouse_behind"]
 
 
-def test_hours_that_differ_for_long_are_a_problem(shop: Shop) -> None:
-    hour(shop, differs_since=NOW - timedelta(minutes=1))
+def test_hours_that_differ_for_a_long_time_are_a_problem(shop: Shop) -> None:
+    add_hour(shop, differs_since=NOW - timedelta(minutes=1))
     assert kinds(shop) == []
     shop.query("UPDATE etl.lakehouse_hours SET differs_since = %s", LONG_AGO)
     assert kinds(shop) == ["hours_differ"]
 
 
 def test_hours_that_are_not_loaded_are_a_problem(shop: Shop) -> None:
-    hour(shop, loaded_change=None)
+    add_hour(shop, loaded_change=None)
     assert kinds(shop) == ["bigquery_behind"]
     shop.query("UPDATE etl.lakehouse_hours SET loaded_at = %s", NOW - timedelta(minutes=1))
     assert kinds(shop) == []
 
 
-def test_the_watch_reports_them(shop: Shop) -> None:
+def test_the_watch_reports_problems_of_the_copies(shop: Shop) -> None:
     merge_minutes(shop, TEN)
-    table(shop, created_at=LONG_AGO)
-    hour(shop, differs_since=LONG_AGO, loaded_change=None)
+    set_table(shop, created_at=LONG_AGO)
+    add_hour(shop, differs_since=LONG_AGO, loaded_change=None)
     titles = []
     watch(lambda notice: bool(titles.append(notice.title)) or True)
     assert [title for title in titles if "lakehouse" in title or "BigQuery" in title] == [

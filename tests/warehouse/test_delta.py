@@ -17,8 +17,8 @@ def pending(*minutes: datetime, rows: int | None = 10, split_size: int | None = 
     return [Pending(minute, "changed", rows, split_size) for minute in minutes]
 
 
-def minutes_of(found) -> list[datetime]:
-    return [planned.minute for planned in found.minutes]
+def minutes_of(batch) -> list[datetime]:
+    return [planned.minute for planned in batch.minutes]
 
 
 def test_nothing_pending_makes_no_batch() -> None:
@@ -41,7 +41,7 @@ def test_rows_limit_the_backlog_before_the_live_minutes() -> None:
     ("rows", "expected"),
     [
         (0, 100),  # only minutes count
-        (10, 50),  # half of each
+        (10, 50),  # minutes and rows count for half each
         (90, 10),
         (990, 1),
     ],
@@ -52,13 +52,13 @@ def test_minutes_and_rows_share_the_room_of_a_batch(rows, expected) -> None:
     assert len(minutes_of(plan(backlog, clock=CLOCK, pipeline=shared))) == expected
 
 
-def test_suspects_share_that_room_too() -> None:
+def test_suspects_share_the_room_of_a_batch_too() -> None:
     shared = replace(SMALL, max_minutes=100, max_rows=1_000)
     suspects = pending(*(minute(number) for number in range(110)), split_size=80)
     assert len(minutes_of(plan(suspects, clock=CLOCK, pipeline=shared))) == 50
 
 
-def test_one_minute_is_always_taken_at_any_size() -> None:
+def test_one_minute_is_planned_at_any_size() -> None:
     assert minutes_of(plan(pending(minute(0), rows=99_999_999), clock=CLOCK, pipeline=SMALL)) == [minute(0)]
 
 
@@ -79,10 +79,10 @@ def test_minutes_far_ahead_of_the_lakes_clock_are_backlog() -> None:
 
 
 def test_a_minute_slightly_ahead_is_live() -> None:
-    nearly = CLOCK.replace(second=0) + timedelta(minutes=4)
+    soon = CLOCK.replace(second=0) + timedelta(minutes=4)
     narrow = replace(SMALL, live_minutes=1, max_minutes=3)
-    result = plan(pending(*(minute(number) for number in range(9)), nearly), clock=CLOCK, pipeline=narrow)
-    assert minutes_of(result) == [minute(0), nearly]
+    result = plan(pending(*(minute(number) for number in range(9)), soon), clock=CLOCK, pipeline=narrow)
+    assert minutes_of(result) == [minute(0), soon]
 
 
 # ⚑ a batch that fails twice is split

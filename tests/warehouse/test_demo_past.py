@@ -1,4 +1,4 @@
-"""What counts as a history: the demo's history is not sent if there is one."""
+"""What counts as a history: the demo sends its own history only if there is none."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ NOW = datetime(2026, 9, 15, 18, 7, 30)
 
 
 @pytest.mark.parametrize(
-    ("minute", "rows", "found"),
+    ("minute", "rows", "is_history"),
     [
-        (datetime(2026, 9, 15, 17, 8), 60, False),  # of the live demo, in the last hour
-        (datetime(2026, 9, 15, 17, 7), 60, True),  # of more than an hour ago
-        (datetime(2026, 9, 15, 17, 5), 60, False),  # one that the past itself has
+        (datetime(2026, 9, 15, 17, 8), 60, False),  # from the live demo, in the last hour
+        (datetime(2026, 9, 15, 17, 7), 60, True),  # more than an hour ago
+        (datetime(2026, 9, 15, 17, 5), 60, False),  # a minute that the demo's own history has
         (datetime(2026, 9, 15, 17, 7), 0, False),  # read by a backfill, and empty
     ],
 )
-def test_events_of_more_than_an_hour_ago_are_a_history(lab: Lab, minute: datetime, rows: int, found: bool) -> None:
+def test_events_of_more_than_an_hour_ago_are_a_history(lab: Lab, minute: datetime, rows: int, is_history: bool) -> None:
     lab.query(
         "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, raw_rows, state) "
         "VALUES ('recruitment', %s, 'x', %s, 'merged'), ('ecommerce', %s, 'x', 60, 'merged')",
@@ -29,4 +29,4 @@ def test_events_of_more_than_an_hour_ago_are_a_history(lab: Lab, minute: datetim
         rows,
         NOW - timedelta(days=2, minutes=1),
     )
-    assert has_past(lab.conn, RECRUITMENT, NOW) == found
+    assert has_past(lab.conn, RECRUITMENT, NOW) == is_history

@@ -34,7 +34,7 @@ def test_empty_texts_are_null_and_the_last_row_of_a_key_wins(lab: Lab) -> None:
     ]
 
 
-def test_more_rows_than_one_transaction_takes(lab: Lab, monkeypatch) -> None:
+def test_an_import_of_more_rows_than_one_transaction_holds(lab: Lab, monkeypatch) -> None:
     monkeypatch.setattr(dimensions, "CHUNK", 10)
     lab.publish({minute(0): [contribution(25)]})
     assert import_dimension(lab.conn, JOB, (job(number, number * 10) for number in range(1, 36))) == 35
@@ -46,11 +46,11 @@ def test_an_import_waits_for_a_running_merge(lab: Lab) -> None:
     lab.publish({minute(0): [contribution(7)]})
     merge.lock(lab.conn.cursor(), RECRUITMENT)
 
-    def bring_jobs() -> None:
+    def import_jobs() -> None:
         with warehouse() as conn:
             import_dimension(conn, JOB, [job("7", "70")])
 
-    other = threading.Thread(target=bring_jobs)
+    other = threading.Thread(target=import_jobs)
     other.start()
     other.join(0.5)
     assert other.is_alive(), "The import did not wait for the pipeline's lock."

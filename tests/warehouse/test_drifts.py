@@ -55,7 +55,6 @@ def test_a_merge_keeps_the_counts_of_its_newest_read(lab: Lab) -> None:
 
 
 def test_a_renamed_field_holds_its_minute_and_names_the_field_while_neighbors_pass(day: Lab) -> None:
-    """⚑ N4."""
     result = publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED, minute(2): COUNTS})
     assert result.passed and result.held == (minute(1),)
     row = day.ledger(minute(1))
@@ -63,14 +62,13 @@ def test_a_renamed_field_holds_its_minute_and_names_the_field_while_neighbors_pa
     assert "job_id is in none of 200 rows; over the previous day, 100 % of the rows had it." in row["reason"]
     assert "Undeclared fields: jobId." in row["reason"]
     assert "./minutemark accept recruitment job_id" in row["reason"]
-    [drift] = [one for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
+    [drift] = [record for record in drifts.listed(day.conn, [RECRUITMENT]) if record["kind"] == DISAPPEARED]
     assert (drift["field"], drift["first_minute"], drift["minute_rows"], drift["status"]) == (
         "job_id", minute(1), ROWS, "ended",
     )  # fmt: skip
 
 
 def test_accepted_drift_is_merged_with_the_next_run_and_holds_nothing_later(day: Lab) -> None:
-    """⚑ N4."""
     publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED})
     done = drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann", reason="renamed on purpose")
     assert done.minutes == 1 and "Accepted by ann: job_id disappeared" in str(done)
@@ -79,7 +77,7 @@ def test_accepted_drift_is_merged_with_the_next_run_and_holds_nothing_later(day:
     result = publish_minutes(day, {minute(1): RENAMED, minute(3): RENAMED}, "next")
     assert result.held == () and day.ledger(minute(1))["state"] == "merged"
     assert day.facts() == {(7, 0): 13 * ROWS}
-    [drift] = [one for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
+    [drift] = [record for record in drifts.listed(day.conn, [RECRUITMENT]) if record["kind"] == DISAPPEARED]
     assert (drift["status"], drift["accepted_by"], drift["reason"]) == ("accepted", "ann", "renamed on purpose")
 
 
@@ -88,7 +86,7 @@ def test_the_dag_records_the_user_who_triggered_its_run_not_the_forms_name(day: 
     run = DagRun(dag_id="minutemark_accept", run_id="manual", triggering_user_name="ulf")
     form = {"pipeline": "recruitment", "field": "job_id", "kind": None, "by": "the CFO", "why": "renamed"}
     operations.accept_drift.function(params=form, dag_run=run)
-    [drift] = [one for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
+    [drift] = [record for record in drifts.listed(day.conn, [RECRUITMENT]) if record["kind"] == DISAPPEARED]
     assert (drift["accepted_by"], drift["reason"]) == ("ulf", "renamed (by the CFO)")
 
 
@@ -97,7 +95,7 @@ def test_an_acceptance_ends_when_the_field_returns(day: Lab) -> None:
     drifts.accept(day.conn, RECRUITMENT, "job_id", DISAPPEARED, by="ann")
     publish_minutes(day, {minute(1): RENAMED, minute(3): COUNTS}, "back")
     assert publish_minutes(day, {minute(4): RENAMED, minute(5): COUNTS}, "gone again").held == (minute(4),)
-    assert publish_minutes(day, {minute(1): RENAMED}, "read again").held == (), "What was accepted stays so."
+    assert publish_minutes(day, {minute(1): RENAMED}, "read again").held == (), "An accepted minute stays accepted."
 
 
 def test_an_acceptance_covers_no_other_check(day: Lab) -> None:
@@ -109,16 +107,16 @@ def test_an_acceptance_covers_no_other_check(day: Lab) -> None:
     assert "staging_events_no_negative" in day.ledger(minute(1))["reason"]
 
 
-def test_an_acceptance_while_the_gate_runs_counts(day: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_acceptance_while_the_gate_runs_takes_effect(day: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED})
-    batch_id, before = stage_batch(day, {minute(3): RENAMED}, "racing"), drifts.find_in_attempt
+    batch_id, find = stage_batch(day, {minute(3): RENAMED}, "racing"), drifts.find_in_attempt
 
-    def accepted_meanwhile(conn, *rest):
-        findings = before(conn, *rest)
+    def find_and_accept(conn, *rest):
+        findings = find(conn, *rest)
         drifts.accept(conn, RECRUITMENT, "job_id", None, by="ann")
         return findings
 
-    monkeypatch.setattr(drifts, "find_in_attempt", accepted_meanwhile)
+    monkeypatch.setattr(drifts, "find_in_attempt", find_and_accept)
     assert day.check(batch_id).held == ()
 
 
@@ -129,7 +127,7 @@ def test_a_release_passes_drift_once_and_accepts_nothing(day: Lab) -> None:
     assert result.released == (minute(1),) and result.held == (minute(3),)
 
 
-def test_nothing_is_accepted_that_does_not_drift(day: Lab) -> None:
+def test_a_field_without_drift_cannot_be_accepted(day: Lab) -> None:
     publish_minutes(day, {minute(1): RENAMED, minute(2): COUNTS})
     with pytest.raises(drifts.AcceptanceRefused, match=r"field 'bid' .* Drift to accept: jobId .appeared., job_id"):
         drifts.accept(day.conn, RECRUITMENT, "bid", None, by="ann")
@@ -145,17 +143,18 @@ def test_a_new_field_is_reported_once(day: Lab) -> None:
     [drift] = drifts.listed(day.conn, [RECRUITMENT])
     assert (drift["field"], drift["kind"], drift["status"]) == ("novelty", APPEARED, "reported")
     assert status.freshness_of(day.conn, RECRUITMENT)["new_fields"] == ["novelty"], (
-        "What make status and the watch show."
+        "make status and the watch show this."
     )
 
 
 @pytest.fixture
-def holding(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def hold_unknown_fields(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Declare that undeclared fields hold their minute."""
     strict = dataclasses.replace(RECRUITMENT, unknown_fields="hold")
     monkeypatch.setitem(gates.pipelines.all_pipelines(), strict.name, strict)
 
 
-def test_an_undeclared_field_holds_its_minute_until_it_is_accepted(lab: Lab, holding) -> None:
+def test_an_undeclared_field_holds_its_minute_until_it_is_accepted(lab: Lab, hold_unknown_fields) -> None:
     result = publish_minutes(lab, {minute(1): COUNTS | {"unknown": {"novelty": 1}}, minute(2): COUNTS})
     assert result.held == (minute(1),)
     assert "novelty is not declared, and 1 rows have it" in lab.ledger(minute(1))["reason"]
@@ -164,19 +163,21 @@ def test_an_undeclared_field_holds_its_minute_until_it_is_accepted(lab: Lab, hol
     assert publish_minutes(lab, novel, "next").held == ()
 
 
-def test_a_name_with_spaces_can_be_accepted_as_it_is_sent(lab: Lab, holding) -> None:
+def test_a_name_with_spaces_can_be_accepted_as_it_is_sent(lab: Lab, hold_unknown_fields) -> None:
     publish_minutes(lab, {minute(1): COUNTS | {"unknown": {" novelty ": 1, "plain": 1}}, minute(2): COUNTS})
     assert drifts.accept(lab.conn, RECRUITMENT, " plain", None, by="ann").minutes == 1
     assert drifts.accept(lab.conn, RECRUITMENT, " novelty ", None, by="ann").drifts[0][1] == " novelty "
 
 
-def test_an_acceptance_of_one_record_accepts_no_later_one_of_the_field(day: Lab) -> None:
+def test_an_acceptance_of_one_record_accepts_no_later_record_of_the_field(day: Lab) -> None:
     publish_minutes(day, {minute(1): RENAMED, minute(2): COUNTS})
-    [seen] = [one["drift_id"] for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
+    [drift_id] = [
+        record["drift_id"] for record in drifts.listed(day.conn, [RECRUITMENT]) if record["kind"] == DISAPPEARED
+    ]
     publish_minutes(day, {minute(3): RENAMED, minute(4): COUNTS}, "later")
-    assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann", drift_id=seen).minutes == 1
+    assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann", drift_id=drift_id).minutes == 1
     with pytest.raises(drifts.AcceptanceRefused, match="job_id .disappeared."):
-        drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="bob", drift_id=seen)
+        drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="bob", drift_id=drift_id)
     assert day.ledger(minute(3))["state"] == "held"
 
 
@@ -230,7 +231,7 @@ def test_drift_that_is_over_is_removed_after_its_retention(day: Lab) -> None:
     publish_minutes(day, {minute(1): COUNTS}, "fixed")
     day.query("DELETE FROM etl.minute_fields")
     assert recorded_drifts(day) == [("job_id", DISAPPEARED), ("jobId", APPEARED)]
-    assert remove_drifts(day) == 0, "The retention counts from when it was found: these minutes are old."
+    assert remove_drifts(day) == 0, "The retention starts when the drift is found, although its minutes are old."
     age_drifts(day, 100)
     assert remove_drifts(day, dry=True) == 2 and len(recorded_drifts(day)) == 2
     assert remove_drifts(day) == 2 and recorded_drifts(day) == []
@@ -248,7 +249,7 @@ def test_drift_that_decides_about_minutes_is_never_removed(day: Lab) -> None:
 
 
 def test_drift_that_ended_stays_while_a_minute_is_held_for_it(day: Lab) -> None:
-    """Without the record it would be published by its next read: the counts of the day before it are gone."""
+    """Without the record, the next read would publish the minute, because the counts of the day before it are gone."""
     publish_minutes(day, {minute(1): RENAMED, minute(2): COUNTS})
     day.query("UPDATE etl.drifts SET found_at = found_at - INTERVAL 100 DAY")
     day.query("DELETE FROM etl.minute_fields")
@@ -257,7 +258,7 @@ def test_drift_that_ended_stays_while_a_minute_is_held_for_it(day: Lab) -> None:
 
 
 def test_an_undeclared_field_stays_on_record_while_minutes_have_it(day: Lab) -> None:
-    """It would be reported a second time."""
+    """Without the record, the field would be reported a second time."""
     publish_minutes(day, {minute(1): COUNTS | {"unknown": {'it\'s "new"': 3}}})
     age_drifts(day, 100)
     assert remove_drifts(day) == 0
@@ -265,7 +266,7 @@ def test_an_undeclared_field_stays_on_record_while_minutes_have_it(day: Lab) -> 
     assert remove_drifts(day) == 1
 
 
-def test_an_undeclared_field_that_holds_a_minute_stays_on_record(lab: Lab, holding) -> None:
+def test_an_undeclared_field_that_holds_a_minute_stays_on_record(lab: Lab, hold_unknown_fields) -> None:
     publish_minutes(lab, {minute(1): COUNTS | {"unknown": {"novelty": 1}}})
     age_drifts(lab, 100)
     assert remove_drifts(lab) == 0

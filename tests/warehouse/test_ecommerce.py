@@ -19,13 +19,13 @@ from include.warehouse.sql import files
 from tests.warehouse.lab import CLOCK, DAY, Lab, minute
 from tests.warehouse.shop import Shop, operation
 
-IN_TEN, IN_ELEVEN = datetime(2026, 3, 1, 10, 5), datetime(2026, 3, 1, 11, 5)
+AT_10_05, AT_11_05 = datetime(2026, 3, 1, 10, 5), datetime(2026, 3, 1, 11, 5)
 PRICE = Decimal("489.07")
 PHONE = ("smartphone", "nordlys")
 TABLES = {
     "operations": "1, 2", "sales_by_minute": "1, 2, 3, 4, 5", "visits_by_minute": "1, 2", "sales_hourly": "1, 2, 3, 4",
     "visits_hourly": "1",
-}  # by key  # fmt: skip
+}  # each with the positions of its key columns  # fmt: skip
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def published(shop: Shop) -> list:
     return [shop.query(f"SELECT * FROM ecommerce.{table} ORDER BY {key}") for table, key in TABLES.items()]
 
 
-def wrong(shop: Shop) -> list[str]:
-    """What verify finds, by rule."""
+def broken_rules(shop: Shop) -> list[str]:
+    """The names of the rules that verify reports as broken."""
     result = list(rules.broken_minutes(shop.conn, shop.pipeline, datetime(1970, 1, 1), datetime(2100, 1, 1)))
     result += list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None))
     return sorted({rule.name for _, rule in result})
@@ -52,7 +52,7 @@ def test_operations_add_up_to_sales_and_visits_per_hour(shop: Shop) -> None:
                 operation("remove_from_cart"),
                 operation("purchase", price=Decimal("0.01")),
                 operation("view", brand="pika", price=None),
-                operation("view", event_time=IN_ELEVEN),
+                operation("view", event_time=AT_11_05),
             ],
         }
     )
@@ -80,9 +80,9 @@ def test_an_operation_has_its_hour_and_its_revenue(shop: Shop) -> None:
     ]
 
 
-def test_a_minute_read_again_replaces_its_operations_and_the_hours_they_leave(shop: Shop) -> None:
+def test_a_minute_read_again_replaces_its_operations_and_their_former_hours(shop: Shop) -> None:
     shop.publish(
-        {minute(0): [operation(event_time=IN_TEN), operation(event_time=IN_ELEVEN)], minute(1): [operation("cart")]}
+        {minute(0): [operation(event_time=AT_10_05), operation(event_time=AT_11_05)], minute(1): [operation("cart")]}
     )
     shop.publish({minute(0): [operation("purchase", brand="pika"), operation("cart", brand="pika")]}, run_id="run-2")
     assert shop.sales() == {(10, *PHONE): (0, 1, 0, 0, 0), (10, "smartphone", "pika"): (0, 1, 0, 1, PRICE)}
@@ -105,10 +105,10 @@ def test_merging_again_changes_nothing(shop: Shop) -> None:
 
 
 def test_hours_that_no_minute_of_the_batch_touches_stay_as_they_are(shop: Shop) -> None:
-    shop.publish({minute(0): [operation(event_time=IN_TEN)]})
+    shop.publish({minute(0): [operation(event_time=AT_10_05)]})
     shop.query("UPDATE ecommerce.sales_hourly SET views = 1000")  # a mark that only a recomputation removes
-    shop.publish({minute(1): [operation(event_time=IN_ELEVEN)]}, run_id="run-2")
-    assert {key[0]: found[0] for key, found in shop.sales().items()} == {10: 1000, 11: 1}
+    shop.publish({minute(1): [operation(event_time=AT_11_05)]}, run_id="run-2")
+    assert {key[0]: sums[0] for key, sums in shop.sales().items()} == {10: 1000, 11: 1}
 
 
 def test_names_that_differ_in_case_or_accent_are_kept_apart(shop: Shop) -> None:
@@ -125,7 +125,7 @@ def test_random_batches_end_in_the_sums_of_what_was_read_last(shop: Shop) -> Non
     def any_operation() -> dict:
         return operation(
             rng.choice(("view", "view", "cart", "remove_from_cart", "purchase")),
-            event_time=IN_TEN + timedelta(minutes=rng.randrange(-90, 90), microseconds=rng.randrange(10**6)),
+            event_time=AT_10_05 + timedelta(minutes=rng.randrange(-90, 90), microseconds=rng.randrange(10**6)),
             product=rng.choice(("smartphone", "headphone")),
             brand=rng.choice(("nordlys", "pika", "other")),
             price=Decimal(rng.randrange(10**6)) / 100,
@@ -137,24 +137,24 @@ def test_random_batches_end_in_the_sums_of_what_was_read_last(shop: Shop) -> Non
         last_read |= read
     revenue: Counter = Counter()
     events: Counter = Counter()
-    for one in (row for read in last_read.values() for row in read):
-        hour = one["event_time"].replace(minute=0, second=0, microsecond=0)
-        key = (hour, one["product"], one["brand"])
-        events[hour, one["event_type"]] += 1
-        revenue[key] += one["price"] if one["event_type"] == "purchase" else 0
+    for row in (row for minute_rows in last_read.values() for row in minute_rows):
+        hour = row["event_time"].replace(minute=0, second=0, microsecond=0)
+        key = (hour, row["product"], row["brand"])
+        events[hour, row["event_type"]] += 1
+        revenue[key] += row["price"] if row["event_type"] == "purchase" else 0
     assert dict(shop.query("SELECT hour, visits FROM ecommerce.visits_hourly")) == {
         hour: events[hour, "view"] for hour, _, _ in revenue
     }
     result = shop.query("SELECT hour, product, brand, SUM(revenue) FROM ecommerce.sales_hourly GROUP BY 1, 2, 3")
     assert {row[:3]: row[3] for row in result} == dict(revenue)
-    assert wrong(shop) == []
+    assert broken_rules(shop) == []
 
 
 def test_merging_works_with_the_other_client_library(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mysql.connector")
-    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
-    described["extra"] = {"client": "mysql-connector-python"}
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    connection["extra"] = {"client": "mysql-connector-python"}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(connection))
     at = datetime(2022, 7, 1, 12)
     with warehouse() as conn:
         other = Shop(conn)
@@ -162,7 +162,7 @@ def test_merging_works_with_the_other_client_library(shop: Shop, monkeypatch: py
         assert other.sales() == {(12, *PHONE): (0, 0, 0, 1, PRICE)}
 
 
-# A good minute 1 stands beside a minute 0 that breaks exactly one rule.
+# In each case, minute 0 breaks exactly one rule, and minute 1 is good.
 BROKEN = {
     "staging_conservation": {"rows": [operation()], "counts": {minute(0): {"raw_rows": 5}}},
     "staging_event_counts": {"rows": [operation()], "counts": {minute(0): {"raw_rows": 2, "counted_rows": 2}}},
@@ -180,7 +180,7 @@ MORE_BROKEN = [
 @pytest.mark.parametrize(
     ("check", "case"),
     [*BROKEN.items(), *((check, {"rows": [row]}) for check, row in MORE_BROKEN)],
-    ids=lambda one: one if isinstance(one, str) else "",
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_minute_that_breaks_a_rule_is_held_and_the_other_passes(shop: Shop, check: str, case: dict) -> None:
     read = {minute(0): case["rows"], minute(1): [operation("cart")]}
@@ -213,7 +213,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(("check", "damage"), DAMAGES)
-def test_the_warehouse_gate_finds_what_does_not_agree(shop: Shop, check: str, damage: str) -> None:
+def test_the_warehouse_gate_finds_tables_that_disagree(shop: Shop, check: str, damage: str) -> None:
     batch_id = shop.publish({minute(0): [operation(), operation("cart"), operation("purchase")]})
     shop.query(damage)
     result = shop.check(batch_id, "warehouse")
@@ -223,7 +223,7 @@ def test_the_warehouse_gate_finds_what_does_not_agree(shop: Shop, check: str, da
 
 def test_a_newer_read_satisfies_the_check_of_an_older_one(shop: Shop) -> None:
     older = shop.publish({minute(0): [operation()]})
-    shop.publish({minute(0): [operation("purchase"), operation(event_time=IN_ELEVEN)]}, run_id="newer")
+    shop.publish({minute(0): [operation("purchase"), operation(event_time=AT_11_05)]}, run_id="newer")
     assert shop.check(older, "warehouse").passed
     shop.publish({minute(0): []}, run_id="newest", allow_shrink=True)
     assert shop.check(older, "warehouse").passed
@@ -235,15 +235,15 @@ def good(shop: Shop) -> Shop:
     shop.publish(
         {
             minute(0): [operation(), operation("purchase")],
-            minute(1): [operation("cart"), operation(event_time=IN_ELEVEN)],
+            minute(1): [operation("cart"), operation(event_time=AT_11_05)],
         }
     )
-    assert wrong(shop) == []
+    assert broken_rules(shop) == []
     return shop
 
 
 @pytest.mark.parametrize(
-    ("damage", "found"),
+    ("damage", "broken"),
     [
         ("UPDATE ecommerce.sales_hourly SET revenue = revenue - 0.01 WHERE HOUR(hour) = 10", ["facts_sales_hourly"]),
         ("UPDATE ecommerce.sales_hourly SET removals = 1", ["facts_sales_hourly"]),
@@ -265,21 +265,21 @@ def good(shop: Shop) -> Shop:
         ),
     ],
 )  # fmt: skip
-def test_verify_finds_the_damage(good: Shop, damage: str, found: list[str]) -> None:
+def test_verify_finds_the_damage(good: Shop, damage: str, broken: list[str]) -> None:
     good.query(damage)
-    assert wrong(good) == found
+    assert broken_rules(good) == broken
 
 
 def test_verify_shows_a_wrong_fact_with_both_values_and_the_minutes_to_read_again(good: Shop) -> None:
     good.query("UPDATE ecommerce.sales_hourly SET carts = 5 WHERE HOUR(hour) = 10")
-    [(finding, _), *_] = rules.broken_facts(good.conn, good.pipeline, lambda: None)  # the visits differ, too
+    [(finding, _), *_] = rules.broken_facts(good.conn, good.pipeline, lambda: None)  # the visits differ too
     assert (finding.minute, dict(finding.expected), dict(finding.found)) == (minute(0), {"carts": 1}, {"carts": 5})
     assert "brand=nordlys" in finding.where and "2026-03-01T10:02Z" in finding.remedy
 
 
 def test_slices_cover_every_hour(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "SLICE_ROWS", 2)
-    hours = [IN_TEN + timedelta(hours=number) for number in range(12)]
+    hours = [AT_10_05 + timedelta(hours=number) for number in range(12)]
     shop.publish({minute(0): [operation(event_time=hour, brand=brand) for hour in hours for brand in ("a", "b")]})
     shop.query("UPDATE ecommerce.sales_hourly SET views = 9 WHERE brand = 'a'")
     shop.query("UPDATE ecommerce.visits_hourly SET cart_additions = 9")
@@ -289,8 +289,8 @@ def test_slices_cover_every_hour(shop: Shop, monkeypatch: pytest.MonkeyPatch) ->
     assert len(slices) > 8
 
 
-def test_folding_changes_contributions_and_neither_operations_nor_facts(shop: Shop) -> None:
-    shop.publish({minute(0): [operation()], minute(1): [operation(), operation(event_time=IN_ELEVEN)]})
+def test_folding_changes_contributions_but_neither_operations_nor_facts(shop: Shop) -> None:
+    shop.publish({minute(0): [operation()], minute(1): [operation(), operation(event_time=AT_11_05)]})
     shop.query("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 3 DAY")
     operations, _, _, *facts = published(shop)
     assert folding.fold(shop.conn, shop.pipeline, CLOCK + timedelta(days=100), timedelta(days=90)) == 1
@@ -299,7 +299,7 @@ def test_folding_changes_contributions_and_neither_operations_nor_facts(shop: Sh
         (minute(0), 11, 1, 1),
     ]
     assert (published(shop)[0], published(shop)[3:]) == (operations, facts)
-    assert wrong(shop) == []
+    assert broken_rules(shop) == []
 
 
 def test_housekeeping_removes_only_the_touched_keys_of_old_batches(shop: Shop) -> None:
@@ -309,13 +309,13 @@ def test_housekeeping_removes_only_the_touched_keys_of_old_batches(shop: Shop) -
     assert expired.remove_of_pipeline(shop.conn, shop.pipeline) == 2  # a key of each fact
     assert shop.query("SELECT DISTINCT batch_id FROM ecommerce.sales_touched") == [(young,)]
     assert old < young
-    assert wrong(shop) == []
+    assert broken_rules(shop) == []
 
 
 def test_a_merge_uses_indexes_however_large_the_warehouse_is(shop: Shop) -> None:
     start = datetime(2026, 2, 27)
-    past = [start + timedelta(minutes=20 * number) for number in range(140)]  # over two days, three an hour
-    shop.publish({one: [operation(event_time=one) for _ in range(5)] for one in past})
+    past = [start + timedelta(minutes=20 * number) for number in range(140)]  # three an hour for almost two days
+    shop.publish({time: [operation(event_time=time) for _ in range(5)] for time in past})
     at = datetime(DAY.year, DAY.month, DAY.day, 0, 7)
     batch_id = shop.open(at)
     attempt = shop.stage(batch_id, {at: [operation(event_time=at)]})

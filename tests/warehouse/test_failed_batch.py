@@ -7,8 +7,8 @@ import pytest
 from include.warehouse.failed_batch import Decision, FailedBatch
 
 
-def failed(**changes: object) -> FailedBatch:
-    """A minute that failed twice in Spark."""
+def failed_batch(**changes: object) -> FailedBatch:
+    """The batch of one minute, which failed twice in Spark; `changes` replace its values."""
     values = {
         "run_id": "scheduled__1", "is_delta": True, "minutes": 1, "attempts": 2, "gate_ran": False, "merge_tries": 0,
         "reason": None, "is_open": False, "is_folded_hour": False,
@@ -19,16 +19,16 @@ def failed(**changes: object) -> FailedBatch:
 @pytest.mark.parametrize(
     ("batch", "others_passed", "decision"),
     [
-        (failed(), True, Decision.HOLD),
-        (failed(), False, Decision.SPLIT),  # the platform is at fault
-        (failed(attempts=0, merge_tries=2), True, Decision.HOLD),
-        (failed(minutes=60, is_folded_hour=True), True, Decision.HOLD),
-        (failed(minutes=2), True, Decision.SPLIT),
-        (failed(is_open=True), True, Decision.SPLIT),  # its next batch has other events
-        (failed(attempts=1), True, Decision.RETRY),
-        (failed(gate_ran=True), True, Decision.RETRY),  # the gate has held the minutes that it names
-        (failed(gate_ran=True, merge_tries=2), True, Decision.HOLD),
-        (failed(is_delta=False), True, Decision.RETRY),  # minutes of a backfill are never split
+        (failed_batch(), True, Decision.HOLD),
+        (failed_batch(), False, Decision.SPLIT),  # the platform is at fault
+        (failed_batch(attempts=0, merge_tries=2), True, Decision.HOLD),
+        (failed_batch(minutes=60, is_folded_hour=True), True, Decision.HOLD),
+        (failed_batch(minutes=2), True, Decision.SPLIT),
+        (failed_batch(is_open=True), True, Decision.SPLIT),  # its next batch has other events
+        (failed_batch(attempts=1), True, Decision.RETRY),
+        (failed_batch(gate_ran=True), True, Decision.RETRY),  # the gate has held the minutes that it names
+        (failed_batch(gate_ran=True, merge_tries=2), True, Decision.HOLD),
+        (failed_batch(is_delta=False), True, Decision.RETRY),  # minutes of a backfill are never split
     ],
 )
 def test_the_decision_on_the_minutes(batch: FailedBatch, others_passed: bool, decision: Decision) -> None:
@@ -36,12 +36,12 @@ def test_the_decision_on_the_minutes(batch: FailedBatch, others_passed: bool, de
 
 
 @pytest.mark.parametrize(
-    ("batch", "why"),
+    ("batch", "reason"),
     [
-        (failed(reason="no space left"), "fails alone in transform_delta: no space left"),
-        (failed(), "fails alone in transform_delta: the log of transform_delta in run scheduled__1 says why"),
-        (failed(merge_tries=2, reason="too long"), "fails alone in merge_into_warehouse: too long"),
+        (failed_batch(reason="no space left"), "fails alone in transform_delta: no space left"),
+        (failed_batch(), "fails alone in transform_delta: the log of transform_delta in run scheduled__1 says why"),
+        (failed_batch(merge_tries=2, reason="too long"), "fails alone in merge_into_warehouse: too long"),
     ],
 )
-def test_the_reason_names_the_step_and_the_cause(batch: FailedBatch, why: str) -> None:
-    assert batch.why_held == why
+def test_the_reason_names_the_step_and_the_cause(batch: FailedBatch, reason: str) -> None:
+    assert batch.why_held == reason

@@ -33,7 +33,7 @@ def history(lab: Lab) -> list[tuple]:
 
 
 def test_a_merge_a_minute_gives_a_saw_tooth() -> None:
-    # At each :05 everything up to :00 is published: the lag climbs from 5 to 65 s, the same time at each height.
+    # At each :05 everything up to :00 is published: the lag climbs from 5 to 65 s at a constant rate.
     published = [(ELEVEN + number * MINUTE + 5 * SECOND, ELEVEN + number * MINUTE) for number in range(-1, 60)]
     lag = freshness.lag_between(published, ELEVEN, NOON)
     assert (lag.median, lag.p95, lag.worst, lag.covered) == pytest.approx(
@@ -45,10 +45,10 @@ def test_an_outage_weighs_as_long_as_it_lasted() -> None:
     published = [
         (ELEVEN - 10 * SECOND, ELEVEN - 60 * SECOND),  # in force at 11:00: 60 s old, and 20 minutes later 1,260 s
         (ELEVEN + 20 * MINUTE, ELEVEN + 20 * MINUTE - 10 * SECOND),  # from 10 s to 1,210 s
-        (ELEVEN + 40 * MINUTE, ELEVEN + 40 * MINUTE - 10 * SECOND),  # again
+        (ELEVEN + 40 * MINUTE, ELEVEN + 40 * MINUTE - 10 * SECOND),  # again from 10 s to 1,210 s
     ]
     lag = freshness.lag_between(published, ELEVEN, NOON)
-    # From 10 to 60 s two of the three cross each height, from 60 to 1,210 s three, above one: 100 + 3,450 + 50 = 3,600 s.
+    # Two of the three rises pass 10 to 60 s, all pass 60 to 1,210 s, one passes more: 100 + 3,450 + 50 = 3,600 s.
     assert lag.median == pytest.approx(60 + (0.50 * 3_600 - 100) / 3)
     assert lag.p95 == pytest.approx(60 + (0.95 * 3_600 - 100) / 3)
     assert (lag.worst, lag.covered) == (1_260, 3_600)
@@ -61,7 +61,7 @@ def test_time_without_history_is_not_counted() -> None:
     assert freshness.lag_between([(NOON, NOON - SECOND)], ELEVEN, NOON) is None
 
 
-def test_the_last_hour_is_read_from_the_history_with_what_was_in_force(lab: Lab) -> None:
+def test_the_last_hour_includes_the_publication_that_was_in_force_at_its_start(lab: Lab) -> None:
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     for age in (7_200, 5_400, 1_800):  # each 10 s old when published; the first was no longer in force an hour ago
         lab.query(
@@ -101,7 +101,7 @@ def year_2099(lab: Lab, now: datetime) -> None:
 
 
 def held_minute(lab: Lab, now: datetime) -> None:
-    """The newest minute has fewer rows than before, and claims newer ones; another one passes."""
+    """The newest minute has fewer rows than before, and claims to have newer ones; another minute passes."""
     newest, old = now - 2 * MINUTE, now - 400 * MINUTE
     batch_id = lab.open(newest, old, run_id="shrunk", clock=now)
     lab.stage(
@@ -119,7 +119,7 @@ def failed_batch(lab: Lab, now: datetime) -> None:
 
 
 @pytest.mark.parametrize("disturb", [backfill, empty_minutes, year_2099, held_minute, failed_batch])
-def test_nothing_else_moves_it(lab: Lab, now, disturb) -> None:
+def test_nothing_else_changes_the_history(lab: Lab, now, disturb) -> None:
     lab.publish(
         {now - 300 * MINUTE: [contribution()], now - 2 * MINUTE: [contribution()] * 1 + [contribution(8)]}, clock=now
     )
@@ -154,7 +154,7 @@ def test_a_merge_that_is_undone_leaves_no_history(lab: Lab, now) -> None:
     assert history(lab) == []
 
 
-def test_the_history_is_bounded_but_keeps_what_was_in_force(lab: Lab, now) -> None:
+def test_the_history_is_bounded_but_keeps_the_publication_that_was_in_force(lab: Lab, now) -> None:
     for days in (30, 20, 10, 3):
         lab.query(
             "INSERT INTO etl.freshness (pipeline, published_at, newest_create_time) VALUES ('recruitment', %s, %s)",
@@ -162,13 +162,13 @@ def test_the_history_is_bounded_but_keeps_what_was_in_force(lab: Lab, now) -> No
         )  # fmt: skip
     lab.publish({now - 2 * MINUTE: [contribution()]}, clock=now)
     kept = [(now - published_at).days for published_at, _ in history(lab)]
-    assert kept[:2] == [10, 3]  # of ten days ago on nothing newer was known for a week
+    assert kept[:2] == [10, 3]  # the one of ten days ago was in force when the week began
     assert len(kept) == 3
     lab.publish({now - 500 * MINUTE: [contribution()]}, clock=now, run_id="run-2")
     assert len(history(lab)) == 3
 
 
-# What state a pipeline is in
+# The state of a pipeline
 
 
 def poll(lab: Lab, seconds_ago: int = 0) -> None:
@@ -179,7 +179,7 @@ def poll(lab: Lab, seconds_ago: int = 0) -> None:
     )
 
 
-def merged_an_hour_ago(lab: Lab, now: datetime) -> None:
+def merge_an_hour_ago(lab: Lab, now: datetime) -> None:
     lab.see(now - 60 * MINUTE, at=now - 60 * MINUTE, clock=now)
     lab.publish({now - 60 * MINUTE: [contribution()]}, clock=now)
 
@@ -189,19 +189,19 @@ def touch_ago(lab: Lab, minute: datetime, seconds_ago: int) -> None:
     lab.see(minute, at=at, clock=at)
 
 
-def test_before_the_first_poll_nothing_is_wrong(lab: Lab, now) -> None:
+def test_before_the_first_poll_a_pipeline_is_new(lab: Lab, now) -> None:
     assert freshness_now(lab)["state"] == "new"
 
 
 def test_a_silent_source_is_not_stale(lab: Lab, now) -> None:
-    merged_an_hour_ago(lab, now)
+    merge_an_hour_ago(lab, now)
     poll(lab)
     entry = freshness_now(lab)
     assert (entry["state"], entry["delay"], entry["waiting_since"], entry["pending"]) == ("silent", 0, None, 0)
     assert entry["lag"] > 3_500
 
 
-def test_what_was_just_merged_is_fresh(lab: Lab, now) -> None:
+def test_a_pipeline_that_has_just_merged_is_fresh(lab: Lab, now) -> None:
     poll(lab)
     lab.publish({now - MINUTE: [contribution()]}, clock=now)
     assert freshness_now(lab)["state"] == "fresh"
@@ -209,7 +209,7 @@ def test_what_was_just_merged_is_fresh(lab: Lab, now) -> None:
 
 @pytest.mark.parametrize(("seconds_ago", "state"), [(170, "fresh"), (190, "stale")])
 def test_a_change_that_waits_beyond_the_limit_is_stale(lab: Lab, now, seconds_ago, state) -> None:
-    merged_an_hour_ago(lab, now)
+    merge_an_hour_ago(lab, now)
     poll(lab)
     touch_ago(lab, now - 4 * MINUTE, seconds_ago)
     entry = freshness_now(lab)
@@ -254,8 +254,8 @@ def test_a_lake_without_polls_is_blind_even_if_all_else_is_well(lab: Lab, now) -
     assert entry["look_age"] == pytest.approx(190, abs=5)
 
 
-def test_newer_held_minutes_are_not_silence(lab: Lab, now) -> None:
-    merged_an_hour_ago(lab, now)
+def test_a_pipeline_with_newer_held_minutes_is_held_and_not_silent(lab: Lab, now) -> None:
+    merge_an_hour_ago(lab, now)
     poll(lab)
     from include.warehouse import ledger
 
@@ -268,8 +268,8 @@ def test_newer_held_minutes_are_not_silence(lab: Lab, now) -> None:
     assert (entry["state"], entry["held"]) == ("held", 1)
 
 
-def test_minutes_given_back_by_the_warehouse_gate_wait_since_their_merge(lab: Lab, now) -> None:
-    merged_an_hour_ago(lab, now)
+def test_minutes_that_the_warehouse_gate_makes_pending_wait_since_their_merge(lab: Lab, now) -> None:
+    merge_an_hour_ago(lab, now)
     poll(lab)
     lab.query("UPDATE etl.minute_ledger SET read_changed_at = NULL, read_at = NULL, settled_before = NULL")
     entry = freshness_now(lab)

@@ -23,10 +23,10 @@ def stage_batch(lab: Lab, rows: dict, **values) -> int:
 
 
 def outcome(result, check: str):
-    return next(found for found in result.outcomes if found.check == check)
+    return next(entry for entry in result.outcomes if entry.check == check)
 
 
-# A good minute 1 stands beside a minute 0 that breaks exactly one rule.
+# In each case, minute 0 breaks exactly one rule, and minute 1 is good.
 BROKEN = {
     "staging_conservation": {"rows": [contribution()], "counts": {minute(0): {"raw_rows": 5}}},
     "staging_events_counts": {"rows": [contribution()], "counts": {minute(0): {"raw_rows": 2, "counted_rows": 2}}},
@@ -43,7 +43,7 @@ def test_a_minute_that_breaks_a_rule_is_held_and_the_other_passes(lab: Lab, chec
     assert result.passed
     assert result.held == (minute(0),)
     assert outcome(result, check).outcome == "fail"
-    assert [found.check for found in result.outcomes if found.outcome == "fail"] == [check]
+    assert [entry.check for entry in result.outcomes if entry.outcome == "fail"] == [check]
     merge.merge(batch_id)
     assert lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute WHERE minute = %s", minute(0)) == 0
     assert lab.facts() == {(7, 0): 1}
@@ -66,7 +66,7 @@ def test_a_minute_with_fewer_rows_than_before_is_held_unless_the_run_allows_it(l
     assert result.held == (minute(0),)
     merge.merge(batch_id)
     assert lab.facts() == {(7, 0): 6}, "What was published stays."
-    assert lab.ledger(minute(0))["raw_rows"] == 5, "And so do its counts: the guard needs them."
+    assert lab.ledger(minute(0))["raw_rows"] == 5, "Its counts stay too, because the guard needs them."
     allowed = stage_batch(lab, shrunk, allow_shrink=True)
     assert lab.check(allowed).held == ()
     merge.merge(allowed)
@@ -84,7 +84,7 @@ def test_a_still_open_minute_is_left_out_but_not_held(lab: Lab) -> None:
     assert lab.facts() == {(7, 0): 1}
 
 
-def test_a_batch_of_which_only_open_minutes_fail_says_that_they_are_read_again(lab: Lab) -> None:
+def test_a_batch_in_which_only_open_minutes_fail_reports_that_they_are_read_again(lab: Lab) -> None:
     now = CLOCK.replace(second=0)
     result = lab.check(stage_batch(lab, {now: [contribution(bid_sum=-1)]}))
     assert "No minute is left to publish. Still open, and read again by the next run: 1.\n" in str(result)
@@ -101,7 +101,7 @@ def test_the_gate_fails_when_no_minute_is_left(lab: Lab) -> None:
     assert not result.passed
     assert "staging_events_no_negative found 1 offending rows, first" in str(result)
     assert "No minute is left to publish" in str(result)
-    assert lab.pending() == [], "A minute that is held does not fail the next run, too."
+    assert lab.pending() == [], "A held minute does not fail the next run."
     with pytest.raises(BatchRefused, match="has passed the staging gate"):
         merge.merge(batch_id)
 
@@ -110,34 +110,36 @@ def test_a_failing_check_that_names_no_minute_stops_the_batch(lab: Lab, monkeypa
     from include.warehouse import gates
     from include.warehouse.sql import Check
 
-    found = gates.checks
+    read_checks = gates.checks
     always = Check("staging_never", "fail", "Never right.", "SELECT 1 AS one")
-    monkeypatch.setattr(gates, "checks", lambda folder, gate: [*found(folder, gate), always])
+    monkeypatch.setattr(gates, "checks", lambda folder, gate: [*read_checks(folder, gate), always])
     result = lab.check(stage_batch(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD}))
     assert (result.passed, result.held) == (False, ())
     assert "Nothing of this batch is published" in result.message
     assert lab.pending() == [minute(0), minute(1)]
 
 
-@pytest.mark.parametrize("named", ["NULL", "'2026-03-01 23:00:00'"], ids=["no minute", "a minute of no concern to it"])
+@pytest.mark.parametrize(
+    "stray_minute", ["NULL", "'2026-03-01 23:00:00'"], ids=["no minute", "a minute of another batch"]
+)
 def test_a_failing_check_that_names_anything_but_minutes_of_the_batch_stops_it(
-    lab: Lab, monkeypatch, named: str
+    lab: Lab, monkeypatch, stray_minute: str
 ) -> None:
     from include.warehouse import gates
     from include.warehouse.sql import Check
 
-    lab.publish({minute(780): [contribution()]}, run_id="before")  # that minute, well published
-    text = f"SELECT CAST({named} AS DATETIME) AS minute UNION ALL SELECT CAST('{minute(0)}' AS DATETIME)"
+    lab.publish({minute(780): [contribution()]}, run_id="before")  # publishes that minute
+    text = f"SELECT CAST({stray_minute} AS DATETIME) AS minute UNION ALL SELECT CAST('{minute(0)}' AS DATETIME)"
     stray = Check("staging_stray", "fail", "Rows lie in the batch's minutes.", text)
-    found = gates.checks
-    monkeypatch.setattr(gates, "checks", lambda folder, gate: [*found(folder, gate), stray])
+    read_checks = gates.checks
+    monkeypatch.setattr(gates, "checks", lambda folder, gate: [*read_checks(folder, gate), stray])
     result = lab.check(stage_batch(lab, {minute(0): [contribution()], **GOOD}))
     assert (result.passed, result.held) == (False, ())
     assert lab.ledger(minute(780))["state"] == "merged"
     assert lab.pending() == [minute(0), minute(1)]
 
 
-def test_the_sample_shows_a_row_of_each_minute_before_a_second_one_of_any(lab: Lab) -> None:
+def test_the_sample_shows_a_row_of_each_minute_before_a_second_row_of_any(lab: Lab) -> None:
     bad = {minute(0): [contribution(job, bid_sum=-1) for job in range(1, 31)], minute(2): [contribution(bid_sum=-1)]}
     sample = outcome(lab.check(stage_batch(lab, bad | GOOD)), "staging_events_no_negative").sample
     assert [row["minute"] for row in sample[:3]] == [minute(0), minute(2), minute(0)]
@@ -149,11 +151,11 @@ def test_a_gate_that_outlives_its_batch_changes_nothing(lab: Lab, monkeypatch: p
 
     lock = gates.lock
 
-    def merged_meanwhile(cursor, pipeline) -> None:
+    def lock_after_merge(cursor, pipeline) -> None:
         lock(cursor, pipeline)
         cursor.execute("UPDATE etl.batches SET state = 'merged'")
 
-    monkeypatch.setattr(gates, "lock", merged_meanwhile)
+    monkeypatch.setattr(gates, "lock", lock_after_merge)
     with pytest.raises(BatchRefused, match="became merged while its gate ran"):
         lab.check(batch_id)
     assert lab.one("SELECT COUNT(*) FROM etl.minute_ledger WHERE state = 'held'") == 0
@@ -206,7 +208,7 @@ def test_a_new_attempt_is_checked_again(lab: Lab) -> None:
     assert lab.facts() == {(7, 0): 2}
 
 
-def test_an_unfinished_transform_is_refused_with_what_is_there(lab: Lab) -> None:
+def test_an_unfinished_transform_is_refused_with_its_progress(lab: Lab) -> None:
     batch_id = lab.open(minute(0), minute(1))
     with pytest.raises(BatchRefused, match="it has no attempt. Clear the run from transform_delta"):
         lab.check(batch_id)
@@ -216,7 +218,7 @@ def test_an_unfinished_transform_is_refused_with_what_is_there(lab: Lab) -> None
         lab.check(batch_id)
 
 
-def test_the_warehouse_gate_wants_a_merged_batch(lab: Lab) -> None:
+def test_the_warehouse_gate_requires_a_merged_batch(lab: Lab) -> None:
     with pytest.raises(BatchRefused, match="is open, not merged"):
         lab.check(lab.open(minute(0)), "warehouse")
     with pytest.raises(ValueError, match="Unknown gate 'warehose'"):
@@ -233,7 +235,7 @@ def test_the_warehouse_gate_wants_a_merged_batch(lab: Lab) -> None:
         ("warehouse_ledger_complete", "UPDATE etl.minute_ledger SET ignored_rows = 9"),
     ],
 )
-def test_the_warehouse_gate_finds_what_does_not_agree(lab: Lab, check: str, damage: str) -> None:
+def test_the_warehouse_gate_finds_tables_that_disagree(lab: Lab, check: str, damage: str) -> None:
     batch_id = lab.publish(GOOD)
     lab.query(damage)
     result = lab.check(batch_id, "warehouse")
@@ -258,7 +260,7 @@ def test_a_failed_warehouse_gate_leaves_its_minutes_pending(lab: Lab, seen: bool
     assert lab.pending() == []
 
 
-# ⚑ "this read or a newer one", in one SELECT a check
+# ⚑ each check accepts "this read or a newer one", in one SELECT
 def test_a_newer_read_satisfies_the_check_of_an_older_one(lab: Lab) -> None:
     older = lab.publish(GOOD)
     lab.publish({minute(1): [contribution(clicks=3, event_count=3), contribution(8)]}, run_id="newer")

@@ -22,11 +22,11 @@ def poll(lab: Lab, clock: datetime) -> None:
 def publish(lab: Lab, *numbers: int, jobs: int = 1, clock: datetime = CLOCK, **values) -> int:
     minutes = [minute(number) for number in numbers]
     lab.see(*minutes)
-    return lab.publish({one: [contribution(job + 1) for job in range(jobs)] for one in minutes}, clock=clock, **values)
+    return lab.publish({at: [contribution(job + 1) for job in range(jobs)] for at in minutes}, clock=clock, **values)
 
 
-def offered_hours(lab: Lab) -> list[hours.Hour]:
-    """What a task offers; Airflow then records it."""
+def offer_hours(lab: Lab) -> list[hours.Hour]:
+    """Offer due hours as a task does, and confirm them as recorded by Airflow."""
     due = hours.offer(lab.conn, RECRUITMENT)
     hours.confirm(
         lab.conn, RECRUITMENT, hours.offers(lab.conn, RECRUITMENT), {(hour.start, hour.version) for hour in due}
@@ -34,19 +34,19 @@ def offered_hours(lab: Lab) -> list[hours.Hour]:
     return due
 
 
-def as_if_quiet(lab: Lab) -> None:
+def age_changes(lab: Lab) -> None:
     lab.query("UPDATE etl.hours SET changed_at = changed_at - INTERVAL 2 MINUTE")
 
 
-def test_an_hour_is_complete_when_its_end_and_the_settle_time_are_over(lab):
+def test_an_hour_is_complete_when_its_end_and_the_settle_time_have_passed(lab):
     publish(lab, 0, 59)
     poll(lab, SETTLED - SECOND)
     assert not hours.is_any_due(lab.conn, RECRUITMENT)
     poll(lab, SETTLED)
     assert hours.is_any_due(lab.conn, RECRUITMENT)
-    [hour] = offered_hours(lab)
+    [hour] = offer_hours(lab)
     assert (hour.start, hour.correction, hour.raw_rows, hour.counted_rows, hour.held_minutes) == (TEN, False, 2, 2, ())
-    assert offered_hours(lab) == []
+    assert offer_hours(lab) == []
     assert not hours.is_any_due(lab.conn, RECRUITMENT)
 
 
@@ -54,15 +54,15 @@ def test_a_pending_minute_keeps_its_hour_open(lab):
     publish(lab, 0)
     lab.see(minute(30))
     poll(lab, SETTLED)
-    assert offered_hours(lab) == []
+    assert offer_hours(lab) == []
     publish(lab, 30)
-    assert [hour.raw_rows for hour in offered_hours(lab)] == [2]
+    assert [hour.raw_rows for hour in offer_hours(lab)] == [2]
 
 
 def test_counts_add_up_the_fates_of_all_rows(lab):
     publish(lab, 0, jobs=3, ignored=2, rejects=[(minute(0), "bad")])
     poll(lab, SETTLED)
-    [hour] = offered_hours(lab)
+    [hour] = offer_hours(lab)
     assert (hour.raw_rows, hour.counted_rows, hour.ignored_rows, hour.rejected_rows) == (6, 3, 2, 1)
 
 
@@ -73,10 +73,10 @@ def test_a_held_minute_is_named_and_its_release_is_a_correction(lab):
         "UPDATE etl.minute_ledger SET state = 'held', held_changed_at = seen_changed_at WHERE minute = %s", minute(5)
     )
     poll(lab, SETTLED)
-    assert [hour.held_minutes for hour in offered_hours(lab)] == [(minute(5),)]
+    assert [hour.held_minutes for hour in offer_hours(lab)] == [(minute(5),)]
     assert publish(lab, 5) > batch_id
-    as_if_quiet(lab)
-    assert [(hour.correction, hour.held_minutes) for hour in offered_hours(lab)] == [(True, ())]
+    age_changes(lab)
+    assert [(hour.correction, hour.held_minutes) for hour in offer_hours(lab)] == [(True, ())]
 
 
 def test_a_minute_that_waits_for_its_hour_keeps_it_open(lab):
@@ -86,79 +86,79 @@ def test_a_minute_that_waits_for_its_hour_keeps_it_open(lab):
         minute(0),
     )
     poll(lab, SETTLED)
-    assert offered_hours(lab) == []
+    assert offer_hours(lab) == []
 
 
 def test_a_change_after_the_announcement_is_one_correction_when_merges_have_paused(lab):
     publish(lab, 0)
     poll(lab, SETTLED)
-    assert len(offered_hours(lab)) == 1
+    assert len(offer_hours(lab)) == 1
     for number in range(3):
         publish(lab, number, run_id=f"late-{number}")
-        assert offered_hours(lab) == []
-    as_if_quiet(lab)
-    assert [(hour.start, hour.correction, hour.raw_rows) for hour in offered_hours(lab)] == [(TEN, True, 3)]
-    assert offered_hours(lab) == []
+        assert offer_hours(lab) == []
+    age_changes(lab)
+    assert [(hour.start, hour.correction, hour.raw_rows) for hour in offer_hours(lab)] == [(TEN, True, 3)]
+    assert offer_hours(lab) == []
 
 
 def test_merges_without_a_pause_delay_a_correction_for_an_hour_at_most(lab):
     publish(lab, 0)
     poll(lab, SETTLED)
-    offered_hours(lab)
+    offer_hours(lab)
     publish(lab, 1)
     lab.query("UPDATE etl.hours SET changed_since = changed_since - INTERVAL 1 HOUR")
     publish(lab, 2)
-    assert [hour.correction for hour in offered_hours(lab)] == [True]
+    assert [hour.correction for hour in offer_hours(lab)] == [True]
 
 
 def test_an_hour_of_the_past_is_announced_when_merges_have_paused(lab):
     publish(lab, 0)
     poll(lab, SETTLED + timedelta(hours=1))
-    assert offered_hours(lab) == []
-    as_if_quiet(lab)
-    assert [hour.start for hour in offered_hours(lab)] == [TEN]
+    assert offer_hours(lab) == []
+    age_changes(lab)
+    assert [hour.start for hour in offer_hours(lab)] == [TEN]
 
 
 def test_hours_without_rows_are_announced_as_the_clock_reaches_their_end(lab):
     poll(lab, TEN - SECOND)
     poll(lab, ELEVEN)
     poll(lab, ELEVEN + timedelta(hours=2, minutes=1))
-    assert [(hour.start, hour.raw_rows, hour.correction) for hour in offered_hours(lab)] == [
+    assert [(hour.start, hour.raw_rows, hour.correction) for hour in offer_hours(lab)] == [
         (ELEVEN + timedelta(hours=1), 0, False),
         (ELEVEN, 0, False),
         (TEN, 0, False),
     ]
-    assert offered_hours(lab) == []
+    assert offer_hours(lab) == []
 
 
-def test_a_day_that_one_merge_completes_is_a_day_of_hours(lab):
+def test_a_merge_that_completes_a_day_announces_each_of_its_hours(lab):
     batch = [TEN - timedelta(days=1) + timedelta(hours=number) for number in range(24)]
     lab.see(*batch)
-    lab.publish({one: [contribution()] for one in batch})
+    lab.publish({at: [contribution()] for at in batch})
     poll(lab, CLOCK)
-    as_if_quiet(lab)
-    assert sorted(hour.start for hour in offered_hours(lab)) == batch
-    assert offered_hours(lab) == []
+    age_changes(lab)
+    assert sorted(hour.start for hour in offer_hours(lab)) == batch
+    assert offer_hours(lab) == []
 
 
 def test_the_newest_hours_go_first_and_a_task_takes_a_day_of_them(lab):
     batch = [TEN - timedelta(days=1, hours=1) + timedelta(hours=number) for number in range(25)]
     lab.see(*batch)
-    lab.publish({one: [contribution()] for one in batch})
+    lab.publish({at: [contribution()] for at in batch})
     poll(lab, CLOCK)
-    as_if_quiet(lab)
-    assert [hour.start for hour in offered_hours(lab)] == batch[:0:-1]
-    assert [hour.start for hour in offered_hours(lab)] == batch[:1]
+    age_changes(lab)
+    assert [hour.start for hour in offer_hours(lab)] == batch[:0:-1]
+    assert [hour.start for hour in offer_hours(lab)] == batch[:1]
 
 
 def test_an_offer_that_airflow_has_not_recorded_is_made_again(lab):
     publish(lab, 0)
     poll(lab, SETTLED)
-    first = hours.offer(lab.conn, RECRUITMENT)  # and its task is killed
+    first = hours.offer(lab.conn, RECRUITMENT)  # and then its task is killed
     assert hours.is_any_due(lab.conn, RECRUITMENT)
-    assert hours.offer(lab.conn, RECRUITMENT) == []  # not until Airflow was queried for it
-    [left] = hours.offers(lab.conn, RECRUITMENT)
-    hours.confirm(lab.conn, RECRUITMENT, [left], set())
+    assert hours.offer(lab.conn, RECRUITMENT) == []  # not before Airflow was queried for the first offer
+    [offer] = hours.offers(lab.conn, RECRUITMENT)
+    hours.confirm(lab.conn, RECRUITMENT, [offer], set())
     assert hours.offer(lab.conn, RECRUITMENT) == first
 
 
@@ -170,8 +170,8 @@ def test_a_merge_between_the_offer_and_the_query_of_airflow_is_announced_too(lab
     publish(lab, 1)
     recorded = {(first.start, first.version)} if was_recorded else set()
     hours.confirm(lab.conn, RECRUITMENT, hours.offers(lab.conn, RECRUITMENT), recorded)
-    as_if_quiet(lab)
-    [second] = offered_hours(lab)
+    age_changes(lab)
+    [second] = offer_hours(lab)
     assert (second.correction, second.raw_rows) == (was_recorded, 2)
     assert second.version > first.version
 
@@ -199,7 +199,7 @@ def test_an_event_lists_the_hours_of_the_facts_that_late_events_add_to(lab):
     lab.see(TEN)
     lab.publish({TEN: [contribution(hours=8), contribution(hours=9), contribution(hours=10)]})
     poll(lab, SETTLED)
-    [hour] = offered_hours(lab)
+    [hour] = offer_hours(lab)
     content = hour.as_json()
     assert content["fact_hours"] == [f"2026-03-01T{number:02}:00:00+00:00" for number in (8, 9, 10)]
     assert content["fact_hours_count"] == 3
@@ -216,14 +216,14 @@ def test_an_hour_of_the_shop_lists_the_hours_of_its_key(lab):
     assert hour.fact_hours == (TEN - timedelta(hours=2), TEN)
 
 
-def test_a_correction_lists_hours_that_have_lost_their_rows_too(lab):
+def test_a_correction_also_lists_hours_that_lost_their_rows(lab):
     lab.see(TEN)
     lab.publish({TEN: [contribution(hours=8)]})
     poll(lab, SETTLED)
-    offered_hours(lab)
+    offer_hours(lab)
     lab.publish({TEN: [contribution(hours=9)]}, run_id="again")
-    as_if_quiet(lab)
-    [hour] = offered_hours(lab)
+    age_changes(lab)
+    [hour] = offer_hours(lab)
     assert hour.fact_hours == (TEN - timedelta(hours=2), TEN - timedelta(hours=1))
     [sums] = hours.figures(RECRUITMENT, hour.as_json()["fact_hours"]).values()
     assert [row["hour"].hour for row in sums] == [9]
@@ -234,7 +234,7 @@ def test_an_event_lists_the_newest_hours_of_the_facts_and_counts_all(lab):
     days = [date(2026, 2, 27), date(2026, 2, 28), date(2026, 3, 1)]
     lab.publish({TEN: [contribution(dates=day, hours=number) for day in days for number in range(24)]})
     poll(lab, SETTLED)
-    content = offered_hours(lab)[0].as_json()
+    content = offer_hours(lab)[0].as_json()
     assert content["fact_hours_count"] == 72
     assert (content["fact_hours"][0], content["fact_hours"][-1]) == (
         "2026-02-28T00:00:00+00:00",
@@ -243,7 +243,7 @@ def test_an_event_lists_the_newest_hours_of_the_facts_and_counts_all(lab):
 
 
 def merge_batch(lab: Lab, kind: str = "minute", **values) -> int:
-    """A batch of ten o'clock, as a run leaves it that ends between its merge and check_warehouse."""
+    """Merge a batch of ten o'clock without its check_warehouse, like a run that ends too early."""
     lab.see(TEN)
     batch_id = lab.open(TEN, kind=kind, **values)
     lab.stage(batch_id, {TEN: [contribution()]})
@@ -258,7 +258,7 @@ def test_an_hour_is_complete_when_the_gate_after_its_merge_has_passed(lab, kind)
     poll(lab, SETTLED)
     assert not hours.is_any_due(lab.conn, RECRUITMENT)
     assert lab.check(batch_id, "warehouse").passed
-    assert [hour.start for hour in offered_hours(lab)] == [TEN]
+    assert [hour.start for hour in offer_hours(lab)] == [TEN]
 
 
 def test_an_hour_whose_gate_fails_is_announced_when_its_minutes_are_merged_again(lab):
@@ -266,11 +266,11 @@ def test_an_hour_whose_gate_fails_is_announced_when_its_minutes_are_merged_again
     poll(lab, SETTLED)
     lab.query("UPDATE recruitment.events SET clicks = clicks + 1")
     assert not lab.check(batch_id, "warehouse").passed
-    assert offered_hours(lab) == []
+    assert offer_hours(lab) == []
     lab.query("UPDATE etl.minute_ledger SET state = 'held', held_changed_at = seen_changed_at")
-    assert offered_hours(lab) == []
+    assert offer_hours(lab) == []
     publish(lab, 0, run_id="again")
-    assert [(hour.start, hour.version, hour.correction) for hour in offered_hours(lab)] == [(TEN, 2, False)]
+    assert [(hour.start, hour.version, hour.correction) for hour in offer_hours(lab)] == [(TEN, 2, False)]
 
 
 def test_a_merge_whose_run_has_ended_before_its_gate_is_found(lab):
@@ -283,12 +283,12 @@ def test_a_merge_whose_run_has_ended_before_its_gate_is_found(lab):
     assert hours.unchecked(lab.conn, RECRUITMENT) == []
 
 
-def test_a_lake_whose_clock_is_ahead_reaches_no_hour_before_its_time(lab, caplog):
+def test_a_lake_whose_clock_is_ahead_completes_no_hour_too_early(lab, caplog):
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     poll(lab, now - timedelta(hours=3))
     poll(lab, now + timedelta(days=1))
     assert f"more than {RECRUITMENT.future_tolerance} ahead of the warehouse's" in caplog.text
-    due = [hour.start for hour in offered_hours(lab)]
+    due = [hour.start for hour in offer_hours(lab)]
     assert due and max(due) + timedelta(hours=1) <= now + RECRUITMENT.future_tolerance
     poll(lab, lab.one("SELECT CURRENT_TIMESTAMP(6)"))
     rows = [hour for (hour,) in lab.query("SELECT hour FROM etl.hours ORDER BY hour")]

@@ -53,7 +53,7 @@ def test_a_touch_within_the_settle_time_before_the_read_is_read_again(lab: Lab) 
     assert lab.pending() == []
 
 
-def test_minutes_settle_after_the_last_change_where_none_has_news(lab: Lab) -> None:
+def test_minutes_settle_after_the_last_change_if_each_has_been_read_since(lab: Lab) -> None:
     settles_at = CLOCK - 10 * SECOND + RECRUITMENT.settle
     assert ledger.settles_at(lab.conn, RECRUITMENT) is None  # nothing is pending
     lab.see(minute(0), at=CLOCK - 20 * SECOND)
@@ -64,20 +64,20 @@ def test_minutes_settle_after_the_last_change_where_none_has_news(lab: Lab) -> N
     assert lab.pending() == [minute(0), minute(1)]
     assert ledger.settles_at(lab.conn, RECRUITMENT) == settles_at
     lab.see(minute(2), at=CLOCK - 15 * SECOND)
-    assert ledger.settles_at(lab.conn, RECRUITMENT) is None  # a change after its read
+    assert ledger.settles_at(lab.conn, RECRUITMENT) is None  # minute 2 changed after its read
 
 
-@pytest.mark.parametrize("news", ["read_at = NULL", "state = 'seen'", "split_size = 1", "state = 'held'"])
-def test_a_minute_that_waits_for_more_than_time_does_not_settle(lab: Lab, news: str) -> None:
+@pytest.mark.parametrize("change", ["read_at = NULL", "state = 'seen'", "split_size = 1", "state = 'held'"])
+def test_a_minute_that_waits_for_more_than_time_does_not_settle(lab: Lab, change: str) -> None:
     lab.see(minute(0), at=CLOCK - 10 * SECOND)
     lab.publish({minute(0): [contribution()]})
     assert ledger.settles_at(lab.conn, RECRUITMENT) is not None
-    lab.conn.cursor().execute(f"UPDATE etl.minute_ledger SET {news}")
+    lab.conn.cursor().execute(f"UPDATE etl.minute_ledger SET {change}")
     assert lab.pending() == [minute(0)]
     assert ledger.settles_at(lab.conn, RECRUITMENT) is None
 
 
-def test_news_of_a_folded_hour_that_waits_for_a_held_minute_lets_others_settle(lab: Lab) -> None:
+def test_a_change_of_a_folded_hour_lets_other_minutes_settle(lab: Lab) -> None:
     old = minute(0) - timedelta(days=100)
     lab.see(minute(0), at=CLOCK - 10 * SECOND)
     lab.publish({minute(0): [contribution()]})
@@ -99,7 +99,7 @@ def test_a_held_minute_waits_for_the_next_touch(lab: Lab) -> None:
     assert lab.pending() == [minute(0)]
 
 
-def test_a_touch_between_read_and_hold_counts_as_after_it(lab: Lab) -> None:
+def test_a_touch_between_read_and_hold_counts_as_after_the_hold(lab: Lab) -> None:
     lab.see(minute(0), at=LONG_AGO)
     read = str(touched_at(LONG_AGO))
     lab.see(minute(0), at=LONG_AGO + SECOND)
@@ -132,7 +132,7 @@ def test_days_are_read_when_they_change_and_again_while_their_touch_is_recent() 
         old: touched_at(LONG_AGO),
         fresh: touched_at(
             CLOCK - 20 * SECOND
-        ),  # another coordinator's touch of that moment may have lost the static cell
+        ),  # the static cell may lack a touch of the same moment from another coordinator
         moved: touched_at(CLOCK),
     }
     cursors = {old: (days[old], CLOCK), fresh: (days[fresh], CLOCK), moved: (days[old], CLOCK)}
@@ -146,22 +146,22 @@ def test_choosing_is_bounded_for_any_backlog(lab: Lab) -> None:
     small = replace(RECRUITMENT, live_minutes=2, max_minutes=3)
     lab.see(*(minute(number) for number in range(110)), at=LONG_AGO)
     result = ledger.pending_minutes(lab.conn, small, CLOCK)
-    assert [one.minute for one in result] == [minute(0), minute(1), minute(2), minute(108), minute(109)]
+    assert [pending.minute for pending in result] == [minute(0), minute(1), minute(2), minute(108), minute(109)]
     assert ledger.pending_count(lab.conn, small, limit=50) == 50
 
 
 def test_pending_minutes_are_found_by_their_index(lab: Lab) -> None:
-    _three_years_of_merged_minutes(lab)
+    _add_merged_minutes(lab)
     binds = {"pipeline": "recruitment", "horizon": CLOCK, "limit": 10}
     for name in ("newest_live", "oldest_pending", "suspects", "pending_count"):
         plans = rows(lab.conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {ledger.sql(name)}", binds)
-        plan = next(found for found in plans if found["table"] not in (None, "<derived2>"))
+        plan = next(step for step in plans if step["table"] not in (None, "<derived2>"))
         assert plan["key"] == "pending_minutes", plans
         assert "filesort" not in (plan["Extra"] or "") or name == "suspects", plans
 
 
-def _three_years_of_merged_minutes(lab: Lab) -> None:
-    """Not many, but enough that a scan would be the more expensive plan."""
+def _add_merged_minutes(lab: Lab) -> None:
+    """Add enough merged minutes to make a scan the more expensive plan, and a few that are pending."""
     lab.conn.cursor().executemany(
         "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, read_changed_at, settled_before, seen_changed_time,"
         " read_at, state) VALUES ('recruitment', %s, 'same', 'same', %s, '2026-01-01', '2026-01-01', 'merged')",
@@ -173,12 +173,12 @@ def _three_years_of_merged_minutes(lab: Lab) -> None:
     lab.query("SELECT 1")
 
 
-def test_a_poll_of_a_day_with_every_minute_touched_takes_little_time(lab: Lab) -> None:
-    whole_day = [datetime(2026, 3, 1) + timedelta(minutes=number) for number in range(1_440)]
-    lab.see(*whole_day, at=LONG_AGO)
-    changed = {one: touched_at(LONG_AGO) for one in whole_day} | {minute(0): touched_at(CLOCK)}
-    news = ledger.record_poll(lab.conn, RECRUITMENT, CLOCK, {TEN.date(): touched_at(CLOCK)}, changed)
-    assert news == 1, "Minutes without news must not be written again."
+def test_a_poll_of_a_day_with_every_minute_touched_writes_only_new_touches(lab: Lab) -> None:
+    minutes_of_day = [datetime(2026, 3, 1) + timedelta(minutes=number) for number in range(1_440)]
+    lab.see(*minutes_of_day, at=LONG_AGO)
+    changed = {at: touched_at(LONG_AGO) for at in minutes_of_day} | {minute(0): touched_at(CLOCK)}
+    changed_count = ledger.record_poll(lab.conn, RECRUITMENT, CLOCK, {TEN.date(): touched_at(CLOCK)}, changed)
+    assert changed_count == 1, "Unchanged minutes must not be written again."
 
 
 def test_typical_rows_are_those_of_recent_minutes_with_rows(lab: Lab) -> None:
@@ -197,7 +197,7 @@ def test_minutes_past_lake_retention_are_closed(lab: Lab) -> None:
 
 
 def test_a_minute_that_was_too_far_ahead_is_read_again_once_it_is_in_range(lab: Lab) -> None:
-    """Its events were rejected only for that reason; then they count, without another touch."""
+    """Its events were rejected only for that reason; as soon as it is in range they count, without another touch."""
     day = RECRUITMENT.most_ahead
     ahead, now = CLOCK.replace(second=0) + day + timedelta(minutes=1), CLOCK.replace(day=2, hour=13)
     lab.see(ahead, minute(0), at=LONG_AGO)

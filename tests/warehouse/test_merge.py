@@ -48,7 +48,7 @@ def test_average_bid_is_null_without_bids(lab: Lab) -> None:
 def test_a_minute_read_again_replaces_what_it_contributed(lab: Lab) -> None:
     lab.publish({minute(0): [contribution(7), contribution(8)], minute(1): [contribution(7)]})
     lab.publish({minute(0): [contribution(7, clicks=5, event_count=5, bid_count=5), contribution(9)]}, run_id="run-2")
-    # 7: five of minute 0 and one of minute 1; 8 lost its only contribution; 9 is new
+    # job 7 has five clicks of minute 0 and one of minute 1; job 8 lost its only contribution; job 9 is new
     assert lab.facts() == {(7, 0): 6, (9, 0): 1}
     assert lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute") == 3
 
@@ -64,8 +64,8 @@ def test_an_empty_minute_clears_its_contributions_and_writes_zeros(lab: Lab) -> 
 def test_merging_again_changes_nothing(lab: Lab) -> None:
     batch_id = lab.publish({minute(0): [contribution()]})
     before = lab.query("SELECT * FROM etl.minute_ledger"), lab.query("SELECT * FROM etl.batches")
-    again = merge.merge(batch_id)
-    assert (again.state, again.changed, again.minutes) == ("merged", False, 1)
+    repeated = merge.merge(batch_id)
+    assert (repeated.state, repeated.changed, repeated.minutes) == ("merged", False, 1)
     assert (lab.query("SELECT * FROM etl.minute_ledger"), lab.query("SELECT * FROM etl.batches")) == before
     assert lab.check(batch_id, "staging").passed
 
@@ -105,7 +105,7 @@ def test_a_late_merge_leaves_newer_reads_alone_and_publishes_the_rest(lab: Lab) 
     assert lab.check(slow, "warehouse").passed
 
 
-# ⚑ nothing left = skipped
+# ⚑ a batch without minutes left is skipped
 def test_a_batch_of_superseded_minutes_is_skipped(lab: Lab) -> None:
     slow = lab.open(minute(0), run_id="slow")
     lab.stage(slow, {minute(0): [contribution(clicks=1)]})
@@ -117,7 +117,7 @@ def test_a_batch_of_superseded_minutes_is_skipped(lab: Lab) -> None:
     assert lab.check(slow, "warehouse").passed
 
 
-# ⚑ staging key is (attempt, …): a driver that seemed dead keeps writing
+# ⚑ the staging key begins with the attempt, because a driver that seemed dead keeps writing
 def test_rows_of_another_attempt_never_reach_the_facts(lab: Lab) -> None:
     batch_id = lab.open(minute(0))
     zombie = batches.new_attempt(lab.conn, batch_id)
@@ -135,8 +135,8 @@ def test_rows_of_another_attempt_never_reach_the_facts(lab: Lab) -> None:
 
 
 def test_staging_of_failed_batches_and_late_zombies_is_swept(lab: Lab) -> None:
-    given_up = lab.open(minute(0), run_id="given-up")
-    lab.stage(given_up, {minute(0): [contribution()]})
+    failed = lab.open(minute(0), run_id="given-up")
+    lab.stage(failed, {minute(0): [contribution()]})
     lab.query("UPDATE etl.batches SET state = 'failed'")
     running = lab.open(minute(1), run_id="running", is_delta=False)
     lab.stage(running, {minute(1): [contribution()]})
@@ -166,7 +166,7 @@ def test_a_merge_waits_for_every_other_writer_of_the_pipeline(lab: Lab) -> None:
 
 
 # ⚑ wait_timeout 60 s in merge sessions
-def test_a_merge_session_that_falls_silent_is_ended_within_a_minute(warehouse_server: dict) -> None:
+def test_an_idle_merge_session_is_ended_after_a_minute(warehouse_server: dict) -> None:
     with warehouse(merge=True) as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT @@wait_timeout, @@time_zone, @@sql_mode")
@@ -183,7 +183,7 @@ def test_a_merge_whose_session_is_killed_starts_over_and_publishes_once(
     assert lab.check(batch_id).passed
     killed = []
 
-    def killed_in_the_middle(cursor, pipeline, attempt_batch_id):
+    def publish_and_kill(cursor, pipeline, attempt_batch_id):
         result = publish(cursor, pipeline, attempt_batch_id)
         if not killed:
             cursor.execute("SELECT CONNECTION_ID()")
@@ -194,14 +194,14 @@ def test_a_merge_whose_session_is_killed_starts_over_and_publishes_once(
         return result
 
     publish = merge._publish
-    monkeypatch.setattr(merge, "_publish", killed_in_the_middle)
+    monkeypatch.setattr(merge, "_publish", publish_and_kill)
     assert merge.merge(batch_id).changed
     assert killed
     assert lab.facts() == {(7, 0): 1}
     assert lab.one("SELECT merge_tries FROM etl.batches") == 1
 
 
-def test_what_a_deadlock_undoes_is_done_again(lab: Lab) -> None:
+def test_a_transaction_that_a_deadlock_undoes_is_repeated(lab: Lab) -> None:
     lab.see(minute(0), minute(1))
     lab.query("SELECT 1")
     both_hold_one = threading.Barrier(2, timeout=10)
@@ -240,7 +240,7 @@ def test_a_merge_is_refused_before_the_batch_has_passed_the_gate(lab: Lab) -> No
 
 
 # ⚑ the counts are the completion marker
-def test_a_merge_is_refused_when_staging_is_no_longer_whole(lab: Lab) -> None:
+def test_a_merge_is_refused_when_staging_is_no_longer_complete(lab: Lab) -> None:
     batch_id = lab.open(minute(0), minute(1))
     lab.stage(batch_id, {minute(0): [contribution()], minute(1): [contribution()]})
     assert lab.check(batch_id).passed
@@ -250,7 +250,7 @@ def test_a_merge_is_refused_when_staging_is_no_longer_whole(lab: Lab) -> None:
     assert lab.facts() == {}
 
 
-def test_a_replaced_batch_is_refused_and_says_why(lab: Lab) -> None:
+def test_a_replaced_or_unknown_batch_is_refused_with_the_reason(lab: Lab) -> None:
     old = lab.open(minute(0))
     new = lab.open(minute(0))  # the same run, cleared from its sensor
     with pytest.raises(BatchRefused, match=f"replaced by batch {new}.*wait_for_changes"):
@@ -259,7 +259,7 @@ def test_a_replaced_batch_is_refused_and_says_why(lab: Lab) -> None:
         merge.merge(999999999)
 
 
-def test_facts_only_change_where_keys_are_touched(lab: Lab) -> None:
+def test_only_facts_with_touched_keys_change(lab: Lab) -> None:
     lab.publish({minute(0): [contribution(7)]})
     lab.query("UPDATE recruitment.events SET clicks = 1000")  # a mark that only a recomputation removes
     lab.publish({minute(1): [contribution(8)]}, run_id="run-2")
@@ -277,9 +277,9 @@ def test_keys_keep_apart_facts_that_differ_in_one_column(lab: Lab) -> None:
 
 def test_merging_works_with_the_other_client_library(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mysql.connector")
-    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
-    described["extra"] = {"client": "mysql-connector-python"}
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    connection["extra"] = {"client": "mysql-connector-python"}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(connection))
     with warehouse() as conn:
         assert "mysql.connector" in type(conn).__module__
         other = Lab(conn)
@@ -291,9 +291,9 @@ def test_merging_works_with_the_other_client_library(lab: Lab, monkeypatch: pyte
 
 def test_a_merge_uses_indexes_however_large_the_warehouse_is(lab: Lab) -> None:
     for number in range(20):
-        past = [minute(-10 * number - one) for one in range(1, 11)]
-        many = {one: [contribution(job, hours=number) for job in range(1, 21)] for one in past}
-        lab.publish(many, run_id=f"past-{number}", rejects=[(one, "bid is negative") for one in past])
+        past = [minute(-10 * number - offset) for offset in range(1, 11)]
+        contributions = {at: [contribution(job, hours=number) for job in range(1, 21)] for at in past}
+        lab.publish(contributions, run_id=f"past-{number}", rejects=[(at, "bid is negative") for at in past])
     batch_id = lab.open(minute(0), minute(1))
     attempt = lab.stage(batch_id, {minute(0): [contribution()], minute(1): [contribution()]})
     binds = {"pipeline": "recruitment", "batch_id": batch_id, "attempt": attempt}
@@ -318,7 +318,7 @@ def test_a_merge_uses_indexes_however_large_the_warehouse_is(lab: Lab) -> None:
 
 def test_the_ledger_keeps_the_options_that_a_minute_was_read_with(lab: Lab) -> None:
     lab.publish({minute(0): [contribution()]}, run_id="scheduled")
-    assert lab.ledger(minute(0))["set_options"] is None, "The defaults are not worth a word."
+    assert lab.ledger(minute(0))["set_options"] is None, "Default options are not stored."
     batch_id = lab.open(minute(0), run_id="manual", options={"recover": False}, allow_shrink=True)
     lab.stage(batch_id, {minute(0): [contribution()]})
     assert lab.check(batch_id).passed

@@ -31,9 +31,9 @@ def initialize() -> None:
 @pytest.fixture
 def statsd(monkeypatch) -> Iterator[Listener]:
     listener = Listener()
-    with monkeypatch.context() as changed:
+    with monkeypatch.context() as patch:
         for name, value in listener.settings.items():
-            changed.setenv(name, value)
+            patch.setenv(name, value)
         initialize()
         yield listener
     initialize()
@@ -113,7 +113,7 @@ def test_the_watch_sends_the_state_of_each_pipeline(lab: Lab, statsd: Listener) 
         "pending_minutes": 1,
         "held_minutes": 1,
     }
-    # For a pipeline without polls, no figure is made up.
+    # A pipeline without polls has no invented figures.
     untouched = {name.split(".")[2] for name in sent if not name.endswith(".recruitment")}
     assert untouched == {"delay_seconds", "pending_minutes", "held_minutes"}
 

@@ -1,4 +1,4 @@
-"""Partitions of operations are made ahead, and nothing that reads, writes or keeps a table open holds up a merge."""
+"""Partitions of ecommerce.operations are created in advance, and no reader, writer or open table delays a merge."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def shop(lab: Lab) -> Iterator[Shop]:
-    """The partitions of set-up, even after a test that has changed them."""
+    """The shop; after each test, the partitions of set-up are restored."""
     yield Shop(lab.conn)
     lab.query(f"DELETE FROM {TABLE}")
     lab.query("UPDATE etl.pipelines SET rows_kept_from = NULL")
@@ -33,8 +33,8 @@ def shop(lab: Lab) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def keeping_400_days(shop: Shop, monkeypatch) -> Iterator[None]:
-    """The pipeline declares it, and set-up has granted the drop."""
+def retention_of_400_days(shop: Shop, monkeypatch) -> Iterator[None]:
+    """The pipeline declares this retention, and set-up has granted DROP to etl."""
     declared = replace(shop.pipeline, retention=Retention(rows_by_day=timedelta(days=400)))
     monkeypatch.setitem(pipelines.all_pipelines(), "ecommerce", declared)
     apply_schema()
@@ -57,13 +57,13 @@ def table_partitions(shop: Shop) -> list[partitions.Partition]:
     return partitions.partitions_of(shop.conn, TABLE)
 
 
-def of(shop: Shop, at: datetime) -> partitions.Partition:
+def partition_at(shop: Shop, at: datetime) -> partitions.Partition:
     """The partition of that time."""
     day = at.date()
     return next(
-        one
-        for one in table_partitions(shop)
-        if (one.start is None or one.start <= day) and (one.end is None or day < one.end)
+        partition
+        for partition in table_partitions(shop)
+        if (partition.start is None or partition.start <= day) and (partition.end is None or day < partition.end)
     )
 
 
@@ -72,8 +72,8 @@ def today(shop: Shop) -> datetime:
     return datetime(day.year, day.month, day.day)
 
 
-def wrong(shop: Shop) -> list[str]:
-    """What verify finds, by rule."""
+def broken_rules(shop: Shop) -> list[str]:
+    """The names of the rules that verify reports as broken."""
     result = list(rules.broken_minutes(shop.conn, shop.pipeline, datetime(1970, 1, 1), datetime(2100, 1, 1)))
     result += list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None))
     return sorted({rule.name for _, rule in result})
@@ -96,7 +96,7 @@ def test_boundaries_are_years_then_months_then_days_of_a_week() -> None:
 def test_set_up_makes_a_partition_for_each_day_of_the_next_week(shop: Shop) -> None:
     for ahead in range(partitions.DAYS_AHEAD + 1):
         day = today(shop).date() + ahead * DAY
-        partition = of(shop, today(shop) + ahead * DAY)
+        partition = partition_at(shop, today(shop) + ahead * DAY)
         assert (partition.start, partition.end) == (day, day + DAY)
 
 
@@ -109,7 +109,7 @@ def test_a_merge_of_any_day_makes_no_partition(shop: Shop) -> None:
     assert shop.one(f"SELECT COUNT(*) FROM {TABLE} PARTITION (future)") == 1
 
 
-def test_housekeeping_makes_what_days_have_brought_and_nothing_twice(shop: Shop) -> None:
+def test_housekeeping_creates_missing_partitions_and_none_twice(shop: Shop) -> None:
     """All daily partitions are missing, as if set-up had last run a week ago."""
     admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
     (planned,) = steps.run_step("make_partitions", {}, dry=True)
@@ -120,7 +120,7 @@ def test_housekeeping_makes_what_days_have_brought_and_nothing_twice(shop: Shop)
     assert again.count == 0
 
 
-def test_few_rows_move_when_their_partition_is_split_and_many_stay(shop: Shop, monkeypatch, caplog) -> None:
+def test_a_partition_with_few_rows_is_split_and_one_with_many_rows_is_not(shop: Shop, monkeypatch, caplog) -> None:
     merge_minute(shop, datetime(2019, 11, 1, 12))
     merge_minute(shop, today(shop))
     admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
@@ -134,7 +134,7 @@ def test_few_rows_move_when_their_partition_is_split_and_many_stay(shop: Shop, m
     assert shop.one(f"SELECT COUNT(*) FROM {TABLE} PARTITION (p20190101)") == 1
 
 
-def test_set_up_rebuilds_the_list_of_days_of_an_earlier_version_with_its_rows(shop: Shop) -> None:
+def test_set_up_rebuilds_the_list_partitions_of_an_earlier_version_with_their_rows(shop: Shop) -> None:
     days = [datetime(2024, 2, 29, 23, 59), datetime(2019, 11, 1), today(shop)]
     for at in days:
         merge_minute(shop, at)
@@ -151,7 +151,7 @@ def test_set_up_rebuilds_the_list_of_days_of_an_earlier_version_with_its_rows(sh
 
 
 def test_an_idle_reader_over_midnight_holds_up_no_merge(shop: Shop, lab: Lab) -> None:
-    """It keeps the table open: what waits for it would wait until the test ends."""
+    """The reader keeps the table open: a merge that waited for it would wait until the test ends."""
     merge_minute(shop, today(shop))
     with warehouse("warehouse_bi") as reader:
         reader.cursor().execute(f"SELECT * FROM {TABLE}")  # and no commit
@@ -161,7 +161,7 @@ def test_an_idle_reader_over_midnight_holds_up_no_merge(shop: Shop, lab: Lab) ->
 
 
 def test_housekeeping_gives_up_behind_a_reader_and_succeeds_after_it(shop: Shop) -> None:
-    """As a backup does, the reader keeps its snapshot; the merge and a second reader come while it is open."""
+    """The reader keeps its snapshot, as a backup does; a merge and a second reader come while it is open."""
     admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
     with warehouse("warehouse_bi") as backup, warehouse("warehouse_bi") as other:
         cursor = backup.cursor()
@@ -178,7 +178,7 @@ def test_housekeeping_gives_up_behind_a_reader_and_succeeds_after_it(shop: Shop)
 
 @pytest.mark.one_server
 def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: Shop, lab: Lab) -> None:
-    """They are rejected, whole minutes of them, even next to good minutes of the same hour and batch."""
+    """Their events are rejected, even if they fill whole minutes next to good minutes of the same hour and batch."""
     before = table_partitions(shop)
     limit = CLOCK.replace(second=0) + shop.pipeline.most_ahead
     junk = [limit + number * DAY for number in range(1, 9_000)] + [limit + timedelta(minutes=1)]
@@ -198,7 +198,7 @@ def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: S
     assert shop.one(f"SELECT COUNT(*) FROM {TABLE}") == 3
 
 
-def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, keeping_400_days: None) -> None:
+def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, retention_of_400_days: None) -> None:
     """A late event of such a day still counts, and its row is not kept."""
     old, young = datetime(2019, 11, 1, 12), today(shop) - 2 * DAY
     merge_minute(shop, old)
@@ -210,15 +210,17 @@ def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, k
     assert dropped.count == planned.count > 0
     assert shop.query(f"SELECT minute FROM {TABLE}") == [(young,)]
     assert shop.query("SELECT * FROM ecommerce.sales_hourly") == before
-    assert wrong(shop) == []
+    assert broken_rules(shop) == []
     shop.publish({old: [operation(event_time=old), operation("cart", event_time=old)]}, run_id="late")
     assert shop.one("SELECT SUM(views + carts) FROM ecommerce.sales_hourly WHERE hour = %s", old) == 2
     assert shop.query(f"SELECT minute FROM {TABLE}") == [(young,)]
-    assert wrong(shop) == []
+    assert broken_rules(shop) == []
     assert [result.count for step in ("make_partitions", "drop_days") for result in steps.run_step(step, {})] == [0, 0]
 
 
-def test_a_drop_behind_a_reader_gives_up_and_leaves_the_facts_consistent(shop: Shop, keeping_400_days: None) -> None:
+def test_a_drop_behind_a_reader_gives_up_and_leaves_the_facts_consistent(
+    shop: Shop, retention_of_400_days: None
+) -> None:
     old = datetime(2019, 11, 1, 12)
     merge_minute(shop, old)
     with warehouse("warehouse_bi") as reader:
@@ -226,6 +228,6 @@ def test_a_drop_behind_a_reader_gives_up_and_leaves_the_facts_consistent(shop: S
         (dropped,) = steps.run_step("drop_days", {})
         assert dropped.count == 0
         shop.publish({old: [operation(event_time=old)] * 2}, run_id="late")
-        assert wrong(shop) == []
+        assert broken_rules(shop) == []
     (dropped,) = steps.run_step("drop_days", {})
     assert dropped.count > 0 and shop.one(f"SELECT COUNT(*) FROM {TABLE}") == 0

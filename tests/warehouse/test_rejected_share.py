@@ -16,7 +16,7 @@ from tests.warehouse.lab import CLOCK, DAY, SECOND, Lab, contribution
 
 MINUTE = timedelta(minutes=1)
 MIDNIGHT = datetime(DAY.year, DAY.month, DAY.day)
-FIGURES = "so are more than 20 % of its hour's rows."
+HOUR_IS_BAD = "so are more than 20 % of its hour's rows."
 
 
 class Rows(NamedTuple):
@@ -52,7 +52,7 @@ def read(lab: Lab, lake: dict[datetime, Rows], minutes: Iterable[datetime], **op
 
 
 def finish(lab: Lab, lake: dict[datetime, Rows], clock: datetime = CLOCK) -> None:
-    """Runs until nothing is pending."""
+    """Run until nothing is pending."""
     for _ in range(20):
         rejected_share.recheck_waiting(lab.conn, lab.pipeline, clock)
         if not (pending := lab.pending()):
@@ -80,7 +80,7 @@ def expected(lake: dict[datetime, Rows]) -> dict[datetime, tuple[str, str | None
         if total >= 100 and broken[at.hour] > 0.2 * total and rows.broken > 0.2 * sum(rows):
             return (
                 "held",
-                f"staging_rejected_share: {rows.broken} of the minute's {sum(rows)} rows are rejected, and {FIGURES}",
+                f"staging_rejected_share: {rows.broken} of the minute's {sum(rows)} rows are rejected, and {HOUR_IS_BAD}",
             )
         return "merged", None
 
@@ -88,7 +88,7 @@ def expected(lake: dict[datetime, Rows]) -> dict[datetime, tuple[str, str | None
 
 
 def mixed_lake() -> dict[datetime, Rows]:
-    """500 minutes: hours that are sound, quiet, broken from the start, broken half-way, and just above and below the rule."""
+    """500 minutes: hours that are sound, quiet, broken from the start or half-way, or just above or below the limit."""
     chance = random.Random(16)
 
     def rows(at: datetime) -> Rows:
@@ -110,14 +110,14 @@ def one_by_one(lab: Lab, lake: dict[datetime, Rows]) -> None:
 
 def in_batches(lab: Lab, lake: dict[datetime, Rows]) -> None:
     lab.see(*lake)
-    for some in slices(sorted(lake), 47):
-        read(lab, lake, some)
+    for part in slices(sorted(lake), 47):
+        read(lab, lake, part)
 
 
 def shuffled_in_batches(lab: Lab, lake: dict[datetime, Rows]) -> None:
     lab.see(*lake)
-    for some in slices(random.Random(2).sample(sorted(lake), len(lake)), 31):
-        read(lab, lake, some)
+    for part in slices(random.Random(2).sample(sorted(lake), len(lake)), 31):
+        read(lab, lake, part)
 
 
 def all_at_once(lab: Lab, lake: dict[datetime, Rows]) -> None:
@@ -126,10 +126,10 @@ def all_at_once(lab: Lab, lake: dict[datetime, Rows]) -> None:
 
 
 def live(lab: Lab, lake: dict[datetime, Rows]) -> None:
-    """Runs that read what was written since: two minutes each, as the clock passes them."""
-    for some in slices(sorted(lake), 2):
-        clock = some[-1] + MINUTE + 20 * SECOND
-        lab.see(*some, at=clock - 40 * SECOND, clock=clock)
+    """One run for each two minutes, as soon as the clock has passed them."""
+    for part in slices(sorted(lake), 2):
+        clock = part[-1] + MINUTE + 20 * SECOND
+        lab.see(*part, at=clock - 40 * SECOND, clock=clock)
         rejected_share.recheck_waiting(lab.conn, lab.pipeline, clock)
         read(lab, lake, lab.pending(), clock=clock)
 
@@ -139,8 +139,8 @@ def live_and_by_backfill(lab: Lab, lake: dict[datetime, Rows]) -> None:
     live(lab, lake)
     assert_verdicts(lab, lake)
     hours = list(slices([MIDNIGHT + number * MINUTE for number in range(540)], 60))
-    for some in reversed(hours):
-        read(lab, lake, some, kind="backfill", is_delta=False)
+    for part in reversed(hours):
+        read(lab, lake, part, kind="backfill", is_delta=False)
 
 
 ORDERS = (one_by_one, in_batches, shuffled_in_batches, all_at_once, live_and_by_backfill)
@@ -148,7 +148,7 @@ ORDERS = (one_by_one, in_batches, shuffled_in_batches, all_at_once, live_and_by_
 
 # ⚑ a verdict belongs to a minute, never to its batch
 @pytest.mark.one_server
-@pytest.mark.parametrize("process", ORDERS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("process", ORDERS, ids=lambda order: order.__name__)
 def test_500_minutes_get_the_same_verdicts_in_any_order(lab: Lab, process) -> None:
     lake = mixed_lake()
     process(lab, lake)
@@ -181,20 +181,22 @@ def test_a_mangled_file_is_held_by_the_hour_and_released_by_the_good_one(lab: La
     facts = lab.facts()
     assert len(facts) == 60
 
-    spared = MIDNIGHT + timedelta(hours=3, minutes=30)
-    mangled = {at: Rows(5) if at == spared else Rows(at.minute % 2, 5 - at.minute % 2) for at in good}  # 90 percent
+    intact = MIDNIGHT + timedelta(hours=3, minutes=30)
+    mangled = {
+        at: Rows(5) if at == intact else Rows(at.minute % 2, 5 - at.minute % 2) for at in good
+    }  # 90 percent are rejected
     lab.see(*mangled, at=CLOCK - 400 * SECOND)
-    for some in slices(sorted(mangled), size):
-        read(lab, mangled, some)
+    for part in slices(sorted(mangled), size):
+        read(lab, mangled, part)
     finish(lab, mangled)
-    assert [at for at, (state, _) in states(lab).items() if state == "merged"] == [spared], (
-        "Its neighbor's good rows continue."
+    assert [at for at, (state, _) in states(lab).items() if state == "merged"] == [intact], (
+        "The intact minute is published."
     )
     assert lab.facts() == facts, "What was published stays."
 
     lab.see(*good, at=CLOCK - 200 * SECOND)
-    for some in slices(sorted(good), size):
-        read(lab, good, some)
+    for part in slices(sorted(good), size):
+        read(lab, good, part)
     finish(lab, good)
     assert {state for state, _ in states(lab).values()} == {"merged"}
     assert lab.facts() == facts
@@ -229,7 +231,7 @@ def test_a_suspect_minute_waits_for_its_hour_and_raises_no_alarm(lab: Lab) -> No
     assert lab.facts() == {(job_of(at), 0): rows.good for at, rows in lake.items()}
 
 
-def test_a_minute_waits_for_pending_minutes_of_its_hour_only(lab: Lab) -> None:
+def test_a_minute_waits_only_for_pending_minutes_of_its_hour(lab: Lab) -> None:
     lake = {**hour_at(3, Rows(2)), MIDNIGHT + timedelta(hours=4): Rows(1)}
     suspect = min(lake)
     lake[suspect] = Rows(1, 1)
@@ -247,7 +249,7 @@ def test_a_producer_that_breaks_is_noticed_before_the_hour_is_over(lab: Lab) -> 
     for at in lake:
         lab.see(at, at=at + MINUTE, clock=at + 2 * MINUTE)
         read(lab, lake, [at], clock=at + 2 * MINUTE)
-    assert {lab.ledger(at)["waiting"] for at in lake} == {0}, "With the fourth one, all four are held."
+    assert {lab.ledger(at)["waiting"] for at in lake} == {0}, "As soon as the fourth minute is read, all four are held."
     assert status.freshness_of(lab.conn, lab.pipeline)["held"] == 4
     better = {at_noon(number): Rows(30) for number in range(10, 40)}
     lab.see(*better, at=at_noon(55), clock=at_noon(60))
@@ -278,7 +280,7 @@ def test_a_published_minute_is_held_when_its_hour_turns_out_bad_unless_a_person_
     late = {MIDNIGHT + 2 * MINUTE: Rows(50, 50)}
     lab.see(*late, at=CLOCK - 400 * SECOND)
     read(lab, late, late)
-    reason = f"staging_rejected_share: 1 of the minute's 2 rows are rejected, and {FIGURES}"
+    reason = f"staging_rejected_share: 1 of the minute's 2 rows are rejected, and {HOUR_IS_BAD}"
     assert [lab.ledger(at)["reason"] for at in lake] == [reason, reason]
     assert (lab.facts(), lab.pending()) == (facts, [])
     held.release(lab.conn, lab.pipeline, first, second, by="ann")
@@ -296,7 +298,7 @@ def test_a_released_minute_does_not_wait(lab: Lab) -> None:
     assert lab.facts() == {(job_of(at_noon(1)), 0): 2}
 
 
-def test_one_of_two_batches_that_pass_by_one_release_of_a_waiting_minute_publishes(lab: Lab) -> None:
+def test_only_one_of_two_batches_publishes_a_waiting_minute_that_was_released_once(lab: Lab) -> None:
     at = at_noon(1)
     lab.see(at, at=at_noon(3), clock=at_noon(4))
     read(lab, {at: Rows(2, 1)}, [at], clock=at_noon(4))

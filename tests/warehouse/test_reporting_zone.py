@@ -24,9 +24,9 @@ def days(name: str) -> dict[date, tuple]:
     return {row[0]: row[1:] for row in reporting_zone.days_away_from_utc(name)}
 
 
-def shown(time: datetime, found: dict[date, tuple]) -> datetime:
-    """The views' conversion of a time."""
-    before, changes_at, after = found.get(time.date(), (0, time, 0))
+def local_time(time: datetime, zone_days: dict[date, tuple]) -> datetime:
+    """A time as the views convert it."""
+    before, changes_at, after = zone_days.get(time.date(), (0, time, 0))
     return time + timedelta(seconds=before if time < changes_at else after)
 
 
@@ -41,17 +41,17 @@ def test_a_day_of_change_has_its_time_and_value() -> None:
     assert result[date(2026, 7, 1)] == (7_200, datetime(2026, 7, 2), 7_200)
 
 
-# Lord Howe moves by half an hour, Casablanca with Ramadan, London is UTC in winter, Kathmandu is off by quarters, Apia
-# has skipped a day.
+# Lord Howe moves by half an hour, Casablanca with Ramadan, London is UTC in winter, Kathmandu is offset by quarters of
+# an hour, Apia has skipped a day.
 @pytest.mark.parametrize(
     ("name", "year"),
     [(BERLIN, 2026), ("Australia/Lord_Howe", 2026), ("Africa/Casablanca", 2026), ("Europe/London", 2026),
      ("Asia/Kathmandu", 1986), ("Pacific/Apia", 2011), ("America/New_York", YEARS[-1])],
 )  # fmt: skip
 def test_every_quarter_of_an_hour_is_shown_as_the_zone_has_it(name: str, year: int) -> None:
-    found, zone, time = days(name), ZoneInfo(name), datetime(year, 1, 1)
+    zone_days, zone, time = days(name), ZoneInfo(name), datetime(year, 1, 1)
     while time.year == year:
-        assert shown(time, found) == time.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None), time
+        assert local_time(time, zone_days) == time.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None), time
         time += timedelta(minutes=15)
 
 
@@ -115,7 +115,7 @@ def test_minutes_rejects_batches_and_sales_are_shown_in_the_zone(berlin: Lab) ->
 def test_applying_again_writes_nothing(berlin: Lab) -> None:
     result = []
 
-    class Listening:
+    class RecordingCursor:
         def __init__(self, cursor) -> None:
             self.cursor = cursor
 
@@ -127,5 +127,5 @@ def test_applying_again_writes_nothing(berlin: Lab) -> None:
             return self.cursor.fetchall()
 
     with warehouse() as conn:
-        reporting_zone.write(Listening(conn.cursor()))
+        reporting_zone.write(RecordingCursor(conn.cursor()))
     assert [count for verb, count in result if verb != "SELECT"] == [0, 0]

@@ -63,7 +63,7 @@ def test_bi_reads_facts_and_bookkeeping(warehouse_schema: None, statement: str) 
 
 
 @pytest.fixture
-def waiting_fails(warehouse_schema: None) -> Iterator[None]:
+def short_lock_wait(warehouse_schema: None) -> Iterator[None]:
     """DDL that waits without its own bound fails after a second, not after a day."""
     with warehouse("warehouse_admin") as admin:
         cursor = admin.cursor()
@@ -74,7 +74,7 @@ def waiting_fails(warehouse_schema: None) -> Iterator[None]:
         cursor.execute(f"SET GLOBAL lock_wait_timeout = {before}")
 
 
-def test_set_up_again_waits_for_no_reader(waiting_fails: None) -> None:
+def test_set_up_again_waits_for_no_reader(short_lock_wait: None) -> None:
     with warehouse("warehouse_bi") as reader, warehouse("warehouse_etl") as poll:
         for statement in READABLE:
             reader.cursor().execute(statement)  # and no commit
@@ -97,8 +97,8 @@ def test_a_view_that_was_changed_or_dropped_is_recreated(warehouse_schema: None)
         assert definition() == before
 
 
-def test_a_view_with_a_new_definition_does_not_wait_for_a_reader_and_names_it(waiting_fails: None) -> None:
-    """Later readers would wait behind it."""
+def test_a_view_with_a_new_definition_does_not_wait_for_a_reader_and_names_it(short_lock_wait: None) -> None:
+    """Later readers would wait behind the set-up."""
     new = f"CREATE OR REPLACE VIEW {VIEW} AS SELECT pipeline, 'UTC' AS reporting_zone FROM etl.pipelines"
     with warehouse("warehouse_admin") as admin:
         with warehouse("warehouse_bi") as reader, warehouse("warehouse_bi") as later:
@@ -170,12 +170,12 @@ def test_etl_writes_rows_but_owns_no_table(warehouse_schema: None, statement: st
         run("warehouse_etl", statement)
 
 
-def test_an_account_that_does_not_exist_is_made(warehouse_schema: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_BI"]) | {
+def test_an_account_that_does_not_exist_is_created(warehouse_schema: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_BI"]) | {
         "login": "new_reader",
         "password": "its-own-secret",
     }
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", json.dumps(described))
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", json.dumps(connection))
     try:
         apply_schema()
         run("warehouse_bi", "SELECT * FROM recruitment.events")
@@ -185,26 +185,28 @@ def test_an_account_that_does_not_exist_is_made(warehouse_schema: None, monkeypa
         run("warehouse_admin", "DROP USER IF EXISTS new_reader")
 
 
-def test_without_an_administrator_etl_applies_or_says_what_it_lacks(warehouse_schema: None, monkeypatch) -> None:
+def test_without_an_administrator_set_up_reports_the_missing_permission(warehouse_schema: None, monkeypatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_WAREHOUSE_ADMIN")
     with pytest.raises(WarehouseError, match="(?s)warehouse_etl.*denied a permission.*AIRFLOW_CONN_WAREHOUSE_ADMIN"):
         apply_schema()
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"password": "wrong"}, "refused the login.*Correct the login and password of connection warehouse_etl"),
         ({"port": 1}, "127.0.0.1:1.*cannot be reached.*make services"),
         ({"host": ""}, "has no host"),
     ],
 )
-def test_a_connection_that_does_not_work_says_where_and_what_to_do(warehouse_server, monkeypatch, change, says) -> None:
-    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"]) | change
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
-    with pytest.raises(WarehouseError, match=says) as raised, warehouse():
+def test_a_connection_that_does_not_work_is_reported_with_its_address_and_a_remedy(
+    warehouse_server, monkeypatch, change, message
+) -> None:
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"]) | change
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(connection))
+    with pytest.raises(WarehouseError, match=message) as raised, warehouse():
         pass
-    assert str(described["password"]) not in str(raised.value) or described["password"] == "wrong"
+    assert str(connection["password"]) not in str(raised.value) or connection["password"] == "wrong"
 
 
 @pytest.mark.parametrize("table", ["etl.no_such_table", "etl.batches FORCE INDEX (no_such_key)"])

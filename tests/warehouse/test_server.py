@@ -22,7 +22,7 @@ def small_packets(warehouse_schema):
         cursor.execute("SET GLOBAL max_allowed_packet = %s", (before,))
 
 
-def test_a_server_as_it_comes_has_no_problem(warehouse_schema):
+def test_a_server_with_its_default_settings_has_no_problem(warehouse_schema):
     assert preflight.connection_problems(WAREHOUSE_ETL) == []
 
 
@@ -42,7 +42,7 @@ def test_a_binary_log_of_statements_is_named(log_bin, binlog_format, is_named):
     assert not result or "binlog_format=ROW" in result[0]
 
 
-def test_a_server_that_has_lost_a_setting_has_no_problem():
+def test_a_server_that_lacks_a_setting_has_no_problem():
     assert list(server.setting_problems({})) == []
 
 
@@ -51,8 +51,8 @@ def test_a_server_that_has_lost_a_setting_has_no_problem():
     [("{}", True), ('{"ssl": {"cert": "client.pem"}}', False), ('{"ssl": {"ca": "ca.pem"}}', True)],
 )
 def test_an_account_without_a_password_is_named_unless_it_has_a_certificate(monkeypatch, extra, is_named):
-    where = '"conn_type": "mysql", "host": "127.0.0.1", "port": 1'
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", f'{{{where}, "login": "etl", "extra": {extra}}}')
+    fields = '"conn_type": "mysql", "host": "127.0.0.1", "port": 1'
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", f'{{{fields}, "login": "etl", "extra": {extra}}}')
     target = endpoint(WAREHOUSE_ETL)
     assert bool(list(preflight._password_problem(target))) is is_named
     assert is_named is any("etl has no password" in problem for problem in preflight._password_problem(target))

@@ -1,4 +1,4 @@
-"""Two pipelines on one server: while a merge of one is open, the other works as if it were alone, for any rows of both."""
+"""Two pipelines on one server: while a merge of one is open, the other works as if it were alone, for any rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.warehouse.shop import Shop, operation
 
 FIELDS = '{"present": {"id": 10}, "unreadable": {}, "unknown": {}}'
 SHRUNK = minute(60)  # loses rows, so that it is held; then it is released
-FOLDED = [minute(-120), minute(-119)]  # of one hour
+FOLDED = [minute(-120), minute(-119)]  # two minutes of one hour
 KNOWN = [*FOLDED, minute(0), SHRUNK]  # first in each batch, so that their rejected rows keep their keys
 
 
@@ -37,14 +37,14 @@ def waits(lab: Lab) -> Iterator[Callable[[], int]]:
     with warehouse("warehouse_admin") as admin:
         cursor = admin.cursor()
 
-        def counted() -> int:
+        def count_waits() -> int:
             cursor.execute("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_waits'")
             return int(cursor.fetchone()[1])
 
         cursor.execute("SELECT @@GLOBAL.innodb_lock_wait_timeout")
         before = cursor.fetchone()[0]
         cursor.execute("SET GLOBAL innodb_lock_wait_timeout = 1")
-        yield counted
+        yield count_waits
         cursor.execute(f"SET GLOBAL innodb_lock_wait_timeout = {before}")
 
 
@@ -52,8 +52,8 @@ def rows(lab: Lab, times: int) -> list[dict]:
     return [operation()] * times if isinstance(lab, Shop) else [contribution(event_count=times, clicks=times)]
 
 
-def prepared(lab: Lab, *minutes: datetime, run_id: str, **opening) -> int:
-    """A batch that has passed its gate, with a rejected row, a repeated id and counted fields in each minute."""
+def prepare_batch(lab: Lab, *minutes: datetime, run_id: str, **opening) -> int:
+    """Open a batch and run its gate, with a rejected row, a repeated id and counted fields in each minute."""
     lab.see(*minutes)
     batch_id = lab.open(*minutes, run_id=run_id, **opening)
     attempt = lab.stage(
@@ -72,16 +72,16 @@ def prepared(lab: Lab, *minutes: datetime, run_id: str, **opening) -> int:
     return batch_id
 
 
-def published_before(lab: Lab) -> None:
-    """Rejected events, a folded hour and a minute that is held and released."""
-    merge.merge(prepared(lab, *KNOWN, run_id="before"))
-    lab.query("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 3 DAY")  # an hour that is quiet for a day
+def publish_history(lab: Lab) -> None:
+    """Publish rejected events, a folded hour and a minute that is held and released."""
+    merge.merge(prepare_batch(lab, *KNOWN, run_id="before"))
+    lab.query("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 3 DAY")  # only quiet hours are folded
     assert folding.fold(lab.conn, lab.pipeline, FOLDED[0] + HOUR, timedelta(0)) == 1
     hold_and_release(lab, run_id="shrunk")
 
 
 def hold_and_release(lab: Lab, run_id: str) -> None:
-    prepared(lab, SHRUNK, run_id=run_id)
+    prepare_batch(lab, SHRUNK, run_id=run_id)
     assert lab.ledger(SHRUNK)["state"] == "held"
     held.release(lab.conn, lab.pipeline, SHRUNK, SHRUNK + timedelta(minutes=1), by="ann")
 
@@ -90,25 +90,25 @@ def hold_and_release(lab: Lab, run_id: str) -> None:
 @pytest.mark.parametrize("first", [Shop, Lab])
 def test_a_pipeline_works_while_the_merge_of_another_is_open(lab: Lab, waits, first, other_has_rejected: bool) -> None:
     with warehouse() as one_conn, warehouse() as other_conn, warehouse(merge=True) as stuck:
-        open_one, other = (Shop(one_conn), Lab(other_conn)) if first is Shop else (Lab(one_conn), Shop(other_conn))
-        published_before(open_one)
+        open_lab, other = (Shop(one_conn), Lab(other_conn)) if first is Shop else (Lab(one_conn), Shop(other_conn))
+        publish_history(open_lab)
         if other_has_rejected:
-            published_before(other)
-        # Read again with the same rejected rows, and some new ones.
-        batch_id = prepared(open_one, *KNOWN, minute(5), run_id="open", split_size=8)
+            publish_history(other)
+        # The same minutes with the same rejected rows, and a new minute.
+        batch_id = prepare_batch(open_lab, *KNOWN, minute(5), run_id="open", split_size=8)
         before = waits()
         cursor = stuck.cursor()
-        merge.lock(cursor, open_one.pipeline)
-        assert merge._publish(cursor, open_one.pipeline, batch_id).state == "merged"  # and no commit
+        merge.lock(cursor, open_lab.pipeline)
+        assert merge._publish(cursor, open_lab.pipeline, batch_id).state == "merged"  # and no commit
         if other_has_rejected:
             hold_and_release(other, run_id="held")
         for origin in (rejected.IMPORT, rejected.KAFKA, rejected.KAFKA):
             rejected.keep(other.conn, other.pipeline, origin, [Refused("1"), Refused("topic@id/0/7")])
-        # Newer and older minutes than all before, and those that were published before.
+        # Minutes that are newer and older than all others, and those that were published before.
         minutes = [*KNOWN, minute(-600), minute(600)]
-        merged = merge.merge(prepared(other, *minutes, run_id="beside", split_size=8))
+        merged = merge.merge(prepare_batch(other, *minutes, run_id="beside", split_size=8))
         assert merged.state == "merged" and merged.rejected_rows == len(minutes)
-        abandoned = prepared(other, minute(7), run_id="abandoned")
+        abandoned = prepare_batch(other, minute(7), run_id="abandoned")
         closed = batches.close_abandoned(other.conn, other.pipeline, f"{other.pipeline.name}_minute", "next")
         assert abandoned in closed
         assert waits() == before

@@ -1,4 +1,4 @@
-"""SQL that MySQL 8.4 to 9.7 and MariaDB 10.11 to 11.4 all run, and check files that say what they are."""
+"""SQL that runs on MySQL 8.4 to 9.7 and MariaDB 10.11 to 11.4, and check files that state purpose and severity."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from include.warehouse.columns import declared, declared_keys
 from local.new_pipeline import SKELETON, sql_words
 
 INCLUDE = sql.FOLDER.parent
-# As they are run: templates of summed facts are filled from the declarations.
+# The SQL as it runs: templates of summed facts are filled from the declarations.
 FILES = [
     *sql.control("**/*.sql"),
     *(file for pipeline in pipelines.all_pipelines().values() for file in sql.files(pipeline, "**/*.sql")),
 ]
-NAMED = "{0.source.parent.name}/{0.name}".format  # a file's test, by its folder and name
+FILE_ID = "{0.source.parent.name}/{0.name}".format  # the id of a test: folder and name of its file
 # Python and boards hold statements too: their keywords are in capitals, so that prose is not taken for SQL.
 SOURCES = [
     *(file.source for file in FILES),
@@ -32,11 +32,11 @@ TYPES = {"binary", "char", "date", "datetime", "decimal", "signed", "time", "uns
 FORBIDDEN = {
     r"\)\s*AS\s+new\b": "MariaDB has no row alias in upserts: insert from a derived table",
     r"(?<!KEY )\b(UPDATE|DELETE)\b(?=[^;]*\bJSON_TABLE\b)(?![^;]*\bFROM JSON_TABLE\(%\(keys\)s)": (
-        "MySQL wants a default database for it: only the refresh of a dimension has one"
+        "MySQL needs a default database for JSON_TABLE in an UPDATE or DELETE: only the refresh of a dimension has one"
     ),
     r"\bEXPLAIN (?!FORMAT=)": "MySQL 9 prints a tree: EXPLAIN FORMAT=TRADITIONAL",
     r"\b(ADD|DROP|MODIFY|CHANGE)\s+(COLUMN|INDEX|KEY|PARTITION)\s+IF\b": "MySQL has no IF EXISTS for parts of a table",
-    r"\bCREATE\s+OR\s+REPLACE\s+(TABLE|INDEX|DATABASE|TRIGGER|PROCEDURE|FUNCTION)\b": "MySQL replaces views alone",
+    r"\bCREATE\s+OR\s+REPLACE\s+(TABLE|INDEX|DATABASE|TRIGGER|PROCEDURE|FUNCTION)\b": "MySQL can replace only views",
     r"\bCREATE\s+(UNIQUE\s+)?INDEX\s+IF\b|\bPERSISTENT\b|\bCREATE\s+SEQUENCE\b": "MySQL has none of these",
     r"\bSET\s+STATEMENT\b|\bEXECUTE\s+IMMEDIATE\b|\bROWS\s+EXAMINED\b": "MySQL has none of these",
     r"->>?\s*'\$|\bMEMBER\s+OF\b|\bVALUES\s+ROW\b|\bJSON_STORAGE_": "MariaDB has none of these",
@@ -46,7 +46,7 @@ FORBIDDEN = {
     r"\bLATERAL\b": "MariaDB has no LATERAL",
     r"\bREPLACE\s+INTO\b": "REPLACE deletes first and loses columns: upsert",
     r"\bWITH\s+\w+\s+AS\s*\([^;]*\)\s*(DELETE|INSERT|UPDATE)\b": "MariaDB allows WITH only before SELECT",
-    r"\bEXCEPT\s+ALL\b|\bINTERSECT\b|\bRETURNING\b": "not in every version of both",
+    r"\bEXCEPT\s+ALL\b|\bINTERSECT\b|\bRETURNING\b": "not in every version of both servers",
     r"=\s*(\w+\.)?(\w+)\s*=\s*\2\s*\+\s*%": "absolute values only",
     r"\bCURDATE\(\)|\bSYSDATE\(\)": "time comes from the lake or from CURRENT_TIMESTAMP(6)",
     r"utf8mb4_0900": "MariaDB 10.11 does not know MySQL's newest collations",
@@ -55,10 +55,10 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize("pattern", FORBIDDEN)
 def test_no_construct_that_only_one_server_knows(pattern: str) -> None:
-    found = {
+    matches = {
         path.name: match[0] for path in SOURCES if (match := re.search(pattern, re.sub(r"--.*", "", path.read_text())))
     }
-    assert not found, f"{found}: {FORBIDDEN[pattern]}."
+    assert not matches, f"{matches}: {FORBIDDEN[pattern]}."
 
 
 def test_the_patterns_find_what_they_forbid() -> None:
@@ -94,7 +94,7 @@ def test_no_name_is_reserved_by_either_server(path) -> None:
     _refuse_reserved(path, names_in(path.read_text()))
 
 
-@pytest.mark.parametrize("file", FILES, ids=NAMED)
+@pytest.mark.parametrize("file", FILES, ids=FILE_ID)
 def test_no_name_of_a_table_or_column_is_reserved_by_either_server(file) -> None:
     result = names_in(file.text)
     for statement in file.statements:
@@ -103,8 +103,8 @@ def test_no_name_of_a_table_or_column_is_reserved_by_either_server(file) -> None
     _refuse_reserved(file.source, result)
 
 
-def _refuse_reserved(path, found: set[str]) -> None:
-    reserved = {word for word in found if word.lower() in sql_words()}
+def _refuse_reserved(path, names: set[str]) -> None:
+    reserved = {word for word in names if word.lower() in sql_words()}
     assert not reserved, f"{path}: {sorted(reserved)} is reserved by MySQL or MariaDB (local/sql_words.txt): rename it."
 
 
@@ -115,15 +115,15 @@ def test_reserved_names_are_found() -> None:
     }
 
 
-@pytest.mark.parametrize("file", FILES, ids=NAMED)
+@pytest.mark.parametrize("file", FILES, ids=FILE_ID)
 def test_percent_signs_are_binds(file) -> None:
     assert file.statements, f"{file.source} has no statement."
-    stray = [found for text in file.statements for found in re.findall(r"%(?!\([a-z_]+\)s).?", text)]
-    assert not stray, f"{file.source}: the drivers take every other percent sign for a bind: {stray}."
+    stray = [match for text in file.statements for match in re.findall(r"%(?!\([a-z_]+\)s).?", text)]
+    assert not stray, f"{file.source}: the drivers read every other percent sign as a bind: {stray}."
 
 
-@pytest.mark.parametrize("file", FILES, ids=NAMED)
-def test_every_file_says_what_it_is_for(file) -> None:
+@pytest.mark.parametrize("file", FILES, ids=FILE_ID)
+def test_every_file_states_its_purpose(file) -> None:
     assert file.text.startswith("-- "), f"{file.source}: begin with `-- ` and its purpose."
 
 
@@ -149,11 +149,11 @@ def test_no_check_file_is_left_out() -> None:
     assert written == known, "A check's name begins with its gate."
 
 
-@pytest.mark.parametrize(("text", "found"), [("SELECT 1;", "None"), ("-- severity: fatal\nSELECT 1;", "'fatal'")])
-def test_a_check_without_severity_is_refused(tmp_path, text: str, found: str) -> None:
+@pytest.mark.parametrize(("text", "severity"), [("SELECT 1;", "None"), ("-- severity: fatal\nSELECT 1;", "'fatal'")])
+def test_a_check_without_severity_is_refused(tmp_path, text: str, severity: str) -> None:
     path = tmp_path / "staging_x.sql"
     path.write_text(text)
-    with pytest.raises(sql.InvalidCheck, match=f"severity: fail.*{found}"):
+    with pytest.raises(sql.InvalidCheck, match=f"severity: fail.*{severity}"):
         sql._check(sql._read(path))
 
 

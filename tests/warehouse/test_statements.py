@@ -1,4 +1,4 @@
-"""Named SQL is in a file beside its module: none is concatenated in Python, and every statement states its purpose."""
+"""SQL is in a file next to its module: no SQL is concatenated in Python, and every statement states its purpose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.warehouse.lab import Lab
 
 INCLUDE = FOLDER.parent
 FILES = sorted(path for path in INCLUDE.rglob("*.sql") if FOLDER not in path.parents)
-# Their statements are CQL, not SQL; or DataFrames are read by a query.
+# These have statements in CQL, or queries of DataFrames, instead of the warehouse's SQL.
 OTHER_LANGUAGES = ("lake", "spark", "kafka")
 CQL = {
     "files/flat_table.py",
@@ -42,7 +42,7 @@ def name_of(path: Path) -> str:
 
 @pytest.fixture
 def sql(tmp_path: Path) -> Statements:
-    """The statements of a module with two."""
+    """The statements of a module that has two of them."""
     (tmp_path / "events.sql").write_text(
         "{% macro day() %}\nday = %(day)s\n{%- endmacro %}\n\n"
         "-- name: of_day\n-- Events of a day: one row per event.\nSELECT id FROM {{ table }}\n-- by key\nWHERE {{ day() }};\n\n"
@@ -67,15 +67,15 @@ def test_a_missing_identifier_is_refused(sql: Statements) -> None:
 
 
 @pytest.mark.parametrize("client", ["mysqlclient", "mysql-connector-python"])
-@pytest.mark.parametrize(("wanted", "numbers"), [((1, 3, 4), [1, 3]), ((), [])])
+@pytest.mark.parametrize(("values", "numbers"), [((1, 3, 4), [1, 3]), ((), [])])
 def test_a_bound_list_stands_for_its_values(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, client: str, wanted: tuple[int, ...], numbers: list[int]
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, client: str, values: tuple[int, ...], numbers: list[int]
 ) -> None:
-    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described | {"extra": {"client": client}}))
-    query = "SELECT d.n FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3) AS d WHERE d.n IN (%(wanted)s) ORDER BY d.n"
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(connection | {"extra": {"client": client}}))
+    query = "SELECT d.n FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3) AS d WHERE d.n IN (%(values)s) ORDER BY d.n"
     with warehouse() as conn:
-        assert column(conn.cursor(), query, {"wanted": wanted}) == numbers
+        assert column(conn.cursor(), query, {"values": values}) == numbers
 
 
 def test_a_read_ends_its_transaction(lab: Lab) -> None:
@@ -92,12 +92,14 @@ def test_every_statement_states_its_purpose_and_is_used(path: Path) -> None:
     names, bodies = texts[1::2], texts[2::2]
     assert len(set(names)) == len(names) > 0
     for name, body in zip(names, bodies, strict=True):
-        assert re.match(r"-- [A-Z].*\.\n", body.replace("\n-- ", " ")), f"{path}: {name} begins with no sentence."
-        assert body.rstrip().endswith(";"), f"{path}: {name} has no end."
+        assert re.match(r"-- [A-Z].*\.\n", body.replace("\n-- ", " ")), (
+            f"{path}: {name} does not begin with a sentence."
+        )
+        assert body.rstrip().endswith(";"), f"{path}: {name} does not end with a semicolon."
     uses = {name for module in INCLUDE.rglob("*.py") for name in re.findall(r'\bsql\(\s*"(\w+)"', module.read_text())}
     assert not set(names) - uses, f"{path}: {set(names) - uses} are not used. Delete them."
-    own = set(re.findall(r'(?<!\.)\bsql\(\s*"(\w+)"', path.with_suffix(".py").read_text()))
-    assert not own - set(names), f"{path} lacks {own - set(names)}."
+    called = set(re.findall(r'(?<!\.)\bsql\(\s*"(\w+)"', path.with_suffix(".py").read_text()))
+    assert not called - set(names), f"{path} lacks {called - set(names)}."
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -109,7 +111,7 @@ def test_percent_signs_are_binds(path: Path) -> None:
         assert not stray, f"{path}: {name} has {stray}. Write a literal percent sign as %%."
 
 
-def glued(path: Path) -> Iterator[str]:
+def concatenated_statements(path: Path) -> Iterator[str]:
     """Statements in a module that are formatted, or longer than a line."""
     tree = ast.parse(path.read_text())
     parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
@@ -125,14 +127,14 @@ def glued(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_no_statement_is_glued_together_in_python(path: Path) -> None:
-    result = list(glued(path))
+def test_no_statement_is_concatenated_in_python(path: Path) -> None:
+    result = list(concatenated_statements(path))
     assert not result, (
-        f"{name_of(path)}: {result}. Move it to the .sql file beside the module; see include/warehouse/statements.py."
+        f"{name_of(path)}: {result}. Move it to the .sql file next to the module; see include/warehouse/statements.py."
     )
 
 
-def test_glued_statements_are_found(tmp_path: Path) -> None:
+def test_concatenated_statements_are_found(tmp_path: Path) -> None:
     path = tmp_path / "x.py"
     path.write_text('a = f"DELETE FROM {t}"\nb = ("SELECT a "\n "FROM t")\nc = "SELECT 1"\nd = "Update the\\ntable"\n')
-    assert [line[:6] for line in glued(path)] == ["line 1", "line 2"]
+    assert [line[:6] for line in concatenated_statements(path)] == ["line 1", "line 2"]

@@ -20,14 +20,14 @@ def test_recent_batches_come_newest_first_with_their_rows(lab: Lab) -> None:
 
 
 def test_freshness_ignores_minutes_ahead_of_the_clock(lab: Lab) -> None:
-    assert [one["newest_create_time"] for one in status.freshness(lab.conn)] == [None, None]
+    assert [entry["newest_create_time"] for entry in status.freshness(lab.conn)] == [None, None]
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)").replace(second=0, microsecond=0)
     ahead = now + timedelta(days=30)
     recent = now - timedelta(minutes=2)
     lab.publish({recent: [contribution()], ahead: [contribution()], minute(1): []}, clock=now)
     lab.see(minute(5), minute(6), at=CLOCK - SECOND)
     with warehouse("warehouse_bi") as conn:
-        [found] = [one for one in status.freshness(conn) if one["pipeline"] == "recruitment"]
-    assert (found["pending"], found["held"]) == (2, 0)
-    assert found["newest_create_time"] == recent + 30 * SECOND
-    assert 60 < found["lag"] < 180
+        [recruitment] = [entry for entry in status.freshness(conn) if entry["pipeline"] == "recruitment"]
+    assert (recruitment["pending"], recruitment["held"]) == (2, 0)
+    assert recruitment["newest_create_time"] == recent + 30 * SECOND
+    assert 60 < recruitment["lag"] < 180

@@ -39,35 +39,36 @@ def test_a_declaration_that_cannot_be_summed_is_refused(values: dict, message: s
         fact(**values)
 
 
-def test_a_fact_of_an_output_that_nobody_declares_is_refused() -> None:
+def test_a_fact_of_an_output_that_is_not_declared_is_refused() -> None:
     with pytest.raises(ValueError, match="sums the output baskets: declare it in outputs"):
         replace(ECOMMERCE, facts=(fact(output="baskets"),))
 
 
 def test_one_line_of_a_declaration_is_a_column_of_every_table_and_statement() -> None:
-    """A metric is a line of the transform and this one."""
+    """A metric takes a line in the transform and this one in the declaration."""
     [events] = RECRUITMENT.facts
     views = Measure("views", column="page_views", added=True)
-    more = replace(RECRUITMENT, facts=(replace(events, measures=(*events.measures, views)),))
+    extended = replace(RECRUITMENT, facts=(replace(events, measures=(*events.measures, views)),))
     tables = dict(
         filter(
-            None, (declared(statement) for file in sql.files(more, "warehouse.sql") for statement in file.statements)
+            None,
+            (declared(statement) for file in sql.files(extended, "warehouse.sql") for statement in file.statements),
         )
     )
     assert "views" in tables[events.staging] and "views" in tables[events.contributions]
     assert tables[events.table]["page_views"] == "BIGINT NULL"
     for pattern in ("merge.sql", "fold.sql", "checks/warehouse_*.sql", "verify/facts_*.sql", "verify/*_added.sql"):
-        assert any("views" in file.text for file in sql.files(more, pattern)), pattern
+        assert any("views" in file.text for file in sql.files(extended, pattern)), pattern
 
 
 def test_a_file_of_the_pipeline_replaces_a_template_and_another_one_is_added(tmp_path, monkeypatch) -> None:
     shutil.copytree(sql.FOLDER, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(sql, "FOLDER", tmp_path)
-    own = tmp_path / "recruitment" / "events" / "checks"
-    own.mkdir(parents=True)
+    folder = tmp_path / "recruitment" / "events" / "checks"
+    folder.mkdir(parents=True)
     before = [check.name for check in sql.checks(RECRUITMENT, "warehouse")]
-    (own / "warehouse_events_totals.sql").write_text("-- severity: warn\n-- Mine.\nSELECT 1 FROM t WHERE 1 = 0;")
-    (own / "warehouse_more.sql").write_text("-- severity: fail\n-- More.\nSELECT 2;")
+    (folder / "warehouse_events_totals.sql").write_text("-- severity: warn\n-- Mine.\nSELECT 1 FROM t WHERE 1 = 0;")
+    (folder / "warehouse_more.sql").write_text("-- severity: fail\n-- More.\nSELECT 2;")
     result = {check.name: check for check in sql.checks(RECRUITMENT, "warehouse")}
     assert list(result) == [*before, "warehouse_more"]
     assert (result["warehouse_events_totals"].purpose, result["warehouse_events_totals"].severity) == ("Mine.", "warn")
