@@ -51,7 +51,7 @@ def test_every_dag_notifies_of_its_failed_run_and_names_the_task(dag_bag, dags, 
     for dag_id, dag in sorted(dags.items()):
         task_id = dag.tasks[0].task_id
         process(dag_bag, dag_id, task_id)
-        _, _, body = receiver.got.pop()
+        _, _, body = receiver.requests.pop()
         assert body["title"] == f"Minutemark · Problem: {dag_id} failed"
         assert body["found"] == f"Run scheduled__1 failed, in task {task_id} (task_failure)."
         assert body["link"].endswith(f"/dags/{dag_id}/runs/scheduled__1/tasks/{task_id}?try_number=3")
@@ -59,6 +59,6 @@ def test_every_dag_notifies_of_its_failed_run_and_names_the_task(dag_bag, dags, 
 
 def test_a_run_that_times_out_before_any_task_is_reported_too(dag_bag, receiver):
     process(dag_bag, "minutemark_watch", None)
-    [(_, _, body)] = receiver.got
+    [(_, _, body)] = receiver.requests
     assert body["found"] == "Run scheduled__1 failed (timed_out)."
     assert body["link"] is None

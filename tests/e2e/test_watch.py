@@ -54,9 +54,9 @@ def test_a_receiver_that_refuses_does_not_fail_the_run(run_watch):
 
 
 def test_a_problem_is_reported_when_a_channel_accepts_it_and_not_again(run_watch, receiver):
-    receiver.got.clear()
+    receiver.requests.clear()
     receiver.answers[:] = [200]
     for _ in range(2):
         run_watch().must_succeed()
-    [(_, _, body)] = receiver.got
+    [(_, _, body)] = receiver.requests
     assert (body["subject"], body["problem"], body["state"]) == ("recruitment", "stale", "begun")

@@ -1,4 +1,4 @@
-"""Operators that announce complete hours: when they do, and that nothing about it fails a run. On the real stores."""
+"""Operators that announce complete hours, on the real stores: when they announce, and that errors fail no run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPLETE = (
 
 
 @pytest.fixture
-def complete(nothing_pending):
+def complete_hour(nothing_pending):
     """One complete hour that is not announced."""
     with warehouse() as conn:
         cursor = conn.cursor()
@@ -31,8 +31,8 @@ def complete(nothing_pending):
         conn.commit()
 
 
-def ready(**kwargs):
-    """The sensor as Airflow's worker prepares it, with the step behind it."""
+def prepared_sensor(**kwargs):
+    """The sensor as Airflow's worker prepares it, with the step after it."""
     from airflow.sdk import DAG, BaseOperator
 
     from plugins.assets import hours_asset
@@ -49,92 +49,92 @@ def run_context(run_type="scheduled", **values):
     return {**context(run_type, **values), "outlet_events": OutletEventAccessors()}
 
 
-def emitted(task, run) -> list[str]:
+def emitted_keys(task, run) -> list[str]:
     """Partition keys of the events that Airflow records if the task succeeds."""
     assert list(run["outlet_events"]) == task.outlets
     return [key for asset in task.outlets for key in run["outlet_events"][asset].partition_keys]
 
 
-def over() -> dict[str, str]:
+def end_of_wait() -> dict[str, str]:
     """The trigger's event at the end of the wait."""
     return {"deadline": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}
 
 
 def test_without_hours_to_announce_a_task_has_no_outlet(nothing_pending):
     touch(minutes_ago(3))
-    task, run = ready(), run_context()
+    task, run = prepared_sensor(), run_context()
     assert task.execute(run)
-    assert task.outlets == [] and emitted(task, run) == []
+    assert task.outlets == [] and emitted_keys(task, run) == []
 
 
-def test_a_task_with_a_batch_announces_too(complete):
+def test_a_task_with_a_batch_announces_hours_too(complete_hour):
     touch(minutes_ago(3))
-    task, run = ready(), run_context()
+    task, run = prepared_sensor(), run_context()
     assert task.execute(run)
-    assert emitted(task, run) == [KEY]
+    assert emitted_keys(task, run) == [KEY]
 
 
-def test_if_nothing_changes_hours_are_announced_at_the_end_of_the_wait(complete):
+def test_if_nothing_changes_hours_are_announced_at_the_end_of_the_wait(complete_hour):
     from airflow.sdk.exceptions import DownstreamTasksSkipped, TaskDeferred
 
-    task, run = ready(), run_context()
+    task, run = prepared_sensor(), run_context()
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(run)
     assert deferred.value.trigger.wake == deferred.value.trigger.deadline
-    assert emitted(task, run) == []
+    assert emitted_keys(task, run) == []
     with pytest.raises(DownstreamTasksSkipped) as skipped:
-        task.execute_complete(run, over())
+        task.execute_complete(run, end_of_wait())
     assert skipped.value.tasks == ["transform_delta"]
-    assert emitted(task, run) == [KEY]
+    assert emitted_keys(task, run) == [KEY]
 
 
-def test_a_continuous_run_announces_due_hours_without_a_wait(complete):
+def test_a_continuous_run_announces_due_hours_without_a_wait(complete_hour):
     from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-    task, run = ready(continuous=True), run_context()
+    task, run = prepared_sensor(continuous=True), run_context()
     with pytest.raises(DownstreamTasksSkipped):
         task.execute(run)
-    assert emitted(task, run) == [KEY]
+    assert emitted_keys(task, run) == [KEY]
 
 
 @pytest.mark.parametrize("run_type", ["backfill", "scheduled"])
-def test_backfill_runs_and_dags_without_the_outlet_announce_nothing(complete, run_type):
+def test_backfill_runs_and_dags_without_the_outlet_announce_nothing(complete_hour, run_type):
     """A backfill run, and any run of a DAG that does not declare the outlet."""
     touch(minutes_ago(3))
-    task = ready() if run_type == "backfill" else sensor().prepare_for_execution()
+    task = prepared_sensor() if run_type == "backfill" else sensor().prepare_for_execution()
     minute = minutes_ago(3).replace(tzinfo=UTC)
     run = run_context(run_type, interval=(minute, minute + timedelta(minutes=1)))
     assert task.execute(run)
-    assert emitted(task, run) == []
+    assert emitted_keys(task, run) == []
 
 
-def test_an_error_of_airflow_fails_no_task_and_loses_no_hour(complete):
-    """Outside of a worker, Airflow cannot be queried for recorded events."""
+def test_an_error_of_airflow_fails_no_task_and_loses_no_hour(complete_hour):
+    """Outside a worker, Airflow cannot be queried for recorded events."""
     from airflow.sdk.exceptions import AirflowSkipException
 
     with warehouse() as conn:
         conn.cursor().execute("UPDATE etl.hours SET offered_version = 1, offered_at = UTC_TIMESTAMP(6)")
         conn.commit()
-    task, run = ready(), run_context()
+    task, run = prepared_sensor(), run_context()
     with pytest.raises(AirflowSkipException):
-        task.execute_complete(run, over())
+        task.execute_complete(run, end_of_wait())
     touch(minutes_ago(3))
     assert task.execute(run)
-    assert emitted(task, run) == []
+    assert emitted_keys(task, run) == []
     with warehouse() as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT offered_version, announced_version, to_announce FROM etl.hours WHERE hour = %s", (HOUR,))
         assert cursor.fetchall() == ((1, None, 2),)
 
 
-def test_an_event_that_cannot_be_made_fails_no_task(complete):
+def test_an_event_that_cannot_be_created_fails_no_task(complete_hour):
     touch(minutes_ago(3))
-    task, run = ready(), {**run_context(), "outlet_events": {}}
+    task, run = prepared_sensor(), {**run_context(), "outlet_events": {}}
     assert task.execute(run)
     assert task.outlets == []
 
 
-def test_a_merge_whose_run_has_ended_before_its_gate_is_checked_first(complete):
+def test_a_merge_whose_run_has_ended_before_its_gate_is_checked_first(complete_hour):
     """The next run checks it. The hour is announced because the check passes."""
     with warehouse() as conn:
         cursor = conn.cursor()
@@ -153,9 +153,9 @@ def test_a_merge_whose_run_has_ended_before_its_gate_is_checked_first(complete):
         )
         conn.commit()
     touch(minutes_ago(3))
-    task, run = ready(), run_context()
+    task, run = prepared_sensor(), run_context()
     assert task.execute(run)
-    assert emitted(task, run) == [KEY]
+    assert emitted_keys(task, run) == [KEY]
     with warehouse() as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT unchecked_since FROM etl.batches WHERE batch_id = %s", (batch_id,))

@@ -1,4 +1,4 @@
-"""The batches that the steps after the sensor refuse, because their XCom names none, or one of another pipeline."""
+"""Steps after the sensor refuse to run if their XCom names no batch, or a batch of another pipeline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS = ["transform_delta", "check_staging", "merge_into_warehouse", "check_ware
 
 
 def run(step: str, rendered: str) -> None:
-    """That step of ecommerce_minute, with this text as the id of its batch."""
+    """Run that step of ecommerce_minute, with this text as the id of its batch."""
     task = SHOP.get_task(step)
     task.batch_id = rendered
     task.execute({})
@@ -38,7 +38,7 @@ def test_no_step_processes_a_batch_of_another_pipeline(lab: Lab) -> None:  # noq
         ):
             run(step, str(batch_id))
     assert lab.query("SELECT state, checked_attempt, merge_tries FROM etl.batches") == [("open", None, 0)]
-    assert lab.one("SELECT COUNT(*) FROM etl.attempts") == 1, "No attempt besides the one that was staged."
+    assert lab.one("SELECT COUNT(*) FROM etl.attempts") == 1, "There is no attempt besides the staged one."
     assert lab.check(batch_id).passed
     with pytest.raises(AirflowFailException, match="belongs to pipeline recruitment"):
         run("merge_into_warehouse", str(batch_id))

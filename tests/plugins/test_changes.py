@@ -22,15 +22,15 @@ pytestmark = pytest.mark.usefixtures("schemas")
 
 def context(run_type="scheduled", run_id=None, interval=None, late=timedelta(0), **params):
     now = datetime.now(UTC) - late
-    found = {
+    result = {
         "dag_run": SimpleNamespace(
             dag_id="recruitment_minute", run_id=run_id or f"{run_type}__{now}", run_type=run_type, run_after=now
         ),
         "params": {"from": None, "to": None, "allow_shrink": False, **params},
     }
     if interval:
-        found["data_interval_start"], found["data_interval_end"] = interval
-    return found
+        result["data_interval_start"], result["data_interval_end"] = interval
+    return result
 
 
 def sensor(kind="minute", **kwargs):
@@ -56,12 +56,12 @@ def minutes_ago(count: int) -> datetime:
 
 @pytest.fixture
 def nothing_pending(schemas):
-    """Everything seen so far counts as merged long ago."""
-    merged("read_at = '2099-01-01', settled_before = '2099-01-01'")
+    """Mark all minutes seen so far as merged long ago."""
+    mark_merged("read_at = '2099-01-01', settled_before = '2099-01-01'")
 
 
-def merged(read: str) -> None:
-    """What was seen counts as merged, with these values of its read."""
+def mark_merged(read: str) -> None:
+    """Mark all minutes seen so far as merged, with these values of their read."""
     with warehouse("warehouse_admin") as conn:
         conn.cursor().execute(
             f"UPDATE etl.minute_ledger SET state = 'merged', read_changed_at = seen_changed_at, {read}"
@@ -86,17 +86,17 @@ def test_options_and_shrinking_come_from_the_form(nothing_pending):
     assert opened.run.kind == "manual"
 
 
-def test_with_nothing_pending_it_defers_until_its_patience_ends(nothing_pending):
+def test_with_nothing_pending_the_sensor_defers_until_its_patience_ends(nothing_pending):
     from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
     with pytest.raises(TaskDeferred) as deferred:
         sensor().execute(context())
-    left = datetime.fromisoformat(deferred.value.trigger.deadline) - datetime.now(UTC)
-    assert timedelta(seconds=35) < left <= timedelta(seconds=45)
+    time_left = datetime.fromisoformat(deferred.value.trigger.deadline) - datetime.now(UTC)
+    assert timedelta(seconds=35) < time_left <= timedelta(seconds=45)
 
-    gone = {"deadline": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}
+    event = {"deadline": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}
     with pytest.raises(AirflowSkipException):
-        sensor().execute_complete(context(), gone)
+        sensor().execute_complete(context(), event)
 
 
 def test_a_run_that_began_late_does_not_make_the_next_one_late(nothing_pending):
@@ -104,15 +104,17 @@ def test_a_run_that_began_late_does_not_make_the_next_one_late(nothing_pending):
 
     with pytest.raises(TaskDeferred) as deferred:
         sensor().execute(context(late=timedelta(seconds=30)))
-    left = datetime.fromisoformat(deferred.value.trigger.deadline) - datetime.now(UTC)
-    assert left <= timedelta(seconds=15)
+    time_left = datetime.fromisoformat(deferred.value.trigger.deadline) - datetime.now(UTC)
+    assert time_left <= timedelta(seconds=15)
     with pytest.raises(AirflowSkipException):
         sensor().execute(context(late=timedelta(minutes=5)))
 
 
-def read_just_now() -> None:
-    """What is pending was merged, and read too close to its last change to have settled."""
-    merged("read_at = seen_changed_time, settled_before = seen_changed_time - INTERVAL 30 SECOND WHERE pending = 1")
+def mark_read_just_now() -> None:
+    """Mark pending minutes as merged by a read that was too soon after their last change to be final."""
+    mark_merged(
+        "read_at = seen_changed_time, settled_before = seen_changed_time - INTERVAL 30 SECOND WHERE pending = 1"
+    )
 
 
 def test_a_continuous_run_waits_for_two_minutes(nothing_pending):
@@ -120,8 +122,8 @@ def test_a_continuous_run_waits_for_two_minutes(nothing_pending):
 
     with pytest.raises(TaskDeferred) as deferred:
         sensor(continuous=True).execute(context())
-    left = datetime.fromisoformat(deferred.value.trigger.deadline) - datetime.now(UTC)
-    assert timedelta(seconds=100) < left <= timedelta(seconds=120)
+    time_left = datetime.fromisoformat(deferred.value.trigger.deadline) - datetime.now(UTC)
+    assert timedelta(seconds=100) < time_left <= timedelta(seconds=120)
     assert deferred.value.trigger.wake is None
 
 
@@ -130,16 +132,16 @@ def test_a_continuous_run_reads_again_only_after_a_change_or_when_minutes_have_s
 
     touch(minutes_ago(2))
     assert sensor(continuous=True).execute(context())
-    read_just_now()
+    mark_read_just_now()
     with pytest.raises(TaskDeferred) as deferred:
         sensor(continuous=True).execute(context())
     wake = datetime.fromisoformat(deferred.value.trigger.wake)
     assert timedelta(0) < wake - datetime.now(UTC) <= PIPELINE.settle
-    assert sensor().execute(context()), "A run a minute reads it again."
-    read_just_now()
+    assert sensor().execute(context()), "A run that is not continuous reads the minute again."
+    mark_read_just_now()
     touch(minutes_ago(2))
     assert sensor(continuous=True).execute(context())
-    merged(
+    mark_merged(
         "seen_changed_time = seen_changed_time - INTERVAL 31 SECOND, read_at = seen_changed_time, "
         "settled_before = seen_changed_time - INTERVAL 1 SECOND WHERE pending = 1"
     )
@@ -153,7 +155,7 @@ def test_a_triggered_run_is_skipped_at_once_if_nothing_has_changed(nothing_pendi
         sensor().execute(context("manual"))
 
 
-def test_after_the_trigger_it_polls_again_and_opens_the_batch(nothing_pending):
+def test_after_the_trigger_the_sensor_polls_again_and_opens_the_batch(nothing_pending):
     touch(minutes_ago(2))
     event = {"deadline": (datetime.now(UTC) + timedelta(seconds=20)).isoformat()}
     opened = batch(sensor().execute_complete(context(), event))
@@ -192,9 +194,9 @@ def trigger(digest: str, seconds: float, wake: float | None = None):
     from plugins.changes import LakeChangeTrigger
 
     now = datetime.now(UTC)
-    times = [(now + timedelta(seconds=left)).isoformat() for left in (seconds, wake) if left is not None]
-    made = LakeChangeTrigger("lake_reader", PIPELINE.lake_table, digest, *times)
-    classpath, kwargs = made.serialize()
+    times = [(now + timedelta(seconds=time_left)).isoformat() for time_left in (seconds, wake) if time_left is not None]
+    original = LakeChangeTrigger("lake_reader", PIPELINE.lake_table, digest, *times)
+    classpath, kwargs = original.serialize()
     assert classpath == "plugins.changes.LakeChangeTrigger"
     return LakeChangeTrigger(**kwargs)
 
@@ -202,14 +204,14 @@ def trigger(digest: str, seconds: float, wake: float | None = None):
 def first_event(waiting, then=None):
     async def wait():
         events = waiting.run()
-        later = asyncio.create_task(asyncio.to_thread(then)) if then else None
+        task = asyncio.create_task(asyncio.to_thread(then)) if then else None
         try:
             return await anext(events)
         finally:
             await events.aclose()
             await waiting.cleanup()
-            if later:
-                await later
+            if task:
+                await task
 
     return asyncio.run(wait())
 

@@ -1,4 +1,4 @@
-"""Names of data sets: those that OpenLineage's own client gives, from declarations and connections alone."""
+"""Names of data sets: equal to those of OpenLineage's client, and built from declarations and connections alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAREHOUSE = Endpoint("warehouse_etl", "mysql", "db.example.org", None, login="et
 INSERTED = re.compile(r"INSERT INTO (\w+\.\w+)")
 
 
-def named(*sets) -> list[tuple[str, str]]:
+def names_of_client(*sets) -> list[tuple[str, str]]:
     return [(set.get_namespace(), set.get_name()) for set in sets]
 
 
@@ -40,15 +40,15 @@ def test_names_follow_the_naming_convention_of_each_store():
         for name in ("events_staged", "events_by_minute", "events", "job")
     )
     ingested = lineage.ingest_lineage(RECRUITMENT, "k1:9093,k2:9093", LAKE, 5)
-    assert (pairs(ingested.reads), pairs(ingested.writes)) == (named(topic), named(table))
+    assert (pairs(ingested.reads), pairs(ingested.writes)) == (names_of_client(topic), names_of_client(table))
     transformed = lineage.transform_lineage(RECRUITMENT, LAKE, WAREHOUSE)
-    assert (pairs(transformed.reads), pairs(transformed.writes)) == (named(table), named(staged))
+    assert (pairs(transformed.reads), pairs(transformed.writes)) == (names_of_client(table), names_of_client(staged))
     merged = lineage.merge_lineage(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
     assert (pairs(merged.reads), pairs(merged.writes)) == (
-        named(staged, by_minute, job),
-        named(by_minute, facts),
+        names_of_client(staged, by_minute, job),
+        names_of_client(by_minute, facts),
     )
-    assert [one.rows for one in (*ingested.writes, *merged.writes)] == [5, 2, None]
+    assert [data_set.rows for data_set in (*ingested.writes, *merged.writes)] == [5, 2, None]
     assert "not-to-be-shown" not in repr([ingested, transformed, merged])
 
 
@@ -75,8 +75,13 @@ def test_names_of_the_lakehouse_and_of_bigquery(monkeypatch, location, table, ho
     counted, loaded = lineage.count_lineage(shop), lineage.load_lineage(shop)
     loads, view = (BigQuery("project", "dataset", name) for name in ("visits_hourly_loads", "visits_hourly"))
     assert (pairs(counted.reads), pairs(counted.writes)) == ([table], [hours])
-    assert (pairs(loaded.reads), pairs(loaded.writes)) == ([hours, *named(loads)], named(loads, view))
-    assert all(one.key in column_lineage.all_data_sets() for one in (*counted.reads, *loaded.reads, *loaded.writes))
+    assert (pairs(loaded.reads), pairs(loaded.writes)) == (
+        [hours, *names_of_client(loads)],
+        names_of_client(loads, view),
+    )
+    assert all(
+        data_set.key in column_lineage.all_data_sets() for data_set in (*counted.reads, *loaded.reads, *loaded.writes)
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +106,7 @@ def test_rows_that_were_written_are_an_output_statistic():
     from plugins.merge import MergeIntoWarehouse
 
     task = MergeIntoWarehouse(task_id="merge_into_warehouse", pipeline="recruitment", batch_id="1")
-    assert task.get_openlineage_facets_on_complete(None) is None  # it was refused before it knew anything
+    assert task.get_openlineage_facets_on_complete(None) is None  # its batch is not known yet
     task.lineage = lineage.merge_lineage(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
     facets = task.get_openlineage_facets_on_complete(None)
     by_minute, facts = facets.outputs
@@ -115,16 +120,16 @@ def test_columns_are_those_of_the_data_sets_that_the_task_reads_and_writes():
 
     merged = lineage.merge_lineage(RECRUITMENT, WAREHOUSE, {})
     facts = operator_lineage(merged).outputs[-1]
-    [spent] = facts.facets["columnLineage"].fields["spend_hour"].inputFields
-    assert (spent.namespace, spent.name, spent.field) == (
+    [spend] = facts.facets["columnLineage"].fields["spend_hour"].inputFields
+    assert (spend.namespace, spend.name, spend.field) == (
         "mysql://db.example.org:3306",
         "recruitment.events_by_minute",
         "bid_sum",
     )
-    assert [(how.type, how.subtype) for how in spent.transformations] == [("DIRECT", "AGGREGATION")]
+    assert [(step.type, step.subtype) for step in spend.transformations] == [("DIRECT", "AGGREGATION")]
     indirect = {
-        (one.name, one.field): {(how.type, how.subtype) for how in one.transformations}
-        for one in facts.facets["columnLineage"].dataset
+        (column.name, column.field): {(step.type, step.subtype) for step in column.transformations}
+        for column in facts.facets["columnLineage"].dataset
     }
     assert indirect["recruitment.job", "id"] == {("INDIRECT", "JOIN")}
     assert ("INDIRECT", "GROUP_BY") in indirect["recruitment.events_by_minute", "job_id"]
@@ -140,7 +145,7 @@ def test_a_data_set_without_derived_columns_has_only_its_name():
     assert (facts.name, facts.facets) == ("turnover.events", {})
 
 
-@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
+@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda pipeline: pipeline.name)
 def test_declared_facts_and_dimensions_are_those_of_the_merge(pipeline):
     merge = [statement for file in files(pipeline, "merge.sql") for statement in file.statements]
     inserted = {table for statement in merge for table in INSERTED.findall(statement)}

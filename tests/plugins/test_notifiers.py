@@ -28,13 +28,13 @@ TEXT = (
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Answers each request with the next of `answers` (the last one again and again), and keeps what it got."""
+    """Answers each request with the next of `answers` (the last answer repeatedly), and keeps the requests."""
 
     daemon_threads = True
 
     def __init__(self, *answers: int) -> None:
         self.answers = list(answers)
-        self.got = []
+        self.requests = []
         self.released = threading.Event()
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -43,16 +43,16 @@ class Receiver(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/hooks/secret-path"
 
     def serve_forever(self, poll_interval: float = 0.02) -> None:
-        """Ends as soon as shutdown() is called: every test waits for that."""
+        """Poll often, because every test waits for shutdown()."""
         super().serve_forever(poll_interval)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.got.append((self.path, self.headers.get("Authorization"), body))
+        self.server.requests.append((self.path, self.headers.get("Authorization"), body))
         answer = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
-        if answer == 0:  # never
+        if answer == 0:  # no answer
             self.server.released.wait(30)
             return
         self.send_response(answer)
@@ -110,13 +110,13 @@ def serve():
 
 
 @pytest.fixture
-def logged(capsys):
-    """What Airflow has logged so far."""
-    logged = []
+def read_log(capsys):
+    """Return what Airflow has logged so far."""
+    output = []
 
     def read() -> str:
-        logged.append("".join(capsys.readouterr()))
-        return "".join(logged)
+        output.append("".join(capsys.readouterr()))
+        return "".join(output)
 
     return read
 
@@ -139,16 +139,16 @@ def notify(notice: Notice = NOTICE) -> bool:
     return notifier.reached
 
 
-def test_without_a_channel_the_notice_is_logged(logged):
+def test_without_a_channel_the_notice_is_logged(read_log):
     assert notify() is True
-    assert TEXT in logged()
+    assert TEXT in read_log()
 
 
 def test_a_webhook_gets_exactly_the_message(serve, connect):
     receiver = serve(Receiver(200))
     connect("minutemark_webhook", host=receiver.url, password="token")
     assert notify() is True
-    assert receiver.got == [
+    assert receiver.requests == [
         (
             "/hooks/secret-path",
             "Bearer token",
@@ -168,7 +168,7 @@ def test_a_webhook_gets_exactly_the_message(serve, connect):
     ]
 
 
-def test_a_webhook_may_be_given_in_parts(serve, connect):
+def test_the_address_of_a_webhook_may_be_given_in_parts(serve, connect):
     receiver = serve(Receiver(204))
     connect(
         "minutemark_webhook",
@@ -178,14 +178,14 @@ def test_a_webhook_may_be_given_in_parts(serve, connect):
         extra=json.dumps({"path": "/x"}),
     )
     assert notify() is True
-    assert [(path, token) for path, token, _ in receiver.got] == [("/x", None)]
+    assert [(path, token) for path, token, _ in receiver.requests] == [("/x", None)]
 
 
-def test_a_notice_of_an_end_has_no_remedy():
-    over = Notice(
+def test_a_notice_of_a_resolved_problem_has_no_remedy():
+    notice = Notice(
         "recruitment", "stale", RESOLVED, "It was: x", "Open the run.", datetime(2026, 3, 1), datetime(2026, 3, 2)
     )
-    assert over.text == (
+    assert notice.text == (
         "Minutemark · Resolved: recruitment is stale\nIt was: x\nSince 2026-03-01 00:00:00 UTC until 2026-03-02 00:00:00 UTC"
     )
 
@@ -194,24 +194,24 @@ def test_a_failing_receiver_is_retried(serve, connect):
     receiver = serve(Receiver(503, 429, 200))
     connect("minutemark_webhook", host=receiver.url)
     assert notify() is True
-    assert len(receiver.got) == 3
+    assert len(receiver.requests) == 3
 
 
 @pytest.mark.parametrize(
-    ("answer", "tries", "says"),
+    ("answer", "tries", "message"),
     [
         (404, 1, "returned 404 Not Found. Correct its host"),
         (302, 1, "returned 302 Found"),  # not followed: the POST would become a GET, which finds a page
         (500, 3, "returned 500 Internal Server Error. The receiver may be down"),
     ],
 )
-def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connect, logged, answer, tries, says):
+def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connect, read_log, answer, tries, message):
     receiver = serve(Receiver(answer))
     connect("minutemark_webhook", host=receiver.url, password="secret-token")
     assert notify() is False
-    assert len(receiver.got) == tries
-    assert f"Not sent through minutemark_webhook: WebhookFailed: Connection minutemark_webhook {says}" in logged()
-    assert "secret" not in logged()
+    assert len(receiver.requests) == tries
+    assert f"Not sent through minutemark_webhook: WebhookFailed: Connection minutemark_webhook {message}" in read_log()
+    assert "secret" not in read_log()
 
 
 @pytest.mark.parametrize(
@@ -225,24 +225,24 @@ def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connec
         {"host": "http://127.0.0.1:1/", "password": "secret\ntoken"},
     ],
 )
-def test_a_webhook_that_cannot_be_used_says_so_and_raises_nothing(connect, logged, fields):
+def test_a_webhook_that_cannot_be_used_is_logged_and_raises_nothing(connect, read_log, fields):
     connect("minutemark_webhook", **fields)
     assert notify() is False
-    assert "Not sent through minutemark_webhook: WebhookFailed" in logged()
-    assert "secret" not in logged()
+    assert "Not sent through minutemark_webhook: WebhookFailed" in read_log()
+    assert "secret" not in read_log()
 
 
-def test_a_channel_that_hangs_does_not_block_the_others(serve, connect, monkeypatch, logged):
+def test_a_channel_that_hangs_does_not_block_the_others(serve, connect, monkeypatch, read_log):
     from plugins import notifiers
 
     monkeypatch.setattr(notifiers, "PATIENCE", 1.0)
     hanging, mails = serve(Receiver(0)), serve(MailServer())
     connect("minutemark_webhook", host=hanging.url)
     connect_mail(connect, mails)
-    began = time.monotonic()
+    started_at = time.monotonic()
     assert notify() is True
-    assert time.monotonic() - began < 5
-    assert "Not sent through minutemark_webhook: no answer within 1 s" in logged()
+    assert time.monotonic() - started_at < 5
+    assert "Not sent through minutemark_webhook: no answer within 1 s" in read_log()
     assert len(mails.mails) == 1
 
 
@@ -273,21 +273,21 @@ def test_a_mail_goes_to_the_recipients_of_the_connection(serve, connect):
     assert "&lt;b&gt; &amp; {{ var.value.secret }}" in base64.b64decode(body.get_payload()).decode()
 
 
-def test_a_mail_without_recipient_is_refused_with_a_hint(serve, connect, logged):
+def test_a_mail_without_a_recipient_is_refused_with_a_hint(serve, connect, read_log):
     connect_mail(connect, serve(MailServer()), to="")
     assert notify() is False
-    assert '"to": "ops@example.org"' in logged()
+    assert '"to": "ops@example.org"' in read_log()
 
 
-def test_a_provider_that_is_not_installed_is_named(connect, logged, monkeypatch):
+def test_a_provider_that_is_not_installed_is_named(connect, read_log, monkeypatch):
     monkeypatch.setitem(sys.modules, "airflow.providers.slack.notifications.slack_webhook", None)
     connect("minutemark_slack", conn_type="slackwebhook", password="secret/token")
     assert notify() is False
-    assert "Add apache-airflow-providers-slack to requirements.txt" in logged()
-    assert "secret/token" not in logged()
+    assert "Add apache-airflow-providers-slack to requirements.txt" in read_log()
+    assert "secret/token" not in read_log()
 
 
-def test_an_unreadable_connection_is_not_taken_for_a_missing_one(logged, monkeypatch):
+def test_an_unreadable_connection_is_not_taken_for_a_missing_one(read_log, monkeypatch):
     from plugins import notifiers
 
     def fail(conn_id):
@@ -297,29 +297,29 @@ def test_an_unreadable_connection_is_not_taken_for_a_missing_one(logged, monkeyp
 
     monkeypatch.setattr(notifiers, "endpoint", fail)
     assert notify() is False
-    assert "Not sent through minutemark_slack: the connection cannot be read" in logged()
+    assert "Not sent through minutemark_slack: the connection cannot be read" in read_log()
 
 
-def test_no_message_contains_the_password_of_a_store(serve, connect, logged):
+def test_no_message_contains_the_password_of_a_store(serve, connect, read_log):
     receiver = serve(Receiver(200))
     connect("minutemark_webhook", host=receiver.url)
     connect(WAREHOUSE_ETL, conn_type="mysql", host="db", password="hunter2!")
     assert notify(Notice("recruitment", "failing", STARTED, "jdbc:mysql://db?password=hunter2! refused")) is True
-    assert receiver.got[0][2]["found"] == "jdbc:mysql://db?password=*** refused"
-    assert "hunter2!" not in logged()
+    assert receiver.requests[0][2]["found"] == "jdbc:mysql://db?password=*** refused"
+    assert "hunter2!" not in read_log()
 
 
 def failed_context(previous: str | None = None, hours_ago: float = 0.02, **more) -> dict:
     from datetime import timedelta
 
     due = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
-    before = previous and SimpleNamespace(state=previous, logical_date=due - timedelta(hours=hours_ago))
+    previous_run = previous and SimpleNamespace(state=previous, logical_date=due - timedelta(hours=hours_ago))
     return {
         "dag": SimpleNamespace(dag_id="recruitment_minute"),
         "run_id": "scheduled__1",
         "dag_run": SimpleNamespace(logical_date=due),
         "ti": SimpleNamespace(
-            task_id="check_staging", log_url="http://airflow/log", get_previous_dagrun=lambda: before
+            task_id="check_staging", log_url="http://airflow/log", get_previous_dagrun=lambda: previous_run
         ),
         "reason": "task_failure",
         **more,
@@ -332,8 +332,8 @@ def failed_context(previous: str | None = None, hours_ago: float = 0.02, **more)
         (failed_context(), 1),
         (failed_context("success"), 1),
         (failed_context("failed"), 0),  # the previous run was reported, within this hour
-        (failed_context("failed", hours_ago=1), 1),  # reminds
-        (failed_context("failed", ti=None), 1),  # Airflow knows no task: a run that timed out before it began
+        (failed_context("failed", hours_ago=1), 1),  # a reminder
+        (failed_context("failed", ti=None), 1),  # without a task: the run timed out before it started
     ],
 )
 def test_the_first_of_consecutive_failed_runs_in_each_hour_is_reported(serve, connect, context, sent):
@@ -343,7 +343,7 @@ def test_the_first_of_consecutive_failed_runs_in_each_hour_is_reported(serve, co
     connect("minutemark_webhook", host=receiver.url)
     notifier = NotifyFailedRun()
     notifier.notify(context)
-    assert len(receiver.got) == sent
+    assert len(receiver.requests) == sent
 
 
 def test_a_failed_run_is_reported_with_its_step_and_its_log(serve, connect):
@@ -355,16 +355,16 @@ def test_a_failed_run_is_reported_with_its_step_and_its_log(serve, connect):
     assert notice.text.endswith("http://airflow/log")
 
 
-def test_a_notifier_that_breaks_raises_nothing(connect, logged):
+def test_a_failing_notifier_raises_nothing(connect, read_log):
     from airflow.sdk import DAG
 
     from plugins.notifiers import NotifyFailedRun
 
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        unused.bind(("127.0.0.1", 0))  # the port is taken, and nobody listens
         connect("minutemark_webhook", host=f"http://127.0.0.1:{unused.getsockname()[1]}/")
         assert notify() is False
         NotifyFailedRun()(failed_context(dag=DAG("recruitment_minute")))
         NotifyFailedRun()({})
-    assert logged().count("Not sent through minutemark_webhook") == 2
-    assert "A notice of a failed run could not be sent" in logged()
+    assert read_log().count("Not sent through minutemark_webhook") == 2
+    assert "A notice of a failed run could not be sent" in read_log()

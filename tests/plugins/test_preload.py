@@ -36,11 +36,11 @@ def test_a_program_that_forks_tasks_imports_what_they_need(program):
     assert set(LIBRARIES) <= set(program["modules"])
 
 
-def test_it_starts_no_thread_that_a_forked_task_would_lack(program):
+def test_a_program_that_forks_tasks_starts_no_thread_that_a_task_would_lack(program):
     assert program["threads"] == 1
 
 
-def test_it_imports_no_dag_and_nothing_that_dags_import_so_that_an_edit_takes_effect_with_the_next_task(program):
+def test_a_program_that_forks_tasks_imports_nothing_of_dags_so_that_the_next_task_sees_an_edit(program):
     assert not [name for name in program["modules"] if name.startswith(("include", "dags", "plugins.minute_dag"))]
 
 

@@ -1,4 +1,4 @@
-"""A backfill must not starve the live minute: Airflow takes the oldest run first among equals."""
+"""A backfill must not starve the live minute: at equal weight, Airflow starts tasks of the oldest run first."""
 
 from __future__ import annotations
 

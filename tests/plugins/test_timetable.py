@@ -22,9 +22,9 @@ def dag():
 
     with DAG(
         "continuous", schedule=ContinuousWithBackfills(), start_date=START, catchup=False, max_active_runs=1
-    ) as made:
+    ) as continuous:
         pass
-    return DagSerialization.from_dict(DagSerialization.to_dict(made))
+    return DagSerialization.from_dict(DagSerialization.to_dict(continuous))
 
 
 def test_a_backfill_has_a_run_for_each_minute(dag):
@@ -33,11 +33,11 @@ def test_a_backfill_has_a_run_for_each_minute(dag):
     assert intervals == [(START + number * minute, START + (number + 1) * minute) for number in range(3)]
 
 
-def test_airflow_allows_backfills_of_it(dag):
+def test_airflow_allows_backfills_of_a_continuous_dag(dag):
     assert dag.timetable.periodic
 
 
-def test_the_first_and_every_further_run_is_due_at_once(dag):
+def test_the_first_and_every_later_run_is_due_at_once(dag):
     from airflow.timetables.base import DagRunInfo
 
     before = datetime.now(UTC)
@@ -70,6 +70,6 @@ def test_no_run_begins_before_the_start_or_after_the_end_of_the_dag(dag):
 
     later, earlier = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)
     plan = dag.timetable.next_dagrun_info
-    waits = plan(last_automated_data_interval=None, restriction=TimeRestriction(later, None, False))
-    assert waits.run_after == later
+    info = plan(last_automated_data_interval=None, restriction=TimeRestriction(later, None, False))
+    assert info.run_after == later
     assert plan(last_automated_data_interval=None, restriction=TimeRestriction(None, earlier, False)) is None

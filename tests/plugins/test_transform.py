@@ -1,4 +1,4 @@
-"""The spark-submit step: attempts, secrets, and what is left when it is killed."""
+"""The spark-submit step: attempts, secrets, and what remains after it is killed."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def own_drivers(monkeypatch, short_path):
 @pytest.fixture(params=[True, False], ids=["warm driver", "driver of its own"])
 def keep_driver(request, monkeypatch) -> bool:
     """Run the test in both ways of submitting a job on this machine."""
-    described = {"conn_type": "spark", "host": "local[2]", "extra": {"keep_driver": request.param}}
-    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(described))
+    connection = {"conn_type": "spark", "host": "local[2]", "extra": {"keep_driver": request.param}}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
     return request.param
 
 
@@ -69,13 +69,13 @@ def attempts(batch_id: int) -> tuple[int, int | None]:
 
 
 def drivers() -> list[psutil.Process]:
-    """What this process has started, JVM and Python driver, zombies aside."""
+    """The processes that this process has started, such as JVM and Python driver, without zombies."""
     result = psutil.Process().children(recursive=True)
     return [child for child in result if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 
 def runs_the_job(child: psutil.Process, program: str = "") -> bool:
-    """False for one that has just ended."""
+    """Whether a process runs the job; false if it has just ended."""
     with contextlib.suppress(psutil.Error):
         return "run.py" in " ".join(child.cmdline()) and program in child.name()
     return False
@@ -87,10 +87,10 @@ class Watch(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.seen: set[str] = set()
-        self.over = threading.Event()
+        self.stopped = threading.Event()
 
     def run(self) -> None:
-        while not self.over.wait(0.1):
+        while not self.stopped.wait(0.1):
             for child in drivers():
                 try:
                     self.seen.add(" ".join(child.cmdline()))
@@ -98,16 +98,16 @@ class Watch(threading.Thread):
                     continue
 
 
-def test_completes_an_attempt_and_shows_no_password(batch_id, keep_driver, capfd, caplog, short_path):
+def test_the_task_completes_an_attempt_and_shows_no_password(batch_id, keep_driver, capfd, caplog, short_path):
     caplog.set_level("DEBUG")
     watch = Watch()
     watch.start()
     task = transform(batch_id)
     task.execute({})
-    watch.over.set()
+    watch.stopped.set()
 
-    minted, completed = attempts(batch_id)
-    assert minted == 1
+    count, completed = attempts(batch_id)
+    assert count == 1
     assert completed is not None
     passwords = [
         json.loads(os.environ[f"AIRFLOW_CONN_{name}"])["password"] for name in ("LAKE_READER", "WAREHOUSE_ETL")
@@ -138,13 +138,13 @@ def test_the_next_batch_uses_the_running_driver(batch_id):
 def test_killing_the_task_kills_jvm_and_python_driver(batch_id, keep_driver):
     from airflow.sdk.exceptions import AirflowException
 
-    task, ended = transform(batch_id), []
+    task, errors = transform(batch_id), []
 
     def run() -> None:
         try:
             task.execute({})
         except AirflowException as error:
-            ended.append(error)
+            errors.append(error)
 
     running = threading.Thread(target=run)
     running.start()
@@ -154,7 +154,7 @@ def test_killing_the_task_kills_jvm_and_python_driver(batch_id, keep_driver):
         time.sleep(0.2)
     task.on_kill()
     running.join(timeout=30)
-    assert ended
+    assert errors
     _, alive = psutil.wait_procs([child for child in drivers() if runs_the_job(child)], timeout=20)
     assert alive == []
 
@@ -187,7 +187,7 @@ def test_a_merged_batch_is_left_alone(batch_id):
     assert attempts(batch_id) == (0, None)
 
 
-def test_a_batch_that_is_over_is_refused_without_another_try(batch_id):
+def test_a_failed_batch_is_refused_without_a_retry(batch_id):
     from airflow.sdk.exceptions import AirflowFailException
 
     with warehouse() as conn:
@@ -207,8 +207,8 @@ def test_a_missing_spark_connection_is_an_error_and_not_yarn(batch_id, monkeypat
 def test_a_connection_that_the_provider_refuses_is_the_reason_and_is_not_retried(batch_id, monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException
 
-    described = {"conn_type": "spark", "host": "local[2]", "extra": {"spark-home": "/opt/spark"}}
-    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(described))
+    connection = {"conn_type": "spark", "host": "local[2]", "extra": {"spark-home": "/opt/spark"}}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
     with pytest.raises(AirflowFailException, match=r"'spark_default' cannot be used: The `spark-home` extra"):
         transform(batch_id).execute({})
     with warehouse() as conn:
@@ -224,7 +224,7 @@ def test_a_missing_java_is_reported_before_an_attempt_is_made(batch_id, monkeypa
     assert attempts(batch_id)[0] == 0
 
 
-def test_the_lakes_refusal_is_the_reason_of_the_failure(batch_id, monkeypatch):
+def test_the_error_of_the_lake_is_the_reason_for_the_failure(batch_id, monkeypatch):
     from airflow.sdk.exceptions import AirflowException
 
     wrong = {**json.loads(os.environ["AIRFLOW_CONN_LAKE_READER"]), "password": "wrong"}
@@ -235,7 +235,7 @@ def test_the_lakes_refusal_is_the_reason_of_the_failure(batch_id, monkeypatch):
         assert "lake_reader" in batches.get(conn, batch_id).reason
 
 
-def test_a_lake_table_of_another_layout_is_refused_without_another_try(batch_id, keep_driver):
+def test_a_lake_table_of_another_layout_is_refused_without_a_retry(batch_id, keep_driver):
     from airflow.sdk.exceptions import AirflowFailException
 
     with lake("lake_admin") as session:
@@ -264,7 +264,7 @@ def test_an_idle_time_out_of_range_is_refused_with_the_range(value) -> None:
 
 
 @pytest.mark.parametrize(("value", "seconds"), [(0, 0), ("120", 120), (21_600, 21_600)])
-def test_an_idle_time_may_be_zero_or_the_age_of_the_oldest_driver(value, seconds: float) -> None:
+def test_an_idle_time_may_be_zero_or_the_maximum_age_of_a_driver(value, seconds: float) -> None:
     from plugins.transform import idle_seconds_of
 
     assert (
@@ -301,8 +301,8 @@ def test_a_warm_driver_has_no_variable_of_its_first_task(monkeypatch) -> None:
 def test_an_idle_time_that_is_not_a_number_is_reported_before_an_attempt_is_made(batch_id, monkeypatch, value):
     from airflow.sdk.exceptions import AirflowFailException
 
-    described = {"conn_type": "spark", "host": "local[2]", "extra": {"driver_idle_seconds": value}}
-    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(described))
+    connection = {"conn_type": "spark", "host": "local[2]", "extra": {"driver_idle_seconds": value}}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
     with pytest.raises(AirflowFailException, match=f"driver_idle_seconds is {value!r}"):
         transform(batch_id).execute({})
     assert attempts(batch_id)[0] == 0

@@ -40,7 +40,7 @@ def test_backfill_run_takes_exactly_its_interval():
     assert window("reconcile", "backfill", (TEN, TEN + HOUR)) == Window("backfill", "range", at("10:00"), at("11:00"))
 
 
-def test_manual_run_with_times_takes_exactly_them():
+def test_manual_run_with_times_takes_exactly_that_range():
     form = ("2026-11-22T08:00", "2026-11-22T08:05")
     assert window(run_type="manual", form=form) == Window("manual", "range", at("08:00"), at("08:05"))
 

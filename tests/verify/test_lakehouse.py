@@ -1,4 +1,4 @@
-"""Verify compares the lakehouse too: it reports nothing if it is exact, and each possible error with its remedy."""
+"""Verify compares the lakehouse too: no findings if the lakehouse is exact, and each error with its remedy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def differences(**span) -> dict[str, int]:
     return report_of(**span).differences.counts
 
 
-def apart() -> dict[str, int]:
+def separate_findings() -> dict[str, int]:
     return {kind: number for kind, number in report_of().apart.counts.items() if kind.startswith("lakehouse")}
 
 
@@ -63,11 +63,11 @@ def follow_remedies() -> None:
 def test_what_is_not_written_or_counted_yet_is_reported_separately(exact: Shop) -> None:
     add_to_lake(shop_event(minute(2), 1))
     merge_minutes(exact, {minute(2): [operation()]}, run_id="later")
-    assert (differences(), apart()) == (NOTHING, {"lakehouse_due": 1})
+    assert (differences(), separate_findings()) == (NOTHING, {"lakehouse_due": 1})
     export(SHOP)
-    assert (differences(), apart()) == (NOTHING, {"lakehouse_hour_due": 1})
+    assert (differences(), separate_findings()) == (NOTHING, {"lakehouse_hour_due": 1})
     count_hours()
-    assert (differences(), apart()) == (NOTHING, {})
+    assert (differences(), separate_findings()) == (NOTHING, {})
     assert (
         "4 minutes of the lakehouse were compared with the ledger, and 2 hours with the fact." in report_of().notes[-1]
     )
@@ -76,26 +76,26 @@ def test_what_is_not_written_or_counted_yet_is_reported_separately(exact: Shop) 
 def test_rows_deleted_by_hand(exact: Shop) -> None:
     table.table(SHOP).delete(table.within([TEN]))
     assert differences() == {"lakehouse_other_events": 1, "lakehouse_hour": 1}
-    assert differences(start=minute(60), end=minute(120)) == NOTHING, "Of another hour."
+    assert differences(start=minute(60), end=minute(120)) == NOTHING, "The differences are of another hour."
     follow_remedies()
     assert differences() == NOTHING
 
 
 def test_rows_added_by_hand(exact: Shop) -> None:
-    into = table.table(SHOP)
-    row = into.scan(row_filter=table.within([TEN])).to_arrow()
-    into.append(row.set_column(0, row.schema.field("minute"), [[minute(7)]]))
+    iceberg_table = table.table(SHOP)
+    row = iceberg_table.scan(row_filter=table.within([TEN])).to_arrow()
+    iceberg_table.append(row.set_column(0, row.schema.field("minute"), [[minute(7)]]))
     assert differences() == {"lakehouse_unknown_minute": 1, "lakehouse_hour": 1}
     follow_remedies()
     assert differences() == NOTHING
 
 
 def test_values_changed_by_hand(exact: Shop) -> None:
-    into = table.table(SHOP)
-    row = into.scan(row_filter=table.within([TEN])).to_arrow()
+    iceberg_table = table.table(SHOP)
+    row = iceberg_table.scan(row_filter=table.within([TEN])).to_arrow()
     field = row.schema.field("event_type")
     carts = pyarrow.array(["cart"], field.type)
-    table.replace(into, [TEN], row.set_column(row.column_names.index(field.name), field, carts))
+    table.replace(iceberg_table, [TEN], row.set_column(row.column_names.index(field.name), field, carts))
     assert differences() == {"lakehouse_hour": 1}
     follow_remedies()
     assert differences() == NOTHING
@@ -164,10 +164,10 @@ def test_rows_that_the_lake_lost_before_they_were_written(exact: Shop) -> None:
         for shard in range(SHOP.shards):
             session.execute(f"DELETE FROM {SHOP.lake_table} WHERE minute = %s AND shard = %s", (minute(2), shard))
     export(SHOP)
-    assert apart()["lakehouse_skipped"] == 1
+    assert separate_findings()["lakehouse_skipped"] == 1
 
 
-def test_verify_needs_no_package_of_the_lakehouse_where_it_is_off(exact: Shop) -> None:
+def test_verify_needs_no_package_of_the_lakehouse_if_it_is_off(exact: Shop) -> None:
     program = (
         "import sys; from include import cli; "
         "status = cli.main(['verify', 'ecommerce', '--patience', '0']); "
@@ -193,7 +193,7 @@ def test_hours_of_bigquery_that_are_due_deleted_or_changed(exact: Shop, bigquery
     assert differences() == NOTHING
     exact.query("DELETE FROM etl.lakehouse_hours WHERE hour = %s", TEN)
     assert differences() == {"lakehouse_count": 1, "bigquery_unknown_hour": 1}
-    assert differences(start=minute(60), end=minute(120)) == NOTHING, "Of another hour."
+    assert differences(start=minute(60), end=minute(120)) == NOTHING, "The differences are of another hour."
 
 
 def test_a_table_of_bigquery_that_was_dropped(exact: Shop, bigquery) -> None:

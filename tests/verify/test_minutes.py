@@ -47,7 +47,7 @@ def event(at: datetime, second: int = 1) -> Event:
 
 
 def write(writer, *events: Event, touch: bool = True) -> None:
-    """Write as a producer does, or as one that never touches the change log."""
+    """Write like a producer; with `touch=False`, like a producer that never touches the change log."""
     WRITTEN.update(minute_of(event.create_time) for event in events)
     to_lake = EventWriter(writer, RECRUITMENT)
     if not touch:
@@ -55,9 +55,9 @@ def write(writer, *events: Event, touch: bool = True) -> None:
     to_lake.write(events)
 
 
-def remove(writer, gone: Event) -> None:
-    place = (minute_of(gone.create_time), shard_of(str(gone.create_time), RECRUITMENT.shards), gone.create_time)
-    writer.execute("DELETE FROM bedan.tracking WHERE minute = %s AND shard = %s AND create_time = %s", place)
+def remove(writer, row: Event) -> None:
+    key = (minute_of(row.create_time), shard_of(str(row.create_time), RECRUITMENT.shards), row.create_time)
+    writer.execute("DELETE FROM bedan.tracking WHERE minute = %s AND shard = %s AND create_time = %s", key)
 
 
 def empty_lake(writer) -> None:
@@ -80,17 +80,17 @@ def read_and_merge(lab: Lab, reader, rows: dict, *, rejects=(), run_id: str = "r
     counted = {}
     for at, (raw, checksum) in result.items():
         events = sum(row["event_count"] for row in rows[at])
-        rejected = sum(of == at for of, _ in rejects)
+        rejected = sum(rejected_at == at for rejected_at, _ in rejects)
         counted[at] = {"raw_rows": raw, "ignored_rows": raw - events - rejected, "id_checksum": checksum}
     lab.stage(batch_id, rows, rejects=rejects, counts=counted)
     assert lab.check(batch_id).passed
     if merging:
         merge.merge(batch_id)
-        as_if_settled(lab)
+        mark_settled(lab)
     return batch_id
 
 
-def as_if_settled(lab: Lab) -> None:
+def mark_settled(lab: Lab) -> None:
     lab.query(
         "UPDATE etl.minute_ledger SET settled_before = seen_changed_time WHERE settled_before < seen_changed_time"
     )
@@ -124,8 +124,8 @@ def kinds(report) -> dict[str, int]:
     return report.differences.counts
 
 
-def only(report, kind: str):
-    """The one finding of that kind."""
+def only_finding(report, kind: str):
+    """The only finding of that kind."""
     (finding,) = report.differences.kept[kind]
     return finding
 
@@ -139,13 +139,13 @@ def test_a_correct_warehouse_has_no_findings(good: Lab) -> None:
     }  # fmt: skip
 
 
-def test_empty_stores_differ_in_nothing(lab: Lab, writer) -> None:
+def test_empty_stores_have_no_differences(lab: Lab, writer) -> None:
     empty_lake(writer)
     report = report_of()
     assert (kinds(report), report.totals["minutes"]) == ({}, 0)
 
 
-# ⚑ 120,000 rows of a minute that were deleted one by one: nothing at all was verified
+# ⚑ after 120,000 rows of a minute had been deleted one by one, nothing at all was verified
 def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verified(
     good: Lab, writer, minutemark, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,12 +153,12 @@ def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verifie
     with unreadable_partition(writer, RECRUITMENT, minute(1), 3):
         report = report_of()
         assert kinds(report) == {"unreadable": 1, "vanished_rows": 1}
-        result = only(report, "unreadable")
+        result = only_finding(report, "unreadable")
         assert result.minute == minute(1) and "shard 3" in result.where
         assert "nodetool garbagecollect" in result.remedy and "tombstone_failure_threshold" in result.remedy
-        assert only(report, "vanished_rows").minute == minute(0)
+        assert only_finding(report, "vanished_rows").minute == minute(0)
         assert report.totals["facts"] == 2
-        # Without the other minute: the command waits as long as a difference takes to settle.
+        # The range omits the other minute, because the command waits until a difference has settled.
         span = ["--from", f"{minute(1):%Y-%m-%dT%H:%M}", "--to", f"{minute(2):%Y-%m-%dT%H:%M}"]
         assert minutemark("verify", "recruitment", "--patience", "0", *span) == 1
         assert "cannot be read" in capsys.readouterr().out
@@ -172,15 +172,15 @@ def test_a_row_lost_from_the_lake_is_found(good: Lab, writer) -> None:
     remove(writer, EVENTS[0])
     report = report_of()
     assert kinds(report) == {"vanished_rows": 1}
-    finding = only(report, "vanished_rows")
+    finding = only_finding(report, "vanished_rows")
     assert (finding.minute, finding.expected["rows"], finding.found["rows"]) == (minute(0), 1, 2)
     assert '{"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:01Z", "allow_shrink": true}' in finding.remedy
 
 
 def test_a_minute_that_the_lake_no_longer_has_is_found(good: Lab, writer) -> None:
-    for gone in EVENTS[:2]:
-        remove(writer, gone)
-    assert only(report_of(), "vanished_rows").expected["rows"] == 0
+    for row in EVENTS[:2]:
+        remove(writer, row)
+    assert only_finding(report_of(), "vanished_rows").expected["rows"] == 0
 
 
 def test_a_row_replaced_by_another_is_found_though_the_count_is_the_same(good: Lab, writer) -> None:
@@ -188,10 +188,10 @@ def test_a_row_replaced_by_another_is_found_though_the_count_is_the_same(good: L
     write(writer, event(minute(0), 9), touch=False)
     report = report_of()
     assert kinds(report) == {"other_rows": 1}
-    finding = only(report, "other_rows")
+    finding = only_finding(report, "other_rows")
     assert finding.expected["rows"] == finding.found["rows"] == 2
     assert finding.expected["id_checksum"] == sum(
-        zlib.crc32(str(one.create_time).encode()) for one in (EVENTS[1], event(minute(0), 9))
+        zlib.crc32(str(row.create_time).encode()) for row in (EVENTS[1], event(minute(0), 9))
     )
 
 
@@ -199,7 +199,7 @@ def test_a_lost_touch_of_a_minute_that_the_ledger_knows_is_found(good: Lab, writ
     write(writer, event(minute(0), 9), touch=False)
     report = report_of()
     assert kinds(report) == {"unread_rows": 1}
-    assert only(report, "unread_rows").remedy == (
+    assert only_finding(report, "unread_rows").remedy == (
         'trigger recruitment_minute with {"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:01Z"}'
     )
 
@@ -209,7 +209,7 @@ def test_a_lost_touch_of_an_unknown_minute_is_found_in_a_range(good: Lab, writer
     assert kinds(report_of()) == {}
     report = report_of(start=minute(0), end=minute(10))
     assert kinds(report) == {"unannounced_rows": 1}
-    assert only(report, "unannounced_rows").minute == minute(5)
+    assert only_finding(report, "unannounced_rows").minute == minute(5)
     assert report.totals["minutes"] == 10
     assert kinds(report_of(start=minute(0), end=minute(5))) == {}
 
@@ -224,19 +224,22 @@ def test_a_range_over_midnight_has_all_its_minutes(good: Lab, writer) -> None:
 # Negative controls: the warehouse.
 
 
-def test_a_ledger_row_deleted_is_found(good: Lab) -> None:
+def test_a_deleted_ledger_row_is_found(good: Lab) -> None:
     good.query("DELETE FROM etl.minute_ledger WHERE minute = %s", minute(1))
     report = report_of()
     assert kinds(report) == {"minutes_rejects_kept": 1, "minutes_events_counts": 1, "unknown_to_ledger": 1}
-    assert only(report, "minutes_events_counts").expected == {}
-    assert only(report, "minutes_events_counts").found == {"events": 2}
+    assert only_finding(report, "minutes_events_counts").expected == {}
+    assert only_finding(report, "minutes_events_counts").found == {"events": 2}
 
 
 def test_a_ledger_that_does_not_add_up_is_found(good: Lab) -> None:
     good.query("UPDATE etl.minute_ledger SET ignored_rows = ignored_rows + 1 WHERE minute = %s", minute(0))
     report = report_of()
     assert kinds(report) == {"minutes_conservation": 1}
-    assert (only(report, "minutes_conservation").expected, only(report, "minutes_conservation").found) == (
+    assert (
+        only_finding(report, "minutes_conservation").expected,
+        only_finding(report, "minutes_conservation").found,
+    ) == (
         {"rows": 2},
         {"rows": 3},
     )
@@ -252,7 +255,7 @@ def test_a_deleted_rejected_event_is_found_and_those_of_imports_are_not_compared
     good.query("DELETE FROM etl.rejected_events WHERE origin = 'lake'")
     report = report_of()
     assert kinds(report) == {"minutes_rejects_kept": 1}
-    assert only(report, "minutes_rejects_kept").minute == minute(1)
+    assert only_finding(report, "minutes_rejects_kept").minute == minute(1)
 
 
 @pytest.mark.parametrize(
@@ -268,20 +271,22 @@ def test_a_deleted_rejected_event_is_found_and_those_of_imports_are_not_compared
         ("newest_create_time", minute(1) + 59 * SECOND, {"latest_update_time"}),
     ],
 )
-def test_one_value_changed_in_a_contribution_is_found(good: Lab, column: str, value, fact_columns: set) -> None:
+def test_a_changed_value_in_a_contribution_is_found(good: Lab, column: str, value, fact_columns: set) -> None:
     good.query(f"UPDATE recruitment.events_by_minute SET {column} = %s WHERE {JOB_8}", value)
     report = report_of()
     assert kinds(report) == {"facts_events": 1}
-    finding = only(report, "facts_events")
+    finding = only_finding(report, "facts_events")
     assert set(finding.expected) == set(finding.found) == fact_columns
     assert "job_id=8 dates=2026-03-01 hours=10" in finding.where
     assert finding.minute == minute(1)
 
 
 def test_the_remedy_of_a_differing_fact_names_all_minutes_that_it_sums(good: Lab) -> None:
-    """Had only the first been read again, the fact would agree with a contribution that is wrong."""
+    """If only the first minute were read again, the fact would agree with a wrong contribution."""
     good.query("UPDATE recruitment.events_by_minute SET clicks = 5 WHERE job_id = 7 AND minute = %s", minute(1))
-    assert '{"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:02Z"}' in only(report_of(), "facts_events").remedy
+    assert (
+        '{"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:02Z"}' in only_finding(report_of(), "facts_events").remedy
+    )
     good.query(
         "UPDATE recruitment.events_by_minute SET minute = '2026-03-09' WHERE job_id = 7 AND minute = %s", minute(1)
     )
@@ -291,7 +296,7 @@ def test_the_remedy_of_a_differing_fact_names_all_minutes_that_it_sums(good: Lab
     )
 
 
-def test_an_event_count_changed_in_a_contribution_is_found(good: Lab) -> None:
+def test_a_changed_event_count_in_a_contribution_is_found(good: Lab) -> None:
     good.query(f"UPDATE recruitment.events_by_minute SET event_count = 2 WHERE {JOB_8}")
     assert kinds(report_of()) == {"minutes_events_counts": 1}
 
@@ -312,15 +317,15 @@ def test_an_event_count_changed_in_a_contribution_is_found(good: Lab) -> None:
         ("latest_update_time", minute(1)),
     ],
 )
-def test_one_value_changed_in_a_fact_is_found(good: Lab, column: str, value) -> None:
+def test_a_changed_value_in_a_fact_is_found(good: Lab, column: str, value) -> None:
     good.query(f"UPDATE recruitment.events SET {column} = %s WHERE {JOB_8}", value)
     report = report_of()
     assert kinds(report) == {"facts_events": 1}
-    assert only(report, "facts_events").found[column] == value
-    assert only(report, "facts_events").expected[column] != value
+    assert only_finding(report, "facts_events").found[column] == value
+    assert only_finding(report, "facts_events").expected[column] != value
 
 
-def test_a_contribution_doubled_under_another_key_is_found(good: Lab) -> None:
+def test_a_contribution_copied_to_another_key_is_found(good: Lab) -> None:
     columns = "dates, hours, publisher_id, campaign_id, group_id, event_count, clicks, impressions, conversions, "
     columns += "qualified, unqualified, bid_sum, bid_count, newest_create_time"
     good.query(
@@ -329,21 +334,21 @@ def test_a_contribution_doubled_under_another_key_is_found(good: Lab) -> None:
     )
     report = report_of()
     assert kinds(report) == {"minutes_events_counts": 1, "facts_events": 1}
-    assert "job_id=9" in only(report, "facts_events").where
-    assert only(report, "facts_events").found == {}
+    assert "job_id=9" in only_finding(report, "facts_events").where
+    assert only_finding(report, "facts_events").found == {}
 
 
-def test_a_fact_deleted_and_a_fact_without_contribution_are_found(good: Lab) -> None:
+def test_a_deleted_fact_and_a_fact_without_contributions_are_found(good: Lab) -> None:
     good.query(f"UPDATE recruitment.events SET job_id = 10 WHERE {JOB_8}")
     report = report_of()
     assert kinds(report) == {"facts_events": 2}
-    missing, alone = report.differences.kept["facts_events"]
+    missing, extra = report.differences.kept["facts_events"]
     assert ("job_id=8" in missing.where, missing.found) == (True, {})
-    assert ("job_id=10" in alone.where, alone.expected) == (True, {})
-    assert (missing.minute, alone.minute) == (minute(1), None)
+    assert ("job_id=10" in extra.where, extra.expected) == (True, {})
+    assert (missing.minute, extra.minute) == (minute(1), None)
 
 
-def test_facts_are_found_in_every_slice_of_keys(good: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_differing_facts_are_found_in_every_slice_of_keys(good: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [contribution(job) for job in range(20, 31)]
     lab_rows = {minute(3): jobs}
     good.publish(lab_rows, run_id="run-2", counts={minute(3): {"raw_rows": 11}})
@@ -375,7 +380,7 @@ def test_pending_minutes_are_listed_separately_whether_read_before_or_never(good
 def test_a_held_minute_is_listed_separately_with_its_reason(good: Lab, reader, writer) -> None:
     write(writer, event(minute(0), 9))
     planner.poll(RECRUITMENT, reader, good.conn)
-    as_if_settled(good)
+    mark_settled(good)
     seen = good.ledger(minute(0))["seen_changed_at"]
     ledger.hold(good.conn.cursor(), "recruitment", [(minute(0), seen, "staging_x: broken")], None)
     good.conn.commit()
@@ -387,7 +392,7 @@ def test_a_held_minute_is_listed_separately_with_its_reason(good: Lab, reader, w
 def test_the_open_minute_is_listed_separately_and_blocks_nothing(good: Lab, reader, writer) -> None:
     now = change_log.clock(reader).replace(second=0, microsecond=0)
     write(writer, event(now, 0))
-    report = report_of(patience=60)  # the test would take a minute
+    report = report_of(patience=60)  # if verify waited for this minute, the test would take a minute
     if change_log.clock(reader) < now + timedelta(minutes=1):
         assert (kinds(report), report.apart.counts) == ({}, {"open": 1})
 
@@ -404,16 +409,16 @@ def test_minutes_past_lake_retention_are_not_compared_with_the_lake(good: Lab, w
     assert kinds(report_of(forgetful)) == {"minutes_rejects_kept": 1}, "The warehouse must still agree with itself."
 
 
-# Races. Each begins with a difference that is not one.
+# Races. Each test starts with an apparent difference.
 
 
-def around_the_count(monkeypatch, *steps) -> None:
-    """Steps (before, after) the lake is counted for the first, second, … time."""
-    waiting = list(steps)
+def run_around_counts(monkeypatch, *steps) -> None:
+    """Run the first pair of steps (before, after) around the first count of the lake, and so on."""
+    pairs = list(steps)
     count = counts.minute_counts
 
-    def counting(*arguments):
-        before, after = waiting.pop(0) if waiting else (None, None)
+    def count_with_steps(*arguments):
+        before, after = pairs.pop(0) if pairs else (None, None)
         if before:
             before()
         result = count(*arguments)
@@ -421,35 +426,35 @@ def around_the_count(monkeypatch, *steps) -> None:
             after()
         return result
 
-    monkeypatch.setattr(counts, "minute_counts", counting)
+    monkeypatch.setattr(counts, "minute_counts", count_with_steps)
 
 
-def before_the_count(monkeypatch, *steps) -> None:
-    around_the_count(monkeypatch, *((step, None) for step in steps))
+def run_before_counts(monkeypatch, *steps) -> None:
+    run_around_counts(monkeypatch, *((step, None) for step in steps))
 
 
-def before_ledger_is_read(monkeypatch, number: int, step) -> None:
+def run_before_ledger_read(monkeypatch, number: int, step) -> None:
     """Run the step just before the ledger is read for the `number`-th time."""
-    original, times = Minutes._read_known, []
+    original, calls = Minutes._read_known, []
 
-    def known(self, minutes):
-        times.append(minutes)
-        if len(times) == number:
+    def read_known(self, minutes):
+        calls.append(minutes)
+        if len(calls) == number:
             step()
         return original(self, minutes)
 
-    monkeypatch.setattr(Minutes, "_read_known", known)
+    monkeypatch.setattr(Minutes, "_read_known", read_known)
 
 
 def test_a_minute_merged_between_two_reads_is_not_reported(good: Lab, reader, writer, monkeypatch) -> None:
     write(writer, event(minute(0), 9), touch=False)
-    looked_at = change_log.clock(reader)
+    written_at = change_log.clock(reader)
 
-    def reconciled() -> None:
-        assert change_log.clock(reader) - looked_at >= QUICK.settle
+    def reconcile() -> None:
+        assert change_log.clock(reader) - written_at >= QUICK.settle
         read_and_merge(good, reader, {minute(0): [contribution(7)]}, run_id="run-2")
 
-    before_the_count(monkeypatch, None, reconciled)
+    run_before_counts(monkeypatch, None, reconcile)
     report = report_of(patience=20)
     assert (kinds(report), report.apart.counts) == ({}, {})
     assert report.totals["lake_rows"] == 6
@@ -459,11 +464,11 @@ def test_a_batch_that_merges_between_ledger_and_lake_is_not_reported(good: Lab, 
     write(writer, event(minute(0), 9))
     batch_id = read_and_merge(good, reader, {minute(0): [contribution(7)]}, run_id="run-2", merging=False)
 
-    def merged() -> None:
+    def merge_batch() -> None:
         merge.merge(batch_id)
-        as_if_settled(good)
+        mark_settled(good)
 
-    before_the_count(monkeypatch, merged)
+    run_before_counts(monkeypatch, merge_batch)
     report = report_of(patience=20)
     assert (kinds(report), report.apart.counts) == ({}, {})
 
@@ -471,13 +476,13 @@ def test_a_batch_that_merges_between_ledger_and_lake_is_not_reported(good: Lab, 
 def test_an_event_whose_touch_is_on_its_way_is_not_reported(good: Lab, reader, writer, monkeypatch) -> None:
     late = event(minute(0), 9)
 
-    def written() -> None:
+    def write_event() -> None:
         write(writer, late, touch=False)
 
-    def touched() -> None:
+    def touch_minute() -> None:
         change_log.touch(writer, RECRUITMENT.lake_table, [minute(0)])
 
-    before_the_count(monkeypatch, written, touched)
+    run_before_counts(monkeypatch, write_event, touch_minute)
     report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
 
@@ -485,15 +490,18 @@ def test_an_event_whose_touch_is_on_its_way_is_not_reported(good: Lab, reader, w
 def test_a_count_of_one_read_is_not_evidence_against_the_next(good: Lab, reader, writer, monkeypatch) -> None:
     """Minute 0 is merged again just after it was counted, and at the second comparison another event is on its way."""
 
-    def written_and_merged() -> None:
+    def write_and_merge() -> None:
         write(writer, event(minute(0), 9), touch=False)
         read_and_merge(good, reader, {minute(0): [contribution(7)]}, run_id="run-2")
 
     write(writer, event(minute(0), 8), touch=False)
-    on_its_way = event(minute(0), 10)
-    on_its_way_then = (lambda: write(writer, on_its_way, touch=False), None)
-    nothing, merged_after = (None, None), (None, written_and_merged)
-    around_the_count(monkeypatch, merged_after, nothing, on_its_way_then)
+    last = event(minute(0), 10)
+    no_steps, merge_after, write_before = (
+        (None, None),
+        (None, write_and_merge),
+        (lambda: write(writer, last, touch=False), None),
+    )
+    run_around_counts(monkeypatch, merge_after, no_steps, write_before)
     report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
 
@@ -502,22 +510,22 @@ def test_a_difference_of_another_read_does_not_confirm_an_earlier_one(good: Lab,
     """The first difference is merged between the comparisons; the second comparison finds an event on its way."""
     write(writer, event(minute(0), 8), touch=False)
     rows = {minute(0): [contribution(7)]}
-    before_ledger_is_read(monkeypatch, 3, lambda: read_and_merge(good, reader, rows, run_id="run-2"))
-    before_the_count(monkeypatch, None, None, lambda: write(writer, event(minute(0), 9), touch=False))
+    run_before_ledger_read(monkeypatch, 3, lambda: read_and_merge(good, reader, rows, run_id="run-2"))
+    run_before_counts(monkeypatch, None, None, lambda: write(writer, event(minute(0), 9), touch=False))
     report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
 
 
-def test_a_pending_minute_is_waited_for_until_it_is_merged(good: Lab, reader, writer, monkeypatch) -> None:
+def test_verify_waits_until_a_pending_minute_is_merged(good: Lab, reader, writer, monkeypatch) -> None:
     write(writer, event(minute(0), 9))
     rows = {minute(0): [contribution(7)]}
-    before_ledger_is_read(monkeypatch, 5, lambda: read_and_merge(good, reader, rows, run_id="run-2"))
+    run_before_ledger_read(monkeypatch, 5, lambda: read_and_merge(good, reader, rows, run_id="run-2"))
     report = report_of(patience=60)
     assert (kinds(report), report.apart.counts) == ({}, {})
     assert report.totals["lake_rows"] == 6
 
 
-def test_a_difference_is_found_again_though_pending_minutes_never_merge(good: Lab, writer) -> None:
+def test_a_difference_is_reported_even_if_pending_minutes_never_merge(good: Lab, writer) -> None:
     write(writer, event(minute(0), 9), touch=False)
     write(writer, event(datetime(2026, 3, 5, 10)))
     report = report_of(patience=1)
@@ -527,28 +535,28 @@ def test_a_difference_is_found_again_though_pending_minutes_never_merge(good: La
 # The command.
 
 
-def test_it_writes_nothing(good: Lab, writer) -> None:
-    def everything():
+def test_verify_writes_nothing(good: Lab, writer) -> None:
+    def all_rows():
         tables = ("etl.minute_ledger", "etl.day_cursors", "recruitment.events", "recruitment.events_by_minute")
         return [good.query(f"SELECT * FROM {table}") for table in tables]
 
     write(writer, event(minute(4)))
-    before = everything()
+    before = all_rows()
     report_of()
-    assert everything() == before
+    assert all_rows() == before
 
 
-def test_it_works_with_the_other_client_library(good: Lab, writer, monkeypatch) -> None:
+def test_verify_works_with_the_other_client_library(good: Lab, writer, monkeypatch) -> None:
     pytest.importorskip("mysql.connector")
-    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
-    described["extra"] = {"client": "mysql-connector-python"}
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    connection["extra"] = {"client": "mysql-connector-python"}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(connection))
     assert kinds(report_of()) == {}
     write(writer, event(minute(0), 9), touch=False)
     good.query(f"UPDATE recruitment.events SET sources = 'by hand' WHERE {JOB_8}")
     report = report_of()
     assert kinds(report) == {"facts_events": 1, "unread_rows": 1}
-    assert only(report, "facts_events").found == {"sources": "by hand"}
+    assert only_finding(report, "facts_events").found == {"sources": "by hand"}
 
 
 def test_exit_status_and_report_for_people_and_programs(good: Lab, minutemark, capsys) -> None:
@@ -566,16 +574,16 @@ def test_exit_status_and_report_for_people_and_programs(good: Lab, minutemark, c
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["nothing"], "`pipeline` is 'nothing'. Choose one of ecommerce, recruitment."),
         (["--from", "2026-03-01T10:00"], "`to` is empty"),
         (["--from", "2026-03-01T10:00", "--to", "2026-03-01T10:00"], "must be before"),
     ],
 )
-def test_invalid_arguments_give_no_verdict(arguments: list[str], says: str, minutemark, capsys) -> None:
+def test_invalid_arguments_give_no_verdict(arguments: list[str], message: str, minutemark, capsys) -> None:
     assert minutemark("verify", *arguments) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_an_unreachable_store_gives_no_verdict(good: Lab, minutemark, capsys, monkeypatch) -> None:
@@ -592,7 +600,7 @@ def test_an_unreachable_store_gives_no_verdict(good: Lab, minutemark, capsys, mo
         (Known(), (0, 0), MinuteState.SAME),  # a minute of a range that was never written
         (Known(), (1, 5), MinuteState.DIFFERENT),
         (Known(touched="t", day_is_due=True), (0, 0), MinuteState.PENDING),  # the next poll finds it
-        (Known(touched="t"), (0, 0), MinuteState.DIFFERENT),  # no poll will
+        (Known(touched="t"), (0, 0), MinuteState.DIFFERENT),  # no poll will find it
         (Known("merged", read=(1, 5), seen="t", touched="t"), (1, 5), MinuteState.SAME),
         (Known("merged", read=(1, 5), seen="t", touched="t"), (1, 6), MinuteState.DIFFERENT),
         (Known("merged", pending=True, read=(1, 5), seen="t", touched="t"), (2, 6), MinuteState.PENDING),

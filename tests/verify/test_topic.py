@@ -1,4 +1,4 @@
-"""Verify, from the topic on: what was committed is in the lake or among the rejected events, message by message."""
+"""Verify, from topic to lake: every committed message is in the lake or among the rejected events."""
 
 import json
 from dataclasses import replace
@@ -24,28 +24,28 @@ def report_of(pipeline, **options):
 
 
 def topic_findings(findings) -> dict[str, int]:
-    """These tests run no batch, so that the lake's minutes wait: their findings are ignored."""
+    """The findings about the topic. Others are ignored: these tests run no batch, so the lake's minutes are pending."""
     return {kind: count for kind, count in findings.counts.items() if kind.startswith("topic_")}
 
 
-def remove(pipeline, gone) -> None:
-    place = (minute_of(gone.create_time), shard_of(str(gone.create_time), pipeline.shards), gone.create_time)
+def remove(pipeline, row) -> None:
+    key = (minute_of(row.create_time), shard_of(str(row.create_time), pipeline.shards), row.create_time)
     with lake("lake_writer") as session:
-        session.execute("DELETE FROM bedan.tracking WHERE minute = %s AND shard = %s AND create_time = %s", place)
+        session.execute("DELETE FROM bedan.tracking WHERE minute = %s AND shard = %s AND create_time = %s", key)
 
 
 @pytest.fixture
 def events(pipeline, send):
-    """Thirty events of three minutes, one of them twice, and two poison messages: ingested."""
-    made = [event(f"2026-09-01 10:0{number % 3}:00") for number in range(30)]
-    send.write([*made, made[0]])
+    """Thirty events of three minutes, one of them twice, and two poison messages, all ingested."""
+    result = [event(f"2026-09-01 10:0{number % 3}:00") for number in range(30)]
+    send.write([*result, result[0]])
     send.send(b"{not json", partition=1)
     send.send(value_of("yesterday"), partition=2)
     consume(pipeline)
-    return made
+    return result
 
 
-def test_nothing_differs_where_all_is_stored(pipeline, events):
+def test_a_topic_whose_messages_are_all_stored_has_no_differences(pipeline, events):
     report = report_of(pipeline)
     assert (topic_findings(report.differences), topic_findings(report.apart)) == ({}, {})
     assert report.notes[0] == (
@@ -106,7 +106,7 @@ def test_messages_that_retention_removed_unread_are_a_difference(pipeline, event
 
 
 def test_a_range_counts_only_its_own_events(pipeline, events):
-    remove(pipeline, events[2])  # of 10:02
+    remove(pipeline, events[2])  # an event of 10:02
     start = datetime(2026, 9, 1, 10, 0)
     assert topic_findings(report_of(pipeline, start=start, end=start + timedelta(minutes=2)).differences) == {}
     result = report_of(pipeline, start=start + timedelta(minutes=2), end=start + timedelta(minutes=3))
