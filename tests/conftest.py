@@ -1,7 +1,7 @@
 """Real stores for tests. Without them, tests are skipped with a reason, or fail if CI=true.
 
 A session starts one Cassandra node, one MariaDB server and one Kafka broker, or uses those of `python -m local.throwaway`.
-`astro dev pytest` copies dags, include, plugins, tests and .astro into the image: what needs more is skipped there.
+`astro dev pytest` copies dags, include, plugins, tests and .astro into the image: tests of other parts skip there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 IN_CHECKOUT = (ROOT / "local").is_dir()
 COPIED = ("dags", "include", "plugins", "tests", ".astro")
-OUTSIDE = "It needs the whole checkout, and this folder has only what `astro dev pytest` copies: run `make test`."
+OUTSIDE = "The test needs the whole checkout, and this folder has only what `astro dev pytest` copies: run `make test`."
 if IN_CHECKOUT:
     from local import connections
     from local import throwaway as test_stores
@@ -29,8 +29,8 @@ if IN_CHECKOUT:
 
 REAL_DATA = Path(os.environ.get("MINUTEMARK_REAL_DATA") or ROOT.parent / "shared" / "data")
 
-# Fast ones first: a broken transform should not wait behind a starting node. Files that take minutes are not last, when one
-# process would work alone.
+# Fast tests come first: a broken transform should not wait for a node to start. Files that take minutes are not last,
+# because one process would then work alone.
 ORDER = (
     "docs",
     "bench",
@@ -59,7 +59,7 @@ ORDER = (
 )
 
 
-# What only a server can show: its own SQL, its locks, its grants, its types. Decisions in Python need one server.
+# Tests of what differs between servers: SQL, locks, grants, types. Tests of decisions in Python need only one server.
 ON_BOTH_SERVERS = ("warehouse/", "housekeeping/", "operations/", "verify/test_minutes.py", "page/test_views.py")
 
 
@@ -67,12 +67,13 @@ _MAY_BE_SKIPPED = ("real_data", "optional_install")  # markers
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers here: pyproject.toml is not copied either."""
+    """Declare the markers here, because `astro dev pytest` does not copy pyproject.toml."""
     config.addinivalue_line("markers", "both_servers: runs on MySQL too, not only on MariaDB")
-    config.addinivalue_line("markers", "one_server: decides in Python what another server would not change")
-    config.addinivalue_line("markers", "real_data: needs ../shared/data; may be skipped even where CI=true")
+    config.addinivalue_line("markers", "one_server: tests a decision in Python, which does not depend on the server")
+    config.addinivalue_line("markers", "real_data: needs ../shared/data; may be skipped even if CI=true")
     config.addinivalue_line(
-        "markers", "optional_install: needs `make dashboards`, `notebook`, `tableau` or `docs` before; the same"
+        "markers",
+        "optional_install: needs `make dashboards`, `notebook`, `tableau` or `docs`; may be skipped even if CI=true",
     )
 
 
@@ -87,7 +88,7 @@ def pytest_make_collect_report(collector: pytest.Collector):
 
 
 def _needs_checkout(error: BaseException | None) -> bool:
-    """Whether its cause is a package or file of the project that `astro dev pytest` does not copy. Never true in a checkout."""
+    """Whether the error is a package or file that `astro dev pytest` does not copy. Always false in a checkout."""
     while error is not None and not IN_CHECKOUT:
         if isinstance(error, ModuleNotFoundError) and error.name in ("bench", "dashboards", "local", "notebooks"):
             return True
@@ -100,7 +101,7 @@ def _needs_checkout(error: BaseException | None) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order by folder; files beside this one come first."""
+    """Order by folder, and in each folder tests without stores first; files of this folder go with the first one."""
 
     def rank(item: pytest.Item) -> tuple[int, bool]:
         folder = item.path.parts[len(TESTS.parts)] if item.path.is_relative_to(TESTS) else ""
@@ -131,14 +132,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """A folder for sockets, whose paths may have 107 bytes: tmp_path is too long if tests run in two processes."""
+    """A folder for sockets, whose paths have at most 107 bytes: tmp_path is too long if tests run in two processes."""
     with tempfile.TemporaryDirectory(prefix="mm-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def short_broker_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker may take two seconds to answer, in this process: for tests of one that is down."""
+    """Wait at most two seconds for a broker, in this process: for tests of a broker that is down."""
     for module in ("clients", "follow", "positions", "topics"):
         monkeypatch.setattr(f"include.kafka.{module}.TIMEOUT", 2.0)
 
@@ -165,7 +166,7 @@ def real_data() -> Path:
 
 
 def _running_stores() -> dict[str, str] | None:
-    """The stores of `python -m local.throwaway`. Only the first process of a session uses them: others would empty its tables."""
+    """The stores of `python -m local.throwaway`, for a session's first process only: others would empty its tables."""
     file = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0" and os.environ.get("MINUTEMARK_TEST_STORES")
     return json.loads(Path(file).read_text()) if file else None
 
@@ -193,7 +194,7 @@ def _environment() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _same_connections() -> Iterator[None]:
-    """Restore the connections that a command removes from this process: `env_file.use` keeps only its own."""
+    """Restore the connections that a command removes from this process: `env_file.use` keeps only those it sets."""
     before = _connections()
     yield
     for name in _connections().keys() - before.keys():
@@ -277,7 +278,7 @@ def warehouse_server(request: pytest.FixtureRequest, _environment: None) -> dict
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests that use a warehouse run on MariaDB; those of ON_BOTH_SERVERS or marked `both_servers` on MySQL too.
 
-    MINUTEMARK_TEST_WAREHOUSE=mysql runs all of them there, and only there.
+    MINUTEMARK_TEST_WAREHOUSE=mysql runs all of them on MySQL only.
     """
     if "warehouse_server" in metafunc.fixturenames:
         path = metafunc.definition.path.relative_to(TESTS).as_posix()
@@ -318,7 +319,7 @@ def warehouse_schema(warehouse_server: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def schemas(lake_schema: None, warehouse_schema: None) -> None:
-    """Both schemas, empty, even when the module begins again with the other server."""
+    """Both schemas, empty, even when the module runs again with the other server."""
     from tests import emptying
 
     emptying.empty_lake()

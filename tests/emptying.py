@@ -1,4 +1,4 @@
-"""Empty stores between test modules: truncating keeps a lake's tables, dropping databases is cheap in a warehouse."""
+"""Empties stores between test modules: truncates the lake's tables, and drops the warehouse's databases (cheap)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class LakeRow:
         return self.row[name] if name in self.row else self.fields.get(name)
 
     def __eq__(self, other: object) -> bool:
-        """Whatever the order of fields and the white space between them."""
+        """Compare without regard to the order of fields and the white space between them."""
         return isinstance(other, LakeRow) and (self._key(), self.fields) == (other._key(), other.fields)
 
     def _key(self) -> dict[str, object]:

@@ -7,7 +7,7 @@ import time
 
 
 class Listener:
-    """Bound to a free port when it is made; `settings` has Airflow send to it."""
+    """Listens on a free port; with `settings`, Airflow sends to it."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

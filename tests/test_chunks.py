@@ -1,4 +1,4 @@
-"""Chunks of rows: their limits."""
+"""Limits of chunks and slices."""
 
 from operator import itemgetter
 
@@ -14,7 +14,7 @@ def test_chunks_are_bounded_by_rows_and_by_size() -> None:
     assert list(chunks([], len, 3, 10)) == []
 
 
-def test_slices_are_bounded_by_their_number_and_keep_the_order() -> None:
+def test_slices_have_a_bounded_length_and_keep_the_order() -> None:
     assert list(slices((1, 2, 3, 4, 5), 2)) == [[1, 2], [3, 4], [5]]
     assert list(slices([], 2)) == []
 

@@ -36,18 +36,20 @@ def test_every_function_takes_the_declared_parameters(command):
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_the_help_of_every_command_describes_its_parameters(command, capsys):
     assert cli.main([command.name, "--help"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert command.help in shown
+    help_text = " ".join(capsys.readouterr().out.split())
+    assert command.help in help_text
     arguments = [parameter for parameter in command.parameters if parameter.positional]
-    named = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments]
-    assert " ".join(["Usage: minutemark", command.name, "[OPTIONS]", *named]) in shown
+    usage = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments]
+    assert " ".join(["Usage: minutemark", command.name, "[OPTIONS]", *usage]) in help_text
     for parameter in command.parameters:
-        assert (parameter.name.upper() if parameter.positional else f"--{parameter.name.replace('_', '-')}") in shown
-        assert parameter.help in shown
+        assert (
+            parameter.name.upper() if parameter.positional else f"--{parameter.name.replace('_', '-')}"
+        ) in help_text
+        assert parameter.help in help_text
 
 
 @pytest.mark.parametrize(
-    ("parameter", "value", "read"),
+    ("parameter", "value", "result"),
     [
         (Parameter("at", "", MINUTE), "2026-03-01T10:00:59+01:00", datetime(2026, 3, 1, 9)),
         (Parameter("lines", "", WHOLE, minimum=1), "7", 7),
@@ -58,12 +60,12 @@ def test_the_help_of_every_command_describes_its_parameters(command, capsys):
         (Parameter("kind", "", choices=("a", "b")), "", None),
     ],
 )
-def test_a_value_is_read_from_text_or_from_json(parameter, value, read):
-    assert parameter.read(value) == read
+def test_a_value_is_read_from_text_or_from_json(parameter, value, result):
+    assert parameter.read(value) == result
 
 
 @pytest.mark.parametrize(
-    ("parameter", "value", "says"),
+    ("parameter", "value", "message"),
     [
         (Parameter("at", "", MINUTE), "noon", "`at` is 'noon', which is not a date and time. Write it as 2026-"),
         (Parameter("lines", "", WHOLE, minimum=1), "0", "`lines` is 0. Write a number of 1 or more."),
@@ -74,10 +76,10 @@ def test_a_value_is_read_from_text_or_from_json(parameter, value, read):
         (Parameter("field", "Field to accept.", required=True), "", "`field` is empty. Field to accept."),
     ],
 )
-def test_a_value_that_cannot_be_read_says_what_to_write(parameter, value, says):
+def test_a_value_that_cannot_be_read_is_refused_with_a_correct_form(parameter, value, message):
     with pytest.raises(MinutemarkError) as refused:
         parameter.read(value)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_numbers_of_json_stay_exact():

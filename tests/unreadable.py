@@ -18,11 +18,11 @@ _DELETED_AT_ONCE = 500
 def unreadable_partition(writer, pipeline: Pipeline, minute: datetime, shard: int) -> Iterator[None]:
     """Make such a partition; at exit, a newer deletion of the whole partition makes it empty and readable."""
     delete = writer.prepare(f"DELETE FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? AND create_time IN ?")
-    # All around the ids that a test makes in this minute: readers ask for the milliseconds of their events alone.
-    around = event_id(str(minute))
-    near = [uuid.UUID(int=around.int + (step << 96)) for step in range(-2 * TOMBSTONES_READ, 2 * TOMBSTONES_READ)]
-    for start in range(0, len(near), _DELETED_AT_ONCE):
-        writer.execute(delete, (minute, shard, near[start : start + _DELETED_AT_ONCE]))
+    # On both sides of the ids that a test creates in this minute: readers query only the milliseconds of their events.
+    center = event_id(str(minute))
+    ids = [uuid.UUID(int=center.int + (step << 96)) for step in range(-2 * TOMBSTONES_READ, 2 * TOMBSTONES_READ)]
+    for start in range(0, len(ids), _DELETED_AT_ONCE):
+        writer.execute(delete, (minute, shard, ids[start : start + _DELETED_AT_ONCE]))
     try:
         yield
     finally:

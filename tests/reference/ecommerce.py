@@ -21,7 +21,7 @@ KINDS = ("view", "cart", "remove_from_cart", "purchase")
 _COLUMN_OF = dict(zip(KINDS, ("views", "carts", "removals", "purchases"), strict=True))
 _CENT = Decimal("0.01")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(:\d\d(?:\.\d{1,9})?)?(Z| UTC|[+-]\d\d:\d\d)?")
-_WHOLE = re.compile(r"([0-9]{1,40})(?:\.0*)?")
+_WHOLE_NUMBER = re.compile(r"([0-9]{1,40})(?:\.0*)?")
 _UUID_EPOCH = datetime(1582, 10, 15)
 
 
@@ -50,7 +50,7 @@ class Fate:
 
 @dataclass
 class Minute:
-    """What the ledger has to say about one minute."""
+    """What the ledger records about one minute."""
 
     raw_rows: int = 0
     counted_rows: int = 0
@@ -70,7 +70,7 @@ class Sales:
 
 
 def lake_rows(rows: Iterable[Row]) -> list[Row]:
-    """Each event once, as its last delivery has it: it has the create_time and the id of the first one."""
+    """Each event once, in its last version; versions of an event have the same create_time and id."""
     result: dict[object, Row] = {}
     for number, row in enumerate(rows):
         key = (row.get("create_time"), row.get("id")) if _text(row, "id") else number
@@ -79,29 +79,30 @@ def lake_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def operations(rows: Iterable[Row]) -> Counter[Operation]:
-    """How often each operation is there: two events may be equal in all that the warehouse keeps."""
+    """How often each operation occurs: two events may be equal in every column that the warehouse keeps."""
     return Counter(fate.operation for row in lake_rows(rows) if (fate := fate_of(row)).operation)
 
 
 def sales(rows: Iterable[Row]) -> dict[tuple[datetime, str, str, str], Sales]:
     """Sales by hour of event_time, department, product and brand."""
     result: dict[tuple[datetime, str, str, str], Sales] = {}
-    for one, times in operations(rows).items():
-        of_key = result.setdefault((_hour(one.event_time), one.department, one.product, one.brand), Sales())
-        column = _COLUMN_OF[one.event_type]
-        setattr(of_key, column, getattr(of_key, column) + times)
-        of_key.revenue += one.revenue * times
+    for operation, times in operations(rows).items():
+        key = (_hour(operation.event_time), operation.department, operation.product, operation.brand)
+        sums = result.setdefault(key, Sales())
+        column = _COLUMN_OF[operation.event_type]
+        setattr(sums, column, getattr(sums, column) + times)
+        sums.revenue += operation.revenue * times
     return result
 
 
 def visits(rows: Iterable[Row]) -> dict[datetime, tuple[int, int, int]]:
-    """(visits, cart additions, removals) by hour of event_time; hours without any event are not there."""
+    """(visits, cart additions, removals) by hour of event_time; hours without an event are absent."""
     result: dict[datetime, list[int]] = {}
-    for one, times in operations(rows).items():
-        of_hour = result.setdefault(_hour(one.event_time), [0, 0, 0])
-        of_hour[0] += times * (one.event_type == "view")
-        of_hour[1] += times * (one.event_type == "cart")
-        of_hour[2] += times * (one.event_type == "remove_from_cart")
+    for operation, times in operations(rows).items():
+        counts = result.setdefault(_hour(operation.event_time), [0, 0, 0])
+        counts[0] += times * (operation.event_type == "view")
+        counts[1] += times * (operation.event_type == "cart")
+        counts[2] += times * (operation.event_type == "remove_from_cart")
     return {hour: (views, carts, removals) for hour, (views, carts, removals) in result.items()}
 
 
@@ -129,7 +130,7 @@ def fate_of(row: Row) -> Fate:
     event_time = _time(row.get("event_time"))
     if event_time is None:
         return Fate("rejected", reason="event_time")
-    product_id = _WHOLE.fullmatch(str(row.get("product_id") or "").strip(" "))
+    product_id = _WHOLE_NUMBER.fullmatch(str(row.get("product_id") or "").strip(" "))
     if not product_id or not 0 < int(product_id[1]) < 2**63:
         return Fate("rejected", reason="product_id")
     parts = [part.strip(" ") or "other" for part in (_text(row, "category_code") or "").split(".")]
@@ -165,7 +166,7 @@ def _hour(time: datetime) -> datetime:
 
 
 def _text(row: Row, column: str) -> str | None:
-    """The text without surrounding spaces, None if it is blank."""
+    """The text without surrounding spaces, None if it is blank or a word for null."""
     text = (row.get(column) or "").strip(" ")
     return None if text in ("", "NULL", "null", "\\N", "None", "NaN", "nan") else text
 
@@ -185,7 +186,7 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _amount(text: str | None) -> Decimal | None:
-    """A finite decimal as people and programs write it, None for all else: no real price has a hundred zeros."""
+    """A finite decimal as people and programs write it, None for any other text: no real price has a hundred zeros."""
     try:
         result = Decimal((text or "").strip(" "))
     except InvalidOperation:

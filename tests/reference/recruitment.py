@@ -24,7 +24,7 @@ _UUID_EPOCH = 0x01B21DD213814000  # 100 ns steps from 1582-10-15 to 1970-01-01
 _UNIX_EPOCH = datetime(1970, 1, 1)
 _EARLIEST, _MAX_AHEAD = datetime(2000, 1, 1), timedelta(days=1)
 _LARGEST_ID = 2**63 - 1
-_LONG_EXPONENT = re.compile(r"[eE][+-]?[0-9]{3}")  # no number that a person or a program would write for money
+_LONG_EXPONENT = re.compile(r"[eE][+-]?[0-9]{3}")  # not a number that a person or a program would write for money
 _BID_LIMIT, _BID_STEP = 10**14, Decimal("0.000001")  # DECIMAL(20, 6)
 _KINDS = {
     "click": "click",
@@ -34,7 +34,7 @@ _KINDS = {
     "unqualified": "unqualified",
 }
 _PAGE_VIEW = "page view"
-NO_KIND = None  # an event that names no kind and is not a page view; the design gives it no word
+NO_KIND = None  # an event that names no kind and is not a page view; the design has no name for it
 _UNREADABLE = object()
 _NULL_WORDS = ("", "NULL", "null", "\\N", "None", "NaN", "nan")
 
@@ -52,7 +52,7 @@ class Fate:
 
 @dataclass
 class Minute:
-    """What the ledger has to say about one minute."""
+    """What the ledger records about one minute."""
 
     raw_rows: int = 0
     counted_rows: int = 0
@@ -104,12 +104,12 @@ def companies(job_rows: Iterable[Row]) -> dict[int, int | None]:
 
 
 def lake_rows(rows: Iterable[Row]) -> list[dict[str, str | None]]:
-    """The rows as the lake keeps them: one per create_time, the last one as a whole."""
+    """The rows as the lake keeps them: one per create_time, the last version as a whole."""
     kept: dict[uuid.UUID, dict[str, str | None]] = {}
     for row in rows:
         event_id = _time_uuid(row.get("create_time"))
         if event_id is not None:
-            kept[event_id] = {name: text for name, text in row.items() if not _empty(text)}
+            kept[event_id] = {name: text for name, text in row.items() if not _is_empty(text)}
     return list(kept.values())
 
 
@@ -161,7 +161,7 @@ def fate_of(row: Row, recover: bool = True) -> Fate:
     event_id = _time_uuid(row.get("create_time"))
     if event_id is None or not _EARLIEST <= time_of(event_id) <= _utc_now() + _MAX_AHEAD:
         return Fate("rejected", reason="create_time")
-    raw_kind, raw_job, raw_publisher = _recovered(row, recover)
+    raw_kind, raw_job, raw_publisher = _recover_fields(row, recover)
     raw_kind = raw_kind and raw_kind.lower()
 
     page_view = raw_kind is None and _whole_number(row.get("ev")) == 1
@@ -202,7 +202,7 @@ def time_of(event_id: uuid.UUID) -> datetime:
     return _UNIX_EPOCH + timedelta(microseconds=(event_id.time - _UUID_EPOCH) // 10)
 
 
-def _recovered(row: Row, recover: bool) -> tuple[str | None, object, object]:
+def _recover_fields(row: Row, recover: bool) -> tuple[str | None, object, object]:
     """custom_track, job_id and publisher_id, the empty ones filled from `ed` if that option is on."""
     kind, job, publisher = (_text(row.get(name)) for name in ("custom_track", "job_id", "publisher_id"))
     if not recover:
@@ -219,8 +219,8 @@ def _recovered(row: Row, recover: bool) -> tuple[str | None, object, object]:
 
 
 def _details(text: str | None) -> dict[str, object]:
-    """The object in `ed` with its keys in lower case and its numbers as written; {} when there is no such object."""
-    if _empty(text):
+    """The object in `ed` with its keys in lower case and its numbers as written; {} if there is no such object."""
+    if _is_empty(text):
         return {}
     try:
         result = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
@@ -247,17 +247,17 @@ def _time(text: str | None) -> datetime | None:
     return result.astimezone(UTC).replace(tzinfo=None) if result.tzinfo else result
 
 
-def _empty(value: object) -> bool:
+def _is_empty(value: object) -> bool:
     return value is None or (isinstance(value, str) and value.strip() in _NULL_WORDS)
 
 
 def _text(value: str | None) -> str | None:
-    return None if _empty(value) else value.strip()
+    return None if _is_empty(value) else value.strip()
 
 
 def _amount(value: object) -> object:
     """A finite decimal, None when empty, else _UNREADABLE."""
-    if _empty(value):
+    if _is_empty(value):
         return None
     if not isinstance(value, str) or "_" in value or _LONG_EXPONENT.search(value):
         return _UNREADABLE
@@ -278,7 +278,7 @@ def _whole_number(value: object) -> object:
 
 
 def _first_of_list(value: object) -> object:
-    """ "4,1,2,3,5" and [4, 1, 2] give "4"; anything else is itself."""
+    """ "4,1,2,3,5" and [4, 1, 2] give "4"; any other value is returned as it is."""
     if isinstance(value, list):
         return value[0] if value else None
     if isinstance(value, str) and "," in value:

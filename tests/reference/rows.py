@@ -1,4 +1,4 @@
-"""Hand-written recruitment events for tests: the smallest valid row, and the oddities of real logs laid over it."""
+"""Hand-written recruitment events for tests: the smallest valid row, whose cells a test can replace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def event_id(when: datetime, node: int = 1, ticks: int = 0) -> uuid.UUID:
 
 
 def click(when: datetime, node: int = 1, **cells: str | None) -> dict[str, str | None]:
-    """A click with a bid on job 7 by publisher 2; `cells` replace its own, None empties one."""
+    """A click with a bid on job 7 by publisher 2; `cells` replace its cells, None empties one."""
     row = {
         "create_time": str(event_id(when, node)),
         "ev": "2",

@@ -1,4 +1,4 @@
-"""Hand-written shop events for tests: the smallest valid row, and the oddities of real logs laid over it."""
+"""Hand-written shop events for tests: the smallest valid row, whose cells a test can replace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.reference.rows import event_id
 
 
 def event(kind: str, when: datetime, number: int = 1, **cells: str | None) -> dict[str, str | None]:
-    """An event of a smartphone for 489.07 at that naive UTC time; `cells` replace its own, None empties one."""
+    """An event of a smartphone for 489.07 at that naive UTC time; `cells` replace its cells, None empties one."""
     row = {
         "create_time": str(event_id(when, number)),
         "id": f"event-{number}",
@@ -26,10 +26,10 @@ def event(kind: str, when: datetime, number: int = 1, **cells: str | None) -> di
 
 
 def view(when: datetime, number: int = 1, **cells: str | None) -> dict[str, str | None]:
-    """A view of it."""
+    """A view of that smartphone."""
     return event("view", when, number, **cells)
 
 
 def purchase(when: datetime, number: int = 1, **cells: str | None) -> dict[str, str | None]:
-    """A purchase of it."""
+    """A purchase of that smartphone."""
     return event("purchase", when, number, **cells)

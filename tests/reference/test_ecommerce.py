@@ -53,9 +53,11 @@ def test_department_and_product_are_the_first_and_last_part(code, expected):
 @pytest.mark.parametrize(
     ("cells", "fate"),
     [
-        pytest.param({"event_type": "wishlist", "event_time": "?"}, ("ignored", "wishlist"), id="kind before all"),
+        pytest.param(
+            {"event_type": "wishlist", "event_time": "?"}, ("ignored", "wishlist"), id="kind before all others"
+        ),
         pytest.param({"event_type": None}, ("ignored", "none"), id="no kind"),
-        pytest.param({"event_type": "NaN"}, ("ignored", "none"), id="NaN is not at a kind"),
+        pytest.param({"event_type": "NaN"}, ("ignored", "none"), id="NaN is not a kind"),
         pytest.param(
             {"event_time": "yesterday", "product_id": "x"}, ("rejected", "event_time"), id="time before product"
         ),
@@ -65,7 +67,7 @@ def test_department_and_product_are_the_first_and_last_part(code, expected):
         pytest.param({"category_code": "x" * 65}, ("rejected", "category_code"), id="long category"),
         pytest.param({"brand": "x" * 65, "price": "-1"}, ("rejected", "brand"), id="brand before price"),
         pytest.param({"price": "-0.01"}, ("rejected", "price"), id="negative price"),
-        pytest.param({"price": "NaN"}, ("rejected", "price"), id="NaN is not at a price"),
+        pytest.param({"price": "NaN"}, ("rejected", "price"), id="NaN is not a price"),
         pytest.param({"price": None}, ("rejected", "price"), id="no price"),
         pytest.param({"price": "9999999999.995"}, ("rejected", "price"), id="price beyond its column"),
     ],

@@ -58,7 +58,9 @@ def test_a_click_without_a_bid_is_counted_but_leaves_the_average_alone():
         pytest.param(
             {"create_time": str(event_id(datetime(2099, 6, 1)))}, ("rejected", "create_time"), id="too far ahead"
         ),
-        pytest.param({"custom_track": "alive", "ts": "?", "job_id": "x"}, ("ignored", "alive"), id="kind before all"),
+        pytest.param(
+            {"custom_track": "alive", "ts": "?", "job_id": "x"}, ("ignored", "alive"), id="kind before all others"
+        ),
         pytest.param({"custom_track": None, "ev": "2"}, ("ignored", recruitment.NO_KIND), id="no kind at all"),
         pytest.param({"custom_track": "redirect", "ev": "1"}, ("ignored", "redirect"), id="ev 1 with a kind"),
         pytest.param({"ts": "yesterday", "job_id": "x"}, ("rejected", "ts"), id="ts before job_id"),
@@ -87,7 +89,7 @@ def test_the_first_rule_that_applies_decides_the_fate(cells, fate):
         ({"publisher_id": None}, (7, 0)),
         ({"job_id": None, "publisher_id": None, "ed": '{"jobId": 9, "publisherId": "4,1,2"}'}, (9, 4)),
         ({"job_id": None, "publisher_id": None, "ed": '{"jobid": "9", "publisherid": [5, 6]}'}, (9, 5)),
-        ({"ed": '{"jobId": 9, "publisherId": 3}'}, (7, 2)),  # columns that are filled win
+        ({"ed": '{"jobId": 9, "publisherId": 3}'}, (7, 2)),  # filled columns take precedence
     ],
 )
 def test_keys_come_from_columns_or_ed(cells, job_and_publisher):
@@ -95,20 +97,20 @@ def test_keys_come_from_columns_or_ed(cells, job_and_publisher):
 
 
 def test_recover_fills_the_kind_only_where_ev_is_2():
-    lost = click(NOON, custom_track=None, ed='{"customevent": "conversion"}')
-    assert recruitment.fate_of(lost).kind == "conversion"
-    assert recruitment.fate_of(lost, recover=False).name == "ignored"
-    assert recruitment.fate_of({**lost, "ev": "1"}).kind == "page view"
+    incomplete = click(NOON, custom_track=None, ed='{"customevent": "conversion"}')
+    assert recruitment.fate_of(incomplete).kind == "conversion"
+    assert recruitment.fate_of(incomplete, recover=False).name == "ignored"
+    assert recruitment.fate_of({**incomplete, "ev": "1"}).kind == "page view"
 
 
 def test_without_recover_ed_is_not_read():
-    lost = click(NOON, job_id=None, publisher_id=None, ed='{"jobId": 9, "publisherId": 3}')
-    assert recruitment.fate_of(lost, recover=False).kind == "no_job"
-    assert recruitment.fate_of({**lost, "job_id": "7"}, recover=False).key[3] == 0
+    incomplete = click(NOON, job_id=None, publisher_id=None, ed='{"jobId": 9, "publisherId": 3}')
+    assert recruitment.fate_of(incomplete, recover=False).kind == "no_job"
+    assert recruitment.fate_of({**incomplete, "job_id": "7"}, recover=False).key[3] == 0
 
 
 @pytest.mark.parametrize("ed", ["{", "[1]", '"x"', "null", '{"jobId": null}', '{"jobId": ""}'])
-def test_an_ed_without_a_job_leaves_the_event_without_one(ed):
+def test_an_ed_without_a_job_leaves_the_event_without_a_job(ed):
     assert recruitment.fate_of(click(NOON, job_id=None, ed=ed)).kind == "no_job"
 
 
@@ -123,9 +125,9 @@ def test_hour_and_date_are_those_of_ts_and_the_minute_that_of_create_time():
 
 
 def test_the_last_version_of_an_event_replaces_the_others_entirely():
-    again = click(NOON, bid=None, group_id="41")
-    assert recruitment.facts([click(NOON), again], {}) == recruitment.facts([again], {})
-    assert recruitment.minutes([click(NOON), again])[datetime(2026, 3, 1, 12, 0)].raw_rows == 1
+    last = click(NOON, bid=None, group_id="41")
+    assert recruitment.facts([click(NOON), last], {}) == recruitment.facts([last], {})
+    assert recruitment.minutes([click(NOON), last])[datetime(2026, 3, 1, 12, 0)].raw_rows == 1
 
 
 def test_each_row_of_a_minute_has_one_fate():
@@ -183,5 +185,5 @@ def _real(folder):
     return rows, recruitment.companies(recruitment.read_rows(folder / "job.csv"))
 
 
-def _total(found, metric):
-    return sum(getattr(fact, metric) for fact in found.values())
+def _total(facts, metric):
+    return sum(getattr(fact, metric) for fact in facts.values())

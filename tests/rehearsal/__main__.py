@@ -1,8 +1,8 @@
-"""`make rehearse`: what `astro dev start` starts in Docker, as processes of this machine, until both pipelines are fresh.
+"""`make rehearse`: start what `astro dev start` starts, as processes instead of Docker, and verify both pipelines.
 
-The services, their commands, variables, order and health checks come from docker-compose.override.yml, the connections and
-pools from airflow_settings.yaml. Each image has a stand-in below: the same software from `.local/`. All of it runs in a
-sandbox (sandbox.py), where the containers' names and ports are the real ones. docs/deploy.md lists what is left out.
+The services, their commands, variables, order and health checks come from docker-compose.override.yml, the connections
+and pools from airflow_settings.yaml. Each image has a stand-in (machine.py): the same software from `.local/`. They run
+in a sandbox (sandbox.py), where the containers' names and ports are the real ones. docs/deploy.md lists omitted parts.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with sandbox.outside_listener(port) as listener:
-            inside = sandbox.python("tests.rehearsal", str(listener.fileno()), str(port), folder)
-            status = sandbox.run(inside, keep_open=[listener.fileno()])
+            command = sandbox.python("tests.rehearsal", str(listener.fileno()), str(port), folder)
+            status = sandbox.run(command, keep_open=[listener.fileno()])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if status == 0:
@@ -119,16 +119,19 @@ def _progress(machine: Machine, airflow: airflow_api.Airflow) -> Callable[[], bo
 
     waiting = {(name, state) for name in all_pipelines() for state in ("merged", "fresh")}
 
-    def look() -> bool:
-        for one in airflow.get("/minutemark/api/pipelines")["pipelines"]:
-            reached = {"merged": one["last_merged_at"], "fresh": one["last_merged_at"] and one["state"] == "fresh"}
+    def poll() -> bool:
+        for pipeline in airflow.get("/minutemark/api/pipelines")["pipelines"]:
+            reached = {
+                "merged": pipeline["last_merged_at"],
+                "fresh": pipeline["last_merged_at"] and pipeline["state"] == "fresh",
+            }
             for name, state in sorted(waiting, reverse=True):  # merged before fresh
-                if name == one["pipeline"] and reached[state]:
+                if name == pipeline["pipeline"] and reached[state]:
                     machine.note(f"{name} is {state}")
                     waiting.discard((name, state))
         return not waiting
 
-    return look
+    return poll
 
 
 def _state_of(airflow: airflow_api.Airflow, dag_id: str) -> str | None:
@@ -147,11 +150,11 @@ def _poison(machine: Machine) -> None:
         poison[name] = run_traffic(pipeline, seconds=2, until=until, **_POISON).poison
         machine.note(f"{name} got {poison[name]} messages that are not events")
     for name, count in poison.items():
-        _until(machine, f"rejected messages of {name}", lambda name=name, count=count: _rejected(name) >= count)
+        _until(machine, f"rejected messages of {name}", lambda name=name, count=count: _count_rejected(name) >= count)
         machine.note(f"{name} has them among its rejected events")
 
 
-def _rejected(pipeline: str) -> int:
+def _count_rejected(pipeline: str) -> int:
     from include.warehouse.session import warehouse
 
     with warehouse() as conn:
@@ -163,11 +166,11 @@ def _rejected(pipeline: str) -> int:
 def _verify(machine: Machine, airflow: airflow_api.Airflow) -> None:
     dag_id = "minutemark_verify"
     run_id = airflow.trigger(dag_id, "Rehearsal")
-    _succeeded(machine, airflow, dag_id, run_id)
+    _await_success(machine, airflow, dag_id, run_id)
     machine.note("verify finds no difference")
 
 
-def _succeeded(machine: Machine, airflow: airflow_api.Airflow, dag_id: str, run_id: str) -> None:
+def _await_success(machine: Machine, airflow: airflow_api.Airflow, dag_id: str, run_id: str) -> None:
     state = _until(
         machine,
         f"run {run_id} of {dag_id}",
@@ -178,10 +181,10 @@ def _succeeded(machine: Machine, airflow: airflow_api.Airflow, dag_id: str, run_
 
 
 def _until(machine: Machine, what: str, condition: Callable[[], object]):
-    """Wait for the first true result; while the API does not answer, it is polled again. Raises Problem on timeout."""
+    """Wait for the first true result; retry while the API does not answer. Raises Problem on timeout."""
     deadline = time.monotonic() + max(60.0, _PATIENCE - machine.seconds())
     while True:
-        machine.must_be_well()
+        machine.raise_if_failed()
         last: object = None
         try:
             if result := condition():
@@ -193,7 +196,7 @@ def _until(machine: Machine, what: str, condition: Callable[[], object]):
         time.sleep(0.5)
 
 
-def _inside(listener: int, port: int, temporary: str) -> int:
+def _rehearse_in_sandbox(listener: int, port: int, temporary: str) -> int:
     """The rehearsal itself, as the sandbox's only user."""
     os.environ["TMPDIR"] = tempfile.tempdir = temporary
     (HOME / "logs").mkdir(parents=True)
@@ -224,8 +227,8 @@ def _inside(listener: int, port: int, temporary: str) -> int:
 
 
 if __name__ == "__main__":
-    if inside := sys.argv[1:]:
-        sys.exit(sandbox.as_init(lambda: _inside(int(inside[0]), int(inside[1]), inside[2])))
+    if arguments := sys.argv[1:]:
+        sys.exit(sandbox.as_init(lambda: _rehearse_in_sandbox(int(arguments[0]), int(arguments[1]), arguments[2])))
     try:
         sys.exit(main())
     except Problem as problem:

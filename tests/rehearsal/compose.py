@@ -1,6 +1,6 @@
 """docker-compose.override.yml as plain values: its services, with variables replaced, in the order of their dependencies.
 
-It reads what this project's file uses and refuses the rest, so that a rehearsal never runs something else than Docker would.
+It reads what this project's file uses and refuses the rest, so that a rehearsal runs exactly what Docker would.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Service:
     """One service, as Docker would start it."""
 
     name: str
-    image: str | None  # None: its own Dockerfile, or the Astro CLI's file, which declares the rest of it
+    image: str | None  # None: it has its own Dockerfile, or another file declares it
     command: list[str]
     environment: dict[str, str]
     depends_on: dict[str, str]  # service → condition
@@ -50,7 +50,7 @@ class Service:
 
 
 def read(paths: Sequence[Path], environ: Mapping[str, str]) -> dict[str, Service]:
-    """The services of compose files, each merged into the one before. Relative paths start at the last one's folder.
+    """The services of compose files, each merged into the one before; relative paths start at the last file's folder.
 
     Raises Problem for what only Docker understands.
     """
@@ -58,13 +58,13 @@ def read(paths: Sequence[Path], environ: Mapping[str, str]) -> dict[str, Service
     for path in paths:
         try:
             for name, service in yaml.safe_load(path.read_text(encoding="utf-8"))["services"].items():
-                declared[name] = _merged(declared.get(name, {}), service)
+                declared[name] = _merge(declared.get(name, {}), service)
         except (OSError, yaml.YAMLError, KeyError, AttributeError, TypeError) as error:
             raise Problem(str(path), f"it cannot be read: {error}", "Correct the file.") from error
     services = {}
     for name, service in declared.items():
         try:
-            services[name] = _service(name, _interpolated(service, environ), paths[-1].parent)
+            services[name] = _service(name, _interpolate_all(service, environ), paths[-1].parent)
         except ValueError as error:
             raise Problem(
                 f"{path}, service {name}", str(error), "Correct it, or extend tests/rehearsal/compose.py."
@@ -72,8 +72,8 @@ def read(paths: Sequence[Path], environ: Mapping[str, str]) -> dict[str, Service
     return services
 
 
-def _merged(service: Mapping, override: Mapping) -> dict:
-    """Maps are merged, everything else is replaced."""
+def _merge(service: Mapping, override: Mapping) -> dict:
+    """Merge maps; replace everything else."""
     merged = {**service, **override}
     for key in ("environment", "depends_on"):
         if key in service and key in override:
@@ -88,7 +88,9 @@ def start_order(services: Mapping[str, Service]) -> list[str]:
             problem = f"it depends on {', '.join(sorted(unknown))}, which is not declared"
             raise Problem(f"Service {service.name}", problem, "Correct depends_on.")
     try:
-        return list(graphlib.TopologicalSorter({name: one.depends_on for name, one in services.items()}).static_order())
+        return list(
+            graphlib.TopologicalSorter({name: service.depends_on for name, service in services.items()}).static_order()
+        )
     except graphlib.CycleError as error:
         raise Problem(
             "Services", f"they wait for each other: {' → '.join(error.args[1])}", "Correct depends_on."
@@ -112,13 +114,13 @@ def interpolate(text: str, environ: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, text)
 
 
-def _interpolated(value: object, environ: Mapping[str, str]) -> object:
+def _interpolate_all(value: object, environ: Mapping[str, str]) -> object:
     if isinstance(value, str):
         return interpolate(value, environ)
     if isinstance(value, list):
-        return [_interpolated(item, environ) for item in value]
+        return [_interpolate_all(item, environ) for item in value]
     if isinstance(value, dict):
-        return {key: _interpolated(item, environ) for key, item in value.items()}
+        return {key: _interpolate_all(item, environ) for key, item in value.items()}
     return value
 
 
@@ -172,12 +174,12 @@ def _words(command: str | list[str]) -> list[str]:
     return shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
 
 
-# Variables of the image that are for the JVM or for logging, or that it ignores.
+# Variables of the image that are for the JVM or for logging, or that the broker ignores.
 _NOT_KAFKA_SETTINGS = ("_OPTS", "_VERSION", "_LOGLEVEL", "_LOGGERS", "_JMX_HOSTNAME")
 
 
 def kafka_settings_of(environment: Mapping[str, str]) -> dict[str, str]:
-    """The server properties that Kafka's image makes of its environment: KAFKA_LOG_DIRS becomes log.dirs.
+    """The server properties that Kafka's image derives from its environment: KAFKA_LOG_DIRS becomes log.dirs.
 
     Two underscores stand for one, three for a hyphen.
     """

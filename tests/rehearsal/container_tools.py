@@ -1,6 +1,6 @@
 """The command-line tools that containers of docker-compose.override.yml call, limited to what those calls need.
 
-`python -m tests.rehearsal.container_tools TOOL …`: so the file's own commands and health checks run without the images.
+With `python -m tests.rehearsal.container_tools TOOL …`, the file's commands and health checks run without the images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def nc(arguments: list[str]) -> int:
 
 
 def nodetool(arguments: list[str]) -> int:
-    """nodetool statusbinary: whether the node takes clients."""
+    """nodetool statusbinary: whether the node accepts clients."""
     if arguments != ["statusbinary"]:
         raise SystemExit(f"nodetool {' '.join(arguments)}: only statusbinary is known here")
     print("running" if _listens("localhost", 9042) else "not running")
@@ -49,7 +49,7 @@ def mysqladmin(arguments: list[str]) -> int:
 
 
 def cqlsh(arguments: list[str]) -> int:
-    """cqlsh HOST -u USER -p PASSWORD -f FILE."""
+    """cqlsh HOST -u USER -p PASSWORD -f FILE: run the statements of a file."""
     from cassandra.auth import PlainTextAuthProvider
     from cassandra.cluster import Cluster
 

@@ -31,7 +31,7 @@ from tests.rehearsal.container_tools import TOOLS
 FILES = (ROOT / "tests" / "rehearsal" / "astro-compose.yml", ROOT / "docker-compose.override.yml")
 LEFT_OUT = {"grafana": "Grafana is not on any package registry that the project uses"}
 AIRFLOW = "minutemark/airflow"  # the image that the CLI builds from the project
-PROJECT_FOLDERS = ("dags", "include", "plugins")  # which the Astro CLI mounts
+PROJECT_FOLDERS = ("dags", "include", "plugins")  # the folders that the Astro CLI mounts
 HOME = STATE / "rehearsal"
 SINK = "MINUTEMARK_TEST_SINK"  # a folder with the jars of the DataStax sink; without it the tests' own sink is used
 
@@ -65,12 +65,12 @@ class Machine:
             threading.Thread(target=self._bring_up, args=(name,), daemon=True).start()
 
     def await_up(self, *names: str) -> None:
-        """Until these services are healthy or have completed. Raises Problem of the first that failed."""
+        """Wait until these services are healthy or have completed. Raises the Problem of the first one that failed."""
         for name in names:
-            self._result(self._up[name])
+            self._await(self._up[name])
 
-    def must_be_well(self) -> None:
-        """Raise the Problem of a service that failed, or of one that has ended since."""
+    def raise_if_failed(self) -> None:
+        """Raise the Problem of a service that did not start, or of one that has failed since."""
         for future in self._up.values():
             if future.done():
                 future.result()
@@ -82,7 +82,7 @@ class Machine:
         return HOME / "logs" / f"{name}.log"
 
     def note(self, what: str) -> None:
-        """A line with the seconds since the containers' start."""
+        """Print a line with the seconds since the start of the containers."""
         say(f"   {time.monotonic() - self._began:6.1f} s  {what}")
 
     def seconds(self) -> float:
@@ -93,9 +93,9 @@ class Machine:
         for child in reversed(list(self.children.values())):
             child.stop(10)
 
-    def _result(self, future: Future) -> None:
+    def _await(self, future: Future) -> None:
         while not future.done():
-            self.must_be_well()
+            self.raise_if_failed()
             with contextlib.suppress(TimeoutError):
                 future.result(timeout=0.5)
         future.result()
@@ -110,7 +110,7 @@ class Machine:
                 command, self.log(name), self._variables(service), self._working_folder(service)
             )
             self._started[name].set_result(None)
-            if self._is_awaited_to_complete(name):
+            if self._is_one_off(name):
                 child.wait()
                 if child.exit_code != 0:
                     raise self._ended(name)
@@ -127,14 +127,14 @@ class Machine:
                 if not future.done():
                     future.set_exception(error)
 
-    def _is_awaited_to_complete(self, name: str) -> bool:
+    def _is_one_off(self, name: str) -> bool:
         """Whether it is a one-off service: `restart: "no"`, or one whose end another service waits for."""
         waited = (other.depends_on.get(name) == compose.COMPLETED for other in self.services.values())
         return self.services[name].once or any(waited)
 
     def _await_health(self, service: Service, child: Child) -> None:
         check, deadline = service.health, time.monotonic() + service.health.patience
-        command = [self._here(service, word) for word in check.command]
+        command = [self._localize(service, word) for word in check.command]
         while True:
             time.sleep(check.interval)  # as Docker does, before each check
             if not child.alive():
@@ -151,17 +151,17 @@ class Machine:
     def _ended(self, name: str) -> Problem:
         return self._problem(name, f"ended with {self.children[name].exit_code}")
 
-    def _problem(self, name: str, found: str) -> Problem:
+    def _problem(self, name: str, problem: str) -> Problem:
         log = self.log(name)
         lines = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
         return Problem(
-            f"Service {name}", "\n    ".join([f"{found}; the last lines of its log:", *lines]), f"Read {log}."
+            f"Service {name}", "\n    ".join([f"{problem}; the last lines of its log:", *lines]), f"Read {log}."
         )
 
     # What differs between containers
 
     def _root(self, service: Service) -> Path:
-        """Its file system: mounts are links, volumes are folders."""
+        """The folder of its file system: mounts are links, volumes are folders."""
         root = HOME / "containers" / service.name
         for target in service.volumes:
             (root / target.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,7 @@ class Machine:
                 link.symlink_to(source)
         return root
 
-    def _here(self, service: Service, text: str, **paths: Path) -> str:
+    def _localize(self, service: Service, text: str, **paths: Path) -> str:
         """A word of a command, with the container's paths replaced by those of this machine."""
         root = self._root(service)
         local = {target: root / target.lstrip("/") for target in (*service.mounts, *service.volumes)} | paths
@@ -188,7 +188,7 @@ class Machine:
         return folder
 
     def _variables(self, service: Service) -> dict[str, str]:
-        """Its environment: nothing of the user's shell but where programs are."""
+        """Its environment: of the user's shell, only the path to programs."""
         home = self._root(service) / "home"
         home.mkdir(parents=True, exist_ok=True)
         variables = {
@@ -224,34 +224,34 @@ class Machine:
         return self.stand_ins[image_of(service)](service)
 
     def _cassandra(self, service: Service) -> list[str]:
-        """The image's command, with the settings that its image has: `sed` turns passwords and permissions on."""
-        if self._is_awaited_to_complete(service.name):
-            return [self._here(service, word) for word in service.command]
+        """The service's command, on its image's settings: the command's `sed` turns on passwords and permissions."""
+        if self._is_one_off(service.name):
+            return [self._localize(service, word) for word in service.command]
         node = cassandra.Node(self._root(service), heap_mb=int(service.environment["MAX_HEAP_SIZE"].rstrip("M")))
         start, conf = node.prepare(), node.home / "conf"
-        _rewrite(conf / "cassandra.yaml", as_shipped)
-        _rewrite(conf / "jvm.options", without_haste)
+        _rewrite(conf / "cassandra.yaml", with_image_settings)
+        _rewrite(conf / "jvm.options", without_fast_start)
         self._tools(service, **{"docker-entrypoint.sh": ["sh", "-c", f"exec {shlex.join(start)}", "cassandra"]})
-        return [self._here(service, word, **{"/etc/cassandra": conf}) for word in service.command]
+        return [self._localize(service, word, **{"/etc/cassandra": conf}) for word in service.command]
 
     def _mysql(self, service: Service) -> list[str]:
-        """A new data folder, and the accounts' file at the first start, as the image's entry point does."""
+        """Create a data folder, and run the accounts' file at the first start, as the image's entry point does."""
         base, root = mysql.Server.unpacked(), self._root(service)
         server = [*mysql.mysqld(base), "--no-defaults", f"--basedir={base}/usr", f"--datadir={root / 'data'}"]
-        server += ["--user=root"]  # of the sandbox
+        server += ["--user=root"]  # the root of the sandbox
         done = subprocess.run([*server, "--initialize-insecure"], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Problem("Service mysql", f"no data folder: {done.stderr.strip()[-800:]}", "Correct what it names.")
         accounts = root / "docker-entrypoint-initdb.d" / "accounts.sql"
-        first = root / "first-start.sql"
+        init_file = root / "first-start.sql"
         password = service.environment["MYSQL_ROOT_PASSWORD"]
-        first.write_text(f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n{accounts.read_text()}")
+        init_file.write_text(f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n{accounts.read_text()}")
         places = {"socket": "mysqld.sock", "mysqlx-socket": "mysqlx.sock", "pid-file": "mysqld.pid"}
         options = [f"--{option}={self._temporary}/{name}" for option, name in places.items()]
         options += [
             f"--plugin-dir={base}/usr/lib/mysql/plugin",
             f"--secure-file-priv={root}",
-            f"--init-file={first}",
+            f"--init-file={init_file}",
             "--skip-name-resolve",
         ]
         return [*server, *options, *service.command]
@@ -268,14 +268,14 @@ class Machine:
     def _connect(self, service: Service) -> list[str]:
         """The worker of the project's Dockerfile, with the sink that MINUTEMARK_TEST_SINK names or the tests' own."""
         root = self._root(service)
-        logins = Path(self._here(service, "/opt/connect/logins.properties"))
+        logins = Path(self._localize(service, "/opt/connect/logins.properties"))
         worker = connect.Worker(root, "kafka:19092", logins, plugins=(self._sink(root / "sink"),))
         return worker.prepare()
 
     @staticmethod
     def _sink(folder: Path) -> Path:
-        if real := os.environ.get(SINK):
-            return Path(real)
+        if jars := os.environ.get(SINK):
+            return Path(jars)
         folder.mkdir(parents=True)
         connect.compile_java(connect.IMAGE / "transform" / "src" / "main", folder / "transform")
         return sink.plugin(sink.compile_classes(folder / "transform", folder / "classes"), folder / "plugin")
@@ -291,7 +291,7 @@ class Machine:
         return command
 
     def _python(self, service: Service) -> list[str]:
-        """Python without any package: the image has none."""
+        """Python without packages, as in the image."""
         if not os.environ.get(SINK):
             template = self._root(service) / "minutemark" / "lake-sink.json"
             config = json.loads(template.read_text()) | {"connector.class": sink.CLASS}
@@ -332,7 +332,7 @@ def image_of(service: Service) -> str:
     return service.image.partition(":")[0] if service.image else service.name
 
 
-def as_shipped(text: str) -> str:
+def with_image_settings(text: str) -> str:
     """The settings of cassandra.yaml in the image: no login, no permission checks, and roles are cached for 2 s."""
     text = text.replace("PasswordAuthenticator", "AllowAllAuthenticator").replace(
         "CassandraAuthorizer", "AllowAllAuthorizer"
@@ -340,10 +340,10 @@ def as_shipped(text: str) -> str:
     return re.sub(r"^(roles|permissions|credentials)_validity: .*\n", "", text, flags=re.MULTILINE)
 
 
-def without_haste(text: str) -> str:
-    """The JVM's options without those that make the local stack's node start sooner than the image's."""
-    hasty = ("superuser_setup_delay_ms", "auth_bcrypt", "skip_wait_for_gossip")
-    return "".join(line for line in text.splitlines(keepends=True) if not any(name in line for name in hasty))
+def without_fast_start(text: str) -> str:
+    """The JVM's options without those that make the local stack's node start faster than the image's."""
+    shortcuts = ("superuser_setup_delay_ms", "auth_bcrypt", "skip_wait_for_gossip")
+    return "".join(line for line in text.splitlines(keepends=True) if not any(name in line for name in shortcuts))
 
 
 def _rewrite(path: Path, change: Callable[[str], str]) -> None:
@@ -353,5 +353,5 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
 def planned(environ: Mapping[str, str]) -> dict[str, Service]:
     """The services that are rehearsed, in the order of their dependencies."""
     declared = compose.read(FILES, {**environment.read(ROOT / ".env"), **environ})
-    services = {name: one for name, one in declared.items() if not one.profiles and name not in LEFT_OUT}
+    services = {name: service for name, service in declared.items() if not service.profiles and name not in LEFT_OUT}
     return {name: services[name] for name in compose.start_order(services)}

@@ -39,23 +39,23 @@ _CHUNK = 65_536
 def run(command: list[str], *, keep_open: Iterable[int] = ()) -> int:
     """Run a command in a sandbox and return its exit status; it inherits the file descriptors of `keep_open`.
 
-    Raises Problem where this machine allows no sandbox.
+    Raises Problem if this machine allows no sandbox.
     """
     probe = [*_UNSHARE, "true"]
     if not shutil.which("unshare"):
         raise Problem("Sandbox", "there is no unshare here", "Install util-linux.")
-    tried = subprocess.run(probe, capture_output=True, text=True)
-    if tried.returncode != 0:
+    result = subprocess.run(probe, capture_output=True, text=True)
+    if result.returncode != 0:
         raise Problem(
             "Sandbox",
-            f"Linux allows no namespaces to this user: {tried.stderr.strip()}",
+            f"Linux allows no namespaces to this user: {result.stderr.strip()}",
             "Run as root, or allow them: sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) or "
             "kernel.unprivileged_userns_clone=1 (Debian before 11). A container needs --privileged.",
         )
     process = subprocess.Popen([*_UNSHARE, *command], pass_fds=tuple(keep_open), preexec_fn=_die_with_parent)
     try:
         while True:
-            with contextlib.suppress(KeyboardInterrupt):  # the command gets the signal, too, and ends in its own order
+            with contextlib.suppress(KeyboardInterrupt):  # the command gets the signal too, and ends in order
                 return process.wait()
     finally:
         process.kill()
@@ -91,7 +91,7 @@ def as_init(main: Callable[[], int]) -> int:
 
 
 def outside_listener(port: int) -> socket.socket:
-    """Outside: a socket that listens on loopback, to hand to the sandbox: a socket stays in the network it was made in."""
+    """Outside: a socket that listens on loopback, for the sandbox: it stays in the network in which it was created."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

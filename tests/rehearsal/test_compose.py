@@ -1,4 +1,4 @@
-"""The compose file as plain values: variables, order, and what is refused."""
+"""The compose file as plain values: variables, order, and refused forms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = ROOT / "docker-compose.override.yml"
 ASTRO = ROOT / "tests" / "rehearsal" / "astro-compose.yml"
 
 
-def written(folder, text):
+def write_compose_file(folder, text):
     path = folder / "compose.yml"
     path.write_text(text)
     return path
@@ -29,7 +29,7 @@ def written(folder, text):
         ("$$(seq 30)", "$(seq 30)"),
     ],
 )
-def test_variables_are_replaced_as_docker_compose_does(text, value):
+def test_variables_are_replaced_as_docker_compose_replaces_them(text, value):
     assert compose.interpolate(text, {"SET": "yes", "EMPTY": ""}) == value
 
 
@@ -40,18 +40,18 @@ def test_what_docker_would_read_differently_is_refused(text):
 
 
 def test_a_service_comes_after_those_it_depends_on():
-    services = {name: one for name, one in compose.read([ASTRO, FILE], {}).items() if not one.profiles}
+    services = {name: service for name, service in compose.read([ASTRO, FILE], {}).items() if not service.profiles}
     order = compose.start_order(services)
     assert sorted(order) == sorted(services)
     assert all(order.index(other) < order.index(name) for name in order for other in services[name].depends_on)
 
 
-def test_a_circle_and_an_unknown_service_are_named(tmp_path):
-    circle = "services: {a: {depends_on: [b]}, b: {depends_on: {a: {condition: service_healthy}}}}"
+def test_a_cycle_and_an_unknown_service_are_named(tmp_path):
+    cycle = "services: {a: {depends_on: [b]}, b: {depends_on: {a: {condition: service_healthy}}}}"
     with pytest.raises(Problem, match="wait for each other"):
-        compose.start_order(compose.read([written(tmp_path, circle)], {}))
+        compose.start_order(compose.read([write_compose_file(tmp_path, cycle)], {}))
     with pytest.raises(Problem, match="it depends on nowhere"):
-        compose.start_order(compose.read([written(tmp_path, "services: {a: {depends_on: [nowhere]}}")], {}))
+        compose.start_order(compose.read([write_compose_file(tmp_path, "services: {a: {depends_on: [nowhere]}}")], {}))
 
 
 def test_commands_and_checks_are_those_that_docker_would_run():
@@ -67,7 +67,7 @@ def test_commands_and_checks_are_those_that_docker_would_run():
 
 
 def test_a_mistake_names_the_service(tmp_path):
-    path = written(tmp_path, "services: {mysql: {command: ['--port=${NOWHERE}']}}")
+    path = write_compose_file(tmp_path, "services: {mysql: {command: ['--port=${NOWHERE}']}}")
     with pytest.raises(Problem, match="service mysql: NOWHERE is not set"):
         compose.read([path], {})
 

@@ -11,7 +11,7 @@ from local.layout import ROOT
 from local.servers import cassandra
 from tests.rehearsal import compose
 from tests.rehearsal.__main__ import connection_variables
-from tests.rehearsal.machine import FILES, LEFT_OUT, Machine, as_shipped, image_of, planned, without_haste
+from tests.rehearsal.machine import FILES, LEFT_OUT, Machine, image_of, planned, with_image_settings, without_fast_start
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,9 @@ def services():
 
 def test_every_service_is_rehearsed_or_left_out_for_a_reason(services, tmp_path):
     declared = compose.read(FILES, {})
-    assert set(declared) == set(services) | set(LEFT_OUT) | {name for name, one in declared.items() if one.profiles}
+    assert set(declared) == set(services) | set(LEFT_OUT) | {
+        name for name, service in declared.items() if service.profiles
+    }
     images = Machine(services, str(tmp_path)).stand_ins
     assert {image_of(service) for service in services.values()} == set(images)
 
@@ -29,11 +31,11 @@ def test_every_service_is_rehearsed_or_left_out_for_a_reason(services, tmp_path)
 def test_the_docs_name_what_is_left_out():
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8").lower()
     section = page.partition("## a rehearsal without docker")[2].partition("\n## ")[0]
-    profiles = {name for name, one in compose.read(FILES, {}).items() if one.profiles}
+    profiles = {name for name, service in compose.read(FILES, {}).items() if service.profiles}
     assert all(name in section for name in (*LEFT_OUT, *profiles))
 
 
-def test_kafka_gets_the_settings_that_its_image_makes_of_the_variables(services):
+def test_kafka_gets_the_settings_that_its_image_derives_from_the_variables(services):
     settings = compose.kafka_settings_of(services["kafka"].environment)
     assert settings["listeners"] == "CONTAINERS://:19092,HOST://:9092,CONTROLLER://:9093"
     assert settings["log.message.timestamp.after.max.ms"] == "9223372036854775807"
@@ -42,20 +44,20 @@ def test_kafka_gets_the_settings_that_its_image_makes_of_the_variables(services)
     assert compose.kafka_settings_of({"KAFKA_A__B___C": "1"}) == {"a_b-c": "1"}
 
 
-def test_the_files_own_command_turns_passwords_and_permissions_on(services, tmp_path):
+def test_the_command_of_the_compose_file_turns_on_passwords_and_permissions(services, tmp_path):
     """The start configuration allows everything without a login, like the image's."""
     conf = tmp_path / "cassandra.yaml"
-    conf.write_text(as_shipped(cassandra._CONFIGURATION))
+    conf.write_text(with_image_settings(cassandra._CONFIGURATION))
     assert "AllowAllAuthenticator" in conf.read_text() and "AllowAllAuthorizer" in conf.read_text()
     script = services["cassandra"].command[2].partition("&&")[0].replace("/etc/cassandra", str(tmp_path))
     subprocess.run(["bash", "-c", script], check=True)
     assert "authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer" in conf.read_text()
 
 
-def test_cassandra_is_as_slow_as_its_image():
-    assert "validity" not in as_shipped(cassandra._CONFIGURATION)
+def test_cassandra_starts_without_the_shortcuts_of_the_local_stack():
+    assert "validity" not in with_image_settings(cassandra._CONFIGURATION)
     options = '"-Xss256k"\n"-Dcassandra.superuser_setup_delay_ms=0"\n"-Dcassandra.skip_wait_for_gossip_to_settle=0"\n'
-    assert without_haste(options) == '"-Xss256k"\n'
+    assert without_fast_start(options) == '"-Xss256k"\n'
 
 
 def test_connections_have_the_fields_that_airflow_takes():
@@ -70,7 +72,7 @@ def test_connections_have_the_fields_that_airflow_takes():
     assert set(json.loads(variables["AIRFLOW_CONN_KAFKA_DEFAULT"])) == {"conn_type", "extra"}
 
 
-def test_airflow_gets_the_overrides_variables_and_waits_for_the_stores(services):
+def test_airflow_gets_the_variables_of_the_override_and_waits_for_the_stores(services):
     order = list(services)
     for store in ("cassandra-accounts", "mysql", "kafka", "db-migration"):
         assert order.index(store) < order.index("scheduler")

@@ -31,19 +31,19 @@ with socket.create_server(("mysql", 3306)) as server:
 
 
 @pytest.fixture(autouse=True)
-def allowed():
+def sandbox_allowed():
     try:
         sandbox.run(["true"])
     except Problem as problem:
         pytest.skip(str(problem))
 
 
-def answer(port):
+def read_answer(port):
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         return connection.recv(100).decode()
 
 
-def test_names_lead_to_its_own_network_a_published_port_leads_in_and_all_ends_with_it(tmp_path):
+def test_names_are_local_a_published_port_is_reachable_and_every_process_ends_with_the_sandbox(tmp_path):
     hosts = tmp_path / "hosts"
     with sandbox.outside_listener(0) as listener:
         port = listener.getsockname()[1]
@@ -57,15 +57,19 @@ def test_names_lead_to_its_own_network_a_published_port_leads_in_and_all_ends_wi
         deadline = time.monotonic() + 30
         while not text and time.monotonic() < deadline:  # a connection that comes too early is closed without an answer
             with contextlib.suppress(OSError):
-                text = answer(port)
+                text = read_answer(port)
         assert text == "1 127.0.0.1"
-        sleepers = [one for one in psutil.process_iter() if str(hosts) in " ".join(cmdline(one)) and is_sleeper(one)]
+        sleepers = [
+            process
+            for process in psutil.process_iter()
+            if str(hosts) in " ".join(cmdline(process)) and is_sleeper(process)
+        ]
         assert sleepers
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
             connection.sendall(b".")
             run.join(30)
     assert status == [0]
-    assert not [one for one in sleepers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert not [process for process in sleepers if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 def cmdline(process):
@@ -78,7 +82,7 @@ def is_sleeper(process):
     return any("time.sleep" in word for word in cmdline(process))
 
 
-def test_the_status_of_the_command_comes_out_and_orphans_are_reaped():
+def test_the_status_of_the_command_is_returned_and_orphans_are_reaped():
     code = (
         "import os, subprocess, sys, time\n"
         "from tests.rehearsal import sandbox\n"
