@@ -14,7 +14,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-from include.files.csv_records import FileRefused, csv_records, fingerprint
+from include.files.record_files import FileRefused, fingerprint, open_records
 
 MEGABYTES = 60
 SIZE = MEGABYTES * 1_000_000
@@ -58,7 +58,7 @@ def read(path: Path) -> str:
     good = bad = 0
     try:
         damage = fingerprint(path).damage
-        with csv_records(path, ("create_time", "ed"), damage=damage) as file:
+        with open_records(path, ("create_time", "ed"), damage=damage) as file:
             for record in file.records():
                 good, bad = good + (record.problem is None), bad + (record.problem is not None)
     except FileRefused as refused:

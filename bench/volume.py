@@ -27,7 +27,7 @@ import psutil
 
 from bench.worlds import MASTER, World, session
 from include import pipelines
-from include.files.imports import import_csv
+from include.files.imports import import_events
 from include.operations.setup import set_up
 from include.pipelines import Pipeline
 from include.verify.verify import verify
@@ -65,7 +65,7 @@ def main() -> int:
 
 def _import(pipeline: Pipeline, file: Path) -> int:
     with _progress() as millions:
-        summary = import_csv(pipeline, file)
+        summary = import_events(pipeline, file)
     print(summary)
     for number, (start, end) in enumerate(zip(millions, millions[1:], strict=False), 1):
         print(f"  million {number:>3}: {(end[0] - start[0]) / (end[1] - start[1]):,.0f} rows/s")

@@ -92,8 +92,8 @@ def import_rows(params=None, dag_run=None) -> None:
 
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.files.csv_records import FileRefused
     from include.files.import_root import file_under_root
+    from include.files.record_files import FileRefused
 
     with contextlib.ExitStack() as stack:
         try:

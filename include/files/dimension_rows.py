@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from include import readings
 from include.errors import MinutemarkError
-from include.files.csv_records import CsvFile, Record
+from include.files.record_files import Record, RecordFile
 from include.lake.admission import Refused, line_payload
 from include.lake.payload import NotAnObject, parsed
 from include.pipelines import Dimension, Pipeline, all_pipelines
@@ -43,7 +43,7 @@ def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline,
 def typed_rows(
     conn,
     dimension: Dimension,
-    file: CsvFile,
+    file: RecordFile,
     records: Iterable[Record],
     refused: list[Refused],
     unreadable: list[str],

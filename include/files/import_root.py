@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from include.files.csv_records import FileRefused
+from include.files.record_files import FileRefused
 
 SETTING = "MINUTEMARK_IMPORT_ROOT"
 _DEFAULT = Path(__file__).resolve().parents[2] / "data"

@@ -19,13 +19,13 @@ from include.chunks import chunks
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.files import file_format, parallel_writer
 from include.files.compressed_file import Damage
-from include.files.csv_records import FileRefused, Record, csv_records
 from include.files.dimension_rows import dimension_of, typed_rows
 from include.files.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
 from include.files.import_log import MAX_REJECTED, ImportLog, shortfall
 from include.files.import_root import OpenedFile
 from include.files.json_events import event_reader
 from include.files.readers import Occurrences, TableEvents, about_columns, check_header, names_of
+from include.files.record_files import FileRefused, Record, open_records
 from include.files.survey import checked_fingerprint
 from include.lake import change_log
 from include.lake.admission import ClosedRows, Refused
@@ -105,7 +105,7 @@ class ImportSummary:
         return "\n".join(lines)
 
 
-def import_csv(
+def import_events(
     pipeline: Pipeline, path: str | Path | OpenedFile, *, encoding: str = "", format_words: str = ""
 ) -> ImportSummary:
     """Write the events of a file (CSV or JSON lines, compressed or not) into the lake. Needs `create_time`, or the time column
@@ -117,7 +117,7 @@ def import_csv(
     stated_format = file_format.format_from_options(encoding, format_words)
     digest, damage = checked_fingerprint(path)
     with (
-        csv_records(path, names_of(pipeline), stated_format, damage) as file,
+        open_records(path, names_of(pipeline), stated_format, damage) as file,
         lake(LAKE_READER) as lookup,
         lake(LAKE_WRITER) as session,
         warehouse(WAREHOUSE_ETL) as conn,
@@ -206,7 +206,7 @@ def import_dimension(
     owner, dimension = dimension_of(table, pipeline)
     stated_format = file_format.format_from_options(encoding, format_words)
     digest, damage = checked_fingerprint(path)
-    with csv_records(path, dimension.columns, stated_format, damage) as file, warehouse(WAREHOUSE_ETL) as conn:
+    with open_records(path, dimension.columns, stated_format, damage) as file, warehouse(WAREHOUSE_ETL) as conn:
         missing_columns = [column for column in dimension.columns if column not in file.header]
         if missing_columns:
             raise FileRefused(
@@ -310,7 +310,7 @@ def run_import(
     if table and file and not source:
         summary = import_dimension(table, file, pipeline=owner, **format_options)
     elif owner and file and not source:
-        summary = import_csv(owner, file, **format_options)
+        summary = import_events(owner, file, **format_options)
     elif owner and source and not file:
         summary = import_table(owner, source)
     else:

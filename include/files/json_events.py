@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from include.files.csv_records import CsvFile, Record
 from include.files.readers import CsvEvents
+from include.files.record_files import Record, RecordFile
 from include.lake.admission import NotAdmitted, Refused, line_payload, needs_content_id
 from include.lake.json_objects import JsonObjects
 from include.lake.payload import parsed
@@ -63,7 +63,7 @@ class JsonLineEvents:
 
 
 def event_reader(
-    file: CsvFile, pipeline: Pipeline, clock: datetime, *, as_strings: bool = False
+    file: RecordFile, pipeline: Pipeline, clock: datetime, *, as_strings: bool = False
 ) -> CsvEvents | JsonLineEvents:
     """The object that turns the records of the file into events."""
     return (

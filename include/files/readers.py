@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from include.files.csv_records import FileRefused, Record
 from include.files.flat_table import FlatRow
+from include.files.record_files import FileRefused, Record
 from include.lake.admission import NotAdmitted, Refused, RowValidator, content_id, line_payload, needs_content_id
 from include.lake.payload import NotAnObject, parsed
 from include.lake.writer import Event

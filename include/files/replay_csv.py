@@ -18,10 +18,10 @@ from include.durations import utc_now
 from include.errors import MinutemarkError
 from include.files import file_format
 from include.files.compressed_file import Damage
-from include.files.csv_records import csv_records
 from include.files.import_log import MAX_REJECTED, REPLAY_AGAIN, ImportLog, ImportRunning, shortfall
 from include.files.json_events import event_reader
 from include.files.readers import Occurrences, about_columns, check_header, names_of
+from include.files.record_files import open_records
 from include.files.replay_feed import Clock, Feed
 from include.files.replay_options import EventSchedule, ReplayOptions, ReplayRefused, check, parse_options, timeline
 from include.files.survey import Sample, Survey, checked_fingerprint, preview_of, survey
@@ -102,7 +102,7 @@ def replay_csv(
     file_survey = survey(path, stated_format, pipeline, damage) if options.needs_survey else None
     check(options, pipeline, file_survey, utc_now())
     with (
-        csv_records(path, names_of(pipeline), stated_format, damage) as file,
+        open_records(path, names_of(pipeline), stated_format, damage) as file,
         warehouse(WAREHOUSE_ETL) as conn,
         producer(pipeline) as sender,
     ):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from include.durations import utc_now
-from include.files.csv_records import Record
 from include.files.import_log import ImportLog
+from include.files.record_files import Record
 from include.kafka import topics
 from include.kafka.clients import BrokerError
 from include.kafka.ingest_mode import DAG, group_of, ingest_mode

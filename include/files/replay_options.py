@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from include.errors import MinutemarkError
-from include.files.csv_records import Record
 from include.files.json_events import JsonLineEvents
 from include.files.readers import CsvEvents
+from include.files.record_files import Record
 from include.files.survey import RecordPreview, Sample, Survey
 from include.files.time_shift import Shift, Timeline
 from include.lake.admission import Refused

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from include import readings
 from include.files.compressed_file import Damage
-from include.files.csv_records import CsvFile, Fingerprint, Record, csv_records, fingerprint
 from include.files.file_format import FileFormat
 from include.files.readers import check_header, names_of
+from include.files.record_files import Fingerprint, Record, RecordFile, fingerprint, open_records
 from include.lake.admission import NotAdmitted, time_in
 from include.lake.keys import NotATimeUUID, parse, time_of
 from include.lake.payload import Fields, NotAnObject
@@ -99,7 +99,7 @@ class RecordPreview:
         return time if time.year in readings.YEARS else None
 
 
-def preview_of(file: CsvFile, pipeline: Pipeline) -> RecordPreview:
+def preview_of(file: RecordFile, pipeline: Pipeline) -> RecordPreview:
     """The preview for the records of the file."""
     return RecordPreview(None if file.format.is_json else file.header, pipeline)
 
@@ -109,7 +109,7 @@ def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | N
     result = Survey()
     kinds = result.kinds
     with (
-        csv_records(path, names_of(pipeline), known, damage) as file,
+        open_records(path, names_of(pipeline), known, damage) as file,
         Bar(f"scanning {path.name}", path.stat().st_size) as bar,
     ):
         check_header(path, file.header, pipeline)

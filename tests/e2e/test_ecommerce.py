@@ -17,7 +17,7 @@ import pytest
 
 from bench import shop_file
 from include import pipelines
-from include.files.imports import import_csv
+from include.files.imports import import_events
 from include.files.replay_csv import replay_csv
 from include.files.replay_options import ReplayOptions
 from include.kafka.ingest_mode import DAG, SETTING
@@ -105,7 +105,7 @@ def published() -> dict[str, list[tuple]]:
 
 @pytest.mark.both_servers
 def test_an_imported_file_becomes_the_facts_of_the_reference(airflow, csv_file):
-    summary = import_csv(SHOP, csv_file)
+    summary = import_events(SHOP, csv_file)
     assert (summary.written, summary.rejected) == (len(ROWS), 1)
     run = airflow.run("ecommerce_minute").must_succeed()
     assert run.tasks == dict.fromkeys(CHAIN, "success")
@@ -116,7 +116,7 @@ def test_an_imported_file_becomes_the_facts_of_the_reference(airflow, csv_file):
 def test_the_same_file_again_changes_nothing(airflow, csv_file):
     before = published()
     as_if_settled()
-    import_csv(SHOP, csv_file)
+    import_events(SHOP, csv_file)
     airflow.run("ecommerce_minute").must_succeed()
     assert published() == before
 
@@ -184,7 +184,7 @@ def test_a_generated_day_sums_to_the_cent_with_csv_and_decimal(airflow, tmp_path
                 revenue[hour] += Decimal(row["price"])
     assert len(kinds) == 24 and len(revenue) > 5
 
-    assert import_csv(SHOP, path).written == 2_000
+    assert import_events(SHOP, path).written == 2_000
     runs = 0
     while not runs or count("etl.minute_ledger WHERE pipeline = 'ecommerce' AND pending = 1"):
         airflow.run("ecommerce_minute").must_succeed()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include.files.imports import import_csv
+from include.files.imports import import_events
 from include.lake.session import lake
 from include.lake.writer import EventWriter
 from tests.e2e.comparison import must_conserve, must_equal_reference
@@ -62,7 +62,7 @@ def csv_file(tmp_path_factory):
 
 @pytest.mark.both_servers
 def test_events_become_the_facts_of_the_reference(airflow, csv_file):
-    summary = import_csv(RECRUITMENT, csv_file)
+    summary = import_events(RECRUITMENT, csv_file)
     assert (summary.written, summary.rejected) == (len(FIRST), 1)
     run = airflow.run().must_succeed()
     assert run.tasks == dict.fromkeys(CHAIN, "success")
@@ -99,7 +99,7 @@ def test_a_second_import_changes_nothing(airflow, csv_file):
     before = published()
     as_if_settled()
     assert count("etl.minute_ledger WHERE pending = 1") == 0
-    import_csv(RECRUITMENT, csv_file)
+    import_events(RECRUITMENT, csv_file)
     airflow.run().must_succeed()
     assert published() == before
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from include.files.imports import import_csv
+from include.files.imports import import_events
 from tests.e2e.comparison import must_equal_reference
 from tests.e2e.runs import RECRUITMENT, count, published, query
 from tests.reference.rows import click
@@ -39,14 +39,14 @@ def as_file(tmp_path: Path):
 
 
 def test_the_good_file_is_published(airflow, as_file):
-    assert import_csv(RECRUITMENT, as_file(GOOD)).written == len(GOOD)
+    assert import_events(RECRUITMENT, as_file(GOOD)).written == len(GOOD)
     airflow.catch_up()
     must_equal_reference(GOOD, {})
 
 
 def test_the_minutes_of_a_mangled_file_are_held_and_no_figure_changes(airflow, as_file):
     before = published()
-    import_csv(RECRUITMENT, as_file(MANGLED))
+    import_events(RECRUITMENT, as_file(MANGLED))
     assert airflow.run().tasks["check_staging"] == "failed"
     after = published()
     for table in ("recruitment.events", "recruitment.events_by_minute", "etl.rejected_events"):
@@ -60,7 +60,7 @@ def test_the_minutes_of_a_mangled_file_are_held_and_no_figure_changes(airflow, a
 
 
 def test_the_good_file_again_releases_all_held_minutes(airflow, as_file):
-    import_csv(RECRUITMENT, as_file(GOOD))
+    import_events(RECRUITMENT, as_file(GOOD))
     airflow.catch_up()
     must_equal_reference(GOOD, {})
     assert count("etl.minute_ledger WHERE state <> 'merged'") == count("etl.releases") == 0

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from include.files.imports import import_csv, import_dimension
+from include.files.imports import import_dimension, import_events
 from tests.e2e.comparison import must_conserve, must_equal_reference
 from tests.e2e.runs import RECRUITMENT, query
 from tests.reference import recruitment as reference
@@ -28,7 +28,7 @@ def log(real_data):
 
 def test_without_recover_the_imported_log_becomes_the_facts_of_the_classic_pipeline(airflow, real_data, log):
     import_dimension("job", real_data / "job.csv")
-    summary = import_csv(RECRUITMENT, real_data / "tracking.csv")
+    summary = import_events(RECRUITMENT, real_data / "tracking.csv")
     assert (summary.written, summary.rejected) == (len(log[0]), 0)
     airflow.catch_up(recover=False)
     must_equal_reference(*log, recover=False)
@@ -39,7 +39,7 @@ def test_without_recover_the_imported_log_becomes_the_facts_of_the_classic_pipel
 
 def test_a_repeated_and_recovered_import_becomes_the_facts_of_the_reference(airflow, real_data, log):
     """The second import makes every minute pending, so that one catch-up shows both: nothing doubled, all recovered."""
-    import_csv(RECRUITMENT, real_data / "tracking.csv")
+    import_events(RECRUITMENT, real_data / "tracking.csv")
     airflow.catch_up()
     must_equal_reference(*log)
     must_conserve()
@@ -61,7 +61,7 @@ def test_saved_in_other_formats_the_log_changes_only_the_corrected_fact(airflow,
     }
     for form, file in forms.items():
         (tmp_path / form).write_bytes(file)
-        summary = import_csv(RECRUITMENT, tmp_path / form)
+        summary = import_events(RECRUITMENT, tmp_path / form)
         assert (summary.written, summary.rejected) == (len(rows), 0)
         airflow.catch_up()
         must_equal_reference(corrected if form == "corrected" else rows, jobs)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from include import listing, pipelines
-from include.files.imports import import_csv
+from include.files.imports import import_events
 from include.lake.session import lake
 from include.pipelines import Pipeline
 from include.warehouse.session import rows, warehouse
@@ -44,7 +44,7 @@ def with_answers(pipeline: Pipeline, section: str, folder: Path) -> str:
             file = folder / f"events-{part.start()}.jsonl"
             lines = re.sub(r"\n +", " ", events)  # the page shows a long event in several, indented lines
             file.write_text(lines + "\n")
-            assert import_csv(pipeline, file).written == len(lines.splitlines())
+            assert import_events(pipeline, file).written == len(lines.splitlines())
             history.run(pipeline)
             return part[0]
         shown = answer(part["language"], part["query"])

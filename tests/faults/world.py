@@ -22,7 +22,7 @@ from confluent_kafka.admin import NewPartitions
 from include import pipelines
 from include.demo import recruitment as demo
 from include.demo.traffic import demo_of, import_demo_dimensions
-from include.files.imports import import_csv, import_dimension
+from include.files.imports import import_dimension, import_events
 from include.kafka import clients, topics
 from include.kafka.dead_letters import with_dead_letters
 from include.kafka.ingest_mode import DEAD_LETTERS, group_of, ingest_mode
@@ -119,7 +119,7 @@ class World:
                     with tempfile.TemporaryDirectory() as folder:
                         file = Path(folder) / "events.jsonl"
                         file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-                        import_csv(pipeline, file)
+                        import_events(pipeline, file)
                 elif by_topic:
                     with producer(pipeline) as topic:
                         if partition is None:

@@ -11,7 +11,7 @@ import zlib
 import pytest
 from backports import zstd
 
-from include.files.csv_records import FileRefused, csv_records, fingerprint
+from include.files.record_files import FileRefused, fingerprint, open_records
 
 CSV = b"create_time,ed\na,x\nb,y\n"
 
@@ -31,7 +31,7 @@ def read_compressed(tmp_path):
         path = tmp_path / "file.csv"
         path.write_bytes(content)
         assert fingerprint(path).damage is None
-        with csv_records(path, ("create_time", "ed")) as file:
+        with open_records(path, ("create_time", "ed")) as file:
             rows = [record.fields for record in file.records()]
             return file.recognized.removesuffix(", UTF-8, CSV with commas"), rows, file.compression.left_out
 
@@ -73,7 +73,7 @@ def read_damaged(tmp_path):
         path = tmp_path / "file.csv"
         path.write_bytes(content)
         damage = fingerprint(path).damage
-        with csv_records(path, ("create_time", "ed"), damage=damage) as file:
+        with open_records(path, ("create_time", "ed"), damage=damage) as file:
             return [record.fields for record in file.records()], damage.problem
 
     return read

@@ -45,7 +45,7 @@ def lake_rows(minute: datetime) -> list:
 
 def test_events_are_stored_in_the_minute_of_their_own_time_and_touch_it(csv_file):
     path = csv_file(VIEW.format(time="2019-11-01 00:00:07 UTC"), CART.format(time="2019-11-01 00:01:00 UTC"))
-    summary = imports.import_csv(SHOP, path)
+    summary = imports.import_events(SHOP, path)
     assert (summary.written, summary.rejected, summary.missing_columns) == (2, 0, ())
     [row] = lake_rows(datetime(2019, 11, 1, 0, 0))
     assert (row.event_time, row.event_type, row.price) == ("2019-11-01 00:00:07 UTC", "view", "489.07")
@@ -59,21 +59,21 @@ def test_events_are_stored_in_the_minute_of_their_own_time_and_touch_it(csv_file
 def test_a_file_imported_twice_counts_once_and_equal_rows_are_two_events(csv_file):
     line = VIEW.format(time="2019-11-02 10:00:00 UTC")
     path = csv_file(line, line, CART.format(time="2019-11-02 10:00:00 UTC"))
-    imports.import_csv(SHOP, path)
+    imports.import_events(SHOP, path)
     minute = datetime(2019, 11, 2, 10)
     before = lake_rows(minute)
     assert [row.event_type for row in before].count("view") == 2 and len(before) == 3
-    imports.import_csv(SHOP, path)
+    imports.import_events(SHOP, path)
     assert lake_rows(minute) == before
 
 
 def test_rows_count_once_when_their_file_grows_or_is_saved_in_another_encoding(csv_file):
     lines = [VIEW.format(time=f"2019-11-06 10:00:{second:02} UTC") for second in (1, 1, 2)]
     path = csv_file(*lines)
-    imports.import_csv(SHOP, path)
+    imports.import_events(SHOP, path)
     grown = csv_file("too,few", *lines, CART.format(time="2019-11-06 10:00:03 UTC"))
     grown.write_bytes(b"\xef\xbb\xbf" + grown.read_bytes().replace(b"\n", b"\r\n"))
-    imports.import_csv(SHOP, grown)
+    imports.import_events(SHOP, grown)
     assert [row.event_type for row in lake_rows(datetime(2019, 11, 6, 10))] == ["view"] * 3 + ["cart"]
 
 
@@ -81,7 +81,7 @@ def test_rows_count_once_when_their_file_grows_or_is_saved_in_another_encoding(c
 def test_a_blank_id_counts_as_absent(csv_file, no_id):
     second = ("", " ", "NULL", "None").index(no_id)
     lines = [f"{no_id},{VIEW.format(time=f'2019-11-07 10:00:0{second} UTC')},{name}" for name in ("a", "b")]
-    imports.import_csv(SHOP, csv_file(*lines, header=f"id,{HEADER},note"))
+    imports.import_events(SHOP, csv_file(*lines, header=f"id,{HEADER},note"))
     result = [row for row in lake_rows(datetime(2019, 11, 7, 10)) if row.event_time.endswith(f"0{second} UTC")]
     assert sorted(row.note for row in result) == ["a", "b"]
 
@@ -89,7 +89,7 @@ def test_a_blank_id_counts_as_absent(csv_file, no_id):
 def test_the_last_version_in_a_file_stays_whichever_process_writes_it(csv_file):
     row = "order-9,2019-11-08 10:00:00 UTC,{kind},1,2,a.b,{brand},1,,".format
     versions = [row(kind="view", brand=f"v{number}") for number in range(40_000)] + [row(kind="cart", brand="")]
-    imports.import_csv(SHOP, csv_file(*versions, header=f"id,{HEADER}"))
+    imports.import_events(SHOP, csv_file(*versions, header=f"id,{HEADER}"))
     [event] = lake_rows(datetime(2019, 11, 8, 10))
     assert (event.event_type, event.brand) == ("cart", None)
 
@@ -97,15 +97,15 @@ def test_the_last_version_in_a_file_stays_whichever_process_writes_it(csv_file):
 def test_rows_with_ids_are_the_same_events_however_their_file_is_split(csv_file):
     header = f"id,{HEADER}"
     lines = [f"order-{number},{VIEW.format(time='2019-11-03 10:00:00 UTC')}" for number in range(5)]
-    imports.import_csv(SHOP, csv_file(*lines, header=header))
-    imports.import_csv(SHOP, csv_file(*reversed(lines[2:]), header=header))
+    imports.import_events(SHOP, csv_file(*lines, header=header))
+    imports.import_events(SHOP, csv_file(*reversed(lines[2:]), header=header))
     assert {row.id for row in lake_rows(datetime(2019, 11, 3, 10))} == {f"order-{number}" for number in range(5)}
     assert len(lake_rows(datetime(2019, 11, 3, 10))) == 5
 
 
 def test_a_row_with_an_unreadable_time_is_kept_with_line_and_reason(csv_file):
     path = csv_file(VIEW.format(time="soon"), VIEW.format(time="2019-11-04 10:00:00 UTC"))
-    summary = imports.import_csv(SHOP, path)
+    summary = imports.import_events(SHOP, path)
     assert (summary.written, summary.rejected) == (1, 1)
     with warehouse("warehouse_etl") as conn:
         [kept] = fetch(conn.cursor(), "SELECT * FROM etl.rejected_events WHERE reason LIKE %(r)s", {"r": "%soon%"})

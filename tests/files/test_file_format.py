@@ -4,8 +4,8 @@ import codecs
 
 import pytest
 
-from include.files.csv_records import FileRefused, csv_records
 from include.files.file_format import format_from_options
+from include.files.record_files import FileRefused, open_records
 
 NAMES = ("create_time", "job_id", "ed")
 
@@ -17,7 +17,7 @@ def read(tmp_path):
     def read_content(content: bytes, encoding: str = "", form: str = ""):
         path = tmp_path / "file"
         path.write_bytes(content)
-        with csv_records(path, NAMES, format_from_options(encoding, form)) as file:
+        with open_records(path, NAMES, format_from_options(encoding, form)) as file:
             return file.recognized, [record.problem or record.fields for record in file.records()]
 
     return read_content
@@ -133,6 +133,6 @@ def test_an_encoding_that_needs_a_byte_order_mark_is_refused_without_one(tmp_pat
     path.write_bytes("create_time,ev\na,1\n".encode(f"{encoding}-le"))
     with (
         pytest.raises(FileRefused, match=f"Set `encoding` to {encoding}-le"),
-        csv_records(path, NAMES, format_from_options(encoding)),
+        open_records(path, NAMES, format_from_options(encoding)),
     ):
         pass

@@ -73,23 +73,23 @@ FORMS = {
 @pytest.mark.parametrize(("minute", "form"), [*enumerate(FORMS, 1)])
 def test_the_same_rows_are_the_same_events_in_any_format(file, minute, form):
     rows = [*lines(minute), *lines(minute)[:1]]  # two equal rows are two events
-    imports.import_csv(SHOP, file("\n".join([HEADER, *rows])))
+    imports.import_events(SHOP, file("\n".join([HEADER, *rows])))
     ids = [row.id for row in lake_rows(minute)]
     assert len(ids) == 4
-    summary = imports.import_csv(SHOP, file(FORMS[form](rows)))
+    summary = imports.import_events(SHOP, file(FORMS[form](rows)))
     assert (summary.written, summary.rejected, summary.unknown_columns) == (4, 0, ())
     assert sorted(row.id for row in lake_rows(minute)) == sorted(ids)
 
 
 def test_a_json_line_is_kept_as_it_was_sent(file):
-    imports.import_csv(SHOP, file(as_json(HEADER, lines(5, 1))))
+    imports.import_events(SHOP, file(as_json(HEADER, lines(5, 1))))
     [row] = lake_rows(5)
     assert '"price": 489.070' in row.payload
 
 
 def test_unicode_line_separators_are_characters_of_a_json_value(file):
     row = as_json(HEADER, lines(17, 1)).replace('"event_type"', '"note\u2028\x85": 1, "event_type"')
-    summary = imports.import_csv(SHOP, file(row))
+    summary = imports.import_events(SHOP, file(row))
     assert (summary.written, summary.rejected, summary.unknown_columns) == (1, 0, ("note\u2028\x85",))
     assert len(lake_rows(17)) == 1
 
@@ -104,7 +104,7 @@ def test_names_of_json_are_matched_exactly_and_the_import_says_so(file, command,
 
 def test_a_line_that_is_not_an_object_is_rejected_by_itself(file):
     content = as_json(HEADER, lines(6, 2)).replace("\n", '\n["no", "object"]\n')
-    summary = imports.import_csv(SHOP, file(content))
+    summary = imports.import_events(SHOP, file(content))
     assert (summary.written, summary.rejected) == (2, 1)
     [kept] = refused()
     assert kept["origin_key"].endswith(":2")
@@ -114,7 +114,7 @@ def test_a_line_that_is_not_an_object_is_rejected_by_itself(file):
 
 def test_a_bad_byte_rejects_its_line_and_the_rest_is_imported(file):
     rows = [*(row.encode() for row in lines(7)), lines(7)[0].encode().replace(b"view", b"vi\xe9w")]
-    summary = imports.import_csv(SHOP, file(b"\n".join([HEADER.encode(), *rows])))
+    summary = imports.import_events(SHOP, file(b"\n".join([HEADER.encode(), *rows])))
     assert (summary.written, summary.rejected) == (3, 1)
     [kept] = refused()
     assert "it has the byte e9, which is not UTF-8" in kept["reason"]
@@ -124,24 +124,24 @@ def test_a_bad_byte_rejects_its_line_and_the_rest_is_imported(file):
 def test_the_summary_begins_with_the_recognized_format(file):
     content = "\n".join([HEADER, *lines(8)]).replace(",", ";")
     path = file(gzip.compress(content.encode()) + b"???")
-    first, *others = str(imports.import_csv(SHOP, path)).splitlines()
+    first, *others = str(imports.import_events(SHOP, path)).splitlines()
     assert first == f"{path}: gzip, UTF-8, CSV with semicolons."
     assert "3 bytes after the end of the compressed data were ignored." in others
 
 
 def test_the_summary_reports_rows_that_are_in_the_lake_already(file):
     path = file("\n".join([HEADER, *lines(9, 10)]))
-    assert "already" not in str(imports.import_csv(SHOP, path))
+    assert "already" not in str(imports.import_events(SHOP, path))
     path = file("\n".join([HEADER, *lines(9, 12)]))
     assert "Of 12 rows that were looked up before writing, 10 were in the lake already" in str(
-        imports.import_csv(SHOP, path)
+        imports.import_events(SHOP, path)
     )
 
 
 def test_only_a_few_rows_of_each_chunk_are_looked_up(file, monkeypatch):
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 20)
     monkeypatch.setattr(imports, "_SAMPLE_SIZES", (10, 2))
-    assert imports.import_csv(SHOP, file("\n".join([HEADER, *lines(10, 60)]))).looked_up == 10 + 2 + 2
+    assert imports.import_events(SHOP, file("\n".join([HEADER, *lines(10, 60)]))).looked_up == 10 + 2 + 2
 
 
 @pytest.fixture

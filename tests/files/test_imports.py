@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from include.files import imports
-from include.files.csv_records import FileRefused
 from include.files.dimension_rows import UnknownDimension
 from include.files.import_log import ImportLog, ImportRunning
+from include.files.record_files import FileRefused
 from include.files.survey import checked_fingerprint
 from include.lake import change_log
 from include.lake.errors import LakeTableMismatch
@@ -60,7 +60,7 @@ def csv_file(tmp_path):
 
 def test_events_arrive_and_their_minutes_are_touched(recruitment, csv_file):
     ids = [event_id("2026-07-01 10:00:00"), event_id("2026-07-01 10:03:00")]
-    summary = imports.import_csv(recruitment, csv_file(f'{ids[0]},click,7,"{{""a"":1}}"', f"{ids[1]},,,"))
+    summary = imports.import_events(recruitment, csv_file(f'{ids[0]},click,7,"{{""a"":1}}"', f"{ids[1]},,,"))
     assert (summary.written, summary.rejected, len(summary.minutes)) == (2, 0, 2)
     row = lake_rows("2026-07-01 10:00")[str(ids[0])]
     assert (row.custom_track, row.job_id, row.ed, row.bid) == ("click", "7", '{"a":1}', None)
@@ -80,12 +80,12 @@ def test_a_second_import_of_a_file_stops_and_a_successor_takes_over(recruitment,
         first.advance(2, 1, [])
         running = r"events\.csv is being read by another import or replay \(connection \d+ .* 1 rows written, 0 rejected\).*KILL"
         with pytest.raises(ImportRunning, match=running):
-            imports.import_csv(recruitment, path)
+            imports.import_events(recruitment, path)
         assert first.begin().resumed, "The connection that has the lock can begin again."
         other = csv_file(*lines[:2])
-        assert imports.import_csv(recruitment, other).written == 2, "Another file is another import."
+        assert imports.import_events(recruitment, other).written == 2, "Another file is another import."
         path = csv_file(*lines)
-    summary = imports.import_csv(recruitment, path)  # the connection of the first import has ended
+    summary = imports.import_events(recruitment, path)  # the connection of the first import has ended
     assert (summary.resumed_at, summary.written) == (2, 3)
 
 
@@ -94,7 +94,7 @@ def test_rows_without_a_usable_id_are_kept_with_line_reason_and_payload(recruitm
     path = csv_file(
         "not-an-id,click,7,", f"{good},click,7,", "too,few", f"{good},too,many,fields,here", ',click,8,"𝄞\x00"'
     )
-    summary = imports.import_csv(recruitment, path)
+    summary = imports.import_events(recruitment, path)
     assert (summary.written, summary.rejected) == (1, 4)
     result = {row["origin_key"].split(":")[1]: row for row in rejected()[:4]}
     assert sorted(result) == ["2", "4", "5", "6"]
@@ -109,9 +109,9 @@ def test_rows_without_a_usable_id_are_kept_with_line_reason_and_payload(recruitm
 def test_importing_a_file_again_changes_nothing(recruitment, csv_file):
     ids = [event_id("2026-07-03 10:00:00") for _ in range(3)]
     path = csv_file(*(f"{id},click,7," for id in ids), "no-id,,,")
-    first = imports.import_csv(recruitment, path)
+    first = imports.import_events(recruitment, path)
     before = lake_rows("2026-07-03 10:00"), len(rejected())
-    again = imports.import_csv(recruitment, path)
+    again = imports.import_events(recruitment, path)
     assert (again.written, again.rejected) == (first.written, first.rejected) == (3, 1)
     assert again.resumed_at is None  # not resumed: the user may repeat it because the lake table has changed
     assert (lake_rows("2026-07-03 10:00"), len(rejected())) == before
@@ -131,7 +131,7 @@ def test_a_stopped_import_resumes_where_it_was(recruitment, csv_file, monkeypatc
 
     monkeypatch.setattr(EventWriter, "write", stop_in_the_third_chunk)
     with pytest.raises(KeyboardInterrupt):
-        imports.import_csv(recruitment, path)
+        imports.import_events(recruitment, path)
     assert len(lake_rows("2026-07-04 10:00")) == 7
     (progress,) = query("SELECT * FROM etl.imports ORDER BY import_id DESC LIMIT 1")
     assert (progress["position"], progress["state"]) == (9, "running")
@@ -139,7 +139,7 @@ def test_a_stopped_import_resumes_where_it_was(recruitment, csv_file, monkeypatc
     monkeypatch.setattr(
         EventWriter, "write", lambda self, events, **stamp: written.append(events) or write(self, events, **stamp)
     )
-    summary = imports.import_csv(recruitment, path)
+    summary = imports.import_events(recruitment, path)
     assert summary.resumed_at == 9
     assert [len(events) for events in written[2:]] == [3]  # only the rows after the recorded position
     assert (summary.written, summary.rejected) == (10, 1)
@@ -150,7 +150,7 @@ def test_several_processes_write_the_same_as_one(recruitment, csv_file):
     ids = [event_id(f"2026-07-04 12:0{number % 3}:00") for number in range(38_000)]
     lines = [f"{id},click,7," for id in ids]
     lines.insert(30_000, "no-id,,,")
-    summary = imports.import_csv(recruitment, csv_file(*lines))
+    summary = imports.import_events(recruitment, csv_file(*lines))
     assert (summary.written, summary.rejected, len(summary.minutes)) == (38_000, 1, 3)
     assert set().union(*(lake_rows(f"2026-07-04 12:0{minute}") for minute in range(3))) == {str(id) for id in ids}
     assert rejected()[0]["origin_key"].endswith(":30002")
@@ -176,7 +176,7 @@ def test_a_killed_import_leaves_no_process_behind_and_resumes(recruitment, csv_f
         assert (
             process.returncode == 2 and "Run the same command again to resume" in output and "Traceback" not in output
         )
-    summary = imports.import_csv(recruitment, path)
+    summary = imports.import_events(recruitment, path)
     assert summary.resumed_at and summary.resumed_at < 40_001
     assert summary.written == 40_000
     for minute in range(10):
@@ -188,7 +188,7 @@ def test_progress_is_recorded_after_the_events_never_before(recruitment, csv_fil
     path = csv_file(f"{event_id('2026-07-05 10:00:00')},click,7,")
     monkeypatch.setattr(imports.ImportLog, "advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        imports.import_csv(recruitment, path)
+        imports.import_events(recruitment, path)
     assert len(lake_rows("2026-07-05 10:00")) == 1
     (progress,) = query("SELECT * FROM etl.imports ORDER BY import_id DESC LIMIT 1")
     assert (progress["position"], progress["state"]) == (0, "running")
@@ -198,7 +198,9 @@ def test_rows_of_closed_minutes_are_rejected(recruitment, csv_file):
     keeps_a_day = replace(recruitment, lake_retention=timedelta(days=1))
     with lake() as session:
         recent = event_id(str(change_log.clock(session).replace(microsecond=0)))
-    summary = imports.import_csv(keeps_a_day, csv_file(f"{event_id('2026-07-06 10:00:00')},click,7,", f"{recent},,,"))
+    summary = imports.import_events(
+        keeps_a_day, csv_file(f"{event_id('2026-07-06 10:00:00')},click,7,", f"{recent},,,")
+    )
     assert (summary.written, summary.rejected) == (1, 1)
     assert rejected()[0]["minute"] == datetime(2026, 7, 6, 10)
     assert "past the lake's retention: bedan.tracking keeps events for 1 day" in rejected()[0]["reason"]
@@ -207,7 +209,7 @@ def test_rows_of_closed_minutes_are_rejected(recruitment, csv_file):
 
 def test_unknown_columns_are_reported_and_kept(recruitment, csv_file):
     path = csv_file(f"{event_id('2026-07-07 10:00:00')},click,9", header="create_time,custom_track,mood")
-    summary = imports.import_csv(recruitment, path)
+    summary = imports.import_events(recruitment, path)
     assert summary.unknown_columns == ("mood",)
     assert "bid" in summary.missing_columns
     assert "does not declare, kept with each event: mood" in str(summary)
@@ -221,16 +223,16 @@ def test_a_file_without_the_needed_columns_is_refused_before_anything_is_written
     with pytest.raises(
         FileRefused, match="it has no column .*, which pipeline recruitment needs.* such as create_time"
     ):
-        imports.import_csv(recruitment, csv_file("a,b,c,d", header=header))
+        imports.import_events(recruitment, csv_file("a,b,c,d", header=header))
     with pytest.raises(FileRefused) as refused:
-        imports.import_csv(recruitment, csv_file("a,b,c,d", header=header))
+        imports.import_events(recruitment, csv_file("a,b,c,d", header=header))
     assert "mood" not in str(refused.value) and "job_id,ed" not in str(refused.value), "It may be a file of secrets."
     assert query("SELECT count(*) AS n FROM etl.imports") == before
 
 
 def test_a_lake_table_with_a_different_layout_is_refused_before_anything_is_written(recruitment, csv_file):
     with pytest.raises(LakeTableMismatch, match=r"bedan\.tracking has a different layout: mood is missing"):
-        imports.import_csv(
+        imports.import_events(
             replace(recruitment, event_id="mood"), csv_file(f"{event_id('2026-07-09 10:00:00')},click,7,")
         )
 

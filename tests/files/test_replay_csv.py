@@ -134,7 +134,7 @@ def test_a_file_by_import_and_by_topic_counts_once_and_so_do_its_broken_lines(sh
     path = shop_file(300, 1, start, row, row, ["soon", *row[1:]], row[:3])
 
     def by_import() -> None:
-        assert imports.import_csv(shop, path).written == 302
+        assert imports.import_events(shop, path).written == 302
 
     def by_topic() -> None:
         summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
@@ -194,7 +194,7 @@ def test_at_the_maximum_rate_the_last_event_happens_now_and_none_later(shop, sho
 
 def test_each_replay_makes_new_events_and_none_equals_an_imported_one(shop, shop_file):
     path = shop_file(50, 1, "2019-11-04 10:00:00")
-    imports.import_csv(SHOP, path)
+    imports.import_events(SHOP, path)
     imported = {row[2] for row in lake_rows(datetime(2019, 11, 4, 10))}
     for _ in range(2):
         replay_csv.replay_csv(shop, path, MAX)

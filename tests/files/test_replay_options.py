@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from include import pipelines
-from include.files.csv_records import Record
 from include.files.file_format import FileFormat
 from include.files.readers import CsvEvents
+from include.files.record_files import Record
 from include.files.replay_options import EventSchedule, ReplayOptions, ReplayRefused, check, parse_options, timeline
 from include.files.survey import RecordPreview, Sample, shares, survey
 from include.files.time_shift import Shift, Timeline

@@ -308,7 +308,7 @@ def test_the_same_events_by_import_and_by_topic_count_once(pipeline, send, tmp_p
     path = tmp_path / "events.csv"
     lines = [f"{row.create_time},{row.values['custom_track']},{row.values['job_id']}" for row in events]
     path.write_text("\n".join(["create_time,custom_track,job_id", *lines]) + "\n")
-    imports.import_csv(pipelines.get("recruitment"), path)
+    imports.import_events(pipelines.get("recruitment"), path)
     by_import = lake_rows("2026-08-08 10:00")
     send.write(events)
     consume(pipeline)

@@ -9,10 +9,10 @@ from datetime import datetime
 import pytest
 
 from include import pipelines
-from include.files.csv_records import FileRefused, Record
 from include.files.flat_table import FlatRow
 from include.files.json_events import JsonLineEvents
 from include.files.readers import CsvEvents, Occurrences, StoredEvents, TableEvents, check_header
+from include.files.record_files import FileRefused, Record
 from include.lake.admission import NotAdmitted, Refused, content_id
 from include.lake.keys import time_of
 from include.lake.writer import payload_of

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from include import pipelines, planner
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
-from include.files.imports import import_csv
+from include.files.imports import import_events
 from include.lake.session import lake
 from include.pipelines import Pipeline
 from include.spark import submission
@@ -56,7 +56,7 @@ def write(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
         writer = csv.DictWriter(lines, ["create_time", *RECRUITMENT.fields])
         writer.writeheader()
         writer.writerows(rows)
-    assert import_csv(RECRUITMENT, file).written == len(rows)
+    assert import_events(RECRUITMENT, file).written == len(rows)
 
 
 def _open_batch(pipeline: Pipeline) -> int:

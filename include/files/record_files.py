@@ -23,7 +23,7 @@ from include.files import file_format as formats
 from include.files.compressed_file import PEEK, Compression, Damage, FileDamaged, FileRefused, decompressed
 from include.files.file_format import FileFormat
 
-__all__ = ["CsvFile", "FileRefused", "Fingerprint", "Record", "csv_records", "fingerprint"]
+__all__ = ["RecordFile", "FileRefused", "Fingerprint", "Record", "open_records", "fingerprint"]
 
 LONGEST_VALUE = 2 * 1024 * 1024  # characters; also where a quote that is never closed stops swallowing lines
 LONGEST_RECORD = 5_000_000  # characters, quotes included: the lake refuses an event of more than 4,000,000 bytes
@@ -49,7 +49,7 @@ class Record(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CsvFile:
+class RecordFile:
     """An open file; `position()` is how many bytes of the (compressed) file have been read."""
 
     header: list[str]  # of JSON lines: the fields of the first lines, if they could be read
@@ -95,12 +95,12 @@ def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position:
 
 
 @contextlib.contextmanager
-def csv_records(
+def open_records(
     path: Path,
     names: Collection[str],
     known: FileFormat = FileFormat(),  # noqa: B008
     damage: Damage | None = None,
-) -> Iterator[CsvFile]:
+) -> Iterator[RecordFile]:
     """Open the file and read its header. `names` are the columns that it may have; `known` is the format that users give.
 
     With the `damage` that `fingerprint` found, the records end with the last whole line before it.
@@ -131,7 +131,7 @@ def csv_records(
                 lines.skip_to(lines.number + 1)
             columns = _header(path, lines, file_format, names)
             header = columns.names
-        yield CsvFile(header, file_format, compression, position, lines, columns)
+        yield RecordFile(header, file_format, compression, position, lines, columns)
 
 
 def _sample(head: bytes, encoding: str) -> str:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from include.files import csv_records as module
-from include.files.csv_records import FileRefused, csv_records, fingerprint
+from include.files import record_files as module
 from include.files.file_format import format_from_options
+from include.files.record_files import FileRefused, fingerprint, open_records
 
 HEADER = b"create_time,ev,ed\n"
 
@@ -22,7 +22,7 @@ NAMES = ("create_time", "ev", "ed")
 
 
 def read(path, after_line=0, encoding="", form="", names=NAMES):
-    with csv_records(path, names, format_from_options(encoding, form)) as file:
+    with open_records(path, names, format_from_options(encoding, form)) as file:
         return [(record.line, record.end_line, record.problem or record.fields) for record in file.records(after_line)]
 
 
@@ -104,7 +104,7 @@ def test_the_same_content_has_one_fingerprint_for_any_compression(csv_file, tmp_
 
 def test_a_byte_that_is_not_in_the_encoding_rejects_its_line(csv_file):
     path = csv_file(HEADER + b"a,1,ok\nb,1,caf\xe9\nc,1,caf\xc3\xa9\n")
-    with csv_records(path, NAMES) as file:
+    with open_records(path, NAMES) as file:
         first, bad, last = file.records()
     assert (first.fields, last.fields) == (["a", "1", "ok"], ["c", "1", "café"])
     assert (bad.line, bad.fields) == (3, ["b,1,caf\\xe9\n"])
@@ -145,17 +145,17 @@ def test_an_absent_file_is_reported(tmp_path):
     ],
 )
 def test_a_file_without_a_usable_header_is_refused(csv_file, content, message):
-    with pytest.raises(FileRefused, match=message), csv_records(csv_file(content), NAMES):
+    with pytest.raises(FileRefused, match=message), open_records(csv_file(content), NAMES):
         pass
 
 
 def test_columns_are_matched_in_any_case_and_with_spaces_and_others_keep_their_names(csv_file):
-    with csv_records(csv_file(b' Create_Time ,"EV", Mood\na,1,x\n'), NAMES) as file:
+    with open_records(csv_file(b' Create_Time ,"EV", Mood\na,1,x\n'), NAMES) as file:
         assert file.header == ["create_time", "ev", "Mood"]
 
 
 def test_an_exact_column_name_wins_over_one_in_another_case(csv_file):
-    with csv_records(csv_file(b"create_time,EV,ev\na,1,2\n"), NAMES) as file:
+    with open_records(csv_file(b"create_time,EV,ev\na,1,2\n"), NAMES) as file:
         assert file.header == ["create_time", "EV", "ev"]
 
 
@@ -165,7 +165,7 @@ def test_empty_trailing_columns_are_left_out(csv_file, content):
 
 
 def test_a_column_without_a_name_is_left_out(csv_file):
-    with csv_records(csv_file(b",create_time,ev,ed\n0,a,1,x\n"), NAMES) as file:  # the index of a data frame
+    with open_records(csv_file(b",create_time,ev,ed\n0,a,1,x\n"), NAMES) as file:  # the index of a data frame
         assert file.header == list(NAMES)
         assert [record.fields for record in file.records()] == [["a", "1", "x"]]
 
@@ -174,7 +174,7 @@ def test_a_column_without_a_name_is_left_out(csv_file):
 def test_a_line_that_is_too_long_is_one_broken_line_and_its_beginning_is_kept(csv_file, monkeypatch, line):
     monkeypatch.setattr(module, "LONGEST_RECORD", 10_000)
     monkeypatch.setattr(module, "_KEPT_CHARACTERS", 10)
-    with csv_records(csv_file(HEADER + b"a,1,\n" + line + b"\nb,1,\n"), NAMES) as file:
+    with open_records(csv_file(HEADER + b"a,1,\n" + line + b"\nb,1,\n"), NAMES) as file:
         records = list(file.records())
     assert [record.fields for record in records if record.fields[0] in ("a", "b")] == [["a", "1", ""], ["b", "1", ""]]
     assert "longer than 10000 characters" in records[1].problem
@@ -209,7 +209,7 @@ def test_each_json_line_is_a_record_with_one_field(csv_file):
     [(b'[{"ev":1}]', "jq -c '.\\[\\]'"), (b'{\n"ev":1\n}\n', "jq -c ."), (b'{"ev":1}{"ev":2}\n', "jq -c .")],
 )
 def test_other_json_is_refused_with_the_command_that_makes_lines_of_it(csv_file, content, remedy):
-    with pytest.raises(FileRefused, match=remedy), csv_records(csv_file(content), NAMES):
+    with pytest.raises(FileRefused, match=remedy), open_records(csv_file(content), NAMES):
         pass
 
 
