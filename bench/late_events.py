@@ -1,7 +1,7 @@
-"""Whether a merge costs more when events arrive late: `python -m bench.late_events` (--minutes 2880 --events 5000 --late 0.01).
+"""Whether a merge costs more with back-dated events: `python -m bench.late_events` (--minutes 2880 --events 5000 --late 0.01).
 
-Stages shop events minute by minute, a share of them up to a day late, in a throw-away MariaDB, and merges them: the first
-and the last hour minute by minute, the others in batches. Prints for both hours the median seconds of the merge and of its
+Stages shop events minute by minute in a throw-away MariaDB, a share of them back-dated by up to a day, and merges them: the
+first and the last hour minute by minute, the others in batches. Prints for both hours the median seconds of the merge and of its
 gate, the rows that the merge read (Handler_read_%), and the contributions of the fact keys that it touched. Writes
 the figures of each merge to bench/results/late-events.csv, and the plot to docs/pictures.
 """
@@ -34,7 +34,7 @@ from local import throwaway
 START = datetime(2026, 3, 1)
 MINUTE, HOUR = timedelta(minutes=1), 60
 BATCH = 50  # minutes, between the measured hours
-MAX_DELAY = 86_400  # seconds by which a late event is late
+MAX_DELAY = 86_400  # seconds by which an event is back-dated
 RESULTS = Path(__file__).parent / "results" / "late-events.csv"
 COLUMNS = ("minute", "minutes", "merge_seconds", "gate_seconds", "rows_read", "contributions_of_touched_keys")
 SHOP = pipelines.get("ecommerce")
@@ -44,7 +44,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.late_events", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=int, default=2_880)
     parser.add_argument("--events", type=int, default=5_000, help="events a minute")
-    parser.add_argument("--late", type=float, default=0.01, help="share of the events that are up to a day late")
+    parser.add_argument(
+        "--late", type=float, default=0.01, help="share of the events that are back-dated, by up to a day"
+    )
     args = parser.parse_args()
     packages.require(packages.PLOT, packages.INSTALL_PLOT)
     os.environ["TZ"] = "UTC"

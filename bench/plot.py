@@ -1,4 +1,4 @@
-"""The plots of bench/results for the documentation: a run by the rows in the lake, and merges with late events."""
+"""The plots of bench/results for the documentation: a run by the rows in the lake, and merges with back-dated events."""
 
 from __future__ import annotations
 

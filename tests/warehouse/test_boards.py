@@ -234,13 +234,14 @@ def test_decisions_are_not_read_every_15_seconds() -> None:
 def test_the_rule_has_the_same_words_wherever_it_is_shown() -> None:
     """The view defines the rule; its comment, Superset, Grafana, docs/dashboards.md and ADR 34 repeat the numbers."""
     cases = round(1 / NormalDist().cdf(-float(RULE["deviations"])))
+    significant = f"the change is significant (chance would explain it in at most 1 of {cases} cases)"
     words = (
         f"more than {RULE['most_unnamed'] * 100:.0f} % of the qualified applications",
         f"have fewer than {RULE['enough']} qualified applications",
         f"even with one more qualified application, the cost would be {RULE['averages']} times the average or more",
         f"fewer than {RULE['enough']} qualified applications in both weeks together",
-        f"fell by {RULE['raise_from'] * 100:.0f} % or more, by more than chance would explain in {cases - 1} of {cases}",
-        f"rose by {RULE['stop_from'] * 100:.0f} % or more, by more than chance would explain in {cases - 1} of {cases}",
+        f"fell by at least {RULE['raise_from'] * 100:.0f} %, {significant}",
+        f"rose by at least {RULE['stop_from'] * 100:.0f} %, {significant}",
     )
     [superset] = [
         part["meta"]["code"]

@@ -69,8 +69,10 @@ CROSS JOIN (SELECT 'campaign' AS kind UNION ALL SELECT 'publisher') AS k;
 -- 5. stop: even with one more qualified application, the cost would be 3 times the average or more in the last week.
 -- 6. watch: fewer than 60 qualified applications in both weeks together, too few to judge.
 -- 7. watch: no cost in one of the weeks, because it has no spend or no qualified application.
--- 8. raise: the cost fell by 25 % or more, by more than chance would explain in 19 of 20 cases, and is not above average.
--- 9. stop: the cost rose by 50 % or more, by more than chance would explain in 19 of 20 cases, and is above average.
+-- 8. raise: the cost fell by at least 25 %, the change is significant (chance would explain it in at most 1 of 20
+--    cases), and the cost is not above average.
+-- 9. stop: the cost rose by at least 50 %, the change is significant (chance would explain it in at most 1 of 20 cases),
+--    and the cost is above average.
 -- 10. watch: everything else.
 -- Chance: the logarithm of the ratio of two costs has a standard deviation of about the square root of (1/qualified +
 -- 1/qualified_before). By chance it exceeds 1.64 standard deviations in one direction in 5 % of all cases.
