@@ -38,7 +38,7 @@ def consume_dead_letters() -> None:
 if ingest_mode() == CONNECT:
     with DAG(
         "minutemark_dead_letters",
-        # Away from the tick of the minute DAGs, which need the cores then.
+        # At second 45, because the minute DAGs need the cores at their tick.
         schedule=CronDataIntervalTimetable("* * * * * 45", timezone="UTC"),
         description="Keeps, as rejected events, messages that Kafka Connect could not write.",
         doc_md=__doc__,

@@ -23,10 +23,14 @@ from plugins.minute_dag import SETTINGS
 from plugins.parsing import parsed_pipelines
 
 SHARES = (
-    ("late", 0.01, "events (0 to 1) that arrive late, with a time up to 30 minutes old."),
-    ("duplicate", 0.01, "events (0 to 1) that are sent twice. They must count once."),
-    ("broken", 0.005, "events (0 to 1) that break the contract and must be rejected."),
-    ("poison", 0.001, "`events` (0 to 1) to send in addition as messages that are not events. Only with a topic."),
+    ("late", 0.01, "Share of events (0 to 1) that arrive late, with a time up to 30 minutes old."),
+    ("duplicate", 0.01, "Share of events (0 to 1) that are sent twice. They must count once."),
+    ("broken", 0.005, "Share of events (0 to 1) that break the contract and must be rejected."),
+    (
+        "poison",
+        0.001,
+        "Messages that are not events, as a share (0 to 1) of `events`, sent in addition to them. Only with a topic.",
+    ),
 )
 EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or EVENTS_PER_MINUTE)
 
@@ -44,8 +48,8 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
         params={
             "events": Param(EVENTS, type="integer", minimum=0, description="Number of events to send in this minute."),
             **{
-                name: Param(default, type="number", minimum=0, maximum=1, description=f"Share of {what}")
-                for name, default, what in SHARES
+                name: Param(default, type="number", minimum=0, maximum=1, description=text)
+                for name, default, text in SHARES
             },
         },
         tags=sorted({"demo", "minutemark", *pipeline.tags}),

@@ -36,7 +36,7 @@ def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
         f"{pipeline.name}_ingest",
         description=f"Consumes the topic {pipeline.topic} into the lake table {pipeline.lake_table}.",
         doc_md=__doc__,
-        # Away from the tick of the minute DAGs, which need the cores then. Starting a stream uses them for ten seconds.
+        # At second 45, because the minute DAGs need the cores at their tick, and starting a stream uses them for ten seconds.
         schedule=CronDataIntervalTimetable("*/10 * * * * 45" if by_spark else "* * * * * 45", timezone="UTC"),
         max_active_runs=2,  # the current one, and its successor while it takes over
         dagrun_timeout=timedelta(minutes=25 if by_spark else 5),

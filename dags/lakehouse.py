@@ -105,7 +105,7 @@ def lakehouse_dag(pipeline: pipelines.Pipeline, kind: str, cron: str, params: di
 if os.environ.get(SETTING):
     for pipeline in parsed_pipelines():
         if pipeline.lakehouse:
-            # Away from the tick of the minute DAGs, which need the cores then.
+            # At second 25, because the minute DAGs need the cores at their tick.
             with lakehouse_dag(pipeline, "lakehouse", "* * * * * 25", RANGE) as dag:
                 tasks = [write_events(pipeline.name), count_hours(pipeline.name)]
                 if os.environ.get(BIGQUERY):

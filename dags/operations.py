@@ -187,7 +187,7 @@ with operation_dag(
     "- A dimension such as `job`: set `table` and `file`. Existing facts are updated at once.\n\n"
     "The file is CSV or JSON lines, plain or compressed (gzip, bzip2, xz, zstd, zip). It must be in the folder "
     "`MINUTEMARK_IMPORT_ROOT` of the worker, by default the project's `data/`. "
-    "Importing the same file again changes nothing, and an interrupted import "
+    "Importing the same file again counts no row twice, and validates rejected rows again. An interrupted import "
     "resumes where it stopped.",
 ):
     import_rows()

@@ -242,9 +242,9 @@ def install_stores() -> None:
     install_jars(ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra, MariaDB and PostgreSQL")
     install_jars(ROOT / "local" / "kafka-pom.xml", KAFKA_JARS, "jars of Kafka")
     install_jars(ROOT / "local" / "connect-pom.xml", CONNECT_JARS, "jars of Kafka Connect")
-    with step("MariaDB's binaries", quick=1.0):
+    with step("MariaDB's binaries", min_seconds=1.0):
         mariadb.BINARIES.unpacked()
-    with step("PostgreSQL's binaries", quick=1.0):
+    with step("PostgreSQL's binaries", min_seconds=1.0):
         postgres.BINARIES.unpacked()
 
 
@@ -274,7 +274,7 @@ def _run_maven(command: list[str], what: str) -> None:
                     say(f"   … {what}: {fetched} files downloaded")
     if maven.returncode != 0:
         errors = [line.strip() for line in output if "ERROR" in line or "error" in line] or output
-        raise Problem("Maven", f"{what} failed: {' '.join(errors)[:600]}", _network_remedy())
+        raise Problem("Maven", f"cannot download the {what}: {' '.join(errors)[:600]}", _network_remedy())
 
 
 def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""How far each import has come (etl.imports), and the rows that it refused (etl.rejected_events, origin `import`)."""
+"""How far each import has come (etl.imports), and the rows that it rejected (etl.rejected_events, origin `import`)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class ImportLog:
         return self.progress
 
     def advance(self, position: int, written: int, refused: Sequence[Refused]) -> None:
-        """Record that everything up to `position` is safe, with the refused rows, in one transaction."""
+        """Record that everything up to `position` is safe, with the rejected rows, in one transaction."""
         self.progress.position = position
         self.progress.rows_written += written
         self.progress.rows_rejected += len(refused)
@@ -137,7 +137,7 @@ class ImportLog:
             return Progress(*row[:3], resumed=row[0] != self._first_position, started_at=row[4])
         cursor.execute(sql("restart"), self._key | {"source_name": self._source_name, "position": self._first_position})
         if self._origin == self._key["source_key"]:
-            # The rows that an earlier import of the same source refused are validated again.
+            # The rows that an earlier import of the same source rejected are validated again.
             cursor.execute(
                 sql("forget_rejected"), {"pipeline": self._pipeline, "prefix": _escape_for_like(self._origin) + ":%"}
             )

@@ -34,7 +34,7 @@ LOGIN_SETTING = "MINUTEMARK_CONNECT_LOGIN"  # name:password
 
 
 class ConnectError(MinutemarkError):
-    """A connector that is not running, or a refused login; the message contains Connect's answer."""
+    """A connector that is not running, or a login that is missing or refused; the message says what to do."""
 
 
 def name_of(pipeline: Pipeline) -> str:
@@ -184,7 +184,10 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
         return problem
     except (OSError, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError) and error.code == 404:
-            return "is not registered; run `docker compose up connectors`"
+            return (
+                "it is not registered. Register it: python -m include.kafka.connect URL docker/connect/lake-sink.json "
+                "(in Docker: docker compose up connectors)"
+            )
         return f"Connect at {url} does not answer: {error}"
     except ConnectError as error:
         return str(error)

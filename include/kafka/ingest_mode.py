@@ -14,8 +14,9 @@ from include.errors import MinutemarkError
 SETTING = "MINUTEMARK_INGEST"
 DAG = "dag"  # the DAGs <pipeline>_ingest
 CONNECT = "connect"  # Kafka Connect with the Cassandra sink
-SPARK = "spark"  # the same DAGs, each with a stream of Spark
-DEAD_LETTERS = "dead_letters"  # the consumer of the dead-letter topic: with CONNECT a DAG of its own, else each ingest
+SPARK = "spark"  # the same DAGs, each running a Spark stream
+# The consumer of the dead-letter topic: with CONNECT a separate DAG, otherwise the ingest DAG of each pipeline.
+DEAD_LETTERS = "dead_letters"
 
 
 class UnknownIngestMode(MinutemarkError):

@@ -24,7 +24,7 @@ _KEYSPACE = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name
 
 
 class ReplicationRefused(LakeError):
-    """Set-up would keep each event on one node of several; the message says what to set."""
+    """Set-up would keep a single replica of each event, or the setting is invalid; the message says what to set."""
 
 
 def data_centers(session: Session) -> Counter[str]:
@@ -61,13 +61,13 @@ def replicas(session: Session, local: str, keyspaces: list[str]) -> dict[str, in
 
 
 def replicas_of(options: Mapping[str, str], local: str) -> int:
-    """The replicas in a keyspace's options: of the cluster with SimpleStrategy, else of the data center."""
+    """The replicas in a keyspace's options. With SimpleStrategy, those of the whole cluster; otherwise, of the data center."""
     is_simple = options.get("class", "").endswith("SimpleStrategy")
     return int(str(options.get("replication_factor" if is_simple else local, 0)).partition("/")[0])
 
 
 def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str | None:
-    """The reason why set-up stops: a keyspace has, or would get, one replica on a cluster of three nodes or more."""
+    """The reason why set-up stops: a keyspace has, or would get, one replica in a data center of three nodes or more."""
     if nodes < MIN_NODES_FOR_REPLICATION or factor == "1":
         return None
     missing_keyspaces = [keyspace for keyspace, count in replicas.items() if count is None and not factor]
@@ -86,13 +86,13 @@ def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str 
             "replication, then run `nodetool repair --full` on every node."
         )
     return (
-        f"The lake has {nodes} nodes: with one replica, a failed disk loses events. "
+        f"The lake's data center has {nodes} nodes: with one replica, a failed disk loses events. "
         f"{' '.join(parts)} {SETTING}=1 accepts one replica."
     )
 
 
 def problems(session: Session, target: Endpoint) -> Iterator[str]:
-    """The problems that preflight reports of a cluster that answers."""
+    """The problems that preflight reports about a reachable cluster."""
     results = (data_center_problem(data_centers(session), target.extra.get("local_dc")), clock_problem(clocks(session)))
     yield from (f"Connection {target.conn_id}: {problem}" for problem in results if problem)
 

@@ -46,8 +46,8 @@ def administrator_grants(role: str) -> Iterator[str]:
 def apply_schema() -> None:
     """Create what is missing in the lake, then grant permissions. Applying it again changes nothing.
 
-    Uses connection lake_admin; if that is not defined, uses lake_writer, which must be allowed to create tables, and then
-    grants nothing. Raises LakePermissionMissing with the permissions that set-up needs if the account lacks one.
+    Uses connection lake_admin. If it is not defined, uses lake_writer, whose account then needs CREATE, and grants nothing.
+    If a permission is missing, raises LakePermissionMissing with all that set-up needs.
     """
     try:
         account = endpoint(LAKE_ADMIN)
@@ -142,10 +142,16 @@ def _grant(session: Session) -> None:
         elif "doesn't exist" in str(error) or "does not exist" in str(error):
             raise LakeError(
                 f"Granting on the lake failed: {error}. Create the accounts that connections {LAKE_READER} and "
-                f"{LAKE_WRITER} name: CREATE ROLE {_login(LAKE_READER)} WITH PASSWORD = '…' AND LOGIN = true;"
+                f"{LAKE_WRITER} name: {' '.join(_role_statements())}"
             ) from error
         else:
             raise
+
+
+def _role_statements() -> Iterator[str]:
+    """A statement that creates the account, for each login that is defined."""
+    for login in dict.fromkeys(filter(None, (_login(LAKE_READER), _login(LAKE_WRITER)))):
+        yield f"CREATE ROLE IF NOT EXISTS {login} WITH PASSWORD = '…' AND LOGIN = true;"
 
 
 def _login(conn_id: str) -> str | None:
@@ -196,7 +202,7 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
         if columns.get(column) != kind
     ]
     differences += [
-        f"{column} is in its key"
+        f"{column} is in its key, but should not be"
         for column, (kind, _) in columns.items()
         if kind in _KEY_KINDS and column not in expected
     ]

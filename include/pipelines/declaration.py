@@ -23,7 +23,7 @@ def _read_only(options: dict[str, object]) -> Mapping[str, object]:
 copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 
-OCCURRENCE = "_minutemark_occurrence"  # number of a refused row among equal rows; kept in its payload
+OCCURRENCE = "_minutemark_occurrence"  # number of a rejected row among equal rows; kept in its payload
 RESERVED = frozenset({"_minute", "_shard", "_day", "_lake_table", OCCURRENCE})  # added at ingest: not the producer's
 # Names, and prefixes of names, of the columns that the job itself adds.
 _OWN_COLUMNS = frozenset(
@@ -134,8 +134,8 @@ class Pipeline:
         self._check_fields()
         if wrong := [word for word in self.null_words if "," in word or word != word.strip()]:
             raise ValueError(
-                f"Pipeline {self.name}: null_words {wrong} contain a comma, or begin or end with a space, which Connect's "
-                "list cannot hold."
+                f"Pipeline {self.name}: null_words {wrong} contain a comma, or begin or end with white space. Kafka "
+                "Connect's list settings cannot express that: choose other words."
             )
         if undeclared := {*self.required, *self.numbers, *self.times} - set(self.fields):
             raise ValueError(

@@ -58,9 +58,10 @@ class Derived:
 
 @dataclass(frozen=True)
 class SummedFact:
-    """A table of facts. Each fact is the sum of the contributions to its key: one row for each minute with events of the key.
+    """A table of facts. Each fact is the sum of the contributions to its key. A contribution is one row per minute and key.
 
-    The transform stages contributions under this name, or rows of another `output`, which the merge sums.
+    The transform stages contributions under this name. If `output` is set, it stages rows of that output, and the merge sums
+    them.
     """
 
     name: str  # staging is <database>.<name>_staged, contributions <database>.<name>_by_minute
@@ -77,12 +78,15 @@ class SummedFact:
         names = [column.name for column in (*self.key, *self.measures)]
         if wrong := [name for name in (self.name, *names) if not _NAME.fullmatch(name)]:
             raise ValueError(
-                f"Fact {self.table}: {wrong[0]!r} is not a column name: use lower-case letters, digits, underscores."
+                f"Fact {self.table}: {wrong[0]!r} is not a valid name: use lower-case letters, digits, underscores."
             )
         if taken := sorted(_OWN_COLUMNS.intersection(names)):
-            raise ValueError(f"Fact {self.table}: every fact has columns named {', '.join(taken)}: choose other names.")
+            raise ValueError(
+                f"Fact {self.table} uses reserved column names ({', '.join(taken)}), which its generated tables and queries "
+                "need. Choose other names."
+            )
         if duplicates := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"Fact {self.table}: {', '.join(duplicates)} is declared twice.")
+            raise ValueError(f"Fact {self.table}: declared twice: {', '.join(duplicates)}.")
         if wrong := [measure.combine for measure in self.measures if measure.combine not in (SUM, MAX)]:
             raise ValueError(f"Fact {self.table}: combine is {wrong[0]!r}: write {SUM!r} or {MAX!r}.")
         if not self.key or not self.measures:

@@ -58,7 +58,10 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
 
 
 def _last_of_equal_keys(parsed: Column) -> Column:
-    """The map with only the last of equal keys, which map_concat keeps as reading_settings sets; a lookup finds the first."""
+    """The map without repeated keys.
+
+    map_concat keeps the last value of a key (spark.sql.mapKeyDedupPolicy in reading_settings); element_at would find the first.
+    """
     keys_differ = F.size(F.array_distinct(F.map_keys(parsed))) == F.size(parsed)
     return F.when(keys_differ, parsed).otherwise(F.map_concat(parsed, F.create_map()))
 
@@ -77,7 +80,7 @@ def _table(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
         table = reader.options(keyspace=pipeline.keyspace, table=pipeline.table).load()
     except AnalysisException as error:
         raise JobFailed(
-            f"The lake has no table {pipeline.lake_table}, or its reader has no permission for it ({error.desc}). "  # ty: ignore[missing-attribute]
+            f"The lake has no table {pipeline.lake_table}, or account lake_reader lacks SELECT on it ({error.desc}). "  # ty: ignore[missing-attribute]
             "Run the DAG minutemark_setup."
         ) from error
     if missing := [name for name in (*key_of(pipeline), "payload") if name not in table.columns]:

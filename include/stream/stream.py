@@ -236,7 +236,10 @@ class Stream:
                 self._member.commit(new_ends or self._positions, self._topic_id)
             except Rejoined:
                 self._positions = {}  # unknown after rejoining: another query starts at whatever is committed
-                raise TopicChanged(f"The stream had to join the group of {self._pipeline.topic} again.") from None
+                raise TopicChanged(
+                    f"The stream had to rejoin the consumer group of {self._pipeline.name}. It continues at the committed "
+                    "offsets."
+                ) from None
             self._positions = {**self._positions, **new_ends}
 
     def _start_workers(self) -> None:

@@ -25,10 +25,10 @@ def fact(**values) -> SummedFact:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"measures": (Measure("clicks; DROP TABLE t"),)}, "is not a column name"),
-        ({"name": "Hits"}, "'Hits' is not a column name"),
-        ({"measures": (CLICKS, Measure("hour"))}, "hour is declared twice"),
-        ({"key": (HOUR, Key("minute", "DATETIME"))}, "every fact has columns named minute"),
+        ({"measures": (Measure("clicks; DROP TABLE t"),)}, "is not a valid name"),
+        ({"name": "Hits"}, "'Hits' is not a valid name"),
+        ({"measures": (CLICKS, Measure("hour"))}, "declared twice: hour"),
+        ({"key": (HOUR, Key("minute", "DATETIME"))}, "uses reserved column names \\(minute\\)"),
         ({"measures": (Measure("clicks", combine="AVG"),)}, "combine is 'AVG': write 'SUM' or 'MAX'"),
         ({"key": ()}, "needs a key and at least one measure"),
         ({"measures": ()}, "needs a key and at least one measure"),

@@ -4,7 +4,7 @@
 -- pipeline's first row. Binds: pipeline, batch_id, attempt, settle_microseconds, ahead_microseconds,
 -- oldest_kept_freshness, set_options.
 
--- Only rows from the lake: rows that an import refused are not part of these minutes' reads.
+-- Only rows from the lake: rows that an import rejected are not part of these minutes' reads.
 DELETE etl.rejected_events
 FROM etl.batch_minutes AS m
 STRAIGHT_JOIN etl.rejected_events FORCE INDEX (by_minute)
