@@ -18,10 +18,13 @@ def say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def step(what: str, quick: float = 0.0) -> Iterator[None]:
-    """Announce a step and its end. With `quick`, print only the end, if the step failed or took that long."""
+def step(what: str, min_seconds: float = 0.0) -> Iterator[None]:
+    """Print when a step begins and ends.
+
+    With `min_seconds`, print only the end, and only if the step failed or took at least that long.
+    """
     began = time.monotonic()
-    if not quick:
+    if not min_seconds:
         say(f"   … {what}")
     try:
         yield
@@ -29,5 +32,5 @@ def step(what: str, quick: float = 0.0) -> Iterator[None]:
         say(f"   ✗ {what}  {time.monotonic() - began:.1f} s")
         raise
     seconds = time.monotonic() - began
-    if seconds >= quick:
+    if seconds >= min_seconds:
         say(f"   ✓ {what}  {seconds:.1f} s")

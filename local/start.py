@@ -100,7 +100,7 @@ class Stack:
         self._define_programs()
         for name in stores:
             if name in (self.warehouse, KAFKA):  # `_program_of_store` has prepared Cassandra
-                with step(f"create the data folder of {self._server(name).name}", quick=1.0):
+                with step(f"create the data folder of {self._server(name).name}", min_seconds=1.0):
                     self._server(name).prepare()
             supervisor.start(name)
 
@@ -158,7 +158,7 @@ class Stack:
         self._define_programs()
         server = self._server(POSTGRES)
         if not supervisor.is_up_or_starting(POSTGRES):
-            with step(f"create the data folder of {server.name}", quick=1.0):
+            with step(f"create the data folder of {server.name}", min_seconds=1.0):
                 server.prepare()
             supervisor.start(POSTGRES)
         with step(f"start {server.name}"):

@@ -27,7 +27,7 @@ SPARK_MASTER = "local[2]"
 _MEMORY = Path("/dev/shm")
 _PREFIX, _LOCK = "minutemark-stores-", "lock"
 _SECONDS_TO_LOCK = 60  # a new folder has its lock long before that
-_ROOM = 4 << 30  # bytes: the stores of two processes take half of them
+_ROOM = 4 << 30  # bytes: the stores of the two processes of `make test` take half of it
 
 
 @contextlib.contextmanager
@@ -120,7 +120,7 @@ def postgres_server(folder: Path, passwords: Mapping[str, str] | None = None) ->
 
 
 def main() -> None:
-    """Start them, print where they are, and keep them until Ctrl-C."""
+    """Start the stores, print the file of their connections, and keep them running until Ctrl-C."""
     with data_folder() as folder, contextlib.ExitStack() as stores:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print("Starting the warehouse, Kafka and Cassandra …", flush=True)

@@ -85,7 +85,7 @@ class AnnouncementMixin:
         return due
 
     def _check_merges(self, conn, pipeline: Pipeline) -> None:
-        """Run check_warehouse for merges whose own run ended before it: until it passes, their hours are not complete."""
+        """Run check_warehouse for merges that it has not passed in time: until it passes, their hours are not complete."""
         from include.warehouse import gates, hours
 
         for batch_id in hours.unchecked(conn, pipeline):

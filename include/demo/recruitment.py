@@ -23,8 +23,8 @@ _CAMPAIGN_BIDS = {
     900: (1.0, 1.0),  # steady
     901: (0.8, 0.85),  # steady and cheap
     902: (2.6, 0.5),  # gets cheaper, below average: raise
-    903: (0.6, 4.2),  # gets dearer, above average: stop
-    904: (2.2, 2.0),  # steady and dear
+    903: (0.6, 4.2),  # gets more expensive, above average: stop
+    904: (2.2, 2.0),  # steady and expensive
     905: (0.9, 1.1),
     906: (1.2, 1.2),
     907: (0.4, 0.4),
@@ -156,7 +156,7 @@ def _application(kind: str, with_job: float) -> Callable[[random.Random, datetim
 
     def make(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
         job = _job(rng)
-        job_field = {"jobId": str(job)} if rng.random() < with_job and _happens(kind, job, rng) else {}
+        job_field = {"jobId": str(job)} if rng.random() < with_job and _qualifies(kind, job, rng) else {}
         return _custom_event(
             rng, now, kind, {"customEvent": kind, **job_field, "publisherId": 0, **_user(rng)}, "/profile"
         )
@@ -169,7 +169,7 @@ def _paid_application(kind: str) -> Callable[[random.Random, datetime, float], d
 
     def make(rng: random.Random, now: datetime, past: float) -> dict[str, str]:
         job = _job(rng)
-        if not _happens(kind, job, rng):
+        if not _qualifies(kind, job, rng):
             return _job_view(rng, now, past)
         columns = _publisher_columns(job, rng, past)
         details = {"customEvent": kind, "jobId": str(job), "publisherId": columns["publisher_id"], **_user(rng)}
@@ -180,8 +180,11 @@ def _paid_application(kind: str) -> Callable[[random.Random, datetime, float], d
     return make
 
 
-def _happens(kind: str, job: int, rng: random.Random) -> bool:
-    """Whether the application happens: only a share of those for some campaigns qualify."""
+def _qualifies(kind: str, job: int, rng: random.Random) -> bool:
+    """False for some or all qualified applications of some campaigns.
+
+    The caller then omits the job, or makes a job view instead.
+    """
     return kind != "qualified" or rng.random() < _CAMPAIGN_QUALIFIED_SHARES.get(_campaign(job), 1.0)
 
 

@@ -88,33 +88,35 @@ def _mark_bytes(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(MARKS, _mark_bytes)
 
 
-def with_encoding(path: Path, known: FileFormat, sample: bytes) -> tuple[FileFormat, int]:
+def with_encoding(path: Path, stated_format: FileFormat, sample: bytes) -> tuple[FileFormat, int]:
     """The format with its encoding, and how many bytes its byte order mark takes. A mark overrides the given encoding.
 
     Raises FileRefused.
     """
     for mark, encoding in _BYTE_ORDER_MARKS:
         if sample.startswith(mark):
-            return replace(known, encoding=encoding), len(mark)
-    if known.encoding in ("utf-16", "utf-32"):
+            return replace(stated_format, encoding=encoding), len(mark)
+    if stated_format.encoding in ("utf-16", "utf-32"):
         raise FileRefused(
-            f"{path}: it has no byte order mark, which {known.encoding.upper()} needs. "
-            f"Set `encoding` to {known.encoding}-le or {known.encoding}-be."
+            f"{path}: it has no byte order mark, which {stated_format.encoding.upper()} needs. "
+            f"Set `encoding` to {stated_format.encoding}-le or {stated_format.encoding}-be."
         )
-    return replace(known, encoding=known.encoding or "utf-8"), 0
+    return replace(stated_format, encoding=stated_format.encoding or "utf-8"), 0
 
 
-def recognized(
-    known: FileFormat, sample: str, names: Collection[str], count_broken: Callable[[FileFormat, str], int]
+def detect_format(
+    stated_format: FileFormat, sample: str, names: Collection[str], count_broken: Callable[[FileFormat, str], int]
 ) -> FileFormat:
     """The format of a text that begins with `sample`; its columns are probably some of `names`.
 
     `count_broken` returns how many records of a sample are broken in a format.
     """
-    is_json = sample.lstrip(readings.WHITE_SPACE).startswith("{") if known.is_json is None else known.is_json
+    is_json = (
+        sample.lstrip(readings.WHITE_SPACE).startswith("{") if stated_format.is_json is None else stated_format.is_json
+    )
     if is_json:
-        return replace(known, is_json=True)
-    file_format = replace(known, is_json=False, delimiter=known.delimiter or _delimiter(sample, names))
+        return replace(stated_format, is_json=True)
+    file_format = replace(stated_format, is_json=False, delimiter=stated_format.delimiter or _delimiter(sample, names))
     if file_format.backslash is None:
         with_doubled, with_backslash = replace(file_format, backslash=False), replace(file_format, backslash=True)
         is_escaped = '\\"' in sample and count_broken(with_backslash, sample) < count_broken(with_doubled, sample)

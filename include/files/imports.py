@@ -1,7 +1,8 @@
-"""Imports: a file of events or of a dimension, or a flat lake table. `./minutemark import` and the DAG for imports call this.
+"""Imports: a file of events or of a dimension, or a flat Cassandra table. `./minutemark import` and the DAG for imports call
+this.
 
-Refused rows are kept with their reasons. A stopped import resumes where it was stopped. A finished import that is started
-again imports everything again, which changes nothing.
+Rejected rows are kept with their reasons. A stopped import resumes where it was stopped. A finished import that is started
+again imports everything again, which counts no row twice, and validates rejected rows again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from include.files.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable
 from include.files.import_log import MAX_REJECTED, ImportLog, shortfall
 from include.files.import_root import OpenedFile
 from include.files.json_events import event_reader
-from include.files.readers import Occurrences, TableEvents, about_columns, check_header, names_of
+from include.files.readers import Occurrences, TableEvents, check_header, column_lines, names_of
 from include.files.record_files import FileRefused, Record, open_records
 from include.files.survey import checked_fingerprint
 from include.lake import change_log
@@ -51,7 +52,7 @@ class ImportSummary:
 
     source: str
     target: str
-    recognized: str = ""  # how a file is compressed and written
+    description: str = ""  # compression and format of a file
     left_out: int = 0  # bytes after the end of the compressed data
     damage: Damage | None = None  # of the file: what follows it was not read
     looked_up: int = 0  # events that were looked up in the lake before they were written
@@ -74,7 +75,7 @@ class ImportSummary:
         return shortfall(self.written, self.rejected, self.max_rejected, self.damage.problem if self.damage else None)
 
     def __str__(self) -> str:
-        lines = [f"{self.source}: {self.recognized}."] if self.recognized else []
+        lines = [f"{self.source}: {self.description}."] if self.description else []
         lines.append(
             f"{self.source} into {self.target}: {self.written} rows written, {self.rejected} rejected, "
             f"{self.seconds:.1f} s."
@@ -91,7 +92,7 @@ class ImportSummary:
         if self.resumed_at is not None:
             lines.append(f"It resumed after position {self.resumed_at}, where it had been stopped.")
         lines += self.closed.lines()
-        lines += about_columns("source", self.unknown_columns, self.missing_columns)
+        lines += column_lines("source", self.unknown_columns, self.missing_columns)
         if self.ignored_columns:
             lines.append(f"Columns that are not imported: {', '.join(self.ignored_columns)}.")
         if self.unreadable:
@@ -108,8 +109,10 @@ class ImportSummary:
 def import_events(
     pipeline: Pipeline, path: str | Path | OpenedFile, *, encoding: str = "", format_words: str = ""
 ) -> ImportSummary:
-    """Write the events of a file (CSV or JSON lines, compressed or not) into the lake. Needs `create_time`, or the time column
-    that the pipeline declares, and columns of the pipeline. `encoding` and `format_words` say how to read the file.
+    """Write the events of a file (CSV or JSON lines, compressed or not) into the lake.
+
+    The file must have `create_time` or the pipeline's time column, and at least one declared field. `encoding` and
+    `format_words` say how to read it.
 
     Raises FileRefused before anything is written if the file cannot hold the pipeline's events; a bad line is rejected alone.
     """
@@ -126,7 +129,7 @@ def import_events(
         check_table(session, pipeline)
         imports = ImportLog(conn, pipeline.name, digest, path.name)
         progress = imports.begin()
-        summary = ImportSummary(str(path), pipeline.lake_table, file.recognized)
+        summary = ImportSummary(str(path), pipeline.lake_table, file.description)
         summary.unknown_columns, summary.missing_columns = unknown, missing
         summary.resumed_at = progress.position if progress.resumed else None
         reader = event_reader(file, pipeline, change_log.clock(session))
@@ -152,9 +155,9 @@ def import_events(
 
 
 def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
-    """Copy a flat lake table, keyspace.table with PRIMARY KEY (create_time), into the pipeline's lake table.
+    """Copy a flat Cassandra table, keyspace.table with PRIMARY KEY (create_time), into the pipeline's lake table.
 
-    Reads with lake_reader, which needs SELECT on that table. Rows that arrive meanwhile may be left out: run it again.
+    Reads with lake_reader, which needs SELECT on that table. Rows that arrive during the copy may be left out: run it again.
     """
     started = time.monotonic()
     with (
@@ -230,7 +233,7 @@ def import_dimension(
             written = upsert(conn, dimension, rows)
         imports.advance(0, written, refused)
         summary = ImportSummary(
-            str(path), dimension.table, file.recognized, file.compression.left_out, unreadable=unreadable
+            str(path), dimension.table, file.description, file.compression.left_out, unreadable=unreadable
         )
         summary.damage = damage
         summary.ignored_columns = tuple(column for column in file.header if column not in dimension.columns)
@@ -304,7 +307,7 @@ def run_import(
     format_words: str | None = None,
     max_rejected: float = MAX_REJECTED,
 ) -> ImportSummary:
-    """Import a file of events or of the dimension `table`, or the flat lake table `source`."""
+    """Import a file of events or of the dimension `table`, or the flat Cassandra table `source`."""
     owner = pipelines.get(pipeline) if pipeline else None
     format_options = {"encoding": encoding or "", "format_words": format_words or ""}
     if table and file and not source:

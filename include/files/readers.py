@@ -17,7 +17,7 @@ from include.pipelines import Pipeline
 from include.pipelines.declaration import OCCURRENCE
 
 _COLUMNS_SHOWN, _EXPECTED_SHOWN = 50, 12
-_FIRST_REASON = "; refused first for: "
+_FIRST_REASON = "; first rejected because: "
 
 
 class CsvEvents:
@@ -56,8 +56,8 @@ class CsvEvents:
 class Occurrences:
     """Gives each record without an id its content_id, which depends on the number of equal records before it.
 
-    Use as a context manager. `fields_without_id` is the method of that name of the class that reads the records. Beyond
-    64 MB, the counts are kept in a temporary file: a history may have more rows than fit in memory.
+    Use as a context manager. `fields_without_id` is that method of CsvEvents or JsonLineEvents. Beyond 64 MB, the counts are
+    kept in a temporary file: a history may have more rows than fit in memory.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class TableEvents:
 
 
 class StoredEvents:
-    """Turns stored rows that an import refused into events."""
+    """Turns stored rows that an import rejected into events."""
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._pipeline = pipeline
@@ -181,8 +181,8 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
     return unknown, tuple(absent)
 
 
-def about_columns(source: str, unknown: Sequence[str], missing: Sequence[str]) -> list[str]:
-    """Lines of a summary about the columns that check_header found; `source` is their word for the source."""
+def column_lines(source: str, unknown: Sequence[str], missing: Sequence[str]) -> list[str]:
+    """Lines of a summary about the columns that check_header found; `source` is what the lines call it: `file` or `source`."""
     lines = []
     if missing:
         lines.append(f"Columns that the {source} does not have: {_list_text(missing)}.")

@@ -60,8 +60,8 @@ class RecordFile:
     _columns: _Columns | None
 
     @property
-    def recognized(self) -> str:
-        """How it is compressed and written, for people."""
+    def description(self) -> str:
+        """Its compression and format, as text."""
         return ", ".join([*self.compression.layers, str(self.format)])
 
     def records(self, after_line: int = 0) -> Iterator[Record]:
@@ -98,16 +98,16 @@ def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position:
 def open_records(
     path: Path,
     names: Collection[str],
-    known: FileFormat = FileFormat(),  # noqa: B008
+    stated_format: FileFormat = FileFormat(),  # noqa: B008
     damage: Damage | None = None,
 ) -> Iterator[RecordFile]:
-    """Open the file and read its header. `names` are the columns that it may have; `known` is the format that users give.
+    """Open the file and read its header. `names` are the columns that it may have; `stated_format` is what users state of it.
 
     With the `damage` that `fingerprint` found, the records end with the last whole line before it.
     """
     with decompressed(path, damage) as (content, compression, position):
         head = content.peek()
-        file_format, mark = formats.with_encoding(path, known, head)
+        file_format, mark = formats.with_encoding(path, stated_format, head)
         content.read(mark)
         sample = _sample(head[mark:], file_format.encoding)  # ty: ignore[invalid-argument-type]  # with_encoding sets it
         if damage and not re.search(r"[\r\n]", sample):
@@ -115,7 +115,7 @@ def open_records(
         blank = _BLANK_LINES.match(sample)[0]  # ty: ignore[not-subscriptable]  # always matches, if only the empty string
         sample = sample[len(blank) :]
         _check_text(path, sample)
-        file_format = formats.recognized(file_format, sample, names, _count_broken)
+        file_format = formats.detect_format(file_format, sample, names, _count_broken)
         # Python's own handler has the same effect as MARKS, and is faster.
         errors = "surrogateescape" if file_format.encoding == "utf-8" else formats.MARKS
         lines = _Lines(
@@ -293,7 +293,7 @@ def _header(path: Path, lines: _Lines, file_format: FileFormat, names: Collectio
         raise FileRefused(f"{path}: its first line cannot be read: {lines.problem}.")
     columns = _Columns(formats.named(header, names))
     if not columns.names:
-        raise FileRefused(f"{path}: its first line is empty. The first line must name the columns.")
+        raise FileRefused(f"{path}: its header names no columns. The first line must name the columns.")
     duplicates = sorted(name for name, times in Counter(columns.names).items() if times > 1)
     if duplicates:
         # An unknown name may be data, and is not quoted.
@@ -309,8 +309,8 @@ class _TooLong(ValueError):
         super().__init__(f"it is longer than {LONGEST_RECORD} characters")
 
 
-class _Start(str):
-    """What is kept of a line that is too long."""
+class _TruncatedLine(str):
+    """The beginning of a line that is too long."""
 
 
 class _Lines:
@@ -336,7 +336,7 @@ class _Lines:
         self.number += 1
         self.taken.append(line)
         self._size += len(line) + _LINE_COSTS
-        if self._size > LONGEST_RECORD or isinstance(line, _Start):
+        if self._size > LONGEST_RECORD or isinstance(line, _TruncatedLine):
             raise _TooLong
         if not line.isascii():
             self.problem = self.problem or self.undecodable(line)
@@ -376,7 +376,9 @@ class _Lines:
         line = self._piece()
         if not line.endswith(("\n", "\r")):
             line = self._join_pieces(line)
-        if not line or (self._is_truncated and not line.endswith(("\n", "\r")) and not isinstance(line, _Start)):
+        if not line or (
+            self._is_truncated and not line.endswith(("\n", "\r")) and not isinstance(line, _TruncatedLine)
+        ):
             raise StopIteration
         return line
 
@@ -392,7 +394,7 @@ class _Lines:
             return "".join(pieces)
         while more and not more.endswith(("\n", "\r")):
             more = self._piece()
-        return _Start(pieces[0][:_KEPT_CHARACTERS])
+        return _TruncatedLine(pieces[0][:_KEPT_CHARACTERS])
 
     def _piece(self) -> str:
         """The next line, or the next _PIECE characters of a long one."""

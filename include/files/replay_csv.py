@@ -20,7 +20,7 @@ from include.files import file_format
 from include.files.compressed_file import Damage
 from include.files.import_log import MAX_REJECTED, REPLAY_AGAIN, ImportLog, ImportRunning, shortfall
 from include.files.json_events import event_reader
-from include.files.readers import Occurrences, about_columns, check_header, names_of
+from include.files.readers import Occurrences, check_header, column_lines, names_of
 from include.files.record_files import open_records
 from include.files.replay_feed import Clock, Feed
 from include.files.replay_options import EventSchedule, ReplayOptions, ReplayRefused, check, parse_options, timeline
@@ -44,7 +44,7 @@ class ReplaySummary:
 
     source: str
     topic: str
-    recognized: str = ""  # how the file is compressed and written
+    description: str = ""  # compression and format of the file
     left_out: int = 0  # bytes after the end of the compressed data
     damage: Damage | None = None  # of the file: what follows it was not read
     sent: int = 0
@@ -63,7 +63,7 @@ class ReplaySummary:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.source}: {self.recognized}.",
+            f"{self.source}: {self.description}.",
             f"{self.source} into topic {self.topic}: {self.sent} events sent, {self.rejected} lines rejected, "
             f"{self.seconds:.1f} s.",
         ]
@@ -71,7 +71,7 @@ class ReplaySummary:
             lines.append(f"{self.left_out} bytes after the end of the compressed data were ignored.")
         if self.resumed_at is not None:
             lines.append(f"It resumed after line {self.resumed_at}, where it had been stopped.")
-        lines += about_columns("file", self.unknown_columns, self.missing_columns)
+        lines += column_lines("file", self.unknown_columns, self.missing_columns)
         if self.rejected:
             lines.append("Rejected lines and their reasons: ./minutemark rejected.")
         return "\n".join(lines)
@@ -111,7 +111,7 @@ def replay_csv(
         replays = ImportLog(conn, pipeline.name, options.key(digest), path.name, origin=origin)
         progress = replays.begin(again=again)
         summary = ReplaySummary(
-            str(path), pipeline.topic, file.recognized, unknown_columns=unknown, missing_columns=missing
+            str(path), pipeline.topic, file.description, unknown_columns=unknown, missing_columns=missing
         )
         summary.resumed_at = after_line = progress.position if progress.resumed else None
         times = timeline(options, file_survey, progress.started_at)
@@ -139,7 +139,7 @@ def replay_csv(
             )
             for row in schedule.rows(records, sample, after_line or 0):
                 feed.take(*row)
-            feed.settle()
+            feed.flush()
         replays.finish()
         summary.left_out, summary.damage = file.compression.left_out, damage
     summary.sent, summary.rejected = replays.progress.rows_written, replays.progress.rows_rejected

@@ -30,7 +30,7 @@ _SECONDS_BETWEEN_WARNINGS = 30.0
 
 
 class Clock:
-    """Now, in UTC, by a clock that was read once."""
+    """The current time (UTC) of another clock: its difference from this machine's is measured once."""
 
     def __init__(self, now: datetime) -> None:
         self._difference = now - utc_now()
@@ -79,9 +79,9 @@ class Feed:
             or self._characters >= _CHARACTERS_PER_CHUNK
             or time.monotonic() >= self._chunk_deadline
         ):
-            self.settle()
+            self.flush()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Return when all rows that were taken are safe and recorded."""
         self._sender.flush()
         if self._sent or self._refused:
@@ -104,7 +104,7 @@ class Feed:
             if seconds_left > 0:
                 time.sleep(min(seconds, seconds_left))
             else:
-                self.settle()
+                self.flush()
 
     def _add(self, record: Record, event: Event) -> Event | Refused:
         if self._has_limits and (problem := self._problem(time_of(event.create_time))):

@@ -104,12 +104,12 @@ def preview_of(file: RecordFile, pipeline: Pipeline) -> RecordPreview:
     return RecordPreview(None if file.format.is_json else file.header, pipeline)
 
 
-def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | None = None) -> Survey:
+def survey(path: Path, stated_format: FileFormat, pipeline: Pipeline, damage: Damage | None = None) -> Survey:
     """One pass over the whole file. Raises FileRefused if it cannot hold the pipeline's events."""
     result = Survey()
     kinds = result.kinds
     with (
-        open_records(path, names_of(pipeline), known, damage) as file,
+        open_records(path, names_of(pipeline), stated_format, damage) as file,
         Bar(f"scanning {path.name}", path.stat().st_size) as bar,
     ):
         check_header(path, file.header, pipeline)

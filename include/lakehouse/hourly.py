@@ -126,17 +126,17 @@ def compare(
     pipeline: Pipeline,
     hours: Collection[datetime],
     *,
-    only_read: bool = False,
+    read_only: bool = False,
     changed: Collection[datetime] = (),
 ) -> Comparison:
     """The figures of these hours in the fact and in the table. `changed` are further minutes to wait for.
 
     The two have no common snapshot, so a commit in between restarts the comparison. A missing file is removed from the table, or,
-    with `only_read`, raises FileNotFoundError. Raises HoursNotCounted if no attempt succeeds.
+    with `read_only`, raises FileNotFoundError. Raises HoursNotCounted if no attempt succeeds.
     """
     name, losses = pipeline.lakehouse.table, []
     for _ in range(ATTEMPTS):
-        events = table.find(pipeline) if only_read else table.table(pipeline)
+        events = table.find(pipeline) if read_only else table.table(pipeline)
         snapshot = events.current_snapshot()
         try:
             with duckdb_over(pipeline, events, hours) as connection:
@@ -148,7 +148,7 @@ def compare(
                 _leave_out(connection, left_out)
                 of_table = _count_by_hour(connection, pipeline) if left_out else published
         except FileNotFoundError as error:
-            if only_read:
+            if read_only:
                 raise
             log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, events))  # ty: ignore[invalid-argument-type]
             losses.append(error)

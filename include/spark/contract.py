@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
 from include.pipelines.declaration import RESERVED
-from include.spark.values import FIRST_NUMBER, TIME, is_unreadable, literal
+from include.spark.values import FIRST_NUMBER, TIME, literal, unreadable_sql
 
 NAMES_PER_MINUTE = 100  # undeclared fields that are counted by name: the most frequent ones
 OTHER_NAMES = "_other"  # stands for the rest
@@ -49,7 +49,7 @@ def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> Da
     """
     known = ", ".join(literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
     patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_fields(pipeline, key)}
-    unreadable = _bits("_unreadable", [is_unreadable(f"`{name}`", pattern) for name, pattern in patterns.items()])
+    unreadable = _bits("_unreadable", [unreadable_sql(f"`{name}`", pattern) for name, pattern in patterns.items()])
     present = _bits("_present", [f"`{name}` IS NOT NULL" for name in presence_fields(pipeline, key)])
     rows = rows.withColumn("_names", F.expr(f"filter(_names, name -> name NOT IN ({known}))"))
     unknown = F.expr("IF(size(_names) > 0, _names, NULL)").alias("_unknown")

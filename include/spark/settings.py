@@ -1,4 +1,4 @@
-"""Properties of a Spark session: those that a connection can change, and those that it cannot; and their file."""
+"""Properties of a Spark session, which of them a connection can change, and the file that passes them to spark-submit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def driver_properties(
 def job_settings(conf: Mapping[str, object] | None, *, small: bool) -> dict[str, str]:
     """Settings that depend on the size of a job, unless spark-defaults.conf or `conf` sets them."""
     overrides = _effective_settings(conf)
-    return {key: value for key, value in _session(small).items() if key not in overrides}
+    return {key: value for key, value in _size_settings(small).items() if key not in overrides}
 
 
 def session_settings(master: str) -> dict[str, str]:
@@ -52,13 +52,13 @@ def session_settings(master: str) -> dict[str, str]:
     return _merge(
         _tuning(master),
         _network_security(master),
-        _session(small=True),
+        _size_settings(small=True),
         _correctness(master),
         jvm_properties(spark_jars(), short_lived=True),
     )
 
 
-def _session(small: bool) -> dict[str, str]:
+def _size_settings(small: bool) -> dict[str, str]:
     """Settings that depend on the size of a job; spark-defaults.conf and the connection may change them."""
     return {"spark.sql.shuffle.partitions": "1" if small else "4"}
 
@@ -71,8 +71,8 @@ def _tuning(master: str) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.eventLog.enabled": "false",
         "spark.sql.adaptive.enabled": "false",
-        # As one method, the code of a whole stage has 400 kB: compiling it takes longer than reading a million rows, and it
-        # runs at half the speed of a method for each expression.
+        # As one method, the code of a whole stage has 400 kB: compiling it can take half a minute, and it runs at two thirds
+        # of the speed of one method per expression (docs/benchmarks.md).
         "spark.sql.codegen.wholeStage": "false",
         # Each connection needs a login, which the lake makes slow on purpose; one connection carries thousands of requests.
         "spark.cassandra.connection.localConnectionsPerExecutor": "1",
@@ -162,7 +162,8 @@ def authentication_problem(master: str, conf: Mapping[str, object] | None = None
     return (
         f"{master} is a standalone cluster, but {_SECRET} is not set: other programs could pose as its executors. Start "
         f"master and workers with {_AUTHENTICATE}=true and a secret, and set {_SECRET} in spark-defaults.conf or "
-        f'in extra `conf` of connection spark_default. In a private network only, {{"{_AUTHENTICATE}": "false"}} turns it off.'
+        f'in extra `conf` of connection spark_default. {{"{_AUTHENTICATE}": "false"}} turns authentication off; use this only in '
+        "a private network."
     )
 
 

@@ -52,7 +52,7 @@ def amount(text: Column) -> Column:
     return F.regexp_extract(text, _NUMBER, 1).cast("decimal(38,18)")
 
 
-def is_unreadable(name: str, pattern: str) -> str:
+def unreadable_sql(name: str, pattern: str) -> str:
     """SQL that is true if the text of that column is not a number or a time; `pattern` is FIRST_NUMBER or TIME.
 
     A quick test replaces the pattern for nearly every text, so an unusual end of a date is not noticed here.

@@ -21,12 +21,12 @@ sql = Statements(__file__)
 
 NO_TABLE, DIFFERS = "bigquery_no_table", "bigquery_hour"
 UNKNOWN, DUE = "bigquery_unknown_hour", "bigquery_due"
-APART = frozenset({DUE})
+NOT_DIFFERENCES = frozenset({DUE})
 PURPOSES = {
     NO_TABLE: "BigQuery does not have the table or the view of hours that were loaded.",
     DIFFERS: "BigQuery does not show the newest count of an hour that was loaded.",
     UNKNOWN: "BigQuery shows an hour that the lakehouse has not counted.",
-    DUE: "Not yet in BigQuery: the next runs load it.",
+    DUE: "Hours that are not in BigQuery yet: the next runs load them.",
 }
 
 

@@ -31,7 +31,7 @@ NO_TABLE, LOST_FILE, OTHER_EVENTS, UNKNOWN = (
 HOUR_DIFFERS, COUNT_DIFFERS, HOUR_FILE = "lakehouse_hour", "lakehouse_count", "lakehouse_hour_file"
 DUE, SKIPPED, CLOSED = "lakehouse_due", "lakehouse_skipped", "lakehouse_closed"
 HOUR_DUE, HOUR_WAITS = "lakehouse_hour_due", "lakehouse_hour_waits"
-APART = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # listed separately, not differences
+NOT_DIFFERENCES = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # listed separately
 PURPOSES = {
     NO_TABLE: "The catalog has no such table.",
     LOST_FILE: "A data file of the lakehouse is missing.",
@@ -40,11 +40,11 @@ PURPOSES = {
     HOUR_DIFFERS: "An hour of the lakehouse differs from the fact.",
     COUNT_DIFFERS: "The newest count of an hour is not what the lakehouse holds.",
     HOUR_FILE: "The file of an hour's newest count is missing or differs.",
-    DUE: "Not yet in the lakehouse: the next runs write them.",
-    SKIPPED: "The lake did not have the rows that were merged, so they are not in the lakehouse.",
-    CLOSED: "Closed before its newest merged read was written, so it is not in the lakehouse.",
-    HOUR_DUE: "Not yet counted with all its events: the next runs count it.",
-    HOUR_WAITS: "An hour keeps its last count, because a minute is not in the lakehouse as it was merged.",
+    DUE: "Minutes that are not in the lakehouse yet: the next runs write them.",
+    SKIPPED: "Minutes that are not in the lakehouse, because the lake did not have the rows that were merged.",
+    CLOSED: "Minutes that were closed before their newest merged read was written, so it is not in the lakehouse.",
+    HOUR_DUE: "Hours that are not counted with all their events yet: the next runs count them.",
+    HOUR_WAITS: "Hours that keep their last count, because a minute is not in the lakehouse as it was merged.",
 }
 
 
@@ -57,7 +57,10 @@ class LakehouseCheck:
         self.minutes = self.hours = 0
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
-        """Differences in the minutes and hours from `start` to `end` (excluded), or in all. It only reads."""
+        """Findings on the minutes and hours from `start` to `end` (excluded), or on all: differences and NOT_DIFFERENCES.
+
+        Changes nothing.
+        """
         table = tables.find(self._pipeline)
         if table is None:
             yield Finding(
@@ -170,7 +173,7 @@ class LakehouseCheck:
         fact_hours = self._rows(sql("hours", fact=self._pipeline.lakehouse_fact), **binds)
         hours = sorted({*known, *(row["hour"] for row in fact_hours)})
         for part in slices(hours, hourly.MAX_HOURS):
-            comparison = hourly.compare(self._conn, self._pipeline, part, only_read=True)
+            comparison = hourly.compare(self._conn, self._pipeline, part, read_only=True)
             counted = {
                 hour: known[hour]["counted_change"] for hour in part if hour in known and not known[hour]["to_count"]
             }
@@ -187,9 +190,9 @@ class LakehouseCheck:
                     yield Finding(HOUR_FILE, hour, place, published, files.get(hour, {}), self._remedy_for_hour(hour))
 
     def _findings_of_hour(self, hour: datetime) -> Iterator[Finding]:
-        """Compares again, by itself, an hour that differs or is not counted."""
+        """Compares one hour again, separately, if it differs or is not counted."""
         [row] = self._rows(sql("counts"), start=hour, end=hour + HOUR) or [None]
-        comparison = hourly.compare(self._conn, self._pipeline, [hour], only_read=True)
+        comparison = hourly.compare(self._conn, self._pipeline, [hour], read_only=True)
         of_fact, of_table, published = self._figures(comparison, hour)
         place = self._pipeline.lakehouse.table
         counts = json.loads(row["counts"]) if row and row["counts"] else {}
@@ -205,7 +208,7 @@ class LakehouseCheck:
             yield Finding(COUNT_DIFFERS, hour, "etl.lakehouse_hours", published, counts, self._remedy_for_hour(hour))
 
     def _figures(self, comparison: hourly.Comparison, hour: datetime) -> Iterator[hourly.Figures]:
-        """The figures of the fact and of the table, as they are compared, and the published ones."""
+        """An hour's figures: of the fact, of the table (both without minutes that are not current), and published."""
         for figures in (comparison.of_fact, comparison.of_table, comparison.published):
             yield figures.get(hour, self._zeros)
 

@@ -109,7 +109,7 @@ class Minutes:
             comparisons[minute] = Comparison(minute, state, known, counted, clock, unreadable.get(minute))
         return comparisons
 
-    def settle(
+    def compare_again(
         self, unsettled: Mapping[datetime, Comparison], patience: float, poll: float = POLL
     ) -> Iterator[Comparison]:
         """The last comparison of each of these minutes. `different` ones stayed different; others may still be pending.

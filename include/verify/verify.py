@@ -84,7 +84,7 @@ class _PipelineCheck:
         self._check_misplaced(start, end)
         self._check_facts()
         self._check_copies(start, end)
-        for comparison in self._minutes.settle(self._unsettled, patience, poll):
+        for comparison in self._minutes.compare_again(self._unsettled, patience, poll):
             self._add(comparison)
         self._note_omissions()
         return self._report
@@ -113,7 +113,7 @@ class _PipelineCheck:
         """Add the findings of a copy. A copy that cannot be compared is a finding, too; other stores are compared anyway."""
         try:
             for finding in check.findings(start, end):
-                findings = self._report.apart if finding.kind in kinds.APART else self._report.differences
+                findings = self._report.apart if finding.kind in kinds.NOT_DIFFERENCES else self._report.differences
                 findings.add(finding, kinds.PURPOSES[finding.kind])
             self._report.notes.append(str(check))
         except Exception as error:

@@ -19,8 +19,8 @@ sql = Statements(__file__)
 
 REMIND_AFTER = HOUR
 # How long a problem must be absent before it is resolved. A problem that returns sooner is the same problem.
-CALM = timedelta(minutes=2)
-_SLACK = timedelta(seconds=30)  # the watch runs once a minute, but not always at the same second
+RESOLVE_AFTER = timedelta(minutes=2)
+_REMINDER_TOLERANCE = timedelta(seconds=30)  # the watch runs once a minute, but not always at the same second
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def updated_alert(alert: Alert | None, problem: Problem | None, now: datetime) -
         if alert is None or alert.state == "over":
             return Alert(problem.pipeline, problem.problem, "open", min(problem.since, now), now, None, **texts)
         return replace(alert, seen_at=now, **texts)
-    if alert.state == "open" and now - alert.seen_at >= CALM:
+    if alert.state == "open" and now - alert.seen_at >= RESOLVE_AFTER:
         # The end of an alert that was never sent is not sent either.
         return replace(alert, state="over", told_at=None if alert.told_at else now)  # ty: ignore[invalid-argument-type]
     return alert  # ty: ignore[invalid-explicit-return]
@@ -89,7 +89,7 @@ def notice_of(alert: Alert, now: datetime) -> Notice | None:
     """The notice to send now for an alert, if any."""
     if alert.told_at is None:
         state = STARTED if alert.state == "open" else RESOLVED
-    elif alert.state == "open" and now - alert.told_at >= REMIND_AFTER - _SLACK:
+    elif alert.state == "open" and now - alert.told_at >= REMIND_AFTER - _REMINDER_TOLERANCE:
         state = REMINDER
     else:
         return None

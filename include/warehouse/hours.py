@@ -24,11 +24,11 @@ sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
-MAX_HOURS = 24  # a task announces at most these; the next run announces more
+MAX_HOURS = 24  # a task announces at most this many; the next run announces more
 MAX_FACT_HOURS = 48  # an event lists the newest of its fact hours, and counts all
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for this long
 LONGEST_QUIET = HOUR  # after which an hour is announced even if merges keep changing it
-# A gate that has not run this long after the merge has no run any longer, or a run that waits for a slot.
+# If the gate has not passed this long after the merge or its last failure, its DAG run has ended or waits for a slot.
 CHECK_AFTER = timedelta(minutes=5)
 
 
@@ -52,7 +52,7 @@ class Hour:
 
     @property
     def key(self) -> str:
-        """The partition key, in the form that Airflow's mappers of time read."""
+        """The partition key, in the form that Airflow's time-based partition mappers read."""
         return self.start.isoformat(timespec="seconds")
 
     def as_json(self) -> dict[str, Any]:
@@ -80,14 +80,14 @@ class Offer:
     offered_at: datetime  # UTC
 
 
-def add_reached(cursor, pipeline: Pipeline, clock: datetime) -> None:
+def add_reached_hours(cursor, pipeline: Pipeline, clock: datetime) -> None:
     """Add the hours that the lake's clock has reached since the last poll, so that hours without rows are announced too."""
     binds = {"pipeline": pipeline.name, "clock": clock, "ahead": pipeline.future_tolerance // MICROSECOND}
     [(last_clock, current_clock)] = execute(cursor, sql("reached"), binds).fetchall()
     if current_clock < clock:
         log.warning(
             "The lake's clock is %s, more than %s ahead of the warehouse's. Correct the clock of the Cassandra "
-            "node or of the warehouse. Until then, hours are announced according to the warehouse's clock.",
+            "node or of the warehouse. Until then, hours are announced according to the warehouse's clock plus that tolerance.",
             clock,
             pipeline.future_tolerance,
         )
@@ -106,7 +106,7 @@ def is_any_due(conn, pipeline: Pipeline) -> bool:
 
 
 def unchecked(conn, pipeline: Pipeline, limit: int = MAX_HOURS) -> list[int]:
-    """Batches whose run has ended between their merge and the gate after it, or whose gate has failed; oldest first.
+    """Batches whose gate has not passed within CHECK_AFTER of the merge or of its last failure; oldest first.
 
     Their hours are announced when that gate passes.
     """

@@ -88,7 +88,7 @@ def record_poll_time(conn, pipeline: Pipeline, clock: datetime) -> None:
         last_clock = _last_clock(cursor, pipeline)
         _reread_minutes_now_in_range(cursor, pipeline, last_clock or clock, clock)
         if last_clock:
-            hours.add_reached(cursor, pipeline, clock)
+            hours.add_reached_hours(cursor, pipeline, clock)
         cursor.execute(sql("record_poll_time"), {"pipeline": pipeline.name, "clock": clock})
 
     in_transaction(conn, record)

@@ -67,8 +67,8 @@ def administrator_grants(account: str) -> Iterator[str]:
 def apply_schema() -> None:
     """Create missing tables and columns, then grant permissions. Applying it again changes nothing.
 
-    Uses connection warehouse_admin; if that is not defined, warehouse_etl, which must be allowed to create tables, and grants
-    nothing. Raises WarehouseError with the permissions that set-up needs if the account lacks one.
+    Uses connection warehouse_admin. If it is not defined, uses warehouse_etl, whose account then needs to create tables, and
+    grants nothing. If a permission is missing, raises WarehouseError with all that set-up needs.
     """
     try:
         account = endpoint(WAREHOUSE_ADMIN)

@@ -38,7 +38,7 @@ def test_without_recover_the_imported_log_becomes_the_facts_of_the_classic_pipel
 
 
 def test_a_repeated_and_recovered_import_becomes_the_facts_of_the_reference(airflow, real_data, log):
-    """The second import makes every minute pending, so that one catch-up shows both: nothing doubled, all recovered."""
+    """The second import makes every minute pending, so that one catch-up shows both: nothing duplicated, all recovered."""
     import_events(RECRUITMENT, real_data / "tracking.csv")
     airflow.catch_up()
     must_equal_reference(*log)

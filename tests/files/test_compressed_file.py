@@ -33,7 +33,7 @@ def read_compressed(tmp_path):
         assert fingerprint(path).damage is None
         with open_records(path, ("create_time", "ed")) as file:
             rows = [record.fields for record in file.records()]
-            return file.recognized.removesuffix(", UTF-8, CSV with commas"), rows, file.compression.left_out
+            return file.description.removesuffix(", UTF-8, CSV with commas"), rows, file.compression.left_out
 
     return read
 
@@ -189,11 +189,11 @@ def test_a_dictionary_that_would_take_all_memory_is_refused(read_compressed):
 
 
 def test_the_fingerprint_is_the_same_for_any_compression(tmp_path):
-    prints = set()
+    fingerprints = set()
     for number, content in enumerate([CSV, *(compress(CSV) for compress in CODECS.values()), zipped({"x.csv": CSV})]):
         (tmp_path / str(number)).write_bytes(content)
-        prints.add(fingerprint(tmp_path / str(number)))
-    assert len(prints) == 1
+        fingerprints.add(fingerprint(tmp_path / str(number)))
+    assert len(fingerprints) == 1
 
 
 def test_files_that_macos_and_windows_add_to_a_zip_are_ignored(read_compressed):

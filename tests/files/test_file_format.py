@@ -18,7 +18,7 @@ def read(tmp_path):
         path = tmp_path / "file"
         path.write_bytes(content)
         with open_records(path, NAMES, format_from_options(encoding, form)) as file:
-            return file.recognized, [record.problem or record.fields for record in file.records()]
+            return file.description, [record.problem or record.fields for record in file.records()]
 
     return read_content
 
@@ -30,8 +30,8 @@ def test_the_delimiter_is_the_one_that_splits_the_header_into_known_columns(read
 
 
 def test_known_columns_count_more_than_many_columns(read):
-    recognized, rows = read(b"create_time;job_id;a,b,c,d,e,f\nx;1;2\n")
-    assert (recognized, rows) == ("UTF-8, CSV with semicolons", [["x", "1", "2"]])
+    description, rows = read(b"create_time;job_id;a,b,c,d,e,f\nx;1;2\n")
+    assert (description, rows) == ("UTF-8, CSV with semicolons", [["x", "1", "2"]])
 
 
 def test_excels_first_line_names_the_delimiter_and_is_not_the_header(read):
@@ -44,8 +44,8 @@ def test_a_space_after_the_delimiter_is_not_part_of_the_value(read):
 
 
 def test_quotes_escaped_by_a_backslash_are_recognized(read):
-    recognized, rows = read(b'create_time,ed\na,"{\\"k\\":\\"v, w\\"}"\n')
-    assert (recognized, rows) == ("UTF-8, CSV with commas, quotes escaped by a backslash", [["a", '{"k":"v, w"}']])
+    description, rows = read(b'create_time,ed\na,"{\\"k\\":\\"v, w\\"}"\n')
+    assert (description, rows) == ("UTF-8, CSV with commas, quotes escaped by a backslash", [["a", '{"k":"v, w"}']])
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_a_backslash_that_escapes_nothing_is_kept(read, written, means):
     [(rb'"{""t"":""say \""hi\""""}"', r'{"t":"say \"hi\""}'), (rb'"C:\"', "C:\\"), (rb"\N", r"\N")],
 )
 def test_a_backslash_in_a_file_of_doubled_quotes_is_a_character(read, written, means):
-    recognized, rows = read(b"create_time,ed,job_id\na," + written + b",1\n")
-    assert (recognized, rows) == ("UTF-8, CSV with commas", [["a", means, "1"]])
+    description, rows = read(b"create_time,ed,job_id\na," + written + b",1\n")
+    assert (description, rows) == ("UTF-8, CSV with commas", [["a", means, "1"]])
 
 
 def test_the_error_for_a_later_line_of_the_other_dialect_names_the_format_to_set(read):
@@ -89,8 +89,8 @@ def test_the_error_for_a_later_line_of_the_other_dialect_names_the_format_to_set
 )
 @pytest.mark.parametrize("given_encoding", ["", "cp1252"])
 def test_a_byte_order_mark_gives_the_encoding_and_is_not_part_of_the_header(read, mark, encoding, given_encoding):
-    recognized, rows = read(mark + "create_time,ed\na,ü𝄞\n".encode(encoding), given_encoding)
-    assert (recognized, rows) == (f"{encoding.upper()}, CSV with commas", [["a", "ü𝄞"]])
+    description, rows = read(mark + "create_time,ed\na,ü𝄞\n".encode(encoding), given_encoding)
+    assert (description, rows) == (f"{encoding.upper()}, CSV with commas", [["a", "ü𝄞"]])
 
 
 def test_a_byte_that_is_missing_in_utf_16_is_a_problem_of_its_line(read):
@@ -112,8 +112,8 @@ def test_json_lines_are_recognized(read):
 
 
 def test_the_format_can_be_forced(read):
-    recognized, rows = read(b"create_time;ed,x\na;b,c\n", form="csv,comma,doubled")
-    assert (recognized, rows) == ("UTF-8, CSV with commas", [["a;b", "c"]])
+    description, rows = read(b"create_time;ed,x\na;b,c\n", form="csv,comma,doubled")
+    assert (description, rows) == ("UTF-8, CSV with commas", [["a;b", "c"]])
 
 
 def test_an_unknown_format_is_refused_and_the_known_ones_are_listed():

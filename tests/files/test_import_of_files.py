@@ -247,7 +247,7 @@ def test_a_dimension_file_may_have_another_delimiter_and_letter_case(file):
         'ID;Title;status;group_id;campaign_id;company_id;created_date;last_modified_date\n990001;"b; c";1;;;7;;\n'
     )
     summary = imports.import_dimension("job", path)
-    assert (summary.written, summary.recognized) == (1, "UTF-8, CSV with semicolons")
+    assert (summary.written, summary.description) == (1, "UTF-8, CSV with semicolons")
     with warehouse("warehouse_etl") as conn:
         assert fetch(conn.cursor(), "SELECT title, company_id FROM recruitment.job WHERE id = 990001") == [
             {"title": "b; c", "company_id": 7}
@@ -266,7 +266,7 @@ def test_a_dimension_may_come_as_json_lines(file):
         json.dumps({**empty, "id": None}),
     ]
     summary = imports.import_dimension("job", file("\n".join(rows)))
-    assert (summary.written, summary.rejected, summary.recognized) == (2, 2, "UTF-8, JSON lines")
+    assert (summary.written, summary.rejected, summary.description) == (2, 2, "UTF-8, JSON lines")
     assert summary.unreadable == ["line 2: company_id 'true' is not a whole number"]
     with warehouse("warehouse_etl") as conn:
         records = fetch(

@@ -161,7 +161,7 @@ def test_json_lines_are_replayed_like_the_rows_of_a_csv(shop, tmp_path):
     ]
     path.write_text("\n".join([*map(json.dumps, rows), "no object"]), encoding="utf-8")
     summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
-    assert (summary.sent, summary.rejected, summary.recognized) == (3, 1, "UTF-8, JSON lines")
+    assert (summary.sent, summary.rejected, summary.description) == (3, 1, "UTF-8, JSON lines")
     assert sorted(message["price"] for message in sent(shop)) == ["0", "1", "2"]
     assert [row["payload"] for row in kept(shop)] == ['{"line": "no object"}']
 

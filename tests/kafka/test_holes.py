@@ -241,7 +241,7 @@ def remove_topic(pipeline) -> None:
     until(lambda: pipeline.topic not in client.list_topics(timeout=10).topics)
 
 
-def make_again(pipeline) -> None:
+def recreate_topic(pipeline) -> None:
     remove_topic(pipeline)
     until(lambda: topics.make_topics([pipeline]) is None)
 
@@ -249,7 +249,7 @@ def make_again(pipeline) -> None:
 def test_poison_of_a_recreated_topic_overwrites_nothing(pipeline, send):
     send.send(b"{first", partition=0)
     consume(pipeline)
-    make_again(pipeline)
+    recreate_topic(pipeline)
     with producer(pipeline) as new:
         new.send(b"{second", partition=0)
     assert consume(pipeline).refused == 1
@@ -262,7 +262,7 @@ def test_poison_of_a_recreated_topic_overwrites_nothing(pipeline, send):
 def test_a_recreated_topic_that_is_longer_than_before_is_read_from_its_start(pipeline, send):
     send_to(send, 0, "2026-10-04 10:00", 3)
     consume(pipeline)
-    make_again(pipeline)
+    recreate_topic(pipeline)
     with producer(pipeline) as new:
         send_to(new, 0, "2026-10-04 10:01", 5)
     assert consume(pipeline).written == 5
@@ -284,7 +284,7 @@ def test_nothing_is_committed_without_the_topics_id_if_the_committed_offsets_hav
     """This happens while a topic is deleted and created again."""
     send_to(send, 0, "2026-10-04 12:00", 3)
     consume(pipeline)
-    make_again(pipeline)
+    recreate_topic(pipeline)
     with monkeypatch.context() as without_id:
         without_id.setattr(topics, "topic_id", lambda *_: None)
         assert consume(pipeline, seconds=3).written == 0

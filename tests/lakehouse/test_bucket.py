@@ -1,4 +1,4 @@
-"""A lakehouse in a bucket of Cloud Storage, and its hours loaded by address; both on emulators."""
+"""A lakehouse in a bucket of Cloud Storage, and its hour files loaded from their gs:// URLs; both on emulators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.warehouse.shop import Shop, operation
 pytestmark = pytest.mark.skipif(not find_spec("gcsfs"), reason="gcsfs is not installed: `make test` installs it.")
 
 
-def test_events_in_a_bucket_are_counted_loaded_by_address_and_replaced(
+def test_events_in_a_bucket_are_counted_loaded_from_urls_and_replaced(
     shop: Shop, lakehouse_in_bucket, bigquery
 ) -> None:
     add_to_lake(shop_event(TEN, 1))

@@ -23,11 +23,11 @@ def passwords():
 def server(tmp_path_factory, passwords):
     if not list(STORE_JARS.glob("embedded-postgres-binaries-*.jar")):
         pytest.skip(f"Its jar is not in {STORE_JARS}: `make setup` fetches it.")
-    with throwaway.postgres_server(tmp_path_factory.mktemp("it's"), passwords) as made:
-        yield made
+    with throwaway.postgres_server(tmp_path_factory.mktemp("it's"), passwords) as postgres_server:
+        yield postgres_server
 
 
-def ask(server, user, password, statement, database=postgres.DATABASE):
+def execute(server, user, password, statement, database=postgres.DATABASE):
     import psycopg2
 
     connection = psycopg2.connect(host=postgres.HOST, port=server.port, user=user, password=password, dbname=database)
@@ -42,8 +42,8 @@ def ask(server, user, password, statement, database=postgres.DATABASE):
 
 def test_airflow_has_a_separate_utf8_database(server, passwords):
     settings = "SELECT current_setting('server_encoding'), current_setting('TimeZone')"
-    assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], settings) == ("UTF8", "UTC")
-    ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], "CREATE TABLE mine (id int)")
+    assert execute(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], settings) == ("UTF8", "UTC")
+    execute(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], "CREATE TABLE mine (id int)")
 
 
 def test_a_sourced_env_gives_the_standalone_mode_a_separate_database(server, passwords, tmp_path, monkeypatch):
@@ -61,9 +61,9 @@ def test_a_sourced_env_gives_the_standalone_mode_a_separate_database(server, pas
     done = subprocess.run(["bash", "-c", script], env=env, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     pools = "SELECT count(*) FROM slot_pool WHERE pool = 'spark'"
-    assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], pools, postgres.STANDALONE) == (1,)
+    assert execute(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], pools, postgres.STANDALONE) == (1,)
     stack_table = "SELECT to_regclass('slot_pool')"
-    assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], stack_table) == (None,)
+    assert execute(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], stack_table) == (None,)
     assert not list(tmp_path.rglob("*.db"))
 
 
@@ -72,7 +72,7 @@ def test_the_password_is_required(server, user):
     import psycopg2
 
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
-        ask(server, user, "wrong", "SELECT 1")
+        execute(server, user, "wrong", "SELECT 1")
 
 
 def test_airflow_is_not_an_administrator(server, passwords):
@@ -80,7 +80,7 @@ def test_airflow_is_not_an_administrator(server, passwords):
 
     for statement in ("CREATE DATABASE intruder", "CREATE ROLE intruder", "COPY mine TO PROGRAM 'true'"):
         with pytest.raises(psycopg2.Error, match="permission denied|must be superuser"):
-            ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
+            execute(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
 
 
 def test_it_listens_on_loopback_only(server):
@@ -108,7 +108,7 @@ def test_postgresql_ends_on_sigint_and_keeps_its_data_even_after_a_kill(tmp_path
         child = Child(instance.prepare(), log)
         try:
             instance.wait_until_ready(alive=child.alive, log=str(log))
-            result = ask(instance, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
+            result = execute(instance, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
             family = [process := psutil.Process(child.pid), *process.children()]
             os.kill(child.pid, signal_number)
             assert not psutil.wait_procs(family, timeout=10)[1]

@@ -43,8 +43,8 @@ def airflow(warehouse_server: dict[str, str], tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MINUTEMARK_LAKEHOUSE", "file:///lakehouse")
         environment.setenv("MINUTEMARK_BIGQUERY", "project.lakehouse")
-        with site(tmp_path_factory.mktemp("site"), warehouse_server, USERS) as made:
-            yield made
+        with site(tmp_path_factory.mktemp("site"), warehouse_server, USERS) as airflow_site:
+            yield airflow_site
 
 
 @pytest.fixture

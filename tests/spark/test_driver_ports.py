@@ -78,11 +78,11 @@ def companion(spark, name: str):
 
 def response_of(port: int, request: bytes) -> bytes:
     """The port's response to these bytes; empty if there is none."""
-    with socket.create_connection(("127.0.0.1", port), SECONDS) as line:
-        line.sendall(request)
-        line.settimeout(SECONDS)
+    with socket.create_connection(("127.0.0.1", port), SECONDS) as connection:
+        connection.sendall(request)
+        connection.settimeout(SECONDS)
         try:
-            return line.recv(4096)
+            return connection.recv(4096)
         except (TimeoutError, ConnectionError):
             return b""
 

@@ -1,4 +1,4 @@
-"""What tests of streams share: a pipeline with a separate topic, and lives of a stream as spark-submit runs them."""
+"""What tests of streams share: a pipeline with a separate topic, and stream processes as spark-submit runs them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stream_jars() -> None:
         pytest.skip(str(error))
 
 
-class Life:
+class StreamProcess:
     """A stream that follows its topic in separate processes, as a task of Airflow runs it."""
 
     def __init__(self, streamed: Pipeline, seconds: float) -> None:
@@ -94,14 +94,14 @@ class Life:
 
 
 @pytest.fixture
-def start(pipeline: Pipeline) -> Iterator[Callable[..., Life]]:  # noqa: F811
-    """Starts lives of the pipeline's stream; what still runs at the test's end is killed."""
-    lives: list[Life] = []
+def start(pipeline: Pipeline) -> Iterator[Callable[..., StreamProcess]]:  # noqa: F811
+    """Starts the pipeline's stream in separate processes; what still runs at the test's end is killed."""
+    streams: list[StreamProcess] = []
 
-    def start_life(seconds: float = 300) -> Life:
-        lives.append(Life(pipeline, seconds))
-        return lives[-1]
+    def start_stream(seconds: float = 300) -> StreamProcess:
+        streams.append(StreamProcess(pipeline, seconds))
+        return streams[-1]
 
-    yield start_life
-    for life in lives:
-        life.kill()
+    yield start_stream
+    for stream in streams:
+        stream.kill()

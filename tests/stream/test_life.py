@@ -28,7 +28,7 @@ from include.stream.member import Member
 from include.stream.partition import PartitionResult
 from include.stream.stream import Stream
 from tests.kafka.conftest import until
-from tests.kafka.test_holes import make_again
+from tests.kafka.test_holes import recreate_topic
 
 MESSAGES = 10  # in each partition
 
@@ -248,7 +248,7 @@ def test_a_topic_that_gains_a_partition_before_the_stream_joins_gets_another_que
 
 
 def test_a_topic_that_is_created_again_before_the_stream_joins_gets_another_query(group, make_stream):
-    group.after_peek = lambda: make_again(group.pipeline)
+    group.after_peek = lambda: recreate_topic(group.pipeline)
     stream = make_stream([batch(1, 1)], [batch(1, 1)])
     stream.run()
     assert [query.starts for query in stream.queries] == [group.all_offsets(0, 0), group.all_offsets(0, 0)]

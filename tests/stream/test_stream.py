@@ -1,4 +1,4 @@
-"""A stream on real stores: nothing is lost or doubled, however it ends and whatever happens to its topic."""
+"""A stream on real stores: nothing is lost or duplicated, however it ends and whatever happens to its topic."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from include.stream.catch_up import StreamFailed, StreamSummary, run_stream
 from include.stream.catch_up import consume as consume_topic
 from tests import airflow_home  # noqa: F401  (before Airflow)
 from tests.kafka.conftest import committed, consume, kept, lake_rows, remove_before, until, value_of
-from tests.kafka.test_holes import make_again
+from tests.kafka.test_holes import recreate_topic
 
 DAY = datetime(2026, 9, 1)
 
@@ -63,7 +63,7 @@ def test_with_available_now_a_stream_stops_at_the_end_of_the_topic(pipeline, sen
     again = consume_topic(pipeline.name)  # at once: the first one has left the group
     assert isinstance(again, StreamSummary)
     assert (again.written, again.refused, committed(pipeline)) == (0, 0, 301)
-    make_again(pipeline)
+    recreate_topic(pipeline)
     with producer(pipeline) as new:
         longer = Sender(new, "2026-09-01 10:30")
         longer(400)
@@ -97,12 +97,12 @@ def test_events_without_an_acknowledged_touch_are_not_committed_but_written_agai
 
 
 def test_a_killed_stream_loses_nothing_and_the_next_one_does_not_wait_for_its_session(pipeline, send, start):
-    events, life = Sender(send, "2026-09-01 12:00"), start()
+    events, stream = Sender(send, "2026-09-01 12:00"), start()
     events(100)
-    life.until(lambda: committed(pipeline) >= 100)
+    stream.until(lambda: committed(pipeline) >= 100)
     events(2_000)
     until(lambda: len(lake_rows(events.minute)) > 100)  # in the middle of a micro-batch, usually
-    life.kill()
+    stream.kill()
     events(100)
     run_stream(pipeline)
     assert not events.missing() and len(lake_rows(events.minute)) == 2_200
@@ -144,18 +144,18 @@ def test_messages_removed_before_they_were_read_are_recorded(pipeline, send):
 
 def test_the_topic_may_change_while_the_stream_runs(pipeline, send, start):
     """Messages are removed unread, a partition is added, and the topic is created again."""
-    life, events = start(), Sender(send, "2026-09-01 14:00", partition=1)
+    stream, events = start(), Sender(send, "2026-09-01 14:00", partition=1)
     events(1)
-    life.until(lambda: committed(pipeline) == 1)
+    stream.until(lambda: committed(pipeline) == 1)
 
     def lose_events() -> bool:
         """Send events and remove them; whether this was faster than the stream."""
         events(200)
         remove_before(pipeline, 1, len(events.ids))
-        life.until(lambda: committed(pipeline) == len(events.ids))
+        stream.until(lambda: committed(pipeline) == len(events.ids))
         return bool(kept(pipeline))
 
-    life.until(lose_events)
+    stream.until(lose_events)
     assert len(events.missing()) == sum(int(row["reason"].split(": ")[1].split()[0]) for row in kept(pipeline))
 
     admin = clients.admin()  # kept until the result has arrived
@@ -164,14 +164,14 @@ def test_the_topic_may_change_while_the_stream_runs(pipeline, send, start):
     with producer(pipeline) as wider:
         new = Sender(wider, "2026-09-01 14:10", partition=4)
         new(3)
-        life.until(lambda: not new.missing())
+        stream.until(lambda: not new.missing())
 
-    make_again(pipeline)
+    recreate_topic(pipeline)
     with producer(pipeline) as again:
         newest = Sender(again, "2026-09-01 14:20")
         newest(10)
-        life.until(lambda: not newest.missing())
-    assert life.process.poll() is None
+        stream.until(lambda: not newest.missing())
+    assert stream.process.poll() is None
 
 
 def test_follower_and_stream_hand_over_to_each_other_without_a_gap(pipeline, send, start):
@@ -199,17 +199,17 @@ def test_follower_and_stream_hand_over_to_each_other_without_a_gap(pipeline, sen
 
 def test_a_stream_ends_on_time_and_no_command_line_or_log_line_has_a_password(pipeline, send, start):
     began = time.monotonic()
-    life, events = start(seconds=45), Sender(send, "2026-09-01 16:00")
+    stream, events = start(seconds=45), Sender(send, "2026-09-01 16:00")
     events(10)
-    life.until(lambda: committed(pipeline) == 10)
-    seen = life.command_lines()
+    stream.until(lambda: committed(pipeline) == 10)
+    seen = stream.command_lines()
     passwords = [endpoint(name).password for name in (LAKE_WRITER, WAREHOUSE_ETL)]
     passwords.append(endpoint(KAFKA).extra["sasl.password"])
-    assert life.wait() == 0, life.output
+    assert stream.wait() == 0, stream.output
     assert 45 < time.monotonic() - began < 150
     assert "stream/run.py" in seen
-    assert not [password for password in passwords if password in seen + life.output]
-    assert "taken over" not in life.output and "10 events written" in life.output
+    assert not [password for password in passwords if password in seen + stream.output]
+    assert "taken over" not in stream.output and "10 events written" in stream.output
 
 
 def test_the_task_runs_a_stream_and_names_the_topic_and_the_table_that_it_filled(schemas, kafka_broker):
