@@ -21,7 +21,7 @@ class TransformDelta(AttemptOperator):
     """Runs include/spark/run.py for one batch, as a new attempt of it.
 
     In client mode spark-submit starts a driver that keeps running and takes the next batches too, on any master.
-    In cluster mode, and if extra `keep_driver` of the Spark connection is false, each attempt is a spark-submit of its own.
+    In cluster mode, and if extra `keep_driver` of the Spark connection is false, each attempt runs its own spark-submit.
 
     Passwords travel in a properties file of mode 0600, never in arguments, environment or rendered templates.
     """

@@ -17,7 +17,7 @@ from include.pipelines import Pipeline
 from include.pipelines.declaration import OCCURRENCE
 
 _COLUMNS_SHOWN, _EXPECTED_SHOWN = 50, 12
-_FIRST_REASON = "; first rejected because: "
+_FIRST_REASON = "; refused first for: "  # in stored reasons, so it must not change
 
 
 class CsvEvents:

@@ -33,7 +33,7 @@ class _HourInUse(Exception):
 def fold(conn, pipeline: Pipeline, clock: datetime, age: timedelta, *, dry: bool = False) -> int:
     """Fold the hours that ended before `clock` less `age` and have no pending, held or open minute; returns how many.
 
-    Each hour is a transaction of its own under the pipeline's lock. Raises FoldMismatch.
+    Each hour is a separate transaction under the pipeline's lock. Raises FoldMismatch.
     """
     if not pipeline.facts:
         return 0

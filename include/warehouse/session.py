@@ -84,13 +84,13 @@ def reading(conn) -> Iterator[Any]:
 
 
 def read(conn, fetch: Callable[..., Result], query: str, binds: Mapping[str, object] | None = None) -> Result:
-    """Run a query in a transaction of its own; returns the result of `fetch`, which is `rows`, `column` or `value`."""
+    """Run a query in a separate transaction; returns the result of `fetch`, which is `rows`, `column` or `value`."""
     with reading(conn) as cursor:
         return fetch(cursor, query, binds)
 
 
 def write(conn, statement: str, binds: Mapping[str, object] | None = None) -> int:
-    """Run one statement in a transaction of its own; returns how many rows it changed."""
+    """Run one statement in a separate transaction; returns how many rows it changed."""
     return in_transaction(conn, lambda cursor: execute(cursor, statement, binds).rowcount)
 
 

@@ -197,7 +197,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     assert [reason for _, reason in rejected_rows(lab)] == [
         "create_time 'still none' is not a time-UUID (version 1, 36 characters)",
         "its stored payload is not JSON: Unterminated string starting at: line 1 column 2 (char 1)"
-        "; first rejected because: create_time is too long",
+        "; refused first for: create_time is too long",
         "line 4 is not a record: it has 2 fields",
     ]
     before = rejected_rows(lab)
