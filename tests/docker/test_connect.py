@@ -240,7 +240,10 @@ def test_a_connector_that_is_refused_does_not_keep_the_others_waiting(worker, ca
 
 def test_the_watch_reports_that_a_missing_connector_is_not_registered(worker):
     result = connect.restart_failed(RECRUITMENT, {connect.URL_SETTING: worker("ABSENT").url})
-    assert result.startswith("it is not registered. Register it: python -m include.kafka.connect")
+    assert result == (
+        "it is not registered. Register it: python -m include.kafka.connect URL docker/connect/lake-sink.json "
+        "(in Docker: docker compose up connectors)"
+    )
 
 
 def test_in_dag_mode_the_connectors_are_removed(worker, monkeypatch, tmp_path):
