@@ -117,7 +117,7 @@ def test_a_text_of_the_declaration_may_contain_characters_that_json_escapes():
 
 @pytest.mark.parametrize("word", ["n,a", " null"])
 def test_a_null_word_that_connects_list_cannot_hold_is_refused(word):
-    with pytest.raises(ValueError, match="contain a comma, or begin or end with a space"):
+    with pytest.raises(ValueError, match="contain a comma, or begin or end with white space"):
         replace(RECRUITMENT, null_words=(word,))
 
 
