@@ -166,7 +166,7 @@ class Broker(Server):
         ]
 
     def log_in(self) -> None:
-        """Request the broker's metadata; there is no session to return."""
+        """Request the broker's metadata. Raises _NotYet if it is not registered with its controller."""
         from confluent_kafka.admin import AdminClient
 
         # The client's messages before the server listens are noise.

@@ -80,7 +80,7 @@ def test_only_users_with_permission_to_edit_the_dag_accept_drift_and_the_record_
     assert as_user("ulf").post(path, json=body, headers={"Content-Type": "application/json"}).status_code == 403
     assert lab.query("SELECT accepted_by FROM etl.drifts WHERE accepted_by IS NOT NULL") == []
     assert as_user("ulf").post(path, json=body | {"drift_id": 10**9}, headers=CHANGE).status_code == 409, (
-        "There is no drift with this id."
+        "No drift has this id."
     )
     done = as_user("ulf").post(path, json=body, headers=CHANGE)
     assert done.status_code == 200 and done.json()["minutes"] == 1

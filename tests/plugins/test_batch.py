@@ -38,7 +38,7 @@ def test_no_step_processes_a_batch_of_another_pipeline(lab: Lab) -> None:  # noq
         ):
             run(step, str(batch_id))
     assert lab.query("SELECT state, checked_attempt, merge_tries FROM etl.batches") == [("open", None, 0)]
-    assert lab.one("SELECT COUNT(*) FROM etl.attempts") == 1, "There is no attempt besides the staged one."
+    assert lab.one("SELECT COUNT(*) FROM etl.attempts") == 1, "The staged attempt is the only one."
     assert lab.check(batch_id).passed
     with pytest.raises(AirflowFailException, match="belongs to pipeline recruitment"):
         run("merge_into_warehouse", str(batch_id))

@@ -219,7 +219,7 @@ def _recover_fields(row: Row, recover: bool) -> tuple[str | None, object, object
 
 
 def _details(text: str | None) -> dict[str, object]:
-    """The object in `ed` with its keys in lower case and its numbers as written; {} if there is no such object."""
+    """The object in `ed` with its keys in lower case and its numbers as written; {} if `ed` is not an object."""
     if _is_empty(text):
         return {}
     try:
