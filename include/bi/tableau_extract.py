@@ -70,7 +70,9 @@ def chosen_views(names: str) -> list[View]:
     views = {view.name: view for view in bi_views.views_of_all(pipelines.all_pipelines().values())}
     view_names = re.split(r"[,\s]+", names.strip()) if names.strip() else list(views)
     if unknown := [name for name in view_names if name not in views]:
-        raise ExtractRefused(f"VIEWS={names}: {', '.join(unknown)} is not a view for BI tools. Choose from {', '.join(views)}.")
+        raise ExtractRefused(
+            f"VIEWS={names}: {', '.join(unknown)} is not a view for BI tools. Choose from {', '.join(views)}."
+        )
     return [views[name] for name in view_names]
 
 
