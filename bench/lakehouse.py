@@ -154,7 +154,7 @@ def _start_stack():
 
 
 def _delete_an_hour(airflow, pipeline, conn) -> None:
-    """Delete parts of the newest hour that late rows no longer reach, run verify, and reprocess the hour."""
+    """Delete parts of the newest hour that late rows no longer reach. Verify must report it, and reprocessing must repair it."""
     from include.lakehouse import repair, table
     from include.verify.verify import run_verify
     from include.warehouse.session import in_transaction
@@ -228,7 +228,7 @@ def _kill_upkeep(rng: random.Random) -> str:
 
 
 def _lag(conn, pipeline) -> float:
-    """The seconds since the merge of the oldest minute that is not yet in the lakehouse; 0 if there is none."""
+    """The seconds since the merge of the oldest minute that is not yet in the lakehouse; 0 if all are."""
     seconds = continuous.one_value(
         conn,
         "SELECT TIMESTAMPDIFF(SECOND, MIN(merged_at), CURRENT_TIMESTAMP(6)) FROM etl.minute_ledger "

@@ -1,9 +1,9 @@
 """Whether a merge costs more with back-dated events: `python -m bench.late_events` (--minutes 2880 --events 5000 --late 0.01).
 
-Stages shop events minute by minute in a throw-away MariaDB, a share of them back-dated by up to a day, and merges them: the
-first and the last hour minute by minute, the others in batches. Prints for both hours the median seconds of the merge and of its
-gate, the rows that the merge read (Handler_read_%), and the contributions of the fact keys that it touched. Writes
-the figures of each merge to bench/results/late-events.csv, and the plot to docs/pictures.
+Stages shop events minute by minute in a throw-away MariaDB, a share of them back-dated by up to a day, and merges
+them: the first and the last hour minute by minute, the others in batches. Prints for both hours the median seconds of
+the merge and of its gate, the rows that the merge read (Handler_read_%), and the contributions of the fact keys that it
+touched. Writes the figures of each merge to bench/results/late-events.csv, and the plot to docs/pictures.
 """
 
 from __future__ import annotations

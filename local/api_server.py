@@ -86,13 +86,13 @@ def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str])
     command = [sys.executable, "-m", "airflow", "api-server", *options]
     server = Child(command, folder / "api-server.log", environment)
     try:
-        site_before_login = Site(f"http://127.0.0.1:{port}", {})
+        site = Site(f"http://127.0.0.1:{port}", {})
         waiting.until(
-            lambda: site_before_login.send("GET", "/api/v2/monitor/health"),
-            what=site_before_login.url, seconds=120, errors=(OSError, ValueError), alive=server.alive, log=str(server.log),
+            lambda: site.send("GET", "/api/v2/monitor/health"),
+            what=site.url, seconds=120, errors=(OSError, ValueError), alive=server.alive, log=str(server.log),
         )  # fmt: skip
         passwords = json.loads((folder / "simple_auth_manager_passwords.json.generated").read_text())
-        yield Site(site_before_login.url, passwords)
+        yield Site(site.url, passwords)
     finally:
         server.stop()
 

@@ -66,7 +66,7 @@ def _runs(python: Path, version: str) -> bool:
 
 
 def find_java_home() -> str | None:
-    """The folder of a Java 17: JAVA_HOME, else that of `java` on the PATH, else one in /usr/lib/jvm. None if there is none."""
+    """The folder of a Java 17: JAVA_HOME, else that of `java` on the PATH, else one in /usr/lib/jvm; or None."""
     homes = [os.environ.get("JAVA_HOME")]
     if on_path := shutil.which("java"):
         homes.append(str(Path(on_path).resolve().parents[1]))

@@ -129,7 +129,9 @@ def _lakehouse(ports: Mapping[str, int], passwords: Mapping[str, str], environ: 
     try:
         lakehouse.location(chosen)
     except lakehouse.LakehouseError as error:
-        raise Problem("Lakehouse", str(error), "Or set it to `local` for a folder of this project.") from error
+        raise Problem(
+            "Lakehouse", str(error), f"Correct {lakehouse.SETTING}, or set it to `local` for a folder of this project."
+        ) from error
     return {**chosen, **(external or connections.lakehouse(passwords, ports["POSTGRES_PORT"]))}
 
 
@@ -146,7 +148,9 @@ def _bigquery(ports: Mapping[str, int], known: Mapping[str, str], environ: Mappi
     try:
         return {bigquery.SETTING: bigquery.dataset(declared)}
     except bigquery.BigQueryError as error:
-        raise Problem("BigQuery", str(error), "Or set it to `local` for an emulator.") from error
+        raise Problem(
+            "BigQuery", str(error), f"Correct {bigquery.SETTING}, or set it to `local` for an emulator."
+        ) from error
 
 
 def _declared(environ: Mapping[str, str]) -> dict[str, str]:

@@ -82,7 +82,7 @@ def _process(info: dict) -> dict:
 
 
 def _spark_driver(process: psutil.Process) -> dict:
-    """A warm driver. It is not `wanted`: a run that finds none starts one."""
+    """A warm driver. It is not `wanted`, because the next run starts a missing driver."""
     return {
         "name": "spark-driver",
         "state": "RUNNING",

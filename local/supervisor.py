@@ -60,7 +60,7 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 serverurl = unix://{socket}
 
 [include]
-files = {joined}/*.conf
+files = {added}/*.conf
 """
 
 _PROGRAM = """
@@ -139,7 +139,7 @@ def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
         run=_escaped(RUN),
         root=_escaped(ROOT),
         socket=_escaped(socket()),
-        joined=_escaped(_added_folder()),
+        added=_escaped(_added_folder()),
     )
     path = RUN / "supervisord.conf"
     differences = {program.name: _write_definition(program) for program in programs}
@@ -167,7 +167,7 @@ def add_programs(*programs: Program) -> None:
 
 
 def _added_folder() -> Path:
-    return RUN / "joined"
+    return RUN / "joined"  # the name that running stacks know
 
 
 def _definition_of(name: str) -> Path:

@@ -85,7 +85,7 @@ class AnnouncementMixin:
         return due
 
     def _check_merges(self, conn, pipeline: Pipeline) -> None:
-        """Run check_warehouse for merges that it has not passed in time: until it passes, their hours are not complete."""
+        """Run check_warehouse for merges that have not passed it within CHECK_AFTER: their hours are complete only then."""
         from include.warehouse import gates, hours
 
         for batch_id in hours.unchecked(conn, pipeline):

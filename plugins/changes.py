@@ -158,7 +158,7 @@ class LakeChangeTrigger(BaseTrigger):
         self.lake_table = lake_table
         self.digest = digest
         self.deadline = deadline  # ISO, with zone
-        self.wake = wake  # the same, no later than the deadline
+        self.wake = wake  # ISO, with zone: when to resume the task; None: it is skipped at the deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         names = ("conn_id", "lake_table", "digest", "deadline", "wake")

@@ -1,4 +1,4 @@
-"""The fourth task of the chain: the merge, only in MySQL, with its log, metrics and lineage."""
+"""The fourth task of the chain: the merge, which runs entirely in MySQL, with its log, metrics and lineage."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ logger.server.level = INFO
 
 @dataclass(frozen=True)
 class Quorum:
-    """A cluster of brokers on one address, each of which is a controller too. Each keeps a replica, and one may be down."""
+    """A cluster of brokers on one address, each also a controller. Each has a replica of every partition; one may be down."""
 
     id: str  # the cluster's id, which is also in the data folders
     controller_ports: tuple[int, ...]  # in the order of the node ids 1, 2 …
