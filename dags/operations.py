@@ -206,9 +206,9 @@ with operation_dag(
     "accept",
     timedelta(minutes=10),
     "A field *disappeared* if no row of a minute has it although many rows had it the day before. It is *unreadable* if "
-    "its values stop being numbers or times. The field `ignored_rows` stands for the share of ignored rows: far more than "
+    "its values stop being numbers or times. Drift *ignored*, whose field is `ignored_rows`, means that far more rows than "
     "usual are ignored. An undeclared field has *appeared*.\n\n"
-    "After the acceptance, the next run of the minute DAG reads again the minutes that are held for this drift. Other "
+    "After the acceptance, the next run of the minute DAG reads the minutes held for this drift again. Other "
     "failing checks still hold them. The acceptance ends when the field returns. `etl.drifts` keeps the record.",
 ):
     accept_drift()

@@ -6,8 +6,8 @@
    - *failing* if two batches in a row were not merged,
    - *held* if some of its minutes are held,
    - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`,
-   - *lakehouse_behind* or *bigquery_behind* if minutes or hours wait to be copied there, and none was copied for 15
-     minutes,
+   - *lakehouse_behind* or *bigquery_behind* if minutes wait to be written to the lakehouse, or hours to be loaded
+     into BigQuery, and none was for 15 minutes,
    - *hours_differ* if hours of the lakehouse have differed from the fact for 15 minutes.
 
 A source that sends nothing causes no alert. Each problem is reported when it starts, once an hour while it lasts, and when

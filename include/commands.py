@@ -37,7 +37,7 @@ FILE_OPTIONS = (
     ),
     Parameter(
         "format",
-        "Format of the file, as comma-separated words, such as csv,semicolon,backslash or jsonl. Empty: recognized.",
+        "Format of the file, as comma-separated words, such as csv,semicolon,backslash or jsonl. Empty: by content.",
         keyword="format_words",
     ),
     Parameter(

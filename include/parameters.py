@@ -126,7 +126,7 @@ class Command:
     connects: bool = True  # to a store; False: it works without any connection
     dag: str | None = None  # the DAG whose form has these parameters
     alias: str = ""  # its former name
-    permission: str = "edit"  # that starting the DAG requires on `<pipeline>_minute`: edit, or see its runs
+    permission: str = "edit"  # on `<pipeline>_minute`, to start the DAG: "edit", or "see" (its runs)
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords of the function from texts or JSON values by name; without a value, the default. Raises MinutemarkError."""

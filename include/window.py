@@ -17,7 +17,7 @@ class WindowRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Window:
-    """The minutes of a batch: the pending ones (`changes`), all of a `range`, or only its differing ones (`differs`).
+    """The minutes of a batch: pending minutes (`changes`), all of a `range`, or only those of it that differ (`differs`).
 
     Times are naive UTC minutes.
     """

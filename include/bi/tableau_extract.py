@@ -71,7 +71,7 @@ def chosen_views(names: str) -> list[View]:
     view_names = re.split(r"[,\s]+", names.strip()) if names.strip() else list(views)
     if unknown := [name for name in view_names if name not in views]:
         raise ExtractRefused(
-            f"VIEWS={names}: {', '.join(unknown)} is not a view for BI tools. Choose from {', '.join(views)}."
+            f"VIEWS={names}: unknown {', '.join(unknown)}. Choose from the views for BI tools: {', '.join(views)}."
         )
     return [views[name] for name in view_names]
 

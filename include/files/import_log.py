@@ -48,7 +48,7 @@ def shortfall(
 
 @dataclass
 class Progress:
-    """How much of one source is safe. `position` is a line or a token; A resumed import keeps its `started_at`."""
+    """How much of one source is safe. `position` is a line or a token. A resumed import keeps its `started_at`."""
 
     position: int
     rows_written: int
@@ -163,5 +163,5 @@ class ImportLog:
 
 
 def _escape_for_like(text: str) -> str:
-    """The text without wildcards for LIKE: a table's name contains underscores."""
+    """The text with the wildcards of LIKE escaped: a table's name contains underscores."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

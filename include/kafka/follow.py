@@ -50,7 +50,7 @@ def follow(
     *,
     to_the_end: bool = False,
 ) -> bool:
-    """Follow until `is_over()`, the end of the topic or a takeover by another follower; returns True for a takeover.
+    """Follow until `is_over()`, a takeover or, with `to_the_end`, the end of the topic; returns True for a takeover.
 
     A chunk is committed when `store` has returned; if the process stops earlier, the chunk is read again. `store` also
     gets a time of `clock` at which this follower had the chunk and no other had taken over: a write as of that time

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,8 +131,9 @@ def _grant(session: Session) -> None:
     """Grant the reader SELECT, and the writer MODIFY on event tables and the change log; nothing else."""
     from cassandra import InvalidRequest
 
+    logins = _login(LAKE_READER), _login(LAKE_WRITER)
     try:
-        for statement in _grants(_login(LAKE_READER), _login(LAKE_WRITER)):
+        for statement in _grants(*logins):
             session.execute(statement)
     except InvalidRequest as error:
         if "AllowAllAuthorizer" in str(error):
@@ -142,16 +143,16 @@ def _grant(session: Session) -> None:
         elif "doesn't exist" in str(error) or "does not exist" in str(error):
             raise LakeError(
                 f"Granting on the lake failed: {error}. Create the accounts that connections {LAKE_READER} and "
-                f"{LAKE_WRITER} name: {' '.join(_role_statements())}"
+                f"{LAKE_WRITER} name: {' '.join(_role_statements(logins))}"
             ) from error
         else:
             raise
 
 
-def _role_statements() -> Iterator[str]:
+def _role_statements(logins: Iterable[str | None]) -> Iterator[str]:
     """A statement that creates the account, for each login that is defined."""
-    for login in dict.fromkeys(filter(None, (_login(LAKE_READER), _login(LAKE_WRITER)))):
-        yield f"CREATE ROLE IF NOT EXISTS {login} WITH PASSWORD = '…' AND LOGIN = true;"
+    for login in dict.fromkeys(filter(None, logins)):
+        yield f"CREATE ROLE IF NOT EXISTS \"{login}\" WITH PASSWORD = '…' AND LOGIN = true;"
 
 
 def _login(conn_id: str) -> str | None:

@@ -86,7 +86,9 @@ class SummedFact:
                 "need. Choose other names."
             )
         if duplicates := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"Fact {self.table}: declared twice: {', '.join(duplicates)}.")
+            raise ValueError(
+                f"Fact {self.table}: declared twice: {', '.join(duplicates)}. Remove or rename the second."
+            )
         if wrong := [measure.combine for measure in self.measures if measure.combine not in (SUM, MAX)]:
             raise ValueError(f"Fact {self.table}: combine is {wrong[0]!r}: write {SUM!r} or {MAX!r}.")
         if not self.key or not self.measures:

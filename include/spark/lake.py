@@ -80,8 +80,8 @@ def _table(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
         table = reader.options(keyspace=pipeline.keyspace, table=pipeline.table).load()
     except AnalysisException as error:
         raise JobFailed(
-            f"The lake has no table {pipeline.lake_table}, or account lake_reader lacks SELECT on it ({error.desc}). "  # ty: ignore[missing-attribute]
-            "Run the DAG minutemark_setup."
+            f"The lake has no table {pipeline.lake_table}, or the account of connection lake_reader lacks SELECT on it "
+            f"({error.desc}). Run the DAG minutemark_setup."  # ty: ignore[missing-attribute]
         ) from error
     if missing := [name for name in (*key_of(pipeline), "payload") if name not in table.columns]:
         raise JobRefused(

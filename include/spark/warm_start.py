@@ -143,7 +143,7 @@ def _class_names(jars: Sequence[str]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Create the archives if they are missing or outdated. If they cannot be created, print the reason and return 1."""
+    """Create missing or outdated archives, and print their paths. If that fails, print the reason and return 1."""
     if sys.argv[1:2] == ["--load"]:
         load(sys.argv[2:])
         return 0

@@ -75,7 +75,7 @@ class Member:
         return topics.topic_id(self._pipeline.topic, self._admin)
 
     def peek(self) -> Start:
-        """The committed offsets, read without joining the group: they may have advanced by then. Raises BrokerError."""
+        """The committed offsets, read without joining the group: they may advance until it joins. Raises BrokerError."""
         group, topic_id = group_of(self._pipeline.name, DAG), self.topic_id()
         with reader(group) as client:
             ranges = topics.offset_ranges_of(client, self._pipeline)

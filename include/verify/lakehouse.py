@@ -184,13 +184,13 @@ class LakehouseCheck:
                 row = known.get(hour)
                 is_due = not row or row["to_count"] or hour in comparison.waits
                 if is_due or of_fact != of_table or json.loads(row["counts"]) != published:
-                    yield from self._findings_of_hour(hour)
+                    yield from self._recheck_hour(hour)
                 elif files.get(hour) != published:
                     place = HourFile.of(self._pipeline, hour, row["counted_change"]).url
                     yield Finding(HOUR_FILE, hour, place, published, files.get(hour, {}), self._remedy_for_hour(hour))
 
-    def _findings_of_hour(self, hour: datetime) -> Iterator[Finding]:
-        """Compares one hour again, separately, if it differs or is not counted."""
+    def _recheck_hour(self, hour: datetime) -> Iterator[Finding]:
+        """Compares this hour again, separately: it differs, or is not counted yet."""
         [row] = self._rows(sql("counts"), start=hour, end=hour + HOUR) or [None]
         comparison = hourly.compare(self._conn, self._pipeline, [hour], read_only=True)
         of_fact, of_table, published = self._figures(comparison, hour)

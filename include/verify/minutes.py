@@ -129,7 +129,7 @@ class Minutes:
                     ]
                 due = self._due(remaining)
                 if due and (not is_last or len(due) == len(remaining)):
-                    yield from self._compare_again(remaining, due, is_last)
+                    yield from self._compare_due(remaining, due, is_last)
                 bar.at(min(int(patience), int(time.monotonic() - started)))
                 if remaining:
                     time.sleep(poll)
@@ -142,7 +142,7 @@ class Minutes:
             if not _is_suspect(comparison) or clock - comparison.clock >= self._pipeline.settle
         ]
 
-    def _compare_again(
+    def _compare_due(
         self, remaining: dict[datetime, Comparison], due: list[datetime], is_last: bool
     ) -> Iterator[Comparison]:
         for chunk in slices(due, CHUNK):

@@ -248,7 +248,7 @@ def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bo
 
 
 def _query_under_lock(cursor, pipeline: Pipeline, query: str, binds: Mapping[str, object]) -> list[int]:
-    """The batches that the query still returns under the pipeline's lock: before, a merge may commit one of them."""
+    """The batches that the query returns once the pipeline's lock is held: until then, a merge may commit one of them."""
     if not column(cursor, query, binds):  # the lock would wait for every merge
         return []
     lock(cursor, pipeline)

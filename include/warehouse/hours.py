@@ -24,7 +24,7 @@ sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
-MAX_HOURS = 24  # a task announces at most this many; the next run announces more
+MAX_HOURS = 24  # or batches to check: a task handles at most this many, and the next run continues
 MAX_FACT_HOURS = 48  # an event lists the newest of its fact hours, and counts all
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for this long
 LONGEST_QUIET = HOUR  # after which an hour is announced even if merges keep changing it

@@ -173,7 +173,7 @@ def pending_count(conn, pipeline: Pipeline, limit: int = COUNT_LIMIT) -> int:
 
 
 def settles_at(conn, pipeline: Pipeline) -> datetime | None:
-    """When all pending minutes will have settled, by the lake's clock; None if one has a new touch, or none is pending."""
+    """When all pending minutes will have settled, by the lake's clock; None if a minute has a new touch or none is pending."""
     touched = value(conn.cursor(), sql("last_to_settle"), {"pipeline": pipeline.name})
     return None if touched is None else touched + pipeline.settle
 

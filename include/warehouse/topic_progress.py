@@ -49,5 +49,5 @@ def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime)
 
 
 def last_check(conn, pipeline: Pipeline) -> datetime | None:
-    """When the broker last answered for every topic of this pipeline; None if it never did."""
+    """The oldest of the last answers for the recorded topics of this pipeline; None before the first answer."""
     return read(conn, value, sql("last_check"), {"pipeline": pipeline.name})

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from include.connections import WAREHOUSE_ADMIN
 from include.kafka.ingest import consume
 from include.lake import keys
 from include.lake.session import lake
 from include.operations.held import accept_drift
 from include.pipelines import Pipeline
-from include.warehouse.session import warehouse
 from local import supervisor
 from tests.e2e import runs
 from tests.faults import backups, disk
@@ -276,7 +274,9 @@ def warehouse_away_for_three_minutes(world: World) -> None:
     world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 60)
 
 
-@scenario("the warehouse's disk is full; the batch that does not fit is merged when there is room")
+@scenario(
+    "the warehouse's disk is full; the batch that does not fit is merged when there is room; a waiting commit is killed"
+)
 def disk_of_the_warehouse_full(world: World) -> None:
     if not disk.is_small(world.warehouse_data):
         raise NotHere("it requires root with permission to mount a file system")
@@ -288,21 +288,20 @@ def disk_of_the_warehouse_full(world: World) -> None:
         run = world.trigger()
         # InnoDB aborts if not even a rollback has room. With a binary log, MariaDB waits instead.
         world.until(
-            lambda: not server.is_running() or world.has_failed_try(run) or _sessions_waiting_for_room(),
+            lambda: not server.is_running() or world.has_failed_try(run) or _sessions_waiting_for_room(world),
             "a failure",
             120,
         )
     world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 120)
-    for session in _sessions_waiting_for_room():  # docs/operations.md: MariaDB would let them wait for ever
-        with warehouse(WAREHOUSE_ADMIN) as admin:
-            admin.cursor().execute("KILL %s", (session,))
+    for session in _sessions_waiting_for_room(world):  # docs/operations.md: MariaDB may not notice the room
+        with world.admin() as cursor:
+            cursor.execute("KILL %s", (session,))
     world.wait_for_end(run)
 
 
-def _sessions_waiting_for_room() -> list[int]:
+def _sessions_waiting_for_room(world: World) -> list[int]:
     """Ids of the warehouse's sessions that wait until the disk has room."""
-    with warehouse(WAREHOUSE_ADMIN) as admin:
-        cursor = admin.cursor()
+    with world.admin() as cursor:
         cursor.execute("SHOW PROCESSLIST")  # a SELECT from information_schema would need room for a temporary table
         return [session for session, *rest in cursor.fetchall() if "Waiting for someone to free space" in rest]
 

@@ -208,7 +208,7 @@ def test_a_killed_extract_keeps_the_former_file_and_leaves_no_process(facts, tmp
         (["--file=x.hyper"], "warehouse_bi .* cannot be reached: .*127.0.0.1:1"),
         (
             ["--file=x.hyper", "--views=etl.board_now"],
-            "etl.board_now is not a view for BI tools. Choose from ecommerce.bi_sales, ",
+            "unknown etl.board_now. Choose from the views for BI tools: ecommerce.bi_sales, ",
         ),
         (["--file=/proc/x.hyper"], "/proc/x.hyper cannot be written: .* could not be created.* name another folder"),
         (["--file=x.hyper", "--from=yesterday"], "`from` is 'yesterday', which is not a date and time"),

@@ -106,7 +106,7 @@ def test_rows_that_were_written_are_an_output_statistic():
     from plugins.merge import MergeIntoWarehouse
 
     task = MergeIntoWarehouse(task_id="merge_into_warehouse", pipeline="recruitment", batch_id="1")
-    assert task.get_openlineage_facets_on_complete(None) is None  # its batch is not known yet
+    assert task.get_openlineage_facets_on_complete(None) is None  # it failed before it set its lineage
     task.lineage = lineage.merge_lineage(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
     facets = task.get_openlineage_facets_on_complete(None)
     by_minute, facts = facets.outputs

@@ -297,4 +297,4 @@ def test_a_year_of_facts_is_not_read(lab: Lab, view: str) -> None:
     result = []
     read = rows_read(lab, lambda: result.extend(lab.query(f"SELECT SUM(qualified) FROM recruitment.{view}")))
     assert result == [(672,)] if view == "board_decisions" else [(8 * 672,)]
-    assert 672 <= read < 8_000  # far fewer than the 16,000 facts
+    assert 672 <= read < 8_000  # less than half of the 16,000 facts
