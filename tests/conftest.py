@@ -140,8 +140,7 @@ def short_path() -> Iterator[Path]:
 @pytest.fixture
 def short_broker_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait at most two seconds for a broker, in this process: for tests of a broker that is down."""
-    for module in ("clients", "follow", "positions", "producer", "topics"):
-        monkeypatch.setattr(f"include.kafka.{module}.TIMEOUT", 2.0)
+    monkeypatch.setattr("include.kafka.clients.TIMEOUT", 2.0)
 
 
 @pytest.fixture

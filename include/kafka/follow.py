@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from include.kafka.clients import TIMEOUT, BrokerError, TopicMissing, explained
+from include.kafka import clients
+from include.kafka.clients import BrokerError, TopicMissing, explained
 from include.kafka.positions import (
     Gap,
     Offsets,
@@ -61,7 +62,7 @@ def follow(
     at_end: set[int] = set()
     followed_partitions: set[int] = set()
     topic_id: str | None = None  # of the topic that is followed
-    deadline, refresh_at, lacks_start = time.monotonic() + TIMEOUT, 0.0, True
+    deadline, refresh_at, lacks_start = time.monotonic() + clients.TIMEOUT, 0.0, True
     with explained():
         try:
             while not is_over():
@@ -79,9 +80,9 @@ def follow(
                 if not assigned_partitions:
                     if not followed_partitions and time.monotonic() > deadline:
                         raise BrokerError(
-                            f"No partition was assigned within {TIMEOUT:.0f} s. Check that the broker answers, and that "
-                            "the topic exists (`./minutemark schema`, or the DAG minutemark_setup, creates it). The log above "
-                            "has the client's messages."
+                            f"No partition was assigned within {clients.TIMEOUT:.0f} s. Check that the broker answers, and "
+                            "that the topic exists (`./minutemark schema`, or the DAG minutemark_setup, creates it). The log "
+                            "above has the client's messages."
                         )
                     continue
                 lacks_start |= chunk.out_of_range or assigned_partitions != followed_partitions
@@ -128,7 +129,7 @@ def gather(consumer: Consumer, at_end: set[int]) -> Chunk:
 
 def partitions_of(client, topic: str) -> set[int]:
     """The numbers of the topic's partitions as they are now. Raises TopicMissing."""
-    metadata = client.list_topics(topic, timeout=TIMEOUT).topics[topic]
+    metadata = client.list_topics(topic, timeout=clients.TIMEOUT).topics[topic]
     if metadata.error:
         raise TopicMissing(f"Topic {topic}: {metadata.error}. Create it: `./minutemark schema`, or minutemark_setup.")
     return set(metadata.partitions)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from include.kafka.clients import TIMEOUT, BrokerError, watermarks
+from include.kafka import clients
+from include.kafka.clients import BrokerError, watermarks
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def starting_offsets(
         # Before everything else: an offset must never be committed with the id of a later topic.
         topic_id = read_topic_id()
         places = [TopicPartition(topic, number) for number in sorted(partitions)]
-        committed = consumer.committed(places, timeout=TIMEOUT)
+        committed = consumer.committed(places, timeout=clients.TIMEOUT)
         offsets = {place.partition: watermarks(consumer, place) for place in places}
     except BrokerError as error:
         if not isinstance(error.__cause__, KafkaException):

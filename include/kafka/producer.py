@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from include.connections import KAFKA
 from include.durations import EPOCH, MILLISECOND
-from include.kafka.clients import TIMEOUT, BrokerError, explained, log_client_error, settings
+from include.kafka import clients
+from include.kafka.clients import BrokerError, explained, log_client_error, settings
 from include.lake.keys import minute_of, shard_of, time_of
 from include.lake.writer import Event, Written, event_id
 from include.pipelines import Pipeline
@@ -79,10 +80,10 @@ class EventProducer:
 
     def flush(self) -> None:
         """Return when the broker has everything that was added. Raises BrokerError."""
-        waiting = self._client.flush(TIMEOUT)
+        waiting = self._client.flush(clients.TIMEOUT)
         failures, self._failures = self._failures, []
         if waiting or failures:
-            reason = failures[0] if failures else f"no answer within {TIMEOUT:.0f} s"
+            reason = failures[0] if failures else f"no answer within {clients.TIMEOUT:.0f} s"
             raise BrokerError(
                 f"{waiting + len(failures)} messages were not sent to topic {self._pipeline.topic}: {reason}. "
                 "Check that the brokers answer, then send the messages again: an event counts once, even if it is sent twice."
@@ -98,7 +99,7 @@ def producer(pipeline: Pipeline, **options: object) -> Iterator[EventProducer]:
         "acks": "all",
         "enable.idempotence": True,
         "linger.ms": 5,
-        "message.timeout.ms": int(TIMEOUT * 1000),
+        "message.timeout.ms": int(clients.TIMEOUT * 1000),
         "delivery.report.only.error": True,  # flush() waits for all; a report for each takes longer than sending
     }
     with explained():

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
-from include.kafka.clients import TIMEOUT, BrokerError, admin, explained, reader, watermarks
+from include.kafka import clients
+from include.kafka.clients import BrokerError, admin, explained, reader, watermarks
 from include.kafka.follow import gather, partitions_of
 from include.kafka.ingest_mode import dead_letters_of
 from include.pipelines import Pipeline, all_pipelines
@@ -67,7 +68,7 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
     """
     with explained():
         client = admin()
-        existing = client.list_topics(timeout=TIMEOUT).topics
+        existing = client.list_topics(timeout=clients.TIMEOUT).topics
         new_topics, existing_letters = [], []
         for pipeline in all_pipelines().values() if pipelines is None else pipelines:
             if pipeline.topic in existing:
@@ -98,7 +99,7 @@ def _configure_dead_letters(client: AdminClient, letters: list[str]) -> None:
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries) for topic in letters]
     for resource, future in (client.incremental_alter_configs(resources) if resources else {}).items():
         try:
-            future.result(timeout=TIMEOUT)
+            future.result(timeout=clients.TIMEOUT)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise
@@ -138,7 +139,7 @@ def limits_of(pipeline: Pipeline) -> Limits:
     client = admin()  # the client must exist until the answer is there
     try:
         (answer,) = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, pipeline.topic)]).values()
-        settings = answer.result(timeout=TIMEOUT)
+        settings = answer.result(timeout=clients.TIMEOUT)
     except KafkaException as error:
         log.warning("Cannot read the limits of topic %s: %s", pipeline.topic, error.args[0].str())
         return Limits()
@@ -155,7 +156,8 @@ def topic_id(topic: str, client: AdminClient | None = None) -> str | None:
     client = client or admin()  # the client must exist until the answer is there
     with explained():
         try:
-            description = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)[topic].result()
+            descriptions = client.describe_topics(TopicCollection([topic]), request_timeout=clients.TIMEOUT)
+            description = descriptions[topic].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
@@ -168,7 +170,7 @@ def has_members(group: str) -> bool:
     """Whether a consumer has joined the group; one that was killed leaves it after 45 s. Raises BrokerError."""
     client = admin()  # the client must exist until the answer is there
     with explained():
-        return bool(client.describe_consumer_groups([group], request_timeout=TIMEOUT)[group].result().members)
+        return bool(client.describe_consumer_groups([group], request_timeout=clients.TIMEOUT)[group].result().members)
 
 
 def waiting(pipeline: Pipeline, group: str) -> int:
@@ -197,7 +199,7 @@ def _empty_partitions(client: Consumer, pipeline: Pipeline, ranges: Mapping[int,
     client.assign([TopicPartition(pipeline.topic, number, offset) for number, offset in starts.items()])
     at_end: set[int] = set()
     with_messages: set[int] = set()
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + clients.TIMEOUT
     while at_end | with_messages < set(ranges) and time.monotonic() < deadline:
         with_messages |= {message.partition() for message in gather(client, at_end).messages}  # ty: ignore[unsupported-operator]
     client.unassign()
@@ -208,7 +210,7 @@ def offset_ranges_of(client: Consumer, pipeline: Pipeline) -> dict[int, OffsetRa
     """Like `offset_ranges`, with an open reader; control records count as waiting. Reads committed offsets before the ends."""
     partitions = [TopicPartition(pipeline.topic, number) for number in sorted(partitions_of(client, pipeline.topic))]
     ranges = {}
-    for committed in client.committed(partitions, timeout=TIMEOUT):
+    for committed in client.committed(partitions, timeout=clients.TIMEOUT):
         begin, end = watermarks(client, TopicPartition(committed.topic, committed.partition))
         ranges[committed.partition] = OffsetRange(begin, committed.offset if committed.offset >= 0 else None, end)
     return ranges
@@ -219,7 +221,7 @@ def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], 
     moment = int(since.replace(tzinfo=UTC).timestamp() * 1000)
     places = [TopicPartition(pipeline.topic, partition, moment) for partition in partitions]
     with reader(group) as client:
-        offsets = client.offsets_for_times(places, timeout=TIMEOUT)
+        offsets = client.offsets_for_times(places, timeout=clients.TIMEOUT)
     return {place.partition: place.offset if place.offset >= 0 else partitions[place.partition] for place in offsets}
 
 

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 
 from confluent_kafka import Consumer, KafkaException
 
-from include.kafka import topics
+from include.kafka import clients, topics
 from include.kafka.clients import (
-    TIMEOUT,
     BrokerError,
     TopicMissing,
     admin,
@@ -91,13 +90,13 @@ class Member:
             return
         with explained():
             self._client.subscribe([self._pipeline.topic], on_assign=self._on_assign)
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + clients.TIMEOUT
         while not self.joined:
             self.poll(_PAUSE)
             if time.monotonic() > deadline:
                 raise BrokerError(
-                    f"Could not join the group of {self._pipeline.topic} within {TIMEOUT:.0f} s. Check that the broker "
-                    "answers, and that the topic exists (`./minutemark schema`, or the DAG minutemark_setup, creates it)."
+                    f"Could not join the group of {self._pipeline.topic} within {clients.TIMEOUT:.0f} s. Check that the "
+                    "broker answers, and that the topic exists (`./minutemark schema`, or the DAG minutemark_setup, creates it)."
                 )
 
     def _on_assign(self, client, _) -> None:
@@ -133,7 +132,7 @@ class Member:
 
         Waits for a topic that is being created again. Raises TakenOver, BrokerError.
         """
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + clients.TIMEOUT
         while True:
             self._joins_at_start = self._joins
             try:
@@ -145,23 +144,23 @@ class Member:
             except TopicMissing:  # a topic that is created again does not exist for a moment
                 if time.monotonic() > deadline:
                     raise
-            self._wait(deadline)
+            self._wait(deadline, "read the starting offsets")
 
     def commit(self, offsets: Offsets, topic_id: str | None) -> None:
         """Commit these offsets of the topic with this id. Raises TakenOver, Rejoined, BrokerError."""
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + clients.TIMEOUT
         while True:
             if self._joins != self._joins_at_start:
                 raise Rejoined
             with explained(), _detect_takeover():
                 if commit(self._client, offsets, topic_id):
                     return
-            self._wait(deadline)
+            self._wait(deadline, "commit offsets")
 
-    def _wait(self, deadline: float) -> None:
+    def _wait(self, deadline: float, purpose: str) -> None:
         if time.monotonic() > deadline:
             raise BrokerError(
-                f"Could not commit offsets of {self._pipeline.topic} within {TIMEOUT:.0f} s. "
+                f"Could not {purpose} of {self._pipeline.topic} within {clients.TIMEOUT:.0f} s. "
                 "Check that the broker answers."
             )
         self.poll(_PAUSE)

@@ -125,18 +125,17 @@ def _program_of(server: Server) -> Program:
 
 
 def _worker_program(name: str, env: dict[str, str]) -> Program:
-    """A Celery worker with its own home, copy of the project and temporary files."""
+    """A Celery worker with its own home, copy of the project and temporary files. Task logs are in the API server's folder."""
     home = _home(name)
     worker_env = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "project" / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "project" / "plugins"),
-        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "PYTHONPATH": str(home / "project"),
         "TMPDIR": str(home / "tmp"),
         "C_FORCE_ROOT": "1",
     }
-    # The server for logs would listen on every interface.
+    # The server for logs would listen on every interface; the API server reads the folder itself.
     command = [str(VENV / "bin" / "airflow"), "celery", "worker", "--celery-hostname", name, "--skip-serve-logs"]
     return Program(name, command, 90, env={**env, **worker_env}, directory=home / "project")
 

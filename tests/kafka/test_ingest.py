@@ -269,7 +269,7 @@ def test_a_message_that_has_become_admissible_is_reprocessed_into_the_lake(pipel
 
 
 def test_an_ingest_without_its_topic_says_what_to_do(pipeline, monkeypatch):
-    monkeypatch.setattr("include.kafka.follow.TIMEOUT", 5.0)
+    monkeypatch.setattr("include.kafka.clients.TIMEOUT", 5.0)
     absent = replace(pipeline, topic="nobody.made.this")
     with pytest.raises(BrokerError, match="minutemark_setup"):
         consume(absent)

@@ -9,7 +9,6 @@ import pytest
 from include.kafka.clients import TopicMissing
 from include.kafka.ingest_mode import DAG, group_of
 from include.kafka.topics import has_members, make_topics
-from include.stream import member as module
 from include.stream.member import Member, Rejoined, TakenOver
 from tests.kafka.conftest import until
 from tests.kafka.test_holes import remove_topic
@@ -69,7 +68,7 @@ def test_a_topic_that_is_being_created_again_is_awaited(pipeline):
 
 
 def test_a_topic_that_stays_deleted_is_missing(pipeline, monkeypatch):
-    monkeypatch.setattr(module, "TIMEOUT", 1.0)
+    monkeypatch.setattr("include.kafka.clients.TIMEOUT", 1.0)
     with Member(pipeline) as member:
         member.join()
         remove_topic(pipeline)

@@ -131,6 +131,6 @@ def test_without_an_ingest_mode_topics_are_not_verified(pipeline, events, monkey
 def test_a_broker_that_is_down_gives_no_verdict(pipeline, minutemark, monkeypatch, capsys):
     unreachable = {"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps(unreachable))
-    monkeypatch.setattr("include.kafka.topics.TIMEOUT", 1.0)
+    monkeypatch.setattr("include.kafka.clients.TIMEOUT", 1.0)
     assert minutemark("verify", "recruitment") == 2
     assert "Nothing was verified. The broker of connection kafka_default" in capsys.readouterr().err
