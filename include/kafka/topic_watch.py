@@ -91,6 +91,7 @@ def _record(conn, pipeline: Pipeline, now: datetime) -> list[str]:
                 continue
             ranges = {}  # an earlier version's set-up created no dead-letter topic, and ingest works without it
         topic_progress.record(conn, pipeline, topic, ranges, now)  # ty: ignore[invalid-argument-type]
+    topic_progress.forget_failure(conn, pipeline, now)
     return missing
 
 
@@ -127,8 +128,8 @@ def _unchecked_problems(
     conn, pipeline: Pipeline, now: datetime, error: MinutemarkError | None = None
 ) -> Iterator[Problem]:
     """A problem if the topics were not checked for longer than the limit, because of `error` or a broker that is down."""
-    checked_at = topic_progress.last_check(conn, pipeline)
-    if not checked_at or now - checked_at <= pipeline.delay_limit:
+    checked_at = topic_progress.unchecked_since(conn, pipeline, now)
+    if now - checked_at <= pipeline.delay_limit:
         return
     since = f"since {checked_at:%Y-%m-%d %H:%M:%S} UTC"
     if error:

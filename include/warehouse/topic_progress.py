@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from include.pipelines import Pipeline
-from include.warehouse.session import in_transaction, read, rows, value
+from include.warehouse.session import in_transaction, read, rows
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
+
+_ANY_TOPIC = ""  # the record of the first failed check has no topic, and partition -1
 
 
 class Progress(Protocol):
@@ -48,6 +50,20 @@ def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime)
     return read(conn, rows, sql("stuck"), {"pipeline": pipeline.name, "topic": topic, "before": now - limit})
 
 
-def last_check(conn, pipeline: Pipeline) -> datetime | None:
-    """The oldest of the last answers for the recorded topics of this pipeline; None before the first answer."""
-    return read(conn, value, sql("last_check"), {"pipeline": pipeline.name})
+def unchecked_since(conn, pipeline: Pipeline, now: datetime) -> datetime:
+    """Record a failed check; returns when the broker last answered for every topic of this pipeline.
+
+    If it has not answered yet, that is the time of the first failed check.
+    """
+
+    def change(cursor) -> datetime:
+        cursor.execute(sql("record_failure"), {"pipeline": pipeline.name, "topic": _ANY_TOPIC, "now": now})
+        cursor.execute(sql("unchecked_since"), {"pipeline": pipeline.name})
+        return cursor.fetchone()[0]
+
+    return in_transaction(conn, change)
+
+
+def forget_failure(conn, pipeline: Pipeline, now: datetime) -> None:
+    """Remove the record of failed checks before `now`: the broker has answered for every topic."""
+    record(conn, pipeline, _ANY_TOPIC, {}, now)

@@ -16,6 +16,13 @@ SELECT partition_number, waiting, moved_at FROM etl.topic_progress
 WHERE pipeline = %(pipeline)s AND topic = %(topic)s AND waiting > 0 AND moved_at < %(before)s
 ORDER BY partition_number;
 
--- name: last_check
--- When the broker last answered for every topic of a pipeline: one row. All partitions of a topic are seen at the same time.
+-- name: record_failure
+-- Keeps the time of the first failed check since the last successful one.
+INSERT INTO etl.topic_progress (pipeline, topic, partition_number, committed, waiting, moved_at, seen_at)
+VALUES (%(pipeline)s, %(topic)s, -1, 0, 0, %(now)s, %(now)s)
+ON DUPLICATE KEY UPDATE seen_at = seen_at;
+
+-- name: unchecked_since
+-- When the broker last answered for every topic of a pipeline, or the first failed check: one row. All partitions of a
+-- topic are seen at the same time.
 SELECT MIN(seen_at) FROM etl.topic_progress WHERE pipeline = %(pipeline)s;

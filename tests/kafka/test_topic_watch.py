@@ -142,6 +142,20 @@ def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(mode, p
     assert "has not answered since 2026-03-01 12:00:00 UTC" in problem.found
 
 
+@pytest.mark.usefixtures("short_broker_timeout")
+def test_a_broker_that_never_answered_is_a_problem_once_its_first_check_is_older_than_the_limit(
+    mode, pipeline, problems_at, monkeypatch
+):
+    with monkeypatch.context() as down:
+        down.setenv(BROKER, '{"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}')
+        assert problems_at(0) == problems_at(180) == []
+        [problem] = problems_at(181)
+        assert (problem.problem, problem.since) == ("stuck", NOON)
+    assert problems_at(200) == []
+    monkeypatch.setenv(BROKER, '{"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}')
+    assert problems_at(240) == []  # counted from the answer at 200 s
+
+
 def test_an_error_of_one_topic_does_not_stop_the_check_of_the_next_pipeline(mode, pipeline, send, monkeypatch, caplog):
     """The error is injected: only access lists make one topic fail alone, and the broker of the tests does not use them."""
     first = replace(pipeline, name=f"{pipeline.name}_first", topic=f"{pipeline.name}_first.events")
