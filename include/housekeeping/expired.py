@@ -133,10 +133,8 @@ def _undeclared_fields(cursor, pipeline: str) -> set[str]:
     return {name for (counts,) in cursor.fetchall() for name in json.loads(counts)["unknown"]}
 
 
-def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
-    """Run housekeeping.sql of the pipeline and of its facts; returns how many rows it removed; 0 in a dry run."""
-    if dry:
-        return 0
+def remove_of_pipeline(conn, pipeline: Pipeline) -> int:
+    """Run housekeeping.sql of the pipeline and of its facts; returns how many rows it removed."""
     with reading(conn) as cursor:
         binds = {"oldest_kept_batch": oldest_kept_batch(cursor)}
     statements = [statement for file in files(pipeline, "housekeeping.sql") for statement in file.statements]

@@ -78,7 +78,7 @@ def runs(api, as_user: Callable, warehouse_schema: None, tmp_path_factory) -> It
         ada = as_user("ada")
         yield {
             "dags": dag_ids,
-            "foreign": tour.run_of(ada, FORBIDDEN_DAG, "transform_delta", {"note": MARK}, log=MARK, xcom=MARK),
+            "forbidden": tour.run_of(ada, FORBIDDEN_DAG, "transform_delta", {"note": MARK}, log=MARK, xcom=MARK),
             "import": tour.run_of(ada, tour.IMPORT, "import_rows", conf, log=log.getvalue(), xcom=None),
         }
 
@@ -106,7 +106,7 @@ def statuses(client, routes, run: dict[str, str]) -> dict[tuple[str, str], int]:
 
 def test_without_a_login_nothing_answers_but_health_version_and_the_login(api, as_user, runs) -> None:
     routes = [*tour.ROUTES_FOR_ALL, *(route for route in tour.routes(api) if route[1] not in PUBLIC | SHELL)]
-    answered = statuses(as_user(None), routes, runs["foreign"])
+    answered = statuses(as_user(None), routes, runs["forbidden"])
     assert len(answered) > 150
     dag_routes = [("GET", "/api/v2/dags/{dag_id}/details"), ("POST", "/api/v2/dags/{dag_id}/dagRuns")]
     for dag_id in runs["dags"]:
@@ -131,7 +131,7 @@ def test_no_role_gets_a_password_and_rows_require_permission_to_read_the_connect
         *(route for route in tour.routes(api) if route[0] == "GET" and route[1] not in SHELL | LOGIN),
     ]
     for method, path in routes:
-        answer = client.request(method, fill(path, runs["foreign"]), json={} if method == "POST" else None)
+        answer = client.request(method, fill(path, runs["forbidden"]), json={} if method == "POST" else None)
         answered[path] = answer.status_code
         assert not [secret for secret in secrets if secret in answer.text], f"{path} shows a password to {name}."
         for text, paths in shown.items():
@@ -154,19 +154,19 @@ def test_no_role_gets_a_password_and_rows_require_permission_to_read_the_connect
 def test_no_role_changes_what_it_has_no_permission_for(api, as_user, runs, name: str) -> None:
     """A viewer changes nothing, a user only DAGs, and rita nothing of the DAG that she has no permission on."""
 
-    def is_foreign(path: str) -> bool:
+    def is_forbidden(path: str) -> bool:
         is_about_dags = (
             "/dags" in path or "/backfills" in path or path.startswith(("/minutemark", "/api/v2/parseDagFile"))
         )
         return name == "vera" or is_about_dags == (name == RITA) and not path.startswith("/minutemark")
 
-    before = texts(as_user("ada"), UNCHANGED, runs["foreign"])
-    routes = [route for route in tour.routes(api) if route[0] in CHANGES and is_foreign(route[1])]
+    before = texts(as_user("ada"), UNCHANGED, runs["forbidden"])
+    routes = [route for route in tour.routes(api) if route[0] in CHANGES and is_forbidden(route[1])]
     routes = [route for route in routes if route[1] not in LOGIN | OWN_CHANGES and not route[1].endswith("/list")]
     assert len(routes) > 15
-    answered = statuses(as_user(name), routes, runs["foreign"])
+    answered = statuses(as_user(name), routes, runs["forbidden"])
     others = {route for route, status in answered.items() if status != 403}
     # Airflow hides the backfills of a forbidden DAG, and pauses only the DAGs that are not forbidden.
     hidden = {("PUT", f"/api/v2/backfills/{{backfill_id}}/{change}") for change in ("cancel", "pause", "unpause")}
     assert others <= (hidden | {("PATCH", "/api/v2/dags")} if name == RITA else set())
-    assert texts(as_user("ada"), UNCHANGED, runs["foreign"]) == before
+    assert texts(as_user("ada"), UNCHANGED, runs["forbidden"]) == before
