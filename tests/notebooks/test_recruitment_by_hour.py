@@ -121,7 +121,7 @@ def test_the_figures_match_those_calculated_by_hand(cell_texts):
 
 
 def test_the_notebook_counts_equal_hours_and_those_whose_figures_are_also_on_the_board(cell_texts):
-    assert cell_texts["verdict"].strip() == "All 4 hours are equal. Of 3 the board shows just these figures."
+    assert cell_texts["verdict"].strip() == "All 4 hours are equal. For 3 of them, the board shows the same figures."
 
 
 def test_a_minute_that_is_not_merged_yet_is_left_out(cell_texts):
