@@ -7,6 +7,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 
 from local import login
 from local.loopback import answer, json_request
@@ -18,8 +19,9 @@ TIMEOUT = 90.0  # seconds; a write waits for the writes of a scheduler that has 
 class Airflow:
     """The API server on loopback, as its administrator."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, passwords: Path = login.PASSWORDS) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self._passwords = passwords
         self._token: str | None = None
 
     def health(self) -> dict[str, str | None]:
@@ -141,7 +143,7 @@ class Airflow:
 
     def _log_in(self) -> str:
         if self._token is None:
-            request = json_request("POST", f"{self.url}/auth/token", login.credentials())
+            request = json_request("POST", f"{self.url}/auth/token", login.credentials(self._passwords))
             self._token = answer(request, TIMEOUT)["access_token"]
         return self._token
 

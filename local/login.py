@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
 from local.files import write_private
 from local.layout import AIRFLOW_HOME
@@ -40,15 +41,15 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 def make_passwords(airflow: Mapping[str, str]) -> None:
     """Write a password for each user without one: Airflow would generate it and print it to its log."""
-    known = _read_passwords()
+    known = _read_passwords(PASSWORDS)
     names = [user.split(":")[0] for user in airflow[_USERS].split(",")]
     write_private(PASSWORDS, json.dumps({name: secrets.token_urlsafe(12) for name in names} | known) + "\n")
 
 
-def credentials() -> dict[str, str]:
+def credentials(passwords: Path = PASSWORDS) -> dict[str, str]:
     """The administrator's credentials. Without a login, Airflow accepts any credentials."""
-    return {"username": ADMIN, "password": _read_passwords().get(ADMIN, "")}
+    return {"username": ADMIN, "password": _read_passwords(passwords).get(ADMIN, "")}
 
 
-def _read_passwords() -> dict[str, str]:
-    return json.loads(PASSWORDS.read_text()) if PASSWORDS.exists() else {}
+def _read_passwords(passwords: Path) -> dict[str, str]:
+    return json.loads(passwords.read_text()) if passwords.exists() else {}

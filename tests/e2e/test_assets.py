@@ -38,12 +38,12 @@ def stack(schemas) -> Iterator[Stack]:
 
 
 def is_not_paused(stack: Stack) -> None:
-    assert not stack.get("/api/v2/dags/recruitment_hour_complete")["is_paused"]
+    assert not stack.airflow.get("/api/v2/dags/recruitment_hour_complete")["is_paused"]
 
 
 def events(stack: Stack) -> list[tuple[str, dict]]:
     """Partition key and hour of each event of the hours that these tests write, in order."""
-    result = stack.get("/api/v2/assets/events?limit=100&order_by=timestamp&name_pattern=recruitment_hours")[
+    result = stack.airflow.get("/api/v2/assets/events?limit=100&order_by=timestamp&name_pattern=recruitment_hours")[
         "asset_events"
     ]
     keys = [(event["partition_key"], event["extra"]) for event in result]
@@ -57,7 +57,7 @@ def event_counts(stack: Stack) -> Counter[tuple[str, bool]]:
 
 def runs(stack: Stack) -> Counter[str]:
     """The number of successful runs of the example by partition key."""
-    result = stack.get("/api/v2/dags/recruitment_hour_complete/dagRuns?limit=100")["dag_runs"]
+    result = stack.airflow.get("/api/v2/dags/recruitment_hour_complete/dagRuns?limit=100")["dag_runs"]
     matching = [run for run in result if run["partition_key"].startswith("2026-03-0")]
     assert {run["state"] for run in matching} <= {"success"}, matching
     return Counter(run["partition_key"] for run in matching)

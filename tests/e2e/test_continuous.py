@@ -42,7 +42,7 @@ def test_runs_follow_one_another(stack):
 def test_a_backfill_alongside_them_reads_each_of_its_minutes(stack):
     change("DELETE FROM recruitment.events")
     before = count(f"{OWN_BATCHES} 'minute'")
-    stack.backfill("recruitment_minute", NOON.replace(second=0), NOON.replace(second=0) + 2 * MINUTE)
+    stack.airflow.backfill("recruitment_minute", NOON.replace(second=0), NOON.replace(second=0) + 2 * MINUTE)
     write(DURING_BACKFILL)
 
     def both_are_done() -> None:
