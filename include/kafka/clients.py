@@ -38,7 +38,7 @@ class BrokerError(MinutemarkError):
 
 
 class TopicMissing(BrokerError):
-    """A topic that set-up has not created yet."""
+    """A topic that does not exist: set-up has not created it yet, or it was deleted."""
 
 
 class ThrottledErrorLog:
@@ -81,7 +81,7 @@ def follower_settings(pipeline: Pipeline, consumer: str = DAG) -> dict:
         "group.instance.id": name,
         "heartbeat.interval.ms": 1_000,  # within this time the predecessor is fenced
         "enable.auto.commit": False,
-        "auto.offset.reset": "error",  # nothing is skipped: include/kafka/follow.py records removed messages
+        "auto.offset.reset": "error",  # nothing is skipped: include/kafka/positions.py finds removed messages
         **_READER_SETTINGS,
     }
 
@@ -111,14 +111,14 @@ def reader(group: str) -> Iterator[Consumer]:
 
 
 def admin() -> AdminClient:
-    """A client that creates topics and reads their settings."""
+    """A client that creates topics, reads and alters their settings, and describes consumer groups."""
     from confluent_kafka.admin import AdminClient
 
     return AdminClient({**settings(), "error_cb": log_client_error})  # ty: ignore[invalid-argument-type]  # takes callbacks, too
 
 
 def check_broker() -> None:
-    """Return when the broker answers this account. Raises BrokerError."""
+    """Return when the broker answers this account. Raises BrokerError, ConnectionMissing."""
     with explained():
         admin().list_topics(timeout=TIMEOUT)
 
@@ -160,8 +160,8 @@ def _explanation(error: KafkaError) -> str:
         return f"{problem} Create the topics: `./minutemark schema`, or the DAG minutemark_setup."
     if error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
         return (
-            f"{problem} Grant the connection's account Read on topics and on groups minutemark-*, "
-            "and Write on the topics that it writes to."
+            f"{problem} Grant the connection's account Read on topics and on groups minutemark-*, and Write on the "
+            "topics that it writes to. With Kafka Connect, also grant Describe on groups connect-minutemark-*."
         )
     if _is_login_refusal(error):
         return f"{problem} Correct sasl.username and sasl.password in the extra of connection {KAFKA}."

@@ -114,7 +114,7 @@ def _check(pipeline: Pipeline, partitions: int) -> None:
         return
     log.warning(
         "Topic %s has %s partitions and %s has %s shards: the partition of an event should be its shard. Create a topic with "
-        "one partition for each shard, and declare it as `topic`. Until then shards are computed from the events.",
+        "one partition for each shard, and declare it as `topic`. Events reach their shard all the same.",
         pipeline.topic,
         partitions,
         pipeline.lake_table,
@@ -174,7 +174,7 @@ def has_members(group: str) -> bool:
 
 
 def waiting(pipeline: Pipeline, group: str) -> int:
-    """Offsets that the group has not read. Raises BrokerError."""
+    """Offsets that the group has not read, including those of control records. Raises BrokerError."""
     with reader(group) as client:
         return sum(offsets.waiting for offsets in offset_ranges_of(client, pipeline).values())
 

@@ -78,7 +78,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
         if "exist" in lower or "unconfigured table" in lower:
             return f"has no such table or keyspace ({text}). Create it: {SET_UP}."
         if "undefined column" in lower or "unknown identifier" in lower:
-            return f"lacks a column ({text}). Add it with ALTER TABLE, or {SET_UP}."
+            return f"lacks a column ({text}). To see all differences and the remedy, {SET_UP}."
         return f"refused a statement ({text}). Compare the table with include/sql/control/lake_table.cql."
     if "using keyspace" in lower:
         return f"has no keyspace {endpoint.schema} ({text}). Correct the schema of connection {endpoint.conn_id}."
