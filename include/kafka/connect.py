@@ -137,9 +137,10 @@ def register_all(
     patience: float = _PATIENCE,
     pause: float = _PAUSE,
 ) -> None:
-    """Register a connector for each pipeline, and restart it until it runs. Raises ConnectError after `patience` seconds.
+    """Register a connector for each pipeline, and restart it until it runs.
 
-    Connect may start before set-up has created the tables and topics. Prints why it waits.
+    Connect may start before set-up has created the tables and topics. Prints why it waits. Raises ConnectError after
+    `patience` seconds, or at once if Connect refuses the login.
     """
     started, configs = time.monotonic(), {name_of(pipeline): connector(pipeline, template) for pipeline in pipelines}
     queue, registered, reports = list(configs), set(), _Reports()

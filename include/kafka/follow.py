@@ -37,7 +37,7 @@ class Chunk:
     # By partition, the offset after the last message that arrived. Control records and messages of aborted transactions are
     # skipped.
     ends: Offsets = field(default_factory=dict)
-    out_of_range: bool = False  # a partition begins after the requested offset, or nothing says where to start
+    out_of_range: bool = False  # a partition does not have the requested offset, or none is committed
 
 
 def follow(
@@ -136,7 +136,7 @@ def partitions_of(client, topic: str) -> set[int]:
 
 
 def _partitions_now(consumer: Consumer, topic: str, followed_partitions: set[int]) -> set[int]:
-    """Like partitions_of, but if the broker does not answer now, the partitions that are already followed."""
+    """Like partitions_of, but the partitions that are already followed if the topic cannot be described now."""
     try:
         return partitions_of(consumer, topic)
     except (KafkaException, TopicMissing) as error:

@@ -1,9 +1,10 @@
 """Ingest: writes a topic's events to the lake, and keeps messages that are not events as rejected events.
 
-The DAGs `<pipeline>_ingest` and `./minutemark ingest` call this; with Kafka Connect, the DAG minutemark_dead_letters does so for
-the messages that Connect's transform refused. An offset is committed only when its message is safe: its event is in the lake
-and its minute in the change log, or it is among the rejected events, or, while the warehouse is down, in the dead-letter
-topic. After a kill the same messages are read again, and become the same rows.
+The DAGs `<pipeline>_ingest` and `./minutemark ingest` call this; with Kafka Connect, the DAG minutemark_dead_letters
+does so for the messages that Connect's transform refused. A stream (include/stream) uses only `MessageStore` and
+`keep_dead_letters`. An offset is committed only when its message is safe: its event is in the lake and its minute in
+the change log, or it is among the rejected events, or, while the warehouse is down, in the dead-letter topic. After a
+kill the same messages are read again, and become the same rows.
 """
 
 from __future__ import annotations
@@ -293,7 +294,11 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
 
 
 def consume_topic(pipeline: Pipeline, seconds: float | None = None, *, again: bool = False) -> IngestSummary:
-    """Consume the topic up to its end, or for `seconds`; with `again`, everything that it still holds."""
+    """Consume the topic up to its end, or for `seconds`; with `again`, everything that it still holds.
+
+    With Kafka Connect, and without `again`, consume the dead-letter topic instead, up to its end, for at most
+    `seconds`.
+    """
     limit = float("inf") if seconds is None else seconds
     if again:
         return ingest_again(pipeline)

@@ -1,4 +1,4 @@
-"""The ingest mode: MINUTEMARK_INGEST is `dag`, `connect`, `spark`, or empty without a broker.
+"""The ingest mode: MINUTEMARK_INGEST is `dag`, `connect` or `spark`, or empty if nothing consumes topics.
 
 It is a setting, not the presence of a connection: DAG files must not read connections, and two modes at once would ingest
 everything twice.

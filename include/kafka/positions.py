@@ -31,7 +31,7 @@ class Start:
     """The offset at which to read each partition, and the id of the topic, which is committed with each offset."""
 
     offsets: Offsets
-    topic_id: str | None  # None: the broker is older than topic ids
+    topic_id: str | None  # None: the broker is older than topic ids, or could not say
 
 
 def starting_offsets(
@@ -41,11 +41,11 @@ def starting_offsets(
     read_topic_id: Callable[[], str | None],
     record_gaps: Callable[[list[Gap]], None],
 ) -> Start | None:
-    """Where to read each partition: its committed offset, or its first message if retention has removed that offset.
+    """Where to read each partition: its committed offset, or its first message if the partition lacks that offset.
 
     An offset with another topic's id belongs to a topic that was deleted: the new topic is read from its start. Lost
-    messages are recorded before the starts are committed. Returns None if the broker does not have the offsets now: a
-    new partition has no leader for a moment.
+    messages are recorded before the starts are committed. Returns None if the broker does not have the offsets now (a
+    new partition has no leader for a moment), or if the topic's id cannot be read now.
     """
     try:
         # Before everything else: an offset must never be committed with the id of a later topic.
@@ -93,9 +93,10 @@ def starting_offsets(
 
 
 def commit(consumer: Consumer, offsets: Offsets, topic_id: str | None) -> bool:
-    """Commit; returns False while this member has to join again. Raises KafkaException if a successor has fenced it.
+    """Commit; returns False if this member has to join again, or after another transient error.
 
-    Read `topic_id` before the messages: a topic that was created again since then has another id.
+    Raises KafkaException for other errors, such as that of a member that a successor has fenced. Read `topic_id` before
+    the messages: a topic that was created again since then has another id.
     """
     try:
         positions = [

@@ -1,4 +1,4 @@
-"""`./minutemark ingest`: a stream to the end of the topic if MINUTEMARK_INGEST=spark, else the follower."""
+"""`./minutemark ingest`: a stream if MINUTEMARK_INGEST=spark, else, and with --again, include/kafka/ingest.py."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
 def run_stream(
     pipeline: Pipeline, *, seconds: float | None = None, report: Callable[[str], object] = lambda _: None
 ) -> StreamSummary:
-    """Run one stream with spark-submit: up to the end of the topic, or for `seconds`. Raises StreamFailed.
+    """Run one stream with spark-submit: up to the end of the topic, or for `seconds`.
 
-    `report` gets each line of its log.
+    `report` gets each line of its log. Raises StreamFailed, and what submission.prepare raises.
     """
     prepared = submission.prepare(
         pipeline, endpoint(SPARK), seconds=float("inf") if seconds is None else seconds, to_the_end=seconds is None

@@ -5,8 +5,8 @@
 3. for each micro-batch: read the lake's clock, and check that no successor has joined; write events to the lake and touch
    their minutes; keep messages that are not events; commit the group's offsets
 
-A query that fails because the topic has changed (retention, new partitions, a topic that was created again) is restarted
-at the group's offsets.
+A query that fails because the topic has changed (retention, new partitions, a topic that was created again), or because
+the stream had to rejoin the group, is restarted at the group's offsets.
 """
 
 from __future__ import annotations
