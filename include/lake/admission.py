@@ -1,4 +1,6 @@
-"""Admits rows to the lake: a row needs a time-UUID, and must not be too old or too long. The transform checks the rest.
+"""Admits rows to the lake: a row needs a time-UUID, and must not be too old, too far ahead or too long.
+
+The transform checks the rest.
 
 If a source has no id, or no create_time, they are computed from the row's values: the same row is one event, however often
 and from whichever file it comes. Equal rows of one file are numbered, which distinguishes them.
@@ -30,7 +32,7 @@ _CLOSED = "its minute is closed"
 class Refused:
     """A row that never reached the lake, or the warehouse, and why."""
 
-    key: str  # within its source: the line of a file, the key of a table's row
+    key: str  # within its source: the line of a file, the key of a table's row, the place of a message
     reason: str
     payload: str
     minute: datetime | None = None
@@ -92,7 +94,7 @@ def content_id(pipeline: Pipeline, values: Mapping[str, str | None], occurrence:
 
 
 def needs_content_id(pipeline: Pipeline, values: Mapping[str, str | None]) -> bool:
-    """Whether the row has no id."""
+    """Whether the row has no id, and gets one from its values."""
     if pipeline.event_id == "create_time" and not pipeline.event_time:
         return False  # it is refused instead
     return readings.text(values.get(pipeline.event_id), pipeline.null_words) is None
@@ -147,7 +149,7 @@ class RowValidator:
 
 
 def line_payload(line: str) -> str:
-    """A line that is not a record, as a rejected row keeps it: reprocessing skips it."""
+    """A line or message that is not a record, as a rejected row keeps it: reprocessing leaves it rejected."""
     return json.dumps({"line": line[:_LONGEST_LINE]}, ensure_ascii=False)
 
 

@@ -51,7 +51,7 @@ _TOUCHES_PER_BATCH = 200
 
 @dataclass(frozen=True)
 class DayState:
-    """Everything that one read of the change log returned about a day."""
+    """Everything that one call of state_of_day returned about a day."""
 
     day: date
     day_changed_at: UUID
@@ -70,7 +70,7 @@ def write_clock(session: Session) -> int:
 
 
 def changed_days(session: Session, lake_table: str) -> dict[date, UUID]:
-    """The newest touch of every day of that lake table that was ever touched. Reads one partition."""
+    """The newest touch of every day that the change log has of that lake table. Reads one partition."""
     return _touch_by_day(session.execute(_DAYS, (lake_table,)))
 
 
@@ -99,7 +99,7 @@ def state_of_day(session: Session, lake_table: str, day: date) -> DayState | Non
 
 
 def forget(session: Session, lake_table: str, state: DayState) -> None:
-    """Remove what that read returned for the day, and nothing that was written since.
+    """Remove what state_of_day returned for the day, and nothing that was written since.
 
     Both deletions carry the write timestamp of the newest cell read: a later touch has a later one, and survives,
     whichever of the two arrives first. The minutes are deleted first: a day without minutes is removed by the next run, but

@@ -1,4 +1,4 @@
-"""Checks which events the lake has, by the whole key and without reading the rows."""
+"""Checks which events the lake has, by the whole key and without reading payloads."""
 
 from __future__ import annotations
 

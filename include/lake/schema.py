@@ -188,7 +188,7 @@ def _key_of(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
 
 
 def check_table(session: Session, pipeline: Pipeline) -> None:
-    """Raise LakeTableMismatch, with the command to run, unless the lake table has the expected layout."""
+    """Raise LakeTableMismatch, with the command to run, unless the lake table has the expected layout and shards."""
     columns = columns_of(session, pipeline.keyspace, pipeline.table)
     if not columns:
         raise LakeTableMismatch(

@@ -52,7 +52,10 @@ def explained(target: Endpoint) -> Iterator[None]:
 
 
 def open_session(target: Endpoint) -> tuple[Cluster, Session]:
-    """A cluster and its session, with the settings of every session. Raises the driver's errors. Shut the cluster down."""
+    """A cluster and its session, with the settings of every session. Shut the cluster down.
+
+    Raises the driver's errors, and LakeError for a connection without a host or with files that cannot be read.
+    """
     try:
         return _open(target)
     except OSError as error:  # a file of ssl_options that does not exist, for example

@@ -56,7 +56,7 @@ def payload_of(event: Event) -> bytes:
 
 @dataclass(frozen=True)
 class Written:
-    """What a call of EventWriter.write wrote."""
+    """What a call of `write` wrote, of EventWriter or of EventProducer (include/kafka/producer.py)."""
 
     rows: int
     minutes: frozenset[datetime]

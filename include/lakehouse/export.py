@@ -82,10 +82,10 @@ def export(pipeline: Pipeline) -> Export:
 
 
 def rewrite(pipeline: Pipeline, start: datetime, end: datetime) -> int:
-    """Make the minutes from `start` to `end` (excluded) due again, and remove those that the ledger does not know.
+    """Make the minutes from `start` to `end` (excluded) due again, and remove those that no merge has read.
 
-    The hours of that range are counted again as well. Returns the number of minutes that are due. Use it to repair a table
-    whose events were changed; correct rows are written again, too.
+    The hours of that range are counted again as well. Closed minutes stay as they are. Returns the number of minutes
+    that became due. Use it to repair a table whose events were changed; correct rows are written again, too.
     """
     events_table = table.table(pipeline)
     with warehouse(WAREHOUSE_ETL) as conn:

@@ -4,8 +4,9 @@ The warehouse keeps merging while hours are counted. The comparison therefore le
 is not in the table: their events on one side, their contributions on the other.
 
 An hour that agrees gets a small Parquet file, named for its version, with the counts of all its events in the table: a
-minute that is merged again counts as it was last written. An hour keeps its last file while one of its minutes is held,
-closed or skipped, or was not written for 15 minutes. An hour that differs is counted again.
+minute that is merged again counts as it was last written. An hour keeps its last file while it waits for a minute that
+is held, closed, skipped, not merged yet or lost from the table, has changed in the lake since its merged read, or was
+not written within 15 minutes of its merge. An hour that differs is counted again.
 """
 
 from __future__ import annotations

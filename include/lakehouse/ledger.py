@@ -87,7 +87,8 @@ def hours_between(conn, pipeline: Pipeline, start: datetime, end: datetime) -> s
 def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> dict[datetime, str | None]:
     """The minutes among these that the ledger has and whose newest merged read is not in the table.
 
-    Each has the reason why hours wait for it: held, closed, seen, skipped or due; None if it was merged a moment ago.
+    Each has the reason why hours wait for it: held, closed, seen, skipped or due. None: it was merged in the last 15
+    minutes, and hours do not wait for it.
     Minutes that are too far ahead are included as `ahead`, even if the table has them: no count includes them.
     """
     stale = {}

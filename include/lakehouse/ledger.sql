@@ -11,7 +11,7 @@
 
 -- name: not_current
 -- The minutes among these that are too far ahead or not current, with the reason why hours wait for them: one row per
--- minute. NULL: it was merged a moment ago, and is written as soon as it settles.
+-- minute. NULL: it was merged less than `patience` ago, and is written as soon as it settles.
 SELECT l.minute,
   CASE
     WHEN {{ is_ahead() }} THEN 'ahead'
@@ -25,7 +25,7 @@ FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY)
 WHERE l.pipeline = %(pipeline)s AND l.minute IN (%(minutes)s) AND ({{ is_ahead() }} OR NOT {{ is_current() }});
 
 -- name: record_lost
--- Makes minutes due that the table no longer has, closed ones too.
+-- Records the minutes that the table no longer has, closed ones too; merged ones become due.
 UPDATE etl.minute_ledger FORCE INDEX (PRIMARY)
 SET lakehouse_attempt = 0, lakehouse_kept = NULL, lakehouse_skipped = NULL
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s

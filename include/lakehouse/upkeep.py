@@ -1,4 +1,7 @@
-"""Upkeep of the table: compacts small files of old hours, expires snapshots, deletes files that no snapshot references."""
+"""Upkeep of the table: compacts small files of old hours, expires snapshots, deletes files that no snapshot references.
+
+Also deletes files of hourly counts that a later version has replaced.
+"""
 
 from __future__ import annotations
 

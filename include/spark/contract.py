@@ -98,7 +98,7 @@ def unknown_by_minute(rows: DataFrame) -> dict[int, dict[str, int]]:
 
 
 def as_json(row: Row, unknown: Mapping[str, int], pipeline: Pipeline, key: Collection[str]) -> str:
-    """The counts of a minute that the ledger stores: rows by field, without zeros."""
+    """The counts of a minute for etl.minute_fields: rows by field, without zeros."""
     present = dict(zip(presence_fields(pipeline, key), row.present, strict=True))
     unreadable = dict(zip(typed_fields(pipeline, key), row.unreadable, strict=True))
     counts = {"present": present, "unreadable": unreadable, "unknown": unknown}

@@ -53,7 +53,7 @@ def _times() -> dict[str, Column]:
 
 
 def _typed() -> dict[str, Column]:
-    """created_at, and `typed_…`: the values that facts are made of, null if the text has none."""
+    """created_at, the kind, and `typed_…`: the values that facts are made of, null if the text has none."""
     kind = F.lower("event_type")
     return {
         "created_at": in_range(F.col("raw_created_at")),

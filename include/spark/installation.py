@@ -53,7 +53,7 @@ def own_spark_submit() -> str | None:
 
 
 def archive() -> Path:
-    """The path of the class archive, whether it exists or not: MINUTEMARK_SPARK_ARCHIVE or .local/spark."""
+    """The path of the class archive, whether it exists or not: MINUTEMARK_SPARK_ARCHIVE or .local/spark/spark.jsa."""
     return Path(os.environ.get("MINUTEMARK_SPARK_ARCHIVE") or ROOT / ".local" / "spark" / "spark.jsa")
 
 

@@ -15,7 +15,8 @@ from include.spark.problems import JobFailed, JobRefused
 from include.spark.values import text, trimmed
 
 KEY = ("minute", "shard", "create_time")
-# The limits of Python's parser: with its defaults, Spark refuses events that ingest and imports admit.
+# What Python's parser and the longest event allow: with its defaults, Spark refuses events that ingest and imports
+# admit.
 _JSON = {"maxNestingDepth": "2000", "maxNumLen": "4000000"}
 
 
@@ -35,8 +36,8 @@ def key_of(pipeline: Pipeline) -> tuple[str, ...]:
 def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     """Adds `is_object`, the declared fields, and the columns of include/spark/contract.py.
 
-    The fields are strings without surrounding white space, null if they are empty. A number has the digits that Java writes
-    for it, a nested value is JSON, and if a field occurs twice, the last one counts.
+    The fields are strings without surrounding white space, null if they are empty or a word for null. A number has the
+    digits that Java writes for it, a nested value is JSON, and if a field occurs twice, the last one counts.
     """
     names = [name for name in pipeline.fields if name not in key_of(pipeline)]
     # A map, since a struct drops fields that its schema does not name. It is parsed once: an expression that the columns of one

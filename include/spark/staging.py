@@ -1,4 +1,4 @@
-"""The rows that a job stages: rejected rows, repeated ids, and the counts of minutes that complete an attempt.
+"""What a job stages besides contributions: rejected rows, repeated ids, and the counts that complete an attempt.
 
 Every staged row carries the attempt's number, so that rows of a zombie driver or another attempt do not mix with them.
 """
@@ -49,7 +49,7 @@ _KIND_LENGTH = 40
 _KINDS_PER_MINUTE = 20
 _OTHER_KINDS = "other"
 
-# A statement must fit the server's max_allowed_packet, 16 MiB by default.
+# A statement must fit the server's max_allowed_packet, which is at least 16 MiB (include/warehouse/server.py).
 _PAYLOAD_BYTES = 8_000_000
 _CUT_CHARACTERS = 1_000_000  # what a larger payload is cut to
 

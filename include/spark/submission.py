@@ -60,7 +60,7 @@ class Submission:
     application_args: list[str]
     job_file: Path
     driver_key: str | None
-    jars: str | None  # to send to a cluster; None if the master is this machine
+    jars: str | None  # to send with the application; None if the class path has them all
     env_vars: dict[str, str]
     dir: Path = field(repr=False)
     lock: IO = field(repr=False)  # held while the submitting process lives, so that sweep() leaves the folder alone

@@ -65,7 +65,7 @@ def unreadable_sql(name: str, pattern: str) -> str:
 
 def whole_number(text: Column) -> Column:
     """BIGINT of "258", "258.0" and "2.58e2"; null for a fraction, or a number beyond BIGINT."""
-    # Nearly every text consists of digits only: the other form reads the text four times.
+    # Nearly every text consists of digits only: the other form reads the text five times.
     return F.coalesce(F.regexp_extract(text, _DIGITS, 1).cast("bigint"), _integer(amount(text)))
 
 

@@ -2,8 +2,8 @@
 
 A driver that starts for each job spends most of a run's time on starting: it loads classes, and interprets code that it
 has not compiled yet. A warm driver listens on a Unix socket in a folder that only its user can enter, runs one job after
-the other, and ends by itself: when it is idle, when it is old, after failed jobs, or when the running job's task has
-ended. Requests and answers are lines of JSON:
+the other, and ends by itself: when it is idle, when it is old, after failed jobs, when its application is lost, or when
+the running job's task has ended. Requests and answers are lines of JSON:
 
     → {"job": "/path/of/job.json"}    ← {"taken": true}   ← {"log": "a line for the task's log"} …   ← {"exit": 0}
     → {"end": true}    (no answer: it ends, after its running job if it has one)
@@ -242,7 +242,7 @@ def end_former_drivers(folder: Path) -> None:
 
 
 def sweep() -> None:
-    """Remove the folders of drivers that were killed."""
+    """Remove the folders of drivers that have ended."""
     for folder in _folders(_home()):
         with contextlib.suppress(OSError), (folder / STARTING).open("w") as lock:
             # Fails for a driver that is being started, including this client's.
