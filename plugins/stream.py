@@ -30,7 +30,6 @@ class StreamTopic(AttemptOperator):
     def execute(self, context: Context) -> None:
         from include.errors import MinutemarkError
         from include.operations.preflight import java_problem
-        from include.spark.installation import CannotSubmit
         from include.stream import submission
 
         pipeline = pipelines.get(self.pipeline)
@@ -39,7 +38,7 @@ class StreamTopic(AttemptOperator):
         try:
             spark = endpoint(SPARK)  # the provider would take a missing connection for master=yarn
             self.submission = submission.prepare(pipeline, spark)
-        except (CannotSubmit, MinutemarkError) as error:
+        except MinutemarkError as error:
             raise AirflowFailException(str(error)) from error
         self.name, self.spark = f"{pipeline.name}-ingest", spark
         self.application = self.submission.application

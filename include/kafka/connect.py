@@ -187,7 +187,7 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
         if isinstance(error, urllib.error.HTTPError) and error.code == 404:
             return (
                 "it is not registered. Register it: python -m include.kafka.connect URL docker/connect/lake-sink.json "
-                "(in Docker: docker compose up connectors)"
+                "(with the Astro CLI: astro dev restart)"
             )
         return f"Connect at {url} does not answer: {error}"
     except ConnectError as error:

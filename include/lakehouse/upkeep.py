@@ -110,15 +110,15 @@ def _delete_unreferenced(table: Table, before: datetime) -> int:
 
     referenced = {tables.path_of(name) for name in _referenced_files(table)}
     file_system, root = fsspec.core.url_to_fs(table.location())
-    present = file_system.find(root, detail=True)
+    present = file_system.find(root)
     if tables.path_of(table.metadata_location) not in map(tables.path_of, present):
         raise LakehouseError(
             f"Listing {table.location()} does not return {table.metadata_location}, the table's metadata. Nothing was deleted. "
             "Check that the files can be listed, and that the location is spelled as the file system lists it."
         )
     deleted = 0
-    for path, entry in present.items():
-        if tables.path_of(path) not in referenced and _modified_at(entry) < before:
+    for path in present:
+        if tables.path_of(path) not in referenced and _modified_at(file_system, path) < before:
             file_system.rm_file(path)
             deleted += 1
     return deleted
@@ -141,14 +141,14 @@ def _delete_outdated_counts(pipeline: Pipeline, before: datetime) -> int:
     }
     folders = {path.rpartition("/")[0]: version for path, version in newest.items()}
     deleted = 0
-    for path, entry in file_system.find(root, detail=True).items():
+    for path in file_system.find(root):
         folder, _, name = tables.path_of(path).rpartition("/")
         version = name.removesuffix(".parquet")
         if (
             folder in folders
             and version.isdecimal()
             and int(version) < folders[folder]
-            and _modified_at(entry) < before
+            and _modified_at(file_system, path) < before
         ):
             file_system.rm_file(path)
             deleted += 1
@@ -168,11 +168,6 @@ def _referenced_files(table: Table) -> Iterator[str]:
             )
 
 
-def _modified_at(entry: dict) -> datetime:
-    """When the file was modified: a local file has seconds, an object in a bucket a datetime, or a string in ISO format."""
-    modified_at = entry.get("mtime", entry.get("updated"))
-    if isinstance(modified_at, str):
-        modified_at = datetime.fromisoformat(modified_at)
-    if isinstance(modified_at, datetime):
-        return modified_at.astimezone(UTC).replace(tzinfo=None)
-    return datetime.fromtimestamp(modified_at, UTC).replace(tzinfo=None)
+def _modified_at(file_system, path: str) -> datetime:
+    modified_at = file_system.modified(path)  # each file system lists the time under another name
+    return modified_at.astimezone(UTC).replace(tzinfo=None)

@@ -8,10 +8,12 @@ import re
 import sys
 from pathlib import Path
 
+from include.errors import MinutemarkError
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class CannotSubmit(RuntimeError):
+class CannotSubmit(MinutemarkError):
     """Something that spark-submit needs is missing; the message says what, and how to get it."""
 
 

@@ -7,14 +7,14 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, Endpoint, endpoint
+from include.connections import Endpoint, endpoint
 from include.pipelines import Pipeline
 from include.spark.cluster import STANDALONE
 from include.spark.installation import ROOT, CannotSubmit, jars_of, spark_defaults, spark_jars
 from include.spark.jvm import environment, is_local
 from include.spark.settings import authentication_problem, driver_properties, properties_text, runs_here
 from include.spark.submission import Submission, private_folder, sweep, write_private
-from include.stream.job import SECONDS, Job
+from include.stream.job import SECONDS, STORES, Job
 from include.stream.kafka_clients import java_settings
 
 APPLICATION = ROOT / "include" / "stream" / "run.py"
@@ -39,7 +39,7 @@ def stream_jars() -> list[str]:
 
 
 def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to_the_end: bool = False) -> Submission:
-    """Write job and properties into a private folder. Raises CannotSubmit, MinutemarkError."""
+    """Write job and properties into a private folder. Raises MinutemarkError."""
     master = f"{spark.host}:{spark.port}" if spark.port else spark.host
     conf: Mapping[str, object] = spark.extra.get("conf") or {}
     jars = stream_jars()
@@ -50,7 +50,7 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
             "A stream's driver runs on this host (client mode): it commits the group's offsets and uses the connections. Set "
             'spark.submit.deployMode to "client", or leave it out, in spark-defaults.conf and in extra `conf` of spark_default.'
         )
-    stores = tuple(endpoint(conn_id) for conn_id in (LAKE_WRITER, WAREHOUSE_ETL, KAFKA))
+    stores = tuple(map(endpoint, STORES))
     kafka = java_settings(stores[-1].extra, spark.extra.get("kafka"))
     sweep()
     folder, lock = private_folder()

@@ -242,7 +242,7 @@ def test_the_watch_reports_that_a_missing_connector_is_not_registered(worker):
     result = connect.restart_failed(RECRUITMENT, {connect.URL_SETTING: worker("ABSENT").url})
     assert result == (
         "it is not registered. Register it: python -m include.kafka.connect URL docker/connect/lake-sink.json "
-        "(in Docker: docker compose up connectors)"
+        "(with the Astro CLI: astro dev restart)"
     )
 
 
