@@ -86,7 +86,7 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     try:
         table = bigquery.get_table(loads_table(pipeline), retry=retry())
     except NotFound:
-        bigquery.create_dataset(dataset(), exists_ok=True)
+        _create_missing_dataset(bigquery)
         table = bigquery.create_table(_table(pipeline), exists_ok=True)
     columns = {field.name for field in table.schema}
     missing = [name for name in pipeline.lakehouse.measures if name not in columns]
@@ -102,6 +102,16 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     for name in (loads_table(pipeline), view(pipeline)):
         _describe(bigquery, name, descriptions(pipeline))
     return table
+
+
+def _create_missing_dataset(bigquery: Client) -> None:
+    """Create the dataset only if it is missing: an account of one dataset has no permission to create datasets."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        bigquery.get_dataset(dataset(), retry=retry())
+    except NotFound:
+        bigquery.create_dataset(dataset(), exists_ok=True)
 
 
 def created_ms(table: Table) -> int:
