@@ -1,8 +1,8 @@
 """Whether the Pipelines page responds at once with a year of minutes in the ledger: `make page-bench`.
 
 Starts a throw-away warehouse and fills it like a pipeline that has run for a year without a pause: 525,600 rows of the
-ledger, 90 days of batches, checks, a week of freshness, rejected and held rows. Then it requests each view from a real API
-server.
+ledger, 90 days of batches, 30 days of checks, a week of freshness, rejected and held rows. Then it requests each view
+from a real API server.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from local.api_server import Site, site
 
 YEAR = 525_600  # minutes
 KEPT_BATCHES = 129_600  # one a minute for 90 days
-CHECKS = 9  # check results in each batch
+CHECKS = 9  # check results in each batch of the last 30 days
 REJECTED = 200_000
 LIMIT = 300  # milliseconds
 DATA = "/minutemark/api/pipelines"

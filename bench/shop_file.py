@@ -4,8 +4,8 @@ The data set is "eCommerce behavior data from multi category store"
 (https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose monthly files are too
 large to keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
 
-The file is sorted by time, and the same for the same seed. Writing it needs constant memory, because rows are composed
-of prepared strings.
+The file is sorted by time, and the same for the same seed and options. Writing it needs constant memory, because it is
+written minute by minute.
 """
 
 from __future__ import annotations

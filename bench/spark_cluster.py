@@ -7,8 +7,7 @@ The same minute of 5,000 events, and the same backlog, are staged by
 - kept: a driver that keeps running, and whose application keeps its executors
 - cold: a spark-submit for each attempt
 
-A job is measured from its submission to its end. The first job of a driver that keeps running is reported
-separately.
+A job is measured from its submission to its end. The first job of each kind is reported separately.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ with DAG(
     description="Creates missing tables, topics and grants in Cassandra, MySQL and Kafka, then checks the installation.",
     doc_md=(
         "1. **apply_schema** creates missing tables, topics and grants.\n"
-        "2. **check_connections** reports missing connections, jars or Java, and what to do.\n"
+        "2. **check_connections** reports missing connections, jars or Java, and stores that do not answer.\n"
         "3. **check_pools** reports missing pools.\n\n"
         "The DAG runs once automatically. Trigger it again after an upgrade. It deletes no facts. "
         "An upgrade may add columns and keys, replace views and rebuild tables. Otherwise it changes nothing that exists."
@@ -239,8 +239,8 @@ HOUSEKEEPING = {
         "Facts do not change."
     ),
     "clean_warehouse": (
-        "Deletes staged rows of finished attempts, payloads of rejected events, check samples, field counts, drift that is "
-        "over and old batches."
+        "Closes abandoned batches, and deletes staged rows of batches that are not open, payloads of rejected events, "
+        "check samples, field counts, drift that is over and old batches."
     ),
     "expire_change_log": "Deletes old days of the change log if all their minutes are merged.",
     "remove_demo_traffic": "Deletes old minutes of the lake that hold only demo events, with MINUTEMARK_DEMO=1.",

@@ -5,7 +5,8 @@
    - *blind* if its lake has not been polled within `look_limit`,
    - *failing* if two batches in a row were not merged,
    - *held* if some of its minutes are held,
-   - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`,
+   - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`, if a topic
+     is missing, or if its topics could not be checked for that long,
    - *lakehouse_behind* or *bigquery_behind* if minutes wait to be written to the lakehouse, or hours to be loaded
      into BigQuery, and none was for 15 minutes,
    - *hours_differ* if hours of the lakehouse have differed from the fact for 15 minutes.

@@ -1,7 +1,7 @@
 """Set-up of a fresh machine, with nothing but Python's standard library: OS packages, uv, environment, jars.
 
 Each step does only what is missing, so that running it again takes about a second. `python3 -m local.bootstrap`; with
-`--for-tests` it also installs what only tests need.
+`--for-tests` it also installs the jars of Spark's Kafka source.
 """
 
 from __future__ import annotations
@@ -114,13 +114,13 @@ def _is_installed(requirement: str) -> bool:
 
 
 def install_packages() -> None:
-    """Install missing OS packages if run as root. Other users get the command that installs them, as a Problem."""
+    """Install missing OS packages as root. For other users, or without apt-get, raises Problem with the packages."""
     if missing := missing_packages():
         install(missing)
 
 
 def install(missing: list[str]) -> None:
-    """Install these OS packages. Raises Problem with the command if this user is not root."""
+    """Install these OS packages. Raises Problem without apt-get, or, with the command, if this user is not root."""
     command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     if not shutil.which("apt-get"):
         raise Problem(

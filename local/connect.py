@@ -1,6 +1,7 @@
 """A real Kafka Connect worker from Maven jars, with the project's worker.properties and its own transform.
 
-The worker of docker/connect without an image, for tests and rehearsals. A sink is not among the jars: `plugins` names its folder.
+The worker of docker/connect without an image, for tests, rehearsals and benchmarks. A sink is not among the jars:
+`plugins` names its folder.
 """
 
 from __future__ import annotations

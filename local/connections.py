@@ -24,7 +24,7 @@ METADATA_LOGINS = {
 
 
 def new_passwords() -> dict[str, str]:
-    """A fresh password for each connection id and for the accounts of PostgreSQL, of letters, digits, - and _."""
+    """A fresh password for each account of lake, warehouse, broker and PostgreSQL, of letters, digits, - and _."""
     names = (*LAKE_LOGINS, *WAREHOUSE_LOGINS, "kafka_default", *METADATA_LOGINS)
     return {name: secrets.token_urlsafe(24) for name in names}
 

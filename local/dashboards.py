@@ -1,7 +1,7 @@
 """`make dashboards`: Apache Superset with the boards of dashboards/superset, alongside a running warehouse.
 
 It has a separate Python environment and joins the supervisor that is already running. Its secrets (a key, a login
-password, the bi account's connection) are only in its processes' environment, which the supervisor keeps in private files.
+password, the bi account's connection) are in private files, and from there in its processes' environment.
 """
 
 from __future__ import annotations

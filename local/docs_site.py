@@ -32,7 +32,7 @@ def build(folder: Path = SITE, config: Path = ROOT / "mkdocs.yml") -> None:
 
 def main() -> int:
     try:
-        bootstrap.install_separately(DOCS, LOCK, "MkDocs", "about 30 packages")
+        bootstrap.install_separately(DOCS, LOCK, "MkDocs", "about 40 packages")
         build()
     except Problem as problem:
         print(problem, file=sys.stderr)

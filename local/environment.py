@@ -1,9 +1,9 @@
 """The environment of the local stack: `.local/env` for a shell or `astro dev start --standalone`, and Airflow's own.
 
-`.local/env` is made at first start with fresh passwords and kept. Connections in the user's environment take precedence:
-with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, if the schema's owner is another account) no warehouse is
-started. The same holds for LAKE_READER and _WRITER (and _ADMIN) with Cassandra, and for KAFKA_DEFAULT with Kafka.
-Without an ingest mode (MINUTEMARK_INGEST set, and empty) no Kafka is started either.
+`.local/env` is written at each start. The passwords and keys of the first start are kept. Connections in the user's
+environment take precedence: with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, if the schema's owner is another
+account) no warehouse is started. The same holds for LAKE_READER and _WRITER (and _ADMIN) with Cassandra, and for
+KAFKA_DEFAULT with Kafka. Without an ingest mode (MINUTEMARK_INGEST set, and empty) no Kafka is started either.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _is_set_by_user(environ: Mapping[str, str], name: str) -> bool:
 
 
 def user_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The user's variables, without those that describe the terminal, the calling make, or a choice of ports."""
+    """The user's variables without those for the terminal, the calling make, and the choice of ports and warehouse."""
     return {
         name: value
         for name, value in environ.items()
@@ -246,7 +246,7 @@ def store_environment(ports: Mapping[str, int], names: Iterable[str]) -> dict[st
 def airflow_environment(
     environment: Environment, ports: Mapping[str, int], environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """Everything that the stack's processes see: the project's `.env`, the user's environment, `.local/env`, our folders."""
+    """What Airflow's processes see: the project's `.env`, the user's environment, `.local/env`, our folders."""
     url = f"http://127.0.0.1:{ports['AIRFLOW_PORT']}"
     tuning = {name: value for name, value in read(ROOT / ".env").items() if not name.startswith("AIRFLOW_CONN_")}
     # Our connections come only from `environment`: one that the user sourced earlier may be out of date.

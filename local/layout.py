@@ -1,4 +1,4 @@
-"""Where everything local lives: one folder, `.local/`, that `make clean` can remove.
+"""Where everything local lives: one folder, `.local/`, that `make clean ALL=1` removes.
 
 What is installed there serves any stack of this checkout. Data, logs and ports belong to one stack: MINUTEMARK_STATE
 names another folder for them.

@@ -1,6 +1,7 @@
 """Accounts of the local Airflow: an administrator with a generated password, or no login with MINUTEMARK_LOGIN=none.
 
-AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS in the caller's environment adds users, each with its own password here.
+AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS, in the caller's environment or in `.env`, adds users. Each gets a generated
+password here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""JSON over HTTP with servers on this machine: Airflow, Superset."""
+"""JSON over HTTP with servers on this machine: Airflow, Superset, the emulator of BigQuery."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def chosen(environ: Mapping[str, str] = os.environ) -> dict[str, int]:
 
 
 def save(ports: Mapping[str, int]) -> None:
-    """Remember the choice, so that status, query and the next run use it."""
+    """Remember the choice, so that status, dashboards, notebook and the next run use it."""
     PORTS_FILE.write_text("".join(f"{name}={port}\n" for name, port in ports.items()))
 
 

@@ -153,7 +153,10 @@ class Stack:
             )
 
     def start_metadata(self) -> None:
-        """Start PostgreSQL, with a database for the Airflow of `make run`, and one for that of `astro dev start --standalone`."""
+        """Start PostgreSQL, with databases for Airflow's metadata and the lakehouse's catalog.
+
+        The Airflow of `make run` and that of `astro dev start --standalone` have separate databases.
+        """
         self._require_ports({POSTGRES: _PORTS[POSTGRES]})
         self._define_programs()
         server = self._server(POSTGRES)

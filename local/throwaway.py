@@ -1,4 +1,4 @@
-"""Throw-away stores for tests: `python -m local.throwaway` starts them and keeps them until Ctrl-C.
+"""Throw-away stores for tests and benchmarks: `python -m local.throwaway` starts them and keeps them until Ctrl-C.
 
 With MINUTEMARK_TEST_STORES=<the file it prints> in the environment, test sessions use these stores and start none.
 """
@@ -112,7 +112,7 @@ def kafka_broker(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def postgres_server(folder: Path, passwords: Mapping[str, str] | None = None) -> Iterator[postgres.Server]:
-    """A PostgreSQL server with an empty database for Airflow's metadata; `passwords` are by account."""
+    """A PostgreSQL server with empty databases for metadata and the lakehouse's catalog; `passwords` are by account."""
     passwords = passwords or connections.metadata_passwords(connections.new_passwords())
     server = postgres.Server(folder / "postgres", free_port(), passwords, throw_away=True)
     with server.running(patience=30):

@@ -14,7 +14,7 @@ from local.problems import Problem
 def reader() -> Iterator:
     """A read-only connection of the bi account, in UTC.
 
-    Raises Problem if the warehouse does not answer, or if a query in the block fails.
+    Raises Problem without `.local/env`, if the warehouse does not answer, or if a query in the block fails.
     """
     import MySQLdb
 

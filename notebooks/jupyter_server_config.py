@@ -15,7 +15,7 @@ c.ContentsManager.pre_save_hook = without_outputs
 c.ServerApp.ip = "127.0.0.1"
 # Kernels listen on sockets in a private folder: from a port, each user of the machine could read the output of cells.
 c.KernelManager.transport = "ipc"
-c.ServerApp.port_retries = 0  # `make notebook` has looked that the port is free
+c.ServerApp.port_retries = 0  # `make notebook` has checked that the port is free
 c.ServerApp.open_browser = False
 c.ServerApp.allow_root = True  # the rest of the stack may be root's too
 c.ServerApp.answer_yes = True  # Ctrl-C ends it, without asking

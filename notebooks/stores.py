@@ -1,4 +1,4 @@
-"""What every notebook stands on: a Spark session that reads the lake, and the warehouse's tables through it.
+"""What every notebook needs: a Spark session that reads the lake, and the warehouse's tables through it.
 
 Both are queried as the read-only accounts of AIRFLOW_CONN_LAKE_READER and AIRFLOW_CONN_WAREHOUSE_BI. A password goes from
 there to Spark inside this process: a setting that a session starts with would be on its command line.
@@ -29,7 +29,7 @@ class NothingToRead(LookupError):
 
 
 def session() -> SparkSession:
-    """A Spark of this machine's own, set as a job of a pipeline is, that finds the lake."""
+    """A local Spark session that reads the lake, with the settings of a pipeline's job."""
     os.environ.update(jvm.environment(MASTER))
     builder = SparkSession.builder.master(MASTER).appName("notebook")
     return with_lake(builder.config(map=settings.session_settings(MASTER)).getOrCreate())
@@ -71,7 +71,7 @@ def finished(spark: SparkSession, pipeline: Pipeline, chosen: Sequence[datetime]
 
 
 def minutes_of(ledger: DataFrame) -> list[datetime]:
-    """The minutes (naive, UTC) of rows of the ledger, in order. Raises NothingToRead where there are none."""
+    """The minutes (naive, UTC) of rows of the ledger, in order. Raises NothingToRead if it has none."""
     minutes = times(ledger, "minute_utc")
     if not minutes:
         raise NothingToRead(

@@ -14,7 +14,7 @@ AUTH_USER_REGISTRATION = False
 # On loopback there is no TLS, and the cookie is good for this host alone.
 SESSION_COOKIE_SAMESITE = "Lax"
 
-# The boards reload every 15 s; a cached answer would not be new.
+# The boards except Decide reload every 15 s; a cached answer would not be new.
 CACHE_CONFIG = DATA_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
 FEATURE_FLAGS = {"ALERT_REPORTS": False, "ENABLE_TEMPLATE_PROCESSING": False}
 

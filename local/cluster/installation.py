@@ -1,4 +1,4 @@
-"""What the cluster needs in addition to the local environment: Celery and Redis."""
+"""What the cluster needs in addition to the local environment: Celery, and its client of Redis."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ NODES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 BROKERS, SPARK_WORKERS = 3, 2
 _DATA_CENTER = "datacenter1"
 _WORKER_CORES, _WORKER_MEMORY = 2, 2_560
-# Each Celery worker has its own long-lived application: together they take what Spark's workers have.
+# Each Celery worker has its own long-lived application: together they take all cores of Spark's workers.
 _SHARE = {"spark.cores.max": "2", "spark.executor.cores": "1", "spark.executor.memory": "768m"}
 
 

@@ -1,6 +1,6 @@
 """An emulator of BigQuery for `make run MINUTEMARK_BIGQUERY=local` and for tests, in a separate Python environment.
 
-It listens on loopback only, and requires a token, which is in the environment of the stack's processes.
+It listens on loopback only, and requires a token, which is in `.local/env` and in Airflow's environment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Java that runs Cassandra, Kafka and Kafka Connect, and the flags that all three have."""
+"""The Java that runs Cassandra, Kafka, Kafka Connect and Spark's standalone servers, and the flags that all have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An Airflow for the end-to-end tests, started once."""
+"""An Airflow for the end-to-end tests, started once for each warehouse server."""
 
 from __future__ import annotations
 

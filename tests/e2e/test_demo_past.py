@@ -1,6 +1,6 @@
 """The events of the demo's history through the whole chain: each counts once, and each decision has a campaign.
 
-Nothing is sent if there are past events already.
+Nothing is sent if the warehouse already has past events of another sender.
 """
 
 from __future__ import annotations

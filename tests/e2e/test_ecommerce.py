@@ -190,7 +190,7 @@ def test_a_generated_day_sums_to_the_cent_with_csv_and_decimal(airflow, tmp_path
         airflow.run("ecommerce_minute").must_succeed()
         as_if_settled()
         runs += 1
-        assert runs < 6, "a day of 1,440 minutes at 600 a run"
+        assert runs < 6, "A day of 1,440 minutes needs fewer runs than this."
     sums = "SUM(revenue), SUM(views), SUM(carts), SUM(purchases)"
     records = query(f"SELECT hour, {sums} FROM ecommerce.sales_hourly WHERE hour >= '2020-01-01' GROUP BY hour")
     assert {hour: numbers for hour, *numbers in records} == {

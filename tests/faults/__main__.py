@@ -1,7 +1,7 @@
-"""`python -m tests.faults [names …] [--soak MINUTES] [--seed N] [--list]`: starts a throw-away stack, injects the faults, and
-prints a table. With --strict, a fault that this machine does not allow counts as a failure. A soak sends events all the time,
-and repeats the faults in random orders until its minutes are over. The stack runs from a copy of the sources, in which the
-shop holds undeclared fields."""
+"""`python -m tests.faults [names …] [--cluster] [--strict] [--soak MINUTES] [--seed N] [--list]`: starts a throw-away
+stack, injects the faults, and prints a table. With --strict, a fault that this machine does not allow counts as a
+failure. A soak sends events all the time, and repeats the faults in random orders until its minutes are over. The
+stack runs from a copy of the sources, in which the shop holds undeclared fields."""
 
 from __future__ import annotations
 

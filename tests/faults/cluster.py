@@ -295,7 +295,8 @@ def _problem_of_partition(world: World, name: str) -> str | None:
 def _partitioned(world: World, name: str) -> Iterator[None]:
     """Cut the node off from the others, by rules for the port between nodes; clients still reach it.
 
-    Raises Broken if a read of all replicas still succeeds when the nodes must have noticed.
+    Raises NotHere if this machine does not allow the rules, and Broken if a read of all replicas still succeeds when
+    the nodes must have noticed.
     """
     if why := _problem_of_partition(world, name):
         raise NotHere(why)
@@ -330,7 +331,7 @@ def _must_have_alone(world: World, name: str, rows: Sequence[Mapping[str, str | 
     def has_all() -> bool:
         if any(file for other in others for file in (other.home / "hints").glob("*.hints")):
             return False  # not delivered yet
-        cluster, session = cassandra.connect(node.port, ADMIN, node.passwords[ADMIN], node.host)  # reads at ONE
+        cluster, session = cassandra.connect(node.port, ADMIN, node.passwords[ADMIN], node.host)  # reads at LOCAL_ONE
         try:
             with _partitioned(world, name):
                 lookup = Presence(session, RECRUITMENT)

@@ -453,7 +453,7 @@ def a_thousand_events_of_one_instant_across_a_batch_border(world: World) -> None
     world.wait_for_end(run)
 
 
-@scenario("events of another century are rejected, the others counted")
+@scenario("events more than a day ahead are rejected, the others counted")
 def writers_whose_clocks_are_wrong(world: World) -> None:
     for at in (now() - timedelta(minutes=5), now() + timedelta(minutes=5)):
         world.send(world.events(50, at=at))
@@ -635,7 +635,7 @@ def a_lake_table_of_another_layout(world: World) -> None:
             session.execute("ALTER TABLE bedan.tracking RENAME created TO create_time")
 
 
-@scenario("two hours of minutes in as few runs as the limits allow; the newest first")
+@scenario("two hours of minutes become pending while no run starts")
 def a_backlog_of_two_hours(world: World) -> None:
     with world.paused():
         for minute in range(120):
@@ -658,7 +658,7 @@ def a_minute_that_fails_its_gate_among_good_ones(world: World) -> None:
     world.send(rows[:1])
 
 
-@scenario("the minute is split off, held and reported while others continue; its next touch releases it")
+@scenario("the minute is split off and held while others continue; after its next touch it is published")
 def a_minute_that_kills_the_spark_job(world: World) -> None:
     rows = world.events(30, at=now() - timedelta(hours=6), spread=0.5)
     minute = keys.minute_of(runs.as_events(rows[:1])[0].create_time)

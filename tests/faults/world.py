@@ -83,7 +83,7 @@ class World:
         rng: random.Random | None = None,
         pipeline: Pipeline = RECRUITMENT,
     ) -> list[dict[str, str | None]]:
-        """Rows of a busy site around that time (UTC, default now), each with its own id."""
+        """Rows of a busy site in the `spread` seconds before that time (UTC, default now), each with its own id."""
         at, rng = at or now(), rng or self.rng
         times = sorted(at - timedelta(seconds=rng.uniform(0, spread)) for _ in range(count))
         return [{"create_time": self.event_id(time), **demo_of(pipeline).event(rng, time)} for time in times]
@@ -141,7 +141,7 @@ class World:
             sent += [dict(row) for row in rows]
 
     def visit_shop(self, count: int) -> None:
-        """Write events of the second pipeline, around now."""
+        """Write events of the second pipeline, just before now."""
         self.send(self.events(count, pipeline=SHOP), pipeline=SHOP)
 
     def correct(self, row: Mapping[str, str | None], *, by_topic: bool = False) -> None:
@@ -377,7 +377,7 @@ class World:
         return self.until(lambda: next(iter(self._followers()), None), "a task that follows the topic", 90, every=0.2)
 
     def lone_follower(self) -> psutil.Process:
-        """Wait for a follower without a successor, in the first half of a minute: then none is about to start."""
+        """Wait for a follower without a successor, 5 to 35 s after a full minute: then none is about to start."""
 
         def find() -> psutil.Process | None:
             followers = self._followers()
@@ -581,7 +581,7 @@ def running_world(seed: int, make_stack: Callable[[], start.Stack] = start.Stack
         warm_start.main()  # as `make run` does: a third of the scenarios start a driver
         stack = start.run(make_stack)
         stack.airflow.unpause("recruitment_reconcile")
-        # An ingest DAG costs two tasks a minute, so it runs only in the scenarios that need it.
+        # An ingest DAG starts a task each minute, so it runs only in the scenarios that need it.
         for pipeline in pipelines.all_pipelines():
             stack.airflow.pause(f"{pipeline}_ingest")
         yield World(stack, seed)

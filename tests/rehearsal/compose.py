@@ -1,6 +1,7 @@
 """docker-compose.override.yml as plain values: its services, with variables replaced, in the order of their dependencies.
 
-It reads what this project's file uses and refuses the rest, so that a rehearsal runs exactly what Docker would.
+It reads the keys that decide how a service runs, and ignores others, such as limits, ports and networks. It refuses
+values in a form that it does not know, because Docker would read them differently.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def start_order(services: Mapping[str, Service]) -> list[str]:
 
 
 def interpolate(text: str, environ: Mapping[str, str]) -> str:
-    """Replace `${NAME}`, `${NAME:-default}` and `$$`. Raises ValueError for other forms and for an unset NAME."""
+    """Replace `${NAME}`, `${NAME:-default}` and `$$`. Raises ValueError for other forms, and for a `${NAME}` that
+    is unset or empty.
+    """
 
     def value(match: re.Match) -> str:
         if match["dollar"]:
