@@ -3,9 +3,9 @@
 `python -m bench.lakehouse --minutes 60 --kills SEED [--bigquery]` starts a throw-away stack with demo traffic of all
 pipelines, 5,000 events a minute for each, some of them late, and a past day of the shop. It kills the lakehouse's tasks
 in a random order: while they write events, count, load into BigQuery (with `--bigquery`), and compact, expire and
-delete. It backfills a day, and deletes an hour by hand: rows of the table, a data file, the files of its counts, and its
-row of the fact. At the end the traffic stops. Then hourly counts of DuckDB, Spark SQL, MySQL and the BigQuery view must
-be equal row for row, and `verify` must report no difference; otherwise the exit status is 1.
+delete. It backfills a day, and deletes an hour by hand: rows of the table, a data file, the files of its counts, and
+its row of the fact. At the end the traffic stops. Then hourly counts of DuckDB, Spark SQL, MySQL and the BigQuery view
+must be equal row for row, and `verify` must report no difference; otherwise the exit status is 1.
 
 `python -m bench.lakehouse --events 10000000` fills a table minute by minute on real stores, and prints seconds a minute, bytes,
 files and memory; see bench/lakehouse_size.py.

@@ -1,9 +1,9 @@
 """Checks each minute that every pipeline is fresh, and alerts if one is not.
 
 1. **check_pipelines** queries the warehouse for the state of each pipeline. A pipeline is
-   - *stale* if a change that was seen in the lake is not merged within `delay_limit`,
+   - *stale* if a change of a live minute, or any change while nothing is merged, waits longer than `delay_limit`,
    - *blind* if its lake has not been polled within `look_limit`,
-   - *failing* if two batches in a row were not merged,
+   - *failing* if minutes are pending and the last two or more batches failed,
    - *held* if some of its minutes are held,
    - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`, if a topic
      is missing, or if its topics could not be checked for that long,

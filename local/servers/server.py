@@ -29,7 +29,7 @@ class Server(abc.ABC):
     home: Path
     port: int
     passwords: Mapping[str, str] = field(default_factory=dict, repr=False)  # by account: letters, digits, - and _
-    throw_away: bool = False  # for tests and rehearsals: starts faster, and does not wait for the disk
+    throw_away: bool = False  # for tests and `make cluster`: starts faster, and does not wait for the disk
     host: str = HOST  # a loopback address: nodes of one cluster may need one each
 
     name: ClassVar[str]

@@ -2,8 +2,8 @@
 
 The services, their commands, variables, order and health checks come from docker-compose.override.yml and
 astro-compose.yml, the connections and pools from airflow_settings.yaml. Each image has a stand-in (machine.py): the
-same software from `.local/`. They run in a sandbox (sandbox.py), where the containers' names and ports are the real ones.
-docs/deploy.md lists omitted parts.
+same software from `.local/`. They run in a sandbox (sandbox.py), where the containers' names and ports are the real
+ones. docs/deploy.md lists omitted parts.
 """
 
 from __future__ import annotations
