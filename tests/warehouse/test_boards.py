@@ -374,6 +374,29 @@ def test_the_views_neither_lose_nor_duplicate_rows(query_bi) -> None:
     assert [ledger] == query_bi("SELECT COUNT(*) AS minutes, SUM(raw_rows) AS raw_rows FROM etl.board_minutes")
 
 
+def test_held_minutes_are_listed_without_those_that_only_wait_for_their_hour(query_bi, now: datetime) -> None:
+    start, end = now - 2 * HOUR, now + HOUR
+    chart = CHARTS[SUPERSET / "health" / "charts" / "held_minutes.yaml"]
+    [(board, panel)] = [(board, panel) for board, panel in PANELS if panel["title"] == "Held minutes"]
+
+    def listed() -> list[int]:
+        [target] = panel["targets"]
+        query = with_variables(grafana_sql(target["rawSql"], start, end), board, query_bi, start, end)
+        return [len(query_bi(*superset_sql(chart, start, end))), len(query_bi(query))]
+
+    def set_waiting(waiting: int) -> None:
+        with warehouse() as conn:
+            conn.cursor().execute(f"UPDATE etl.minute_ledger SET waiting = {waiting} WHERE state = 'held'")
+            conn.commit()
+
+    assert listed() == [1, 1]
+    set_waiting(1)
+    try:
+        assert listed() == [0, 0]
+    finally:
+        set_waiting(0)
+
+
 def test_known_and_unknown_keys_have_names(query_bi) -> None:
     result = query_bi("SELECT DISTINCT job, company, campaign, publisher FROM recruitment.board_events")
     assert sorted(tuple(row.values()) for row in result) == [

@@ -53,7 +53,7 @@ SELECT
   m.minute AS minute_utc,
   m.minute + INTERVAL COALESCE(
     CASE WHEN m.minute < z.changes_at THEN z.offset_seconds ELSE z.offset_after END, 0) SECOND AS minute,
-  m.raw_rows, m.counted_rows, m.ignored_rows, m.rejected_rows, m.state, m.reason, m.pending,
+  m.raw_rows, m.counted_rows, m.ignored_rows, m.rejected_rows, m.state, m.waiting, m.reason, m.pending,
   TIMESTAMPDIFF(SECOND, m.minute + INTERVAL 1 MINUTE, m.merged_at) AS merged_after
 FROM etl.minute_ledger AS m
 LEFT JOIN etl.reporting_days AS z ON z.day = DATE(m.minute);
