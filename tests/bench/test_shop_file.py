@@ -116,8 +116,8 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another_file():
 def test_few_rows_are_spread_over_all_days(count):
     result = text_of(Request(count, date(2020, 2, 28), days=3), 50).splitlines()
     assert len(result) == count + 1
-    if count == 100:
-        assert {line[:10] for line in result[1:]} == {"2020-02-28", "2020-02-29", "2020-03-01"}
+    days = {line[:10] for line in result[1:]}
+    assert days <= {"2020-02-28", "2020-02-29", "2020-03-01"} and len(days) == min(count, 3)
 
 
 def test_the_file_is_compressed_as_its_name_says(tmp_path, capsys):

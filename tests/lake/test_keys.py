@@ -85,6 +85,7 @@ def test_a_generated_time_uuid_never_changes():
     fields = (identity.time_low, identity.time_mid, identity.time_hi_version & 0x0FFF, rest[0], rest[1])
     node = int.from_bytes(rest[2:8], "big") | 0x030000000000
     assert identity == uuid.UUID(fields=(*fields, node), version=1)
+    assert str(identity) == "8cd3bc20-fc3a-11e9-95e9-8fd480b8f8ba"
 
 
 def test_a_generated_time_uuid_has_no_node_of_a_network_card_or_of_the_demo():

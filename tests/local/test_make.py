@@ -28,9 +28,15 @@ def test_make_has_a_target_for_each_command_of_the_table():
 
 
 @pytest.mark.parametrize(
-    ("ci", "marker", "passes"), [("true", "", False), ("true", "@pytest.mark.real_data", True), ("", "", True)]
+    ("ci", "marker", "passes"),
+    [
+        ("true", "", False),
+        ("true", "@pytest.mark.real_data", True),
+        ("true", "@pytest.mark.optional_install", True),
+        ("", "", True),
+    ],
 )
-def test_in_ci_a_skip_is_a_failure_except_for_real_data(tmp_path, ci, marker, passes):
+def test_in_ci_a_skip_is_a_failure_unless_a_marker_allows_it(tmp_path, ci, marker, passes):
     (tmp_path / "test_skips.py").write_text(f"import pytest\n{marker}\ndef test_it():\n    pytest.skip('no stores')\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml")]
     done = subprocess.run(
