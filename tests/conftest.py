@@ -1,6 +1,7 @@
 """Real stores for tests. Without them, tests are skipped with a reason, or fail if CI=true.
 
-A session starts one Cassandra node, one MariaDB server and one Kafka broker, or uses those of `python -m local.throwaway`.
+A session starts one Cassandra node, one MariaDB server, one Kafka broker and, for some tests, one MySQL server, or uses
+the node, server and broker of `python -m local.throwaway`.
 `astro dev pytest` copies dags, include, plugins, tests and .astro into the image: tests of other parts skip there.
 """
 

@@ -1,4 +1,4 @@
-"""The table of commands: the command line and the forms offer exactly what it declares."""
+"""The table of commands: functions, help and completion match what it declares, and values are read or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The DAGs as Airflow parses them with either schedule: all of them, with optional ones, for the ingest modes dag and connect."""
+"""The DAGs as Airflow parses them with either schedule, optional ones included.
+
+All files are parsed for the ingest mode dag, and dags/dead_letters.py for connect too.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.rehearsal.compose import kafka_settings_of
 
 GIB = 1024**3
 ASTRO = {"postgres", "db-migration", "scheduler", "dag-processor", "api-server", "triggerer"}  # services of CLI 1.45
-ONE_SHOT = {"db-migration", "cassandra-accounts", "connectors"}  # end before the others start
+ONE_SHOT = {"db-migration", "cassandra-accounts", "connectors"}  # end once their work is done
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.override.yml").read_text())
 SERVICES = COMPOSE["services"]
 CONNECT_IMAGE = PROJECT / "docker" / "connect" / "Dockerfile"

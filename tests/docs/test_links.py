@@ -1,4 +1,4 @@
-"""Everything that the README and the pages of docs/ link to exists: files, headings, make targets."""
+"""Everything that the README, CONTRIBUTING.md and the pages of docs/ link to exists: files, headings, make targets."""
 
 from __future__ import annotations
 

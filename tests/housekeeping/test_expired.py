@@ -26,7 +26,7 @@ def staged_batch(lab: Lab, number: int = 0, **values) -> int:
 
 
 def age(lab: Lab, days: int) -> None:
-    """Make everything in the warehouse `days` days old."""
+    """Make batches, attempts, rejected events and check results `days` days older."""
     lab.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL %s DAY", days)
     lab.query("UPDATE etl.attempts SET started_at = started_at - INTERVAL %s DAY", days)
     lab.query("UPDATE etl.rejected_events SET rejected_at = rejected_at - INTERVAL %s DAY", days)
@@ -39,7 +39,7 @@ def tidy(**days: float) -> dict[str, int]:
 
 
 def facts_and_accounts(lab: Lab) -> tuple:
-    """Everything that verify compares."""
+    """Facts, contributions and ledger."""
     return tuple(
         lab.query(f"SELECT * FROM {table} ORDER BY 1, 2, 3")
         for table in ("recruitment.events", "recruitment.events_by_minute", "etl.minute_ledger")

@@ -273,7 +273,7 @@ def fold_with_own_session() -> int:
         return folding.fold(conn, RECRUITMENT, LATER, AGE)
 
 
-def test_a_merge_waits_for_folding(lab: Lab) -> None:
+def test_folding_waits_for_a_merge(lab: Lab) -> None:
     two_minutes_to_fold(lab)
     cursor = lab.conn.cursor()
     merge.lock(cursor, RECRUITMENT)

@@ -37,7 +37,7 @@ def touched_minutes(day):
         return set(change_log.minutes_of_day(session, "bedan.tracking", day))
 
 
-def test_events_are_in_the_lake_and_their_minutes_touched_before_anything_is_committed(pipeline, send):
+def test_events_are_written_to_the_lake_their_minutes_touched_and_offsets_committed(pipeline, send):
     events = [event(f"2026-08-01 10:0{number % 3}:00", custom_track="click") for number in range(30)]
     send.write(events)
     summary = consume(pipeline)

@@ -257,7 +257,7 @@ def test_what_the_pipelines_need_is_permitted(source: str, target: str, port: in
 
 
 @pytest.mark.parametrize(("source", "target", "port"), REFUSED)
-def test_everything_else_is_refused(source: str, target: str, port: int) -> None:
+def test_what_no_pipeline_needs_is_refused(source: str, target: str, port: int) -> None:
     assert not may_connect(source, target, port)
 
 

@@ -22,7 +22,7 @@ POLLS = 60
 
 
 @pytest.fixture
-def account(admin) -> Endpoint:
+def account(admin) -> Iterator[Endpoint]:
     """An endpoint with its own role, so that its connections can be counted."""
     admin.execute("CREATE ROLE IF NOT EXISTS triggers WITH PASSWORD = 'its-secret' AND LOGIN = true")
     admin.execute("GRANT SELECT ON KEYSPACE minutemark TO triggers")

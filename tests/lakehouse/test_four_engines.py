@@ -86,7 +86,7 @@ def test_four_engines_have_the_same_rows_even_after_late_events_and_a_replaced_m
     )
 
 
-def test_the_first_and_last_hour_that_a_fact_can_have_count_in_all_engines(shop: Shop, spark) -> None:  # noqa: F811
+def test_the_first_and_last_hour_that_a_fact_can_have_count_in_spark_duckdb_and_mysql(shop: Shop, spark) -> None:  # noqa: F811
     first, last = datetime(YEARS.start, 1, 1), datetime(YEARS.stop, 1, 1) - timedelta(microseconds=1)
     valid_times = (first, last, datetime(2100, 6, 1, 8))
     invalid_times = (first - timedelta(seconds=1), datetime(YEARS.stop, 1, 1))
@@ -101,7 +101,7 @@ def test_the_first_and_last_hour_that_a_fact_can_have_count_in_all_engines(shop:
     assert shop.query("SELECT COUNT(*) FROM etl.lakehouse_hours WHERE to_count = 1") == [(0,)]
 
 
-def test_events_from_too_far_ahead_count_in_no_engine(shop: Shop, spark) -> None:  # noqa: F811
+def test_events_from_too_far_ahead_do_not_count_in_spark_duckdb_and_mysql(shop: Shop, spark) -> None:  # noqa: F811
     ahead = datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None) + SHOP.most_ahead + HOUR
     add_to_lake(shop_event(TEN, 1), shop_event(ahead, 1, event_time=f"{TEN:%Y-%m-%d %H:%M:%S} UTC"))
     merge_minutes(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_far_ahead_reason)])

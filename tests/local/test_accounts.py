@@ -26,7 +26,7 @@ def test_the_default_account_of_cassandra_is_disabled(cassandra_node):
     )
 
 
-def test_set_up_again_changes_nothing(cassandra_node, tmp_path):
+def test_accounts_can_be_set_up_again(cassandra_node, tmp_path):
     admin = json.loads(cassandra_node["AIRFLOW_CONN_LAKE_ADMIN"])
     passwords = {
         login: json.loads(cassandra_node[connections.variable(conn_id)])["password"]

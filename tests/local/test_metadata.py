@@ -17,7 +17,7 @@ def write(path, age):
     return path
 
 
-def test_abandoned_logs_are_removed_with_their_folders(tmp_path):
+def test_old_logs_are_removed_and_young_ones_kept(tmp_path):
     logs = tmp_path / "logs"
     old = write(logs / "dag" / "old" / "attempt=1.log", timedelta(days=8))
     young = write(logs / "other" / "young" / "attempt=1.log", timedelta(days=6))

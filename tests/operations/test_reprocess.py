@@ -91,7 +91,7 @@ def stage(lab: Lab, batch_id: int, *, broken: int = 0, ignored: int = 0) -> None
 
 
 def spark_key(minute: datetime, create_time: str) -> str:
-    """The origin key that the transform gives a rejected row; tests/e2e/test_replay.py compares the two."""
+    """The origin key that the transform gives a rejected row."""
     return f"{minute:%Y-%m-%dT%H:%M}Z/{shard_of(create_time, RECRUITMENT.shards)}/{create_time}"
 
 
@@ -360,7 +360,7 @@ def test_the_command_says_what_is_wrong_in_one_line(
     assert message in error and "Traceback" not in error
 
 
-def test_an_unknown_reason_is_refused_with_the_known_ones(lab: Lab, now, minutemark, capsys) -> None:
+def test_an_unknown_reason_is_reported_with_the_known_ones(lab: Lab, now, minutemark, capsys) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
     assert minutemark("replay", "recruitment", "--reason", "bids are odd") == 0

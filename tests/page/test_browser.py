@@ -234,7 +234,7 @@ def test_the_page_is_light_or_dark_like_airflow(visit, lab: Lab, scheme: str) ->
     assert (int(lightness) > 128) == (scheme == "light")
 
 
-def test_an_unreachable_warehouse_is_reported_with_a_retry_button(visit, lab: Lab) -> None:
+def test_an_api_server_that_does_not_answer_is_reported_with_a_retry_button(visit, lab: Lab) -> None:
     tab, page = visit("vera")
     tab.route("**/minutemark/api/pipelines/recruitment/ledger*", lambda route: route.abort())
     page.get_by_role("button", name="Ledger").click()

@@ -1,6 +1,6 @@
 """When a stream joins its group, what it commits, and how it continues: on a real broker and real stores.
 
-Only Spark's query is a fake: its micro-batches arrive when a test wants them.
+Spark's query and the writer are fakes: micro-batches arrive when a test wants them, and no workers are started.
 """
 
 from __future__ import annotations

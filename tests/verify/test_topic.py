@@ -113,7 +113,7 @@ def test_a_range_counts_only_its_own_events(pipeline, events):
     assert topic_findings(result.differences) == {"topic_unstored": 1}
 
 
-def test_events_of_closed_minutes_are_not_looked_up_in_the_lake(pipeline, events):
+def test_a_missing_event_of_a_closed_minute_is_not_a_difference(pipeline, events):
     remove(pipeline, events[0])
     report = report_of(replace(pipeline, lake_retention=timedelta(hours=1)))
     assert topic_findings(report.differences) == {}

@@ -40,7 +40,7 @@ def query_bi(lab: Lab):
 
 @pytest.fixture
 def full(lab: Lab) -> Lab:
-    """Facts of a known job and of an unknown one, with and without a bid, and sales without a category."""
+    """Facts of a known job, an unknown job and a job without a title, with and without a bid; sales without a category."""
     lab.query(
         "INSERT INTO recruitment.job (id, title, status, company_id) VALUES (7, 'Baker', 'open', 3), (9, NULL, NULL, NULL)"
     )
@@ -124,7 +124,7 @@ def test_sales_and_visits_count_the_same_events(full: Lab, query_bi: Callable) -
 
 @pytest.fixture
 def many_days(lab: Lab) -> Lab:
-    """Ten facts in each hour of sixty days."""
+    """Ten facts of two tables, and one of visits_hourly, in each hour of sixty days."""
     hours = f"SELECT n FROM ({numbers(24 * DAYS)}) AS hours"
     tens = f"SELECT n FROM ({numbers(10)}) AS tens"
     both = f"FROM ({hours}) AS h CROSS JOIN ({tens}) AS t"

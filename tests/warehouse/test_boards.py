@@ -141,7 +141,7 @@ def test_a_chart_of_superset_finds_rows(path: Path, query_bi, now: datetime) -> 
 
 
 @pytest.mark.parametrize("path", CHARTS, ids=asset_name)
-def test_a_chart_of_superset_filters_by_a_column_that_has_an_index(path: Path) -> None:
+def test_a_chart_of_superset_filters_by_one_utc_column(path: Path) -> None:
     ranges = [
         condition for condition in CHARTS[path]["params"]["adhoc_filters"] if condition["operator"] == "TEMPORAL_RANGE"
     ]

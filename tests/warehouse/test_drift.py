@@ -61,7 +61,7 @@ def test_a_regular_field_that_no_row_has_is_found() -> None:
         (99, 1.0, False),  # too few rows
         (100, 1.0, True),
         (100, 0.10, True),  # ten rows were expected
-        (100, 0.09, False),  # by chance, once in a day of such minutes
+        (100, 0.09, False),  # nine rows were expected
         (1000, 0.05, False),  # not a regular field
         (1000, 0.06, True),
     ],

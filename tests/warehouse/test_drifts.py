@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -148,7 +147,7 @@ def test_a_new_field_is_reported_once(day: Lab) -> None:
 
 
 @pytest.fixture
-def hold_unknown_fields(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def hold_unknown_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     """Declare that undeclared fields hold their minute."""
     strict = dataclasses.replace(RECRUITMENT, unknown_fields="hold")
     monkeypatch.setitem(gates.pipelines.all_pipelines(), strict.name, strict)
