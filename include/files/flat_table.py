@@ -36,7 +36,7 @@ class FlatRow(NamedTuple):
 
 @dataclass(frozen=True)
 class FlatTable:
-    """A table of a pipeline's events: its columns other than create_time, and how they fit the pipeline."""
+    """A table of a pipeline's events: its columns without create_time and the partition key, and how they fit."""
 
     name: str
     columns: tuple[str, ...]
@@ -79,7 +79,8 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
     if not is_by_minute and (key != _FLAT or clustering):
         raise LakeTableMismatch(
             f"{name} has the primary key ({', '.join([*key, *sorted(clustering)])}), but only tables with PRIMARY KEY "
-            f"(create_time) can be copied: export it as CSV (cqlsh: COPY {name} TO 'x.csv' WITH HEADER = true) and import that."
+            f"(create_time), or with the key of a lake table, can be copied: export it as CSV (cqlsh: COPY {name} TO 'x.csv' "
+            "WITH HEADER = true) and import that."
         )
     partitioner = session.execute("SELECT partitioner FROM system.local").one().partitioner
     if not partitioner.endswith("Murmur3Partitioner"):

@@ -9,7 +9,7 @@ const MEANINGS = {
   merged: "published",
   pending: "changed and not read since; a minute is read once more after it has settled",
   open: "not over yet, or the lake has not been polled since it ended",
-  held: "failed a check and is not published",
+  held: "failed a check, or failed alone in Spark or the merge, and is not published; or waits until its hour is read",
   failed: "its last run failed; the next run retries it",
   empty: "no events",
   closed: "no longer read: past the retention of the lake, or its demo events were removed",

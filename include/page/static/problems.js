@@ -26,8 +26,9 @@ export function held({ pipeline, place, isCurrent, refresh }) {
       h(
         "p",
         { class: "quiet" },
-        "A held minute failed a check and is not published; other minutes continue. It is read again when it changes, ",
-        "and published if it passes. Release publishes it as it is, once.",
+        "A held minute is not published: it failed a check, failed alone in Spark or the merge, or waits until its ",
+        "hour is read. Other minutes continue. It is read again when it changes, and published if it passes. ",
+        "Release publishes it as it is, once.",
       ),
       more ? h("p", { class: "quiet" }, `Showing the oldest ${number(minutes.length)}.`) : null,
       ...minutes.map((row) => heldMinute(row, sees_rows)),
