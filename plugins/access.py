@@ -1,10 +1,12 @@
 """What Airflow's API server checks before its own permissions: the Host, and the pipelines of an operation.
 
-- A request for another host is refused, so that a foreign page whose name resolves to this server reaches nothing.
+- A request for another host is refused, except to HEALTH, so that a foreign page whose name resolves to this server
+  reaches nothing.
 - No page of another site can frame a page of Airflow.
 - Users who trigger or clear a run of an operations DAG need the permission that the Pipelines page requires: to edit
   `<pipeline>_minute`, or, for minutemark_verify, to see its runs. Without a pipeline: that permission on every pipeline.
   minutemark_import with `from` also needs it on each pipeline whose keyspace the table is in.
+- Only the user who triggered a run of minutemark_release or minutemark_accept can clear or change it.
 
 Every Airflow process imports this module, but only the API server runs it. Heavy imports are therefore inside functions.
 """
@@ -167,7 +169,7 @@ def _refusal(route: Route, body: bytes, user: Any) -> str | None:
 
 
 class Forms(NamedTuple):
-    """DAG ids of the operations with a form, grouped by what their runs require."""
+    """DAG ids of the operations in include/commands.py, grouped by what their runs require."""
 
     dag_ids: frozenset[str]
     read_only: frozenset[str]  # permission to see the runs of the pipeline is enough
@@ -211,7 +213,7 @@ class Operation(NamedTuple):
 
     dag_id: str
     conf: Mapping  # empty: any
-    owner: str | None = ""  # the user who triggered it; None if this request does
+    owner: str | None = ""  # the user who triggered it; None if this request does; empty if unknown
 
 
 def operations(route: Route, body: bytes) -> Iterator[Operation]:

@@ -1,4 +1,4 @@
-"""The base of operators that run a prepared submission: they use the project's hook, and end it when the task is killed."""
+"""The base of operators that run a prepared submission with the project's hook, and end it when the task is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task of `<pipeline>_ingest`: follows the pipeline's topic until the next minute's task takes over."""
+"""The task of `<pipeline>_ingest` with MINUTEMARK_INGEST=dag: follows the topic until the next task takes over."""
 
 from __future__ import annotations
 

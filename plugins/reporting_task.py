@@ -1,4 +1,4 @@
-"""`@task` for functions whose data sets OpenLineage collects: Airflow's own `@task` reports none."""
+"""`@task` for functions whose data sets OpenLineage collects: Airflow's own `@task` reports only inlets and outlets."""
 
 from __future__ import annotations
 

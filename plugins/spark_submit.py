@@ -1,4 +1,7 @@
-"""spark-submit for one attempt: the provider's hook, whose process ends with this one, and whose failures have a reason."""
+"""spark-submit for one attempt or stream: the provider's hook, whose failures have a reason.
+
+Without a warm driver, its process ends with this one (on Linux).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _TASK_VARIABLES = ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_
 
 
 class AttemptHook(SparkSubmitHook):
-    """Submits one attempt, to the warm driver of the submission's `driver_key` if it has one.
+    """Submits one attempt or stream, to the warm driver of the submission's `driver_key` if it has one.
 
     After a failure, `reason` is what the driver logged about it, and `is_final` whether a retry would fail the same way.
     """

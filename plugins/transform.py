@@ -23,7 +23,8 @@ class TransformDelta(AttemptOperator):
     In client mode spark-submit starts a driver that keeps running and takes the next batches too, on any master.
     In cluster mode, and if extra `keep_driver` of the Spark connection is false, each attempt runs its own spark-submit.
 
-    Passwords travel in a properties file of mode 0600, never in arguments, environment or rendered templates.
+    The stores' passwords travel in the job's file, of mode 0600, never in arguments, Spark properties, environment or
+    rendered templates.
     """
 
     template_fields = (*AttemptOperator.template_fields, "batch_id")

@@ -80,7 +80,10 @@ def view(pipeline: Pipeline) -> str:
 
 @explained()
 def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
-    """The table that load jobs append to. Creates the dataset, the table, its columns and the view if they are missing."""
+    """The table that load jobs append to. Creates the dataset, the table, its columns and the view if they are missing.
+
+    Replaces a view with another query, and updates the descriptions of the columns.
+    """
     from google.api_core.exceptions import NotFound
 
     try:

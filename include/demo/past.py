@@ -1,7 +1,8 @@
 """Past demo events, from before the first start, so that boards show a day at once, and the Decide board two weeks.
 
-A few minutes of each hour have the events of all its minutes, ingested the same way as live ones. A minute always gets the
-same ids: sending it twice adds nothing. A pipeline has a history if its demo module has `PAST` and `past_event`.
+A few minutes of each hour have events, ingested the same way as live ones: in the last day those of all minutes of the
+hour, before it only their own. A minute always gets the same ids: sending it twice adds nothing. A pipeline has a
+history if its demo module has `PAST` and `past_event`.
 """
 
 from __future__ import annotations

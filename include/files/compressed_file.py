@@ -1,7 +1,7 @@
 """Opens a file that is compressed in one of several formats, or plain: its first bytes decide, whatever its name.
 
-A file that cannot be read is refused with one line that says what it is and how to compress it instead. Reading is streamed:
-no format needs the whole file, and no codec a window of more than _MAX_MEMORY.
+A file that cannot be read is refused with one line that says what it is and what to do instead. Reading is streamed:
+no format needs the whole file in memory, and no codec a window of more than _MAX_MEMORY.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _decompress_layer(path: Path, content: io.BufferedReader, compression: Compr
 
 
 class _Decompressor(Protocol):
-    """The interface that the decompressors of bz2 and lzma share."""
+    """The interface that the decompressors of bz2, lzma and zstd share."""
 
     @property
     def eof(self) -> bool: ...
@@ -235,7 +235,11 @@ class _NotAMember(ValueError):
 
 
 class _Members(_Layer):
-    """All members of a compressed stream. Zeros and text after the last one are left out, and counted."""
+    """All members of a compressed stream.
+
+    What follows the last one is left out: zeros, which may also pad the members, and then text or fewer than _MIN_DATA
+    bytes, which are counted.
+    """
 
     def __init__(self, path: Path, compressed: io.BufferedReader, codec: _Codec, compression: Compression) -> None:
         super().__init__(path, compression)
@@ -282,7 +286,7 @@ class _Members(_Layer):
         return Damage(problem, self._layer, self._position if is_truncated else self._intact_bytes)
 
     def _next_member(self) -> bytes:
-        """The first bytes of the next member; padding with zeros may precede it."""
+        """The first bytes of the next member, which zeros may precede; empty after the last one."""
         rest = self._member.unused_data.lstrip(b"\0")
         while len(rest) < _LONGEST_START and (more := self._take()):
             rest = (rest + more).lstrip(b"\0")
@@ -317,7 +321,7 @@ class _Member(_Layer):
 
 
 class _TruncatedArchive(_Members):
-    """The first file of a zip archive whose directory cannot be read."""
+    """The first file of a zip archive whose directory has no end."""
 
     def __init__(self, path: Path, compressed: io.BufferedReader, compression: Compression) -> None:
         codec = _Codec("zip", b"PK\x03\x04", lambda head: False, lambda: _GzipMember(-zlib.MAX_WBITS))

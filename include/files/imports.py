@@ -1,8 +1,9 @@
-"""Imports: a file of events or of a dimension, or a flat Cassandra table. `./minutemark import` and the DAG for imports call
-this.
+"""Imports: a file of events or of a dimension, or a flat Cassandra table. `./minutemark import` and the DAG
+minutemark_import call this.
 
-Rejected rows are kept with their reasons. A stopped import resumes where it was stopped. A finished import that is started
-again imports everything again, which counts no row twice, and validates rejected rows again.
+Rejected rows are kept with their reasons. A stopped import of events resumes where it was stopped; that of a dimension
+starts over. A finished import that is started again imports everything again, which counts no row twice, and validates
+rejected rows again.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def import_events(
 
 
 def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
-    """Copy a flat Cassandra table, keyspace.table with PRIMARY KEY (create_time), into the pipeline's lake table.
+    """Copy a table that include/files/flat_table.py can read, named keyspace.table, into the pipeline's lake table.
 
     Reads with lake_reader, which needs SELECT on that table. Rows that arrive during the copy may be left out: run it again.
     """

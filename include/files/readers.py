@@ -117,7 +117,7 @@ class TableEvents:
 
 
 class StoredEvents:
-    """Turns stored rows that an import rejected into events."""
+    """Turns stored rows that an import or ingest rejected into events."""
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._pipeline = pipeline
@@ -144,7 +144,7 @@ def _object(text: str) -> tuple[dict[str, str | None], str]:
 
 
 def _not_json_reason(problem: str, reason: str) -> str:
-    """The reason for a payload that is not JSON, such as a truncated one. Keeps the import's first reason."""
+    """The reason for a payload that is not JSON, such as a truncated one. Keeps the first reason."""
     first = reason.partition(_FIRST_REASON)[2] or reason
     return f"its stored payload {problem}{_FIRST_REASON}{first}"
 

@@ -80,7 +80,10 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position: None) -> Fingerprint:
-    """SHA-256 of the decompressed content. Raises FileRefused if the file is absent, unsupported, or damaged at its start."""
+    """SHA-256 of the decompressed content, and the damage if some bytes before it are intact.
+
+    Raises FileRefused if the file is absent, unsupported, or damaged without intact bytes before the damage.
+    """
     digest, damage = hashlib.sha256(), None
     try:
         with decompressed(path) as (content, _, position):

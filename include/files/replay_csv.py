@@ -1,4 +1,4 @@
-"""Sends a file of events to its pipeline's topic, as if they happened now: `./minutemark replay-csv`.
+"""Sends a file of events to its pipeline's topic, by default as if they happened now: `./minutemark replay-csv`.
 
 Progress is recorded when the broker has acknowledged the events. After a kill the same command resumes with the same ids
 and the same times, so that every event counts once.

@@ -84,7 +84,10 @@ def check(options: ReplayOptions, pipeline: Pipeline, file_survey: Survey | None
 
 
 def timeline(options: ReplayOptions, file_survey: Survey | None, started_at: datetime | None) -> Timeline | None:
-    """The replay's timeline: its first event or, at rate max, its last happens at `started_at`. None without times."""
+    """The replay's timeline: its first event or, at rate max, its last happens at `started_at`.
+
+    None without times, and at rate max without a shift: then nothing depends on it.
+    """
     if (
         not started_at
         or not file_survey

@@ -27,7 +27,7 @@ _FIRST, _LAST = datetime(1000, 1, 1), datetime(9999, 1, 1)
 
 
 class StateRefused(MinutemarkError):
-    """A state that no row of the ledger has."""
+    """A `state` that is not one of the filters in STATES."""
 
 
 def page(

@@ -1,5 +1,7 @@
-"""Held minutes, drift, rejected events, and failed checks. Samples of rows are read only on demand, with an account that
-may read them."""
+"""Held minutes, drift, rejected events, and failed checks.
+
+Samples of rows are read only with `samples` or `payloads`, which need the account of warehouse_etl.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ def drift(conn, pipeline: Pipeline) -> dict:
 
 
 def rejected_events(conn, pipeline: Pipeline, start: datetime | None, end: datetime | None, *, payloads: bool) -> dict:
-    """`groups` as rejected.by_reason makes them, and whether the range has `more` than MAX_REJECTED events."""
+    """`groups` as rejected.by_reason makes them, and `more`: whether the range may have further events.
+
+    Only the newest MAX_REJECTED events are grouped.
+    """
     groups = rejected.by_reason(
         conn, [pipeline], rejected.Selection(None, start, end), payloads=payloads, limit=MAX_REJECTED
     )

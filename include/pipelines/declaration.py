@@ -24,7 +24,8 @@ copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 
 OCCURRENCE = "_minutemark_occurrence"  # number of a rejected row among equal rows; kept in its payload
-RESERVED = frozenset({"_minute", "_shard", "_day", "_lake_table", OCCURRENCE})  # added at ingest: not the producer's
+# Reserved for what ingest adds, and what an import adds to a rejected row: these names are not the producer's.
+RESERVED = frozenset({"_minute", "_shard", "_day", "_lake_table", OCCURRENCE})
 # Names, and prefixes of names, of the columns that the job itself adds.
 _OWN_COLUMNS = frozenset(
     {"minute", "shard", "payload", "is_object", "_all", "_parsed", "_names", "_unknown"}
@@ -67,7 +68,7 @@ class Retention:
     """
 
     staging: timedelta = timedelta(days=2)  # an open batch without a new attempt for this long is abandoned
-    change_log: timedelta = timedelta(days=30)  # after a day's last touch; a day that is not fully merged stays
+    change_log: timedelta = timedelta(days=30)  # after a day and its last touch; pending or held minutes keep it
     rejected_payloads: timedelta = timedelta(days=90)
     check_samples: timedelta = timedelta(days=30)
     batches: timedelta = timedelta(days=90)  # and records of drift that is over
@@ -110,7 +111,7 @@ class Pipeline:
     batch_events: bool = False  # an asset event for each merged batch, besides those for complete hours
     topic: str = ""  # of its events in Kafka, with a partition for each shard; empty: <name>.events
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
-    event_time: str | None = None  # column from which create_time is made if an import has no create_time
+    event_time: str | None = None  # column from which create_time is made if an event has no create_time
     fact_time: str | None = None  # column with the time of facts; None: event_time
     kind_column: str | None = None  # column with the event's kind
     null_words: tuple[str, ...] = NULL_WORDS  # strings that mean an empty value

@@ -1,4 +1,7 @@
-"""Recruitment: clicks, conversions and applications of a job site, summed into hourly facts per job and publisher."""
+"""Recruitment: page views, clicks, conversions and applications of a job site, as hourly facts.
+
+A fact is a sum per hour, job, publisher, campaign and group.
+"""
 
 from types import MappingProxyType
 

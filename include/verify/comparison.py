@@ -57,7 +57,7 @@ class Known:
 
     @property
     def mark(self) -> tuple:
-        """A value that changes with any touch, poll, merge or hold."""
+        """A value that changes with any touch, with a poll that sees one, and with any merge or hold."""
         return (self.state, self.attempt, self.seen, self.touched)
 
     def agrees(self, in_lake: tuple[int, int]) -> bool:

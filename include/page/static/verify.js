@@ -32,7 +32,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
     }
   }
 
-  // The report of the run's task; null while it runs, or if it ended without one.
+  // The report of the run's task; null while it runs, if it ended without one, or without permission to read it.
   async function report(run) {
     if (run.state !== "success" && run.state !== "failed") return null;
     try {
