@@ -169,7 +169,7 @@ def _slack(target: Endpoint, notice: Notice) -> None:
 
 
 def _smtp(target: Endpoint, notice: Notice) -> None:
-    """A mail to extra `to`, from extra `from_email`."""
+    """A mail to extra `to`, from extra `from_email` or else the login."""
     try:
         from airflow.providers.smtp.notifications.smtp import SmtpNotifier
     except ImportError:

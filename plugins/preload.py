@@ -1,7 +1,7 @@
 """Imports the libraries of tasks once, when one of Airflow's programs starts, and not again in each process that it forks.
 
-A task of the minute DAG runs for a fraction of a second, and imports were half of its CPU time. The LocalExecutor forks a
-process for each task, and the DAG processor one for each file. Celery's workers do not call this listener.
+Most tasks of the minute DAG run for a fraction of a second, and imports were half of their CPU time. The LocalExecutor
+forks a process for each task, and the DAG processor one for each file. Celery's workers do not call this listener.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def drift(conn, pipeline: Pipeline) -> dict:
 def rejected_events(conn, pipeline: Pipeline, start: datetime | None, end: datetime | None, *, payloads: bool) -> dict:
     """`groups` as rejected.by_reason makes them, and `more`: whether the range may have further events.
 
-    Only the newest MAX_REJECTED events are grouped.
+    Only MAX_REJECTED events, those of the newest minutes, are grouped.
     """
     groups = rejected.by_reason(
         conn, [pipeline], rejected.Selection(None, start, end), payloads=payloads, limit=MAX_REJECTED
