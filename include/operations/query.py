@@ -25,7 +25,7 @@ def query(statement: str) -> Rows:
             code = code_of(error)
             if code is None or code in LOST:
                 raise
-            remedy = "Fix the statement. SHOW TABLES lists the tables."
+            remedy = "Fix the statement. SHOW TABLES FROM etl lists etl's tables; SHOW DATABASES lists the databases."
             if code in DENIED or code == _READ_ONLY:
                 remedy = "This account can read only facts, dimensions and the ledger, not payloads or staging."
             message = getattr(error, "msg", None) or error.args[-1]  # mysql-connector-python has msg

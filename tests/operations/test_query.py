@@ -48,7 +48,7 @@ def test_the_read_only_account_answers_on_the_command_line(warehouse_server, tmp
 @pytest.mark.parametrize(
     ("statement", "remedy"),
     [
-        ("SELEC 1", "Fix the statement. SHOW TABLES lists the tables."),
+        ("SELEC 1", "Fix the statement. SHOW TABLES FROM etl lists etl's tables; SHOW DATABASES lists the databases."),
         (
             "CREATE DATABASE mine",
             "This account can read only facts, dimensions and the ledger, not payloads or staging.",
