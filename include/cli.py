@@ -1,7 +1,7 @@
 """The command line: `./minutemark`, or `python -m include.cli`, from the table in include/commands.py.
 
-Exit status: 0 for success; 1 if the command ends, but something differs or is missing; 2 for wrong usage, or if the
-command cannot run; 130 if Ctrl-C stops it.
+Exit status: 0 for success; 1 if the command ends, but something differs, is missing or failed; 2 for wrong usage, or if
+the command cannot run; 130 if Ctrl-C stops it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads and prints the lineage of columns, which `make lineage` derives from declarations, SQL and Spark's plans.
 
-include/lineage/<pipeline>.json names data sets by store and name. Each column has its origins by data set, with the subtype
-of OpenLineage's transformation; `rows` are the columns that decide which rows a data set has.
+include/lineage/<pipeline>.json names data sets by store and name. Each column has its origins by data set, with the
+subtypes of OpenLineage's transformations; `rows` are the columns that decide which rows a data set has.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where the stores are: one Endpoint per connection id, from Airflow or from the environment.
 
-Inside a task, Airflow resolves a connection (from its UI, a secrets backend, or the environment). Commands outside Airflow
-read the same AIRFLOW_CONN_<ID> variables themselves, because importing Airflow takes seconds.
+Inside a task, Airflow resolves a connection (from its UI, a secrets backend, or the environment). Commands outside
+Airflow read the same AIRFLOW_CONN_<ID> variables themselves if they hold JSON, because importing Airflow takes seconds.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 class MinutemarkError(Exception):
     """The base of every expected failure."""
 
-    exit_status = 2  # 1 is for a result: something differs or is missing
+    exit_status = 2  # 1 is for a result: something differs, is missing or failed
     is_retried = False  # True: a task retries, because the same call may succeed later
 
 

@@ -32,7 +32,7 @@ class Listing:
         return "\n".join(text)
 
     def in_format(self, name: str) -> str:
-        """The text as `table`, or as `tsv`: a line for each group, as precise as JSON."""
+        """The text as `table`, or as `tsv`: a line for each group, with unrounded values as in JSON."""
         if name == "table":
             return str(self)
         return tsv(list(self.columns), ([group[key] for key in self.columns] for group in self.groups))
@@ -81,7 +81,7 @@ def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> l
 
 
 def cell(value: object) -> str:
-    """The value on one line; times without microseconds, and without seconds if they are zero."""
+    """The value on one line; times without microseconds, and whole minutes without seconds."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -90,7 +90,7 @@ def cell(value: object) -> str:
 
 
 def tsv(names: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Tab-separated values, as MySQL writes them: NULL is \\N."""
+    """Tab-separated values, as MySQL's LOAD DATA reads them: NULL is \\N."""
     return "\n".join("\t".join(line) for line in [list(names), *([_escape(value) for value in row] for row in rows)])
 
 

@@ -1,4 +1,5 @@
-"""The metrics that Minutemark adds to Airflow's: the state of each pipeline at each check of the watch, and merged rows.
+"""The metrics that Minutemark adds to Airflow's: each pipeline's state at each check of the watch; of each merge, its
+rows and the duration of its batch.
 
 Tasks send them with Airflow's own API, as its section [metrics] configures; without that section nothing is sent.
 docs/monitoring.md describes each metric, and how to switch them on.

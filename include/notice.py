@@ -40,7 +40,7 @@ class Notice:
 
     @property
     def text(self) -> str:
-        """The whole message: one line each for the problem, since when, and what to do."""
+        """The whole message: one line each for the title, what was found, since when, what to do, and the link."""
         times = f"Since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
         if times and self.until:
             times += f" until {self.until:%Y-%m-%d %H:%M:%S} UTC"

@@ -32,12 +32,15 @@ class Poll:
     """What a poll of the change log found."""
 
     clock: datetime  # the lake's, before anything was read
-    digest: str  # differs after any further touch
+    digest: str  # differs once the newest touch of a day does
     pending_count: int  # counted up to ledger.COUNT_LIMIT
 
 
 def poll(pipeline: Pipeline, lake_session, conn) -> Poll:
-    """Record changed minutes in the ledger. Reads one row per day of the change log, and the minutes of changed days only."""
+    """Record changed minutes in the ledger. Reads one row per day of the change log, and the minutes of due days only.
+
+    A day is due if it has a new touch, or if its newest touch was too recent at the last poll: see ledger.days_to_read.
+    """
     clock = change_log.clock(lake_session)
     days = change_log.changed_days(lake_session, pipeline.lake_table)
     due = ledger.days_to_read(days, ledger.read_cursors(conn, pipeline), pipeline.settle)
@@ -60,7 +63,7 @@ def open_delta(
     *,
     polled: Poll,
 ) -> int | None:
-    """Open a batch of minutes that `polled` and earlier polls found changed; None if nothing is pending."""
+    """Open a batch of minutes that `polled` and earlier polls found changed; None if no pending minute can be read."""
     batches.close_abandoned(conn, pipeline, run.dag_id, run.run_id)
     typical = ledger.typical_rows(conn, pipeline)
     pending = _with_sampled_rows(pipeline, lake_session, ledger.pending_minutes(conn, pipeline, polled.clock))
@@ -87,7 +90,10 @@ def open_delta(
 
 
 def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: datetime, end: datetime) -> int:
-    """Open a batch of exactly the minutes from `start` to `end` (excluded): changed, held or neither. Raises RangeRefused."""
+    """Open a batch of the minutes from `start` to `end` (excluded): changed, held or neither. Raises RangeRefused.
+
+    The other minutes of folded hours come with them.
+    """
     minutes = list(minutes_between(start, end))
     if len(minutes) > MAX_RANGE:
         raise RangeRefused(
@@ -111,7 +117,8 @@ def open_reconcile(
     """Open a batch of the minutes from `start` to `end` (excluded) whose rows or ids in the lake differ from the ledger's.
 
     For writers that never touch the change log. Held minutes stay held; pending live minutes are left to the minute DAG.
-    Minutes that cannot be read are left out and logged. If no other minute differs, raises LakeUnreadable.
+    Returns None if none differs. Minutes that cannot be read are left out and logged; if there are such minutes and no
+    other minute differs, raises LakeUnreadable.
     """
     polled = poll(pipeline, lake_session, conn)
     start = max(start, pipeline.first_open(polled.clock))

@@ -1,4 +1,4 @@
-"""Sends a notice to a webhook: JSON over HTTP, with a time limit and retries if they can help. Uses the standard library."""
+"""Sends a notice to a webhook: JSON over HTTP, with timeouts, and retries if they can help."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from include.connections import Endpoint
 
-SECONDS = 3  # time limit of each try
+SECONDS = 3  # timeout of connecting, and of each wait for the receiver
 TRIES = 3
 
 
@@ -56,7 +56,7 @@ def _retry_may_help(error: BaseException) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The cause, in words. Of other errors only the class is named, because the text may quote the URL or the token."""
+    """The cause, in words. Of errors other than urllib's only the class is named: their text may quote URL or token."""
     if isinstance(error, urllib.error.HTTPError):
         return f"returned {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):

@@ -1,4 +1,4 @@
-"""Deletes days of the change log whose minutes are all merged: a poll reads one row for each day.
+"""Deletes days of the change log whose minutes are all merged or closed: a poll reads one row for each day.
 
 A late touch of a deleted day adds the day again, with that minute alone: the next poll reads it.
 """
@@ -22,12 +22,12 @@ _JUNK_AGE = DAY  # a poll reads one row for each day, and a broken clock can cre
 def forget_days(
     reader, writer, conn, lake_table: str, pipelines: Sequence[Pipeline], age: timedelta, *, dry: bool = False
 ) -> tuple[int, int]:
-    """Delete the days of a lake table that have not been touched for `age` and that all of its `pipelines` have merged.
+    """Delete the days of a lake table that were not touched for `age` and that its `pipelines` have merged or closed.
 
     A day that is outside the range of all of them is deleted a day after its last touch: its events are rejected, and the
     ledger makes future minutes pending when their time comes.
-    Returns how many days were deleted, and how many of that age had to stay: a minute is pending or held, or a touch
-    carries a write timestamp that no server set.
+    Returns how many days were deleted, and how many of that age had to stay: a touch was not polled, a minute is
+    pending or held, or a touch carries a write timestamp that no server set.
     """
     clock = change_log.clock(reader)
     forgotten = kept = 0

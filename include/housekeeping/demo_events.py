@@ -36,7 +36,8 @@ _REMOVED = f"{ledger.DEMO_EVENTS_ONLY}, removed from the lake; a new event opens
 def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) -> int:
     """Close and remove the minutes older than `age` that contain only demo events; returns how many.
 
-    The next call also removes the minutes that a killed call has closed.
+    Minutes older than `age` by more than LOOK_BACK are not searched. The next call also removes the minutes that a
+    killed call has closed.
     """
     clock = change_log.clock(reader)
     oldest = minute_floor(clock - age)
@@ -75,7 +76,8 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
     for minutes in slices(closed_minutes, _MINUTES_PER_CHUNK):
         demo_only = _demo_only(reader, pipeline, minutes)
         statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
-        # With the newest write timestamp that was read. Rows written since have a later one, or their import's start.
+        # With the newest write timestamp that was read. Rows written since have a later one: the time of
+        # their write, or the start of their import.
         partitions = [
             (stamp, minute, shard) for minute, stamp in demo_only.items() if stamp for shard in range(pipeline.shards)
         ]

@@ -26,7 +26,7 @@ _KEPT_MERGED = 10  # newest merged batches of a pipeline, which are never remove
 
 
 def known_pipelines(conn) -> dict[str, Retention]:
-    """The retention of every pipeline that has run here. A pipeline without a declaration gets the default."""
+    """The retention of every pipeline that set-up has added. A pipeline without a declaration gets the default."""
     names = read(conn, column, "SELECT pipeline FROM etl.pipelines ORDER BY pipeline")
     declared = all_pipelines()
     return {name: declared[name].retention if name in declared else Retention() for name in names}
@@ -78,7 +78,7 @@ def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
     """Remove batches opened longer than `age` ago, with minutes, attempts and check results; returns how many batches.
 
     Open batches, the newest batch and the ten newest merged ones stay. The ledger keeps the numbers of removed batches
-    and attempts: merges compare attempts, and nothing looks up a batch by its number.
+    and attempts: merges compare attempts, and queries that look up a batch by its number do not need removed ones.
     """
     binds = {"pipeline": pipeline, "kept": _KEPT_MERGED - 1, **_age_binds(age)}
     newest = read(conn, value, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", binds)

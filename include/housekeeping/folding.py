@@ -31,7 +31,7 @@ class _HourInUse(Exception):
 
 
 def fold(conn, pipeline: Pipeline, clock: datetime, age: timedelta, *, dry: bool = False) -> int:
-    """Fold the hours that ended before `clock` less `age` and have no pending, held or open minute; returns how many.
+    """Fold the hours that ended before `clock` less `age` and that folding.sql finds foldable; returns how many.
 
     Each hour is a separate transaction under the pipeline's lock. Raises FoldMismatch.
     """

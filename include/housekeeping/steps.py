@@ -1,7 +1,7 @@
-"""Housekeeping: deletes data past its retention (Retention of each pipeline), so that no table grows forever.
+"""Housekeeping: deletes data past its retention (Retention of each pipeline), folds contributions, creates partitions.
 
-A daily DAG and `./minutemark housekeeping` call this. Each step works in short transactions and reports what it removed.
-After a kill the next run resumes; a second run removes nothing more.
+Facts and the ledger stay. A nightly DAG and `./minutemark housekeeping` call this. Each step works in short
+transactions and reports what it removed. After a kill the next run resumes; a second run removes nothing more.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class StepResult:
 
 
 def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Removes dead staging, payloads of rejected events, samples, counts of fields, drift and batches past their retention."""
+    """Closes abandoned batches; removes dead staging, payloads of rejected events, samples, counts of fields, drift and
+    batches past their retention, and what each housekeeping.sql removes.
+    """
     with warehouse(WAREHOUSE_ETL) as conn:
         retentions = {
             name: override_retention(retention, days) for name, retention in expired.known_pipelines(conn).items()
@@ -78,7 +80,7 @@ def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[StepResult
 
 
 def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Deletes days of the change log that are merged and not recently touched, with their cursors."""
+    """Deletes days of the change log that are merged or closed and not recently touched, with their cursors."""
     pipelines_by_table: dict[str, list[pipelines.Pipeline]] = {}
     for pipeline in pipelines.all_pipelines().values():
         pipelines_by_table.setdefault(pipeline.lake_table, []).append(pipeline)
@@ -106,7 +108,7 @@ def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[StepRe
 
 
 def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Folds contributions of old hours: one row per fact key instead of sixty. Facts do not change."""
+    """Folds contributions of old hours: one row per fact key and hour instead of up to sixty. Facts do not change."""
     with lake(LAKE_READER) as reader:
         now = clock(reader)
     with warehouse(WAREHOUSE_ETL) as conn:

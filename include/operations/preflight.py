@@ -1,4 +1,7 @@
-"""Checks that a deployment has everything that its DAGs need; each problem says what to do."""
+"""Checks the Java, jars, connections and pools that the DAGs need; each problem says what to do.
+
+The lakehouse and BigQuery are not checked.
+"""
 
 from __future__ import annotations
 

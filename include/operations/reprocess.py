@@ -174,7 +174,10 @@ def run_reprocess(
     *,
     report: Callable[[str], object] = print,
 ) -> ReprocessResult:
-    """Reprocess rejected events; `report` receives the plan. Raises ReprocessingStalled."""
+    """Reprocess rejected events; `report` receives the plan. Raises ReprocessingStalled.
+
+    With `wait`, returns once their minutes are merged, held or closed.
+    """
     selection = Selection((reason or "").strip() or None, *in_order(start, end))
     started = begin(pipelines.get(pipeline), selection, report)
     if not started.keys:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from include.durations import minute_floor
 from include.pipelines import Pipeline
 
-UNKNOWN_ROWS = 1_000  # estimate for a minute before anything was merged
+UNKNOWN_ROWS = 1_000  # estimate for a minute before rows were merged
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Decides, without a store, which minutes of a batch drift: they deviate from the fields of the day before.
 
 A minute is compared with the minutes of the 24 hours before it: with their stored counts, or, for minutes of the same batch,
-with the counts that were just read. Later minutes are not compared with minutes that drift.
+with the counts that were just read. Later minutes are not compared with minutes whose drift is not accepted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from include.pipelines.declaration import HOLD
 DISAPPEARED, UNREADABLE, IGNORED, APPEARED = "disappeared", "unreadable", "ignored", "appeared"
 IGNORED_ROWS = "ignored_rows"  # the `field` of a drift of the share of ignored rows
 MIN_ROWS = 100  # a minute with fewer rows is not compared
-HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less history, nothing is compared
+HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less history, only drift on record is compared, with its recorded share
 USUAL_SHARE = 0.05  # share of rows above which a field is a regular one
-# By chance, a field that 5 % of the rows have is absent from one in 170 minutes of 100 rows, and from one in 20,000 minutes
-# in which ten rows should have it.
+# By chance, a field that 5 % of the rows have is absent from one in 170 minutes of 100 rows, and from fewer than one in
+# 20,000 minutes in which ten rows should have it.
 EXPECTED_ROWS = 10
 EXPECTED_KEPT = 20  # rows that are not ignored
 # Many fields come in bursts. A field drifts if the run of rows without it is longer than GAP_FACTOR times the longest such
@@ -154,9 +154,9 @@ class _Window:
                 total[name] += sign * count
 
     def gaps(self, name: str, drifts: Iterable[Drift]) -> tuple[int, int]:
-        """The most consecutive rows without the field, and the rows since it was last present, counted in whole minutes.
+        """The most consecutive rows without the field before it was back, and the rows since it was last present.
 
-        Minutes within a recorded disappearance of the field do not count.
+        Both are counted in whole minutes. Minutes within a recorded disappearance of the field do not count.
         """
         disappearances = [drift for drift in drifts if (drift.kind, drift.field) == (DISAPPEARED, name)]
         longest = current = 0

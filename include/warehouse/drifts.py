@@ -194,8 +194,8 @@ def accept(
 
 
 def listed(conn, pipelines: Iterable[Pipeline], limit: int = 200) -> list[dict]:
-    """Drift on record, the newest first: drift_id, pipeline, kind, field, status, first_minute, rows, description, found_at,
-    accepted_by, accepted_at, reason and ended_minute.
+    """Each pipeline's drift on record, at most `limit`, the newest first: drift_id, pipeline, kind, field, status,
+    first_minute, minute_rows, description, found_at, accepted_by, accepted_at, reason and ended_minute.
 
     Status: open, accepted, ended (the field is back), or reported (an undeclared field that holds no minutes).
     """

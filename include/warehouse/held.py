@@ -108,7 +108,8 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, l
     batch_id, reason, rows_before, rows_now, released_by, released_at, released_because, and `checks`: those it failed,
     with samples of offending rows.
 
-    `samples` need the account of warehouse_etl: they show rows of staging. Without them each check's sample is empty.
+    `limit` applies to each pipeline. `samples` need the account of warehouse_etl: they show rows of staging. Without
+    them each check's sample is empty.
     """
     entries = []
     with reading(conn) as cursor:
@@ -130,7 +131,7 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, l
 
 
 def summary(conn, pipelines: Iterable[Pipeline]) -> str:
-    """One sentence about what is held."""
+    """What is held, as text."""
     with reading(conn) as cursor:
         minutes_by_pipeline = {pipeline.name: _held(cursor, pipeline) for pipeline in pipelines}
     held = [f"Held in {name}: {_listed(minutes)}." for name, minutes in minutes_by_pipeline.items() if minutes]

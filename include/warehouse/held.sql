@@ -6,12 +6,12 @@ WHERE l.pipeline = %(pipeline)s AND l.state = 'held' AND l.minute >= %(start)s A
 ORDER BY l.minute;
 
 -- name: release
--- Makes held minutes pending, to be published by the next batch.
+-- Makes held minutes pending. The batch that reads them publishes them.
 UPDATE etl.minute_ledger SET held_changed_at = %(released)s
 WHERE pipeline = %(pipeline)s AND state = 'held' AND minute >= %(start)s AND minute < %(end)s;
 
 -- name: outstanding
--- Releases that no merge has used: one row per release.
+-- Releases that neither a merge nor another hold has used up: one row per release.
 SELECT release_id, minute, released_by FROM etl.releases
 WHERE pipeline = %(pipeline)s AND used_at IS NULL ORDER BY release_id;
 

@@ -254,7 +254,9 @@ def hold(
     failing_checks: Mapping[datetime, Iterable[str]] = MappingProxyType({}),
     waiting: Collection[datetime] = (),
 ) -> None:
-    """Hold each (minute, the change that was read, reason) unless a newer attempt has merged the minute. Does not commit.
+    """Hold each (minute, the change that was read, reason), unless it is closed, or merged by this or a newer attempt.
+
+    With `attempt` None, every minute that is not closed is held. Does not commit.
 
     Facts and counts of the minute's last merge stay. A touch after the held change makes it pending again. A release that
     no merge has used becomes void: it was given for another failure. `waiting` minutes are held until their hour is read.

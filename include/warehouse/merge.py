@@ -47,7 +47,7 @@ class MergeResult:
     rejected_rows: int = 0
     changed: bool = True  # False: the batch already had this state
     seconds: float | None = None  # from opened to merged
-    inserted: Mapping[str, int] = field(default_factory=dict)  # rows by table of contributions, inserted by this call
+    inserted: Mapping[str, int] = field(default_factory=dict)  # rows inserted by this call, by table
 
     def __str__(self) -> str:
         if self.state == "skipped":
@@ -141,7 +141,7 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
 
 
 def _contributions_of(statement: str, pipeline: Pipeline) -> str | None:
-    """The table of contributions that a statement inserts into; None for every other statement."""
+    """The table replaced minute by minute that a statement inserts into; None for every other statement."""
     words = statement.split(maxsplit=3)
     return words[2] if words[:2] == ["INSERT", "INTO"] and words[2] in pipeline.tables_by_minute else None
 

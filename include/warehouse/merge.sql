@@ -41,7 +41,7 @@ JOIN etl.batches AS b ON b.batch_id = a.batch_id
 WHERE a.attempt IN (%(attempts)s) AND b.pipeline = %(pipeline)s AND b.state <> 'open';
 
 -- name: attempts_in
--- The attempts with rows in a table of staging, by a skip scan of the key: one row per attempt.
+-- The attempts with rows in a table of staging, by a loose scan of the key: one row per attempt.
 SELECT DISTINCT attempt FROM {{ table }};
 
 -- name: remove_attempt

@@ -56,7 +56,7 @@ def boundaries(today: date) -> list[date]:
 def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
     """Split partitions at today's boundaries, by the server's clock, if they have few rows; returns the number of new ones.
 
-    For a table in use, this gives up after at most a second and logs a warning: the next call tries again. DDL commits.
+    For a table in use, this gives up after a few seconds and logs a warning: the next call tries again. DDL commits.
     """
     count, kept_from = 0, _kept_from(conn, pipeline)
     for table in tables_by_day(pipeline):

@@ -45,8 +45,9 @@ class Selection:
 def by_reason(
     conn, pipelines: Iterable[Pipeline], selection: Selection, *, payloads: bool, limit: int | None = None
 ) -> list[dict]:
-    """Groups of rejected events, the largest first: pipeline, origin, reason, rows, minutes, first_minute, last_minute,
-    newest (when one was rejected last), and `samples` of two. `payloads` needs the account of warehouse_etl.
+    """Groups of each pipeline's rejected events, the largest first: pipeline, origin, reason, rows, minutes,
+    first_minute, last_minute, newest (when one was rejected last), and `samples` of two. `payloads` needs the account
+    of warehouse_etl.
 
     If a pipeline has more than `limit` selected events, only those of the newest minutes are grouped.
     """

@@ -1,8 +1,9 @@
 """The rejected share of an hour of create_time, which determines whether minutes with many rejected rows are held (ADR 29).
 
 One minute has too few rows for a meaningful share, and the size of a batch is arbitrary. So a minute with many rejected rows is
-judged by all rows of its hour, as the newest read of each minute counted them, published or not. While some rows are unread,
-the minute waits. The verdict therefore depends on the lake's rows, and not on the order or the size of reads.
+judged by all rows of its hour, as the newest read of each minute counted them, published or not. While some rows are
+unread, the minute waits, or is held if too many of the rows read so far are rejected. The final verdict depends on the
+lake's rows, and not on the order or the size of reads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks settings of the warehouse's server that a merge needs, for preflight: the server's errors do not name them."""
+"""Checks, for preflight, the settings of the warehouse's server without which a later write would fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SETTINGS = "SHOW VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 
 
 
 def problems(conn, target: Endpoint) -> list[str]:
-    """The problems that keep this server from running merges."""
+    """The settings of this server that keep merges or rejected events from being written."""
     with reading(conn) as cursor:
         settings = {name.lower(): value for name, value in execute(cursor, _SETTINGS).fetchall()}
     return [f"Connection {target.conn_id}: {problem}" for problem in setting_problems(settings)]

@@ -24,8 +24,9 @@ _SQL_MODE = (
 def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -> Iterator[Any]:
     """A DB-API connection, rolled back and closed at exit: commit what should stay.
 
-    Uses mysqlclient if it is installed, or the library that the connection's extra `client` names. Errors that an operator
-    can fix are raised as WarehouseError; others, such as a deadlock, as the driver raised them.
+    Uses mysqlclient; or mysql-connector-python, if mysqlclient is not installed, or if the connection's extra `client`
+    is mysql-connector-python. Errors that an operator can fix are raised as WarehouseError; others, such as a deadlock,
+    as the driver raised them.
     """
     target = endpoint(conn_id)
     if not target.host:

@@ -50,7 +50,7 @@ class Check:
 
 
 class InvalidCheck(ValueError):
-    """A check file without a valid severity, or with several statements."""
+    """A check file without a valid severity, or with other than one statement."""
 
 
 def statements(path: Path) -> tuple[str, ...]:

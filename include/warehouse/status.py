@@ -1,4 +1,4 @@
-"""The status of pipelines from the warehouse's records, for the live table, `make status`, the watch and dashboards.
+"""Pipelines' status by the warehouse's records, for the live table, `make status`, the watch and the Pipelines page.
 
 Any account can query it. All ages are by the clock of the warehouse's server, which is assumed to agree with the lake's
 within seconds.
@@ -22,9 +22,10 @@ sql = Statements(__file__)
 NEW = "new"  # its lake was never polled
 BLIND = "blind"  # not polled for longer than look_limit: pending minutes are unknown
 STALE = "stale"  # a change seen in the lake has not been merged for longer than delay_limit
-HELD = "held"  # everything else is merged, but newer minutes are held
-SILENT = "silent"  # everything is merged, and the lake has had nothing newer for longer than delay_limit
-FRESH = "fresh"
+# In the next two, the lag is unknown or above delay_limit, and no live change waits.
+HELD = "held"  # minutes newer than the published events are held
+SILENT = "silent"  # no newer minute is held
+FRESH = "fresh"  # lag within delay_limit, or a live change waits, but not yet for too long
 
 _MAX_SEARCHED = 1_000  # newest pending minutes that are searched for the oldest change
 _MAX_FAILURES = 100  # consecutive delta batches that are counted at most
@@ -41,14 +42,14 @@ def freshness(conn) -> list[dict]:
 
     newest_create_time  of all published events; see include/warehouse/freshness.py
     lag                 its age now; lag_median, lag_p95, lag_worst over the last hour, of which lag_covered is known
-    delay               age of the oldest live change that was seen in the lake and is not merged; 0: all is merged
+    delay               age of the oldest live change that was seen in the lake and is not merged; 0: none
     waiting_since       the change that makes it stale, live or not
     looked_at, look_age when the lake was last polled
-    pending, held       numbers of minutes
+    pending, held       numbers of minutes; held does not include waiting ones
     last_merged_at      of the newest merge of any run; merge_age is its age
-    new_fields          undeclared fields that were first found within the last day
-    failures            delta batches in a row that did not merge; failing_since: when the first was opened; failure: the
-                        newest reason
+    new_fields          undeclared fields that were first found within the last day and are not accepted
+    failures            delta batches in a row that did not merge, while a minute is pending; failing_since: when the
+                        first was opened; failure: the newest reason
     """
     return [freshness_of(conn, pipeline) for pipeline in all_pipelines().values()]
 

@@ -78,7 +78,7 @@ FROM (
 ) AS r
 LEFT JOIN etl.reporting_days AS z ON z.day = DATE(r.minute_utc);
 
--- One row per batch: its minutes and rows, and how long it took.
+-- One row per batch: its minutes and rows, and the seconds between its run's due time and its merge.
 CREATE OR REPLACE VIEW etl.board_batches AS
 SELECT
   b.pipeline, b.batch_id,

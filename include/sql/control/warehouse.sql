@@ -21,8 +21,8 @@ CREATE TABLE IF NOT EXISTS etl.day_cursors (
   PRIMARY KEY (pipeline, day)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The ledger: the newest change of each minute, its newest merged read, and its rows by fate. A poll writes seen_*, a
--- merge writes the rest, and the database derives `pending`, so that neither can overwrite what the other recorded.
+-- The ledger: the newest change of each minute, its newest merged read, and its rows by fate. A poll records seen_*, a
+-- merge what it read, and the database derives `pending`, so that neither can overwrite what the other recorded.
 CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   pipeline VARCHAR(48) NOT NULL,
   minute DATETIME NOT NULL,
@@ -173,7 +173,7 @@ CREATE TABLE IF NOT EXISTS etl.drifts (
   KEY by_minute (pipeline, first_minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- One row per run that found work.
+-- One row per batch. A run that found work opens a batch, and another batch if the run is cleared.
 CREATE TABLE IF NOT EXISTS etl.batches (
   batch_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   pipeline VARCHAR(48) NOT NULL,
@@ -245,7 +245,7 @@ CREATE TABLE IF NOT EXISTS etl.staged_counts (
 
 CREATE TABLE IF NOT EXISTS etl.staged_rejects (
   attempt BIGINT UNSIGNED NOT NULL,
-  origin_key VARCHAR(190) NOT NULL COMMENT 'minute/shard/create_time',
+  origin_key VARCHAR(190) NOT NULL COMMENT 'minute/shard/create_time, and /id if event_id is not create_time',
   minute DATETIME NOT NULL,
   reason VARCHAR(500) NOT NULL,
   payload MEDIUMTEXT NOT NULL COMMENT 'the raw row as JSON',
@@ -271,7 +271,7 @@ CREATE TABLE IF NOT EXISTS etl.rejected_events (
   pipeline VARCHAR(48) NOT NULL,
   origin VARCHAR(16) NOT NULL COMMENT 'lake, import or kafka',
   origin_key VARCHAR(190) NOT NULL
-    COMMENT 'lake: minute/shard/create_time; import: sha256:line; kafka: topic@id/partition/offset',
+    COMMENT 'lake: see etl.staged_rejects; import: source_key:line or create_time; kafka: topic@id/partition/offset',
   minute DATETIME NULL,
   reason VARCHAR(500) NOT NULL,
   payload MEDIUMTEXT NOT NULL,
@@ -347,13 +347,13 @@ CREATE TABLE IF NOT EXISTS etl.folded_hours (
   PRIMARY KEY (pipeline, hour)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Progress of file imports, so that a killed import resumes where it was.
+-- Progress of imports and of replays of files: after a kill, each resumes where it was.
 CREATE TABLE IF NOT EXISTS etl.imports (
   import_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
-  target VARCHAR(96) NOT NULL COMMENT 'pipeline or dimension',
-  source_key VARCHAR(190) NOT NULL COMMENT 'sha256 of the file, or keyspace.table',
+  target VARCHAR(96) NOT NULL COMMENT 'pipeline or pipeline.dimension',
+  source_key VARCHAR(190) NOT NULL COMMENT 'sha256 of the file, keyspace.table, or replay/sha256/options',
   source_name VARCHAR(250) NOT NULL,
-  position BIGINT NOT NULL DEFAULT 0 COMMENT 'line or token up to which everything is safe in the lake',
+  position BIGINT NOT NULL DEFAULT 0 COMMENT 'line or token up to which all rows are safely written or rejected',
   rows_written BIGINT NOT NULL DEFAULT 0,
   rows_rejected BIGINT NOT NULL DEFAULT 0,
   state VARCHAR(16) NOT NULL DEFAULT 'running' COMMENT 'running or done',

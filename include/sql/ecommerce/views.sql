@@ -1,5 +1,6 @@
 -- Views for dashboards of the shop. hour_utc is for filters, which find their rows by index; hour is the same hour in
--- the reporting zone, named by its start. All figures count events: no data about visitors is kept.
+-- the reporting zone, named by its start. All figures count events or sum their prices: facts have no data about
+-- visitors.
 
 CREATE OR REPLACE VIEW ecommerce.board_sales AS
 SELECT

@@ -73,5 +73,5 @@ ON DUPLICATE KEY UPDATE
   {%- endfor %}
   {%- for derived in fact.derived %}{{ derived.name }} = {{ derived.value }}{{ "" if loop.last else ", " }}{% endfor %};
 
--- The check_warehouse of older batches has run.
+-- Older batches were opened more than a day ago, and their check_warehouse has usually run.
 DELETE FROM {{ fact.touched }} WHERE batch_id < %(oldest_kept_batch)s LIMIT 10000;
