@@ -43,6 +43,7 @@ import org.apache.kafka.connect.transforms.Transformation;
  *
  * <p>The rules are those of include/kafka/messages.py, include/lake/admission.py and include/lake/keys.py. If this class
  * is not sure, it is stricter: a DataException sends the message to the dead-letter topic, and the Python code decides.
+ * Only events out of the declared range (earliest, most_ahead) pass: the lake gets them, and Spark rejects them.
  */
 public final class LakeEvent<R extends ConnectRecord<R>> implements Transformation<R> {
   private static final String CREATE_TIME = "create_time";
