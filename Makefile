@@ -5,7 +5,7 @@ PYTHON3 ?= python3
 VENV := .local/venv/bin
 LOCAL := $(VENV)/python -m local
 MINUTEMARK := ./minutemark
-# The commands of include/commands.py, which `./minutemark --help` lists, too.
+# The commands of include/commands.py and their aliases. `lineage` is missing: its target below also derives the lineage.
 COMMANDS := import replay-csv ingest schema verify held rejected release accept reprocess replay housekeeping query bigquery sql dbt-sources
 UV := .local/tools/uv/bin/uv
 INSTALLED = [ -x $(VENV)/python ] || { echo "Not installed yet. Run: make setup" >&2; exit 2; }
