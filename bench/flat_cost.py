@@ -151,7 +151,6 @@ class Bench:
                     properties = stores.jdbc_properties(target)
                     with warehouse("warehouse_admin") as conn:
                         conn.cursor().execute(classic.CREATE_FACTS)
-                        conn.cursor().execute(f"GRANT SELECT, INSERT ON {classic.FACTS} TO '{target.login}'@'%'")
                     started = time.perf_counter()
                     classic.run(
                         self.spark,

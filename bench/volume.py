@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
+import io
 import os
 import sys
 import tempfile
@@ -27,6 +27,7 @@ import psutil
 
 from bench.worlds import MASTER, World, session
 from include import pipelines
+from include.files.compressed_file import decompressed
 from include.files.imports import import_events
 from include.operations.setup import set_up
 from include.pipelines import Pipeline
@@ -152,8 +153,8 @@ def _resident(process: psutil.Process) -> int:
 def _hours_match(file: Path) -> bool:
     """Whether views and revenue of every hour equal plain sums over the file's rows."""
     from_file: dict[str, list] = defaultdict(lambda: [0, Decimal(0)])
-    with gzip.open(file, "rt", newline="") if file.suffix == ".gz" else file.open(newline="") as lines:
-        for row in csv.DictReader(lines):
+    with decompressed(file) as (content, *_):
+        for row in csv.DictReader(io.TextIOWrapper(content, encoding="utf-8", newline="")):
             hour = from_file[row["event_time"][:13]]
             if row["event_type"] == "view":
                 hour[0] += 1

@@ -183,12 +183,12 @@ with operation_dag(
     "import",
     timedelta(hours=13),
     "- Events from a file: set `pipeline` and `file`.\n"
-    "- Events from a flat Cassandra table (PRIMARY KEY create_time): set `pipeline` and `from`.\n"
+    "- Events from a flat Cassandra table (its primary key is create_time or that of the lake): set `pipeline` and `from`.\n"
     "- A dimension such as `job`: set `table` and `file`. Existing facts are updated at once.\n\n"
     "The file is CSV or JSON lines, plain or compressed (gzip, bzip2, xz, zstd, zip). It must be in the folder "
     "`MINUTEMARK_IMPORT_ROOT` of the worker, by default the project's `data/`. "
     "Importing the same file again counts no row twice, and validates rejected rows again. An interrupted import "
-    "resumes where it stopped.",
+    "of events resumes where it stopped, and one of a dimension starts over.",
 ):
     import_rows()
 
@@ -209,7 +209,8 @@ with operation_dag(
     "its values stop being numbers or times. Drift *ignored*, whose field is `ignored_rows`, means that far more rows than "
     "usual are ignored. An undeclared field has *appeared*.\n\n"
     "After the acceptance, the next run of the minute DAG reads the minutes held for this drift again. Other "
-    "failing checks still hold them. The acceptance ends when the field returns. `etl.drifts` keeps the record.",
+    "failing checks still hold them. The acceptance ends when the field returns; that of a new field never ends. "
+    "`etl.drifts` keeps the record.",
 ):
     accept_drift()
 

@@ -52,7 +52,7 @@ FILE_OPTIONS = (
 STOPPED = "Stopped. Run the same command again to resume."
 RETENTIONS = {
     "staging": "Days until an open batch without new attempts is abandoned and its staged rows are deleted.",
-    "change_log": "Days to keep a day of the change log after its last change.",
+    "change_log": "Days to keep a day of the change log after it or its last touch, whichever is later.",
     "rejected_payloads": "Days to keep the payloads of rejected events.",
     "check_samples": "Days to keep the sample rows of check results.",
     "batches": "Days to keep batches, their minutes and attempts, and records of drift that is over.",
@@ -111,12 +111,12 @@ COMMANDS = (
         details="[operations.md](operations.md#replay-a-file-as-if-its-events-happened-now)",
         passes=("report",),
         failed="Replay failed.",
-        stopped=STOPPED,
+        stopped="Stopped. Run the same command again, without --again, to resume.",
     ),
     Command(
         "ingest",
         "include.stream.catch_up:consume",
-        "Consumes a topic into the lake, up to its end.",
+        "Consumes a topic into the lake, up to its end; with Kafka Connect, its dead-letter topic.",
         BRING,
         (
             PIPELINE,

@@ -98,7 +98,7 @@ def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: d
     if len(minutes) > MAX_RANGE:
         raise RangeRefused(
             f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} has {len(minutes)} minutes; one run takes at most {MAX_RANGE}. "
-            f"Backfill the DAG {pipeline.name}_reconcile instead; each of its runs takes an hour."
+            f"Backfill the DAG {pipeline.name}_reconcile instead; each of its runs covers an hour."
         )
     polled = poll(pipeline, lake_session, conn)
     refuse_closed(pipeline, polled.clock, start)

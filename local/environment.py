@@ -84,7 +84,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     external_warehouse = _external_connections(environ, connections.WAREHOUSE_LOGINS)
     spark, kafka = connections.variable("spark_default"), connections.variable("kafka_default")
     external_kafka = {kafka: environ[kafka]} if _is_set_by_user(environ, kafka) else {}
-    ingest = environ.get(ingest_mode.SETTING, ingest_mode.DAG)
+    ingest = _declared(environ).get(ingest_mode.SETTING, ingest_mode.DAG)
     warehouse = environ.get(_WAREHOUSE) or known.get(_WAREHOUSE, "mariadb")
     if warehouse not in WAREHOUSES:
         raise Problem(

@@ -84,7 +84,7 @@ def load_lineage(pipeline: Pipeline) -> Lineage:
 
 
 def views_lineage() -> Lineage:
-    """Facts and dimensions of all pipelines to the views of boards and BI tools, which set-up creates."""
+    """Facts, contributions and dimensions of all pipelines to the views of boards and BI tools, which set-up creates."""
     data_sets = column_lineage.all_data_sets()
     views = [key for key, entry in data_sets.items() if entry.get("view")]
     sources = {source for key in views for source in column_lineage.sources_of(data_sets[key])}

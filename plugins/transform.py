@@ -37,6 +37,7 @@ class TransformDelta(AttemptOperator):
     def execute(self, context: Context) -> None:
         from include.operations.preflight import java_problem
         from include.spark import submission
+        from include.spark.installation import CannotSubmit
         from include.warehouse import batches
         from include.warehouse.errors import BatchRefused
         from include.warehouse.session import warehouse
@@ -57,21 +58,30 @@ class TransformDelta(AttemptOperator):
                 attempt = batches.new_attempt(conn, batch.batch_id)
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
+
+        def record_failure(reason: str) -> None:
+            with warehouse(target) as conn:
+                batches.record_failure(conn, batch.batch_id, f"transform_delta: {reason}")
+
         self.log.info("Batch %s of %s, attempt %s, on %s.", batch.batch_id, batch.pipeline, attempt, master)
         self.lineage = lineage.transform_lineage(pipelines.get(batch.pipeline), lake, target)
         self.name = f"{batch.pipeline}-batch-{batch.batch_id}-attempt-{attempt}"
         self.spark = spark
-        self.submission = submission.prepare(
-            batch,
-            attempt,
-            lake=lake,
-            warehouse=target,
-            master=master,
-            conf=spark.extra.get("conf"),
-            keep=bool(spark.extra.get("keep_driver", True)) and spark.extra.get("deploy-mode") != "cluster",
-            idle_seconds=idle_seconds,
-            extra=spark.extra,
-        )
+        try:
+            self.submission = submission.prepare(
+                batch,
+                attempt,
+                lake=lake,
+                warehouse=target,
+                master=master,
+                conf=spark.extra.get("conf"),
+                keep=bool(spark.extra.get("keep_driver", True)) and spark.extra.get("deploy-mode") != "cluster",
+                idle_seconds=idle_seconds,
+                extra=spark.extra,
+            )
+        except CannotSubmit as error:
+            record_failure(str(error))
+            raise AirflowFailException(str(error)) from error
         self.application = self.submission.application
         try:
             super().execute(context)
@@ -79,8 +89,7 @@ class TransformDelta(AttemptOperator):
             hook = self.hook  # None if it could not be created
             reason = (hook and hook.reason) or str(error)
             is_final = hook.is_final if hook else isinstance(error, AirflowFailException)
-            with warehouse(target) as conn:
-                batches.record_failure(conn, batch.batch_id, f"transform_delta: {reason}")
+            record_failure(reason)
             raise (AirflowFailException if is_final else AirflowException)(reason) from error
         finally:
             # The folder holds the passwords; a sweep may have removed it already.

@@ -190,6 +190,7 @@ def run_replay(
     except ImportRunning:
         raise
     except (BrokerError, WarehouseError) as error:
-        raise ReplayStopped(f"{error} Then run the same command again to resume.") from error
+        how = "without --again" if again else "again"  # with --again, it would start over
+        raise ReplayStopped(f"{error} Then run the same command {how} to resume.") from error
     summary.max_rejected = max_rejected
     return summary

@@ -86,7 +86,7 @@ def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
 
     def remove(cursor, ids: Sequence[int]) -> int:
         id_binds = {"ids": ids}
-        for table in ("etl.check_results", "etl.batch_minutes"):
+        for table in ("etl.check_results", "etl.release_passes", "etl.batch_minutes"):
             execute(cursor, sql("remove_of_batches", table=table), id_binds)
         newest = value(cursor, "SELECT MAX(attempt) FROM etl.attempts") or 0
         execute(cursor, sql("remove_attempts"), {"newest": newest, **id_binds})

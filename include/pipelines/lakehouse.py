@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Lakehouse:
     """An Apache Iceberg table of the pipeline's events, and a fact whose hours are counted from that table alone.
 
-    include/sql/<pipeline>/lakehouse/<fact>.sql counts the hours; it is written in DuckDB's SQL.
+    include/sql/<pipeline>/lakehouse/<fact>.sql counts the hours, in SQL that DuckDB and Spark run alike.
     """
 
     table: str  # namespace.table

@@ -24,7 +24,8 @@ _PAYLOAD_SHOWN = 300  # characters
 _KEYS_PER_QUERY = 500
 _LONGEST_KEY = 190
 _TOPIC_ID = re.compile(r"@[^/]*")
-_LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet hold 16 MB
+_PAYLOAD_BYTES = 8_000_000  # a MEDIUMTEXT and a packet hold 16 MB
+_CUT_CHARACTERS = 1_000_000  # what a larger payload is cut to
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refused]) -> N
                     "origin": origin,
                     "key": row.key[:_LONGEST_KEY],
                     "former": former,
-                    "payload": row.payload[:_LONGEST_PAYLOAD],
+                    "payload": _cut(row.payload),
                 },
             )
         cursor.execute(
@@ -102,9 +103,13 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refused]) -> N
                 "origin_key": row.key[:_LONGEST_KEY],
                 "minute": row.minute,
                 "reason": row.reason[:LONGEST_REASON],
-                "payload": row.payload[:_LONGEST_PAYLOAD],
+                "payload": _cut(row.payload),
             },
         )
+
+
+def _cut(payload: str) -> str:
+    return payload if len(payload.encode()) <= _PAYLOAD_BYTES else payload[:_CUT_CHARACTERS]
 
 
 def without_topic_id(key: str) -> str:

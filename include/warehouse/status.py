@@ -21,7 +21,7 @@ sql = Statements(__file__)
 # The state of a pipeline is the first of these that applies.
 NEW = "new"  # its lake was never polled
 BLIND = "blind"  # not polled for longer than look_limit: pending minutes are unknown
-STALE = "stale"  # a change seen in the lake has not been merged for longer than delay_limit
+STALE = "stale"  # a live change, or any while nothing is merged, has waited for longer than delay_limit
 # In the next two, the lag is unknown or above delay_limit, and no live change waits.
 HELD = "held"  # minutes newer than the published events are held
 SILENT = "silent"  # no newer minute is held

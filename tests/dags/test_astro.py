@@ -72,4 +72,4 @@ def test_dockerfile_has_one_literal_from_line():
 
 def test_local_files_stay_out_of_the_image():
     ignored = (PROJECT / ".dockerignore").read_text().splitlines()
-    assert {".local/", ".env", "airflow_settings.yaml", ".git"} <= set(ignored)
+    assert {".local/", "local/", "bench/", ".env", "airflow_settings.yaml", ".git"} <= set(ignored)

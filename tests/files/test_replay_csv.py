@@ -453,6 +453,8 @@ def test_a_replay_without_a_connection_or_a_broker_fails_before_it_reads_the_fil
     assert minutemark("replay-csv", "ecommerce", str(path)) == 2
     error = capsys.readouterr().err
     assert "127.0.0.1:1" in error and "Then run the same command again to resume." in error
+    assert minutemark("replay-csv", "ecommerce", str(path), "--again") == 2
+    assert "Then run the same command without --again to resume." in capsys.readouterr().err
     assert replays(SHOP) == []
     environment = {name: value for name, value in os.environ.items() if name != "AIRFLOW_CONN_KAFKA_DEFAULT"}
     command = [sys.executable, "-m", "include.cli", "replay-csv", "ecommerce", str(path)]
@@ -478,7 +480,7 @@ def test_ctrl_c_says_that_the_same_command_resumes(kafka_broker, shop_file):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "Run the same command again to resume." in error and "Traceback" not in error
+    assert "Run the same command again, without --again, to resume." in error and "Traceback" not in error
 
 
 def test_a_missing_topic_is_reported(shop, shop_file):

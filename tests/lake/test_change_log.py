@@ -121,7 +121,7 @@ def test_a_day_is_touched_after_its_minutes(writer, reader, monkeypatch):
     assert change_log.changed_days(reader, "test.order")[DAY] != before[DAY]
 
 
-def test_a_poll_reads_one_partition_of_the_lake_table(writer, reader, admin):
+def test_a_poll_reads_one_partition_of_the_change_log(writer, reader, admin):
     change_log.touch(writer, "test.other_table", [MINUTE])
     assert change_log.changed_days(reader, "test.one_table") == {}
     trace = admin.execute(change_log._DAYS, ("test.other_table",), trace=True).get_query_trace()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from include.warehouse import ledger, merge
 from include.warehouse.session import server_time
@@ -80,7 +80,3 @@ def drift(lab: Lab, minute: datetime, field: str = "job_id", new: str = "jobId")
         if lab.check(batch_id).passed:
             merge.merge(batch_id)
     assert lab.ledger(minute)["state"] == "held"
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

@@ -15,7 +15,7 @@ from include.warehouse.session import warehouse
 from tests.airflow_home import PROJECT
 
 ACCOUNT = "'limited'@'%'"
-RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "CREATE VIEW")
+RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "CREATE VIEW", "GRANT OPTION")
 
 
 def run(conn_id: str, *statements: str) -> list[tuple]:

@@ -69,9 +69,9 @@ export function verify({ pipeline, overview, place, isCurrent }) {
           { class: "quiet" },
           summary
             ? `${summary.span}. `
-            : run.state === "failed"
-              ? "It ended without a report. Read its log. "
-              : "Not finished yet. ",
+            : ["queued", "running"].includes(run.state)
+              ? "Not finished yet. "
+              : "It has no report, or you have no permission to read it. ",
           h("a", toAirflow(runPath({ dag_id: DAG, run_id: run.dag_run_id })), "Open the run"),
         ),
         summary ? details(summary) : null,
