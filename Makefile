@@ -141,4 +141,6 @@ outdated: setup ## list pinned packages, locks and jars that have newer versions
 	@$(VENV)/python -m local.outdated
 
 clean: ## delete local data and logs | FORCE=1 (without confirmation), ALL=1 (also the Python environment and the jars)
-	@[ -x $(VENV)/python ] || { rm -rf .local; exit 0; }; $(LOCAL) clean $(if $(FORCE),--force) $(if $(ALL),--all)
+	@if [ -x $(VENV)/python ]; then $(LOCAL) clean $(if $(FORCE),--force) $(if $(ALL),--all); \
+	elif [ -d .local/data ] && [ -z "$(FORCE)" ]; then echo ".local/data has data. To delete it, run: make clean FORCE=1" >&2; exit 2; \
+	else rm -rf .local; fi

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -25,6 +26,17 @@ def test_make_has_a_target_for_each_command_of_the_table():
     assert targets == [name for name in names if name != "lineage"], (
         "`make lineage` derives the lineage unless COLUMN is set, so it is not in COMMANDS"
     )
+
+
+def test_clean_without_an_environment_deletes_data_only_with_force(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    file = tmp_path / ".local" / "data" / "rows"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    done = subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "make clean FORCE=1" in done.stderr and file.exists()
+    subprocess.run(["make", "clean", "FORCE=1"], cwd=tmp_path, check=True)
+    assert not (tmp_path / ".local").exists()
 
 
 @pytest.mark.parametrize(
