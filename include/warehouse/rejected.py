@@ -92,7 +92,7 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refused]) -> N
                     "origin": origin,
                     "key": row.key[:_LONGEST_KEY],
                     "former": former,
-                    "payload": _cut(row.payload),
+                    "payload": _stored_payload(row.payload),
                 },
             )
         cursor.execute(
@@ -103,12 +103,12 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refused]) -> N
                 "origin_key": row.key[:_LONGEST_KEY],
                 "minute": row.minute,
                 "reason": row.reason[:LONGEST_REASON],
-                "payload": _cut(row.payload),
+                "payload": _stored_payload(row.payload),
             },
         )
 
 
-def _cut(payload: str) -> str:
+def _stored_payload(payload: str) -> str:
     return payload if len(payload.encode()) <= _PAYLOAD_BYTES else payload[:_CUT_CHARACTERS]
 
 

@@ -154,13 +154,17 @@ def test_old_samples_of_checks_are_deleted_and_the_verdicts_are_kept(lab: Lab) -
 def test_old_batches_are_removed_with_everything_that_belongs_to_them(lab: Lab) -> None:
     for number in range(13):
         lab.publish({minute(number): [contribution(number + 1)]}, run_id=f"run-{number}")
+    lab.query(
+        "INSERT INTO etl.release_passes (batch_id, attempt, minute, check_name, release_id) "
+        "SELECT batch_id, 1, '2026-03-05 10:00', 'staging_not_empty', 1 FROM etl.batches"
+    )
     age(lab, 100)
     before = facts_and_accounts(lab)
     kept = [batch_id for (batch_id,) in lab.query("SELECT batch_id FROM etl.batches ORDER BY batch_id DESC LIMIT 10")]
     counts = tidy()
     assert counts["batches removed"] == 3
     assert counts["rows removed by its housekeeping.sql"] > 0
-    for table in ("batches", "batch_minutes", "attempts", "check_results"):
+    for table in ("batches", "batch_minutes", "attempts", "check_results", "release_passes"):
         left = lab.query(f"SELECT DISTINCT batch_id FROM etl.{table} ORDER BY batch_id DESC")
         assert [batch_id for (batch_id,) in left] == kept, table
     assert facts_and_accounts(lab) == before

@@ -156,6 +156,13 @@ def test_an_external_broker_is_used_and_none_is_started():
     assert result.variables["AIRFLOW_CONN_KAFKA_DEFAULT"] == own
 
 
+def test_dot_env_selects_the_ingest_mode_and_the_command_line_overrides_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    (tmp_path / ".env").write_text("MINUTEMARK_INGEST=spark\n")
+    assert environment.prepare(ports.DEFAULTS, {}).ingest == "spark"
+    assert environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": "dag"}).ingest == "dag"
+
+
 def test_without_an_ingest_mode_no_broker_is_started():
     result = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": ""})
     assert result.ingest == "" == result.variables["MINUTEMARK_INGEST"]

@@ -145,7 +145,7 @@ def test_a_failed_extract_keeps_the_former_file_and_says_why(facts, tmp_path: Pa
 @pytest.mark.optional_install
 @pytest.mark.both_servers
 def test_all_views_show_the_same_moment(facts, tmp_path: Path) -> None:
-    """An hour that is published while the extract reads a view is not in it."""
+    """An hour that is published while the extract reads its first view is in none of them."""
     file, hour = tmp_path / "all.hyper", "2026-03-05 07:00:00"
     waiting_sessions = "SELECT id FROM information_schema.processlist WHERE state LIKE 'Waiting for table%'"
 
@@ -158,19 +158,23 @@ def test_all_views_show_the_same_moment(facts, tmp_path: Path) -> None:
 
     with warehouse("warehouse_admin") as other:
         cursor = other.cursor()
-        cursor.execute("LOCK TABLES ecommerce.visits_hourly WRITE")
-        arguments = [f"--file={file}", "--views=ecommerce.bi_visits"]
+        cursor.execute("LOCK TABLES ecommerce.visits_hourly WRITE, ecommerce.sales_hourly WRITE")
+        arguments = [f"--file={file}", "--views=ecommerce.bi_visits,ecommerce.bi_sales"]
         writing = psutil.Popen(tableau.command(arguments), env=tableau.extract_environment(os.environ))
         alive = lambda: writing.poll() is None  # noqa: E731
         waiting.until(require_waiting_session, what="the extract", seconds=60, errors=(LookupError,), alive=alive)
         cursor.execute(f"INSERT INTO ecommerce.visits_hourly (hour, visits, cart_additions) VALUES ('{hour}', 1, 0)")
+        cursor.execute(
+            "INSERT INTO ecommerce.sales_hourly (hour, department, product, brand, views, carts, removals, purchases, revenue) "
+            f"VALUES ('{hour}', 'toys', 'ball', 'acme', 1, 0, 0, 0, 0)"
+        )
         other.commit()
         cursor.execute("UNLOCK TABLES")
     assert writing.wait(60) == 0
-    hours = [row[0] for row in read(file)["ecommerce.bi_visits"]["rows"]]
-    assert hours and hour not in hours
+    before = read(file).values()
+    assert len(before) == 2 and all(view["rows"] and hour not in [row[0] for row in view["rows"]] for view in before)
     assert extract(*arguments).returncode == 0
-    assert hour in [row[0] for row in read(file)["ecommerce.bi_visits"]["rows"]]
+    assert all(hour in [row[0] for row in view["rows"]] for view in read(file).values())
 
 
 @pytest.mark.optional_install

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from include.lake.admission import Refused
 from include.warehouse import rejected
 from include.warehouse.errors import WarehouseError
 from include.warehouse.rejected import Selection
@@ -134,3 +135,9 @@ def test_the_list_says_what_is_wrong_in_one_line(
     assert minutemark("rejected", *arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert message in line and line.startswith(("Listing failed. ", "Error: "))
+
+
+def test_a_payload_that_the_column_cannot_hold_is_cut(lab: Lab) -> None:
+    """MEDIUMTEXT holds 16,777,215 bytes: fewer characters of more bytes."""
+    rejected.keep(lab.conn, RECRUITMENT, rejected.KAFKA, [Refused("t@id/0/7", "no JSON", "面" * 6_000_000)])
+    assert lab.one("SELECT CHAR_LENGTH(payload) FROM etl.rejected_events") == 1_000_000

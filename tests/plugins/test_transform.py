@@ -215,6 +215,16 @@ def test_a_connection_that_the_provider_refuses_is_the_reason_and_is_not_retried
         assert "transform_delta: Connection 'spark_default'" in batches.get(conn, batch_id).reason
 
 
+def test_missing_jars_are_the_reason_and_are_not_retried(batch_id, monkeypatch, tmp_path):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    monkeypatch.setenv("MINUTEMARK_SPARK_JARS", str(tmp_path))
+    with pytest.raises(AirflowFailException, match=f"no jars for Spark in {tmp_path}"):
+        transform(batch_id).execute({})
+    with warehouse() as conn:
+        assert "transform_delta: There are no jars for Spark" in batches.get(conn, batch_id).reason
+
+
 def test_a_missing_java_is_reported_before_an_attempt_is_made(batch_id, monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException
 
