@@ -1,4 +1,4 @@
-"""Whether a minute costs more when the lake holds more: `make bench` (ROWS="10000 1000000" ROUNDS=10 PARTS="minute poll").
+"""Measures whether a minute costs more in a larger lake: `make bench` (ROWS="10000 1000000" ROUNDS=10 PARTS="minute poll").
 
 Starts throw-away stores: one Cassandra node, and for each lake a MariaDB server that has all of it merged. Then it measures
 
@@ -27,7 +27,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench import classic, lakes, packages, plot
-from bench.worlds import MASTER, World, minutes_before, session, world
+from bench.worlds import MASTER, World, minutes_up_to, session, world
 from include import planner
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake import schema as lake_schema
@@ -111,13 +111,13 @@ class Bench:
         with _log_progress(f"lake of {rows:,} rows"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows)
             lakes.fill(self.spark, pipeline, LIVE_MINUTE, LIVE_ROWS, rows_per_minute=LIVE_ROWS)
-        return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
+        return Lake(pipeline.keyspace, pipeline, tuple(minutes_up_to(NEWEST, minutes)))
 
     def backlog(self, rows: int, pipeline: Pipeline) -> Lake:
         """A lake of `rows` rows, no two of which belong to one fact."""
         with _log_progress(f"lake of {rows:,} rows with unique keys"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows, unique=True)
-        return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
+        return Lake(pipeline.keyspace, pipeline, tuple(minutes_up_to(NEWEST, minutes)))
 
     @contextlib.contextmanager
     def merged_world(self, lake: Lake) -> Iterator[World]:
@@ -172,7 +172,7 @@ class Bench:
             for years in YEARS:
                 with _log_progress(f"{years} years of minutes in change log and ledger"):
                     for day in range(days, days := 365 * years):
-                        polled.touch(minutes_before(datetime(2026, 5, 31, 23, 59) - timedelta(days=day), 1_440))
+                        polled.touch(minutes_up_to(datetime(2026, 5, 31, 23, 59) - timedelta(days=day), 1_440))
                     with polled.activate(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
                         planner.poll(pipeline, session, conn)
                         _mark_merged(conn)

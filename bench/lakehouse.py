@@ -92,9 +92,9 @@ def _run_with_kills(args: argparse.Namespace) -> int:
             begin = continuous.now(conn)
             kills, backfill_id, deleted = Counter(), None, False
             rng, killer = random.Random(args.kills), _kills(args.kills, airflow, args.bigquery)
-            began, length = time.monotonic(), args.minutes * 60
-            next_kill, lags = began + rng.uniform(*PAUSE_BETWEEN_KILLS), []
-            while (spent := time.monotonic() - began) < length:
+            started_at, length = time.monotonic(), args.minutes * 60
+            next_kill, waits = started_at + rng.uniform(*PAUSE_BETWEEN_KILLS), []
+            while (spent := time.monotonic() - started_at) < length:
                 if backfill_id is None and spent >= BACKFILL_AT * length:
                     last = _hour_of(continuous.now(conn))
                     first = last - (args.backfill_hours - 1) * HOUR
@@ -105,7 +105,7 @@ def _run_with_kills(args: argparse.Namespace) -> int:
                 if time.monotonic() >= next_kill:
                     kills[next(killer)] += 1
                     next_kill = time.monotonic() + rng.uniform(*PAUSE_BETWEEN_KILLS)
-                lags.append(_lag(conn, pipeline))
+                waits.append(_wait(conn, pipeline))
                 time.sleep(1)
             end = continuous.now(conn)
             chain = continuous.figures_of(conn, pipeline, begin, end)
@@ -124,9 +124,9 @@ def _run_with_kills(args: argparse.Namespace) -> int:
             "seed": args.kills,
             "kills": dict(kills),
             "runs": _runs(airflow),
-            "lag_p50": _quantile(lags, 0.5),
-            "lag_p95": _quantile(lags, 0.95),
-            "lag_worst": max(lags),
+            "lag_p50": _quantile(waits, 0.5),
+            "lag_p95": _quantile(waits, 0.95),
+            "lag_worst": max(waits),
             "chain_seconds_from_batch_to_merge": chain["seconds_from_batch_to_merge"],
             "hours": {name: len(rows) for name, rows in counts.items()},
             "counts": {name: [sum(row[i] for row in rows.values()) for i in (0, 1)] for name, rows in counts.items()},
@@ -154,7 +154,10 @@ def _start_stack():
 
 
 def _delete_an_hour(airflow, pipeline, conn) -> None:
-    """Delete parts of the newest hour that late rows no longer reach. Verify must report it, and reprocessing must repair it."""
+    """Delete parts of the newest hour that late rows no longer reach.
+
+    Verify must report the loss, and reprocessing must repair it.
+    """
     from include.lakehouse import repair, table
     from include.verify.verify import run_verify
     from include.warehouse.session import in_transaction
@@ -216,7 +219,7 @@ def _kill_task(airflow, task_id: str, delay: float) -> str:
 
 
 def _kill_upkeep(rng: random.Random) -> str:
-    """Start an upkeep process, and kill it after some seconds; let about every third end by itself."""
+    """Start an upkeep process, and kill it after a few seconds; let about every third end by itself."""
     process = subprocess.Popen([sys.executable, "-c", UPKEEP])
     try:
         process.wait(60 if rng.random() < 1 / 3 else rng.uniform(2, 6))
@@ -227,7 +230,7 @@ def _kill_upkeep(rng: random.Random) -> str:
     return "upkeep ended" if process.returncode == 0 else "upkeep failed"
 
 
-def _lag(conn, pipeline) -> float:
+def _wait(conn, pipeline) -> float:
     """The seconds since the earliest merge of a minute that is not yet in the lakehouse; 0 if all are."""
     seconds = continuous.one_value(
         conn,

@@ -97,7 +97,7 @@ def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, rows_pe
 
 
 def await_compaction() -> None:
-    """Return when the node has had nothing to flush or compact for some seconds."""
+    """Return when the node has had nothing to flush or compact for a few seconds."""
     with lake("lake_admin") as session:
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < _SETTLED_SECONDS:

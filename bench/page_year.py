@@ -1,4 +1,4 @@
-"""Whether the Pipelines page responds at once with a year of minutes in the ledger: `make page-bench`.
+"""Measures whether the Pipelines page responds at once with a year of minutes in the ledger: `make page-bench`.
 
 Starts a throw-away warehouse and fills it like a pipeline that has run for a year without a pause: 525,600 rows of the
 ledger, 90 days of batches, 30 days of checks, a week of freshness, rejected and held rows. Then it requests each view
@@ -88,8 +88,8 @@ _VIEWS = {
     "ledger, pending": "/recruitment/ledger?state=pending",
     "ledger, merged": "/recruitment/ledger?state=merged&before={middle}",
     "held": "/recruitment/held",
-    "rejected of the last day": "/recruitment/rejected?from={day}",
-    "rejected of all times": "/recruitment/rejected",
+    "rejected, of the last day": "/recruitment/rejected?from={day}",
+    "rejected, of all time": "/recruitment/rejected",
     "gates": "/recruitment/gates",
     "plan of a month's backfill": "/recruitment/backfill?from={month}&to={to}&chunk=hour",
 }
@@ -105,9 +105,11 @@ def main() -> int:
         os.environ.update(connections)
         schema.apply_schema()
         values = _fill()
-        with site(Path(name), connections, {USER: "admin"}) as served:
+        with site(Path(name), connections, {USER: "admin"}) as api_server:
             print(f"| view | median of {rounds} | slowest |\n|---|---:|---:|")
-            medians = [_measure_median(served, view, path.format(**values), rounds) for view, path in _VIEWS.items()]
+            medians = [
+                _measure_median(api_server, view, path.format(**values), rounds) for view, path in _VIEWS.items()
+            ]
     return 0 if max(medians) <= LIMIT else 1
 
 
@@ -138,12 +140,12 @@ def _fill() -> Mapping[str, str]:
     return {name: f"{time.isoformat()}Z" for name, time in times.items()}
 
 
-def _measure_median(served: Site, view: str, path: str, rounds: int) -> float:
+def _measure_median(api_server: Site, view: str, path: str, rounds: int) -> float:
     """The median in milliseconds of complete HTTP responses, after two rounds to warm up."""
-    token, milliseconds = served.token(USER), []
+    token, milliseconds = api_server.token(USER), []
     for _ in range(rounds + 2):
         started = time.perf_counter()
-        served.send("GET", DATA + path, token=token)
+        api_server.send("GET", DATA + path, token=token)
         milliseconds.append(1_000 * (time.perf_counter() - started))
     median = statistics.median(milliseconds[2:])
     print(f"| {view} | {median:.0f} ms | {max(milliseconds[2:]):.0f} ms |", flush=True)

@@ -44,18 +44,18 @@ def draw(results: Path, picture: Path = PICTURE) -> None:
     pyplot.close(figure)
 
 
-LATE_PICTURE = PICTURE.with_name("late-events.svg")
+BACK_DATED_PICTURE = PICTURE.with_name("back-dated-events.svg")
 
 
-def draw_late_events(results: Path, picture: Path = LATE_PICTURE) -> None:
+def draw_back_dated_events(file: Path, picture: Path = BACK_DATED_PICTURE) -> None:
     """Plot the seconds of each merge of one minute, in the first and in the last hour, and of its gate."""
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "late-events"
+    matplotlib.rcParams["svg.hashsalt"] = "late-events"  # gives the same ids as in earlier pictures
     from matplotlib import pyplot
 
-    with results.open(newline="") as opened:
+    with file.open(newline="") as opened:
         rows = [row for row in csv.DictReader(opened) if row["minutes"] == "1"]
     figure, axes = pyplot.subplots(figsize=(7, 4))
     for column, label, color in (("merge_seconds", "merge", "#2d5fb3"), ("gate_seconds", "gate", "#7fa6e0")):

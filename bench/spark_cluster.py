@@ -27,7 +27,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench import lakes
-from bench.worlds import minutes_before
+from bench.worlds import minutes_up_to
 from include import pipelines
 from include.chunks import slices
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
@@ -80,7 +80,7 @@ def fill(rows: int) -> list[datetime]:
     lakes.fill(spark, pipeline, LIVE_MINUTE, LIVE_ROWS, rows_per_minute=LIVE_ROWS)
     minutes = lakes.fill(spark, pipeline, NEWEST, rows)
     spark.stop()
-    return minutes_before(NEWEST, minutes)
+    return minutes_up_to(NEWEST, minutes)
 
 
 def start(cluster: contextlib.ExitStack, home: Path) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.worlds import MASTER, Timing, World, minutes_before, session
+from bench.worlds import MASTER, Timing, World, minutes_up_to, session
 from include import pipelines
 from include.connections import LAKE_WRITER
 from include.demo.traffic import demo_of
@@ -114,7 +114,7 @@ def _events(pipeline: Pipeline, newest: datetime, minutes: int, rows: int) -> It
     """One event in each minute, and the other rows in random minutes; oldest minute first."""
     rng, demo = random.Random(rows), demo_of(pipeline)
     times = sorted([*range(minutes), *(rng.randrange(minutes) for _ in range(rows - minutes))])
-    oldest = minutes_before(newest, minutes)[-1]
+    oldest = minutes_up_to(newest, minutes)[-1]
     for number, minute in enumerate(times):
         at = oldest + timedelta(minutes=minute, microseconds=rng.randrange(59_000_000))
         yield Event(time_uuid(at, f"sparse {number}"), demo.event(rng, at))

@@ -1,6 +1,6 @@
 """A lake of some size with its own warehouse, and a run of the pipeline in it: what the DAG's tasks do, without Airflow.
 
-Airflow's share of a run, some seconds, does not depend on the size of the lake: it would only hide the cost that does.
+Airflow's share of a run, a few seconds, does not depend on the size of the lake: it would only hide the cost that does.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class World:
             change_log.touch(session, pipeline.lake_table, minutes)
 
     def settle(self) -> None:
-        """Mark all minutes that were read as settled, so that they are not read once more."""
+        """Mark every minute read so far as settled, so that it is not read again."""
         with self.activate(), warehouse(WAREHOUSE_ETL) as conn:
             cursor = conn.cursor()
             cursor.execute(
@@ -155,7 +155,8 @@ def session(passwords: Mapping[str, str]):
 
     from include.spark import run
 
-    os.environ.update(connections.warehouse(passwords, port=1))  # the account counts; each job names its server
+    # Only the account matters here; each job names its server.
+    os.environ.update(connections.warehouse(passwords, port=1))
     run_info = RunInfo("bench", "session", None)
     large = batches.Batch(0, "recruitment", run_info, datetime(2000, 1, 1), minutes=(), estimated_rows=10**7)
     submitted = submission.prepare(large, 0, endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL), MASTER, keep=True)
@@ -169,6 +170,6 @@ def session(passwords: Mapping[str, str]):
     return spark
 
 
-def minutes_before(newest: datetime, count: int) -> list[datetime]:
+def minutes_up_to(newest: datetime, count: int) -> list[datetime]:
     """`newest` and the minutes before it, the newest first."""
     return [newest - timedelta(minutes=number) for number in range(count)]

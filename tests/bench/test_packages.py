@@ -46,7 +46,7 @@ LAKEHOUSE = "make setup MINUTEMARK_LAKEHOUSE=local"
                 "Not installed: matplotlib. Run `.local/tools/uv/bin/uv pip install --python .local/venv/bin/python "
                 "-r bench/requirements.txt`, then try again.",
             )
-            for module in ("late_events", "flat_cost")
+            for module in ("back_dated_events", "flat_cost")
         ),
     ],
 )

@@ -1,9 +1,10 @@
-"""Whether a merge costs more with back-dated events: `python -m bench.late_events` (--minutes 2880 --events 5000 --late 0.01).
+"""Measures whether a merge costs more with back-dated events: `python -m bench.back_dated_events`.
 
-Stages shop events minute by minute in a throw-away MariaDB, a share of them back-dated by up to a day, and merges
-them: the first and the last hour minute by minute, the others in batches. Prints for both hours the median seconds of
-the merge and of its gate, the rows that the merge read (Handler_read_%), and the contributions of the fact keys that it
-touched. Writes the figures of each merge to bench/results/late-events.csv, and the plot to docs/pictures.
+Options: --minutes 2880 --events 5000 --late 0.01. Stages shop events minute by minute in a throw-away MariaDB, a share of
+them back-dated by up to a day, and merges them: the first and the last hour minute by minute, the others in batches.
+Prints for both hours the median seconds of the merge and of its gate, the rows that the merge read (Handler_read_%), and
+the contributions of the fact keys that it touched. Writes the figures of each merge to
+bench/results/back-dated-events.csv, and the plot to docs/pictures.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ from include.warehouse.session import in_transaction, warehouse
 from local import throwaway
 
 START = datetime(2026, 3, 1)
-MINUTE, HOUR = timedelta(minutes=1), 60
+MINUTE = timedelta(minutes=1)
+MINUTES_PER_HOUR = 60
 BATCH = 50  # minutes, between the measured hours
 MAX_DELAY = 86_400  # seconds by which an event is back-dated
-RESULTS = Path(__file__).parent / "results" / "late-events.csv"
+RESULTS = Path(__file__).parent / "results" / "back-dated-events.csv"
 COLUMNS = ("minute", "minutes", "merge_seconds", "gate_seconds", "rows_read", "contributions_of_touched_keys")
 SHOP = pipelines.get("ecommerce")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.late_events", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.back_dated_events", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=int, default=2_880)
     parser.add_argument("--events", type=int, default=5_000, help="events a minute")
     parser.add_argument(
@@ -65,33 +67,34 @@ def main() -> int:
     print(
         f"last / first: merge {_median(last, 2) / _median(first, 2):.2f}, gate {_median(last, 3) / _median(first, 3):.2f}"
     )
-    plot.draw_late_events(RESULTS)
+    plot.draw_back_dated_events(RESULTS)
     return 0
 
 
 class Events:
     """Staged operations of a minute, the same in every run."""
 
-    def __init__(self, events: int, late: float) -> None:
-        self._events, self._late, self._rng = events, late, random.Random("late events")
+    def __init__(self, events: int, back_dated_share: float) -> None:
+        self._events, self._back_dated_share = events, back_dated_share
+        self._rng = random.Random("late events")  # the seed of earlier results
         catalogue, self._weights = shop_file.product_catalogue(random.Random("shop 1"), shop_file.PRODUCTS)
-        self._names = [_names(text) for text in catalogue]
+        self._products = [_product_of(text) for text in catalogue]
 
     def rows_of(self, minute: datetime) -> list[tuple]:
-        """event_time, event_type, department, product, brand and price of each event of this create_time."""
+        """event_time, event_type, department, product, brand and price of each event with create_time in this minute."""
         kinds = self._rng.choices(
             ("view", "cart", "purchase"), cum_weights=(1 - shop_file.CARTS, 1 - shop_file.PURCHASES, 1), k=self._events
         )
-        names = self._rng.choices(self._names, cum_weights=self._weights, k=self._events)
-        return [(self._time(minute), kind, *named) for kind, named in zip(kinds, names, strict=True)]
+        products = self._rng.choices(self._products, cum_weights=self._weights, k=self._events)
+        return [(self._time(minute), kind, *product) for kind, product in zip(kinds, products, strict=True)]
 
     def _time(self, minute: datetime) -> datetime:
-        is_late = self._rng.random() < self._late
-        seconds = -self._rng.uniform(0, MAX_DELAY) if is_late else self._rng.uniform(0, 60)
+        is_back_dated = self._rng.random() < self._back_dated_share
+        seconds = -self._rng.uniform(0, MAX_DELAY) if is_back_dated else self._rng.uniform(0, 60)
         return minute + timedelta(seconds=seconds)
 
 
-def _names(text: str) -> tuple[str, str, str, Decimal]:
+def _product_of(text: str) -> tuple[str, str, str, Decimal]:
     _, _, code, brand, price = text.rstrip(",").split(",")
     parts = code.split(".")
     return parts[0] or "other", parts[-1] or "other", brand or "other", Decimal(price)
@@ -99,7 +102,7 @@ def _names(text: str) -> tuple[str, str, str, Decimal]:
 
 def _hours(minutes: int) -> tuple[range, range]:
     """The numbers of the minutes that are merged one by one."""
-    return range(min(HOUR, minutes)), range(max(0, minutes - HOUR), minutes)
+    return range(min(MINUTES_PER_HOUR, minutes)), range(max(0, minutes - MINUTES_PER_HOUR), minutes)
 
 
 def _batches(minutes: int) -> Iterator[Sequence[int]]:
