@@ -138,7 +138,7 @@ def _run(command: Command, *, is_json: bool, output_format: str = "", **keywords
     except KeyboardInterrupt:
         _end(130, f"\n{command.stopped}")
     except OSError as error:
-        if (message := storage_problem(error, env_file.state())) is None:
+        if (message := storage_problem(error, env_file.state_folder())) is None:
             raise
         _end(2, message)
     if json:
@@ -151,7 +151,7 @@ def _run(command: Command, *, is_json: bool, output_format: str = "", **keywords
 
 def _use_connections() -> None:
     """Use the connections of this machine's stack if there is one, else Airflow's."""
-    env = env_file.state() / "env"
+    env = env_file.state_folder() / "env"
     if variables := env_file.read(env):
         env_file.use(variables)
         os.environ.setdefault("MINUTEMARK_DEMO", "1")  # the default of this machine's stack

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 METADATA = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
 
-def state() -> Path:
+def state_folder() -> Path:
     """The folder of one stack's data, logs, ports and env file."""
     return Path(os.environ.get("MINUTEMARK_STATE") or ROOT / ".local").absolute()
 
@@ -32,7 +32,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def use(variables: Mapping[str, str]) -> None:
-    """Set these variables in this process, and remove other connections of the project and Airflow's metadata database."""
+    """Set these variables in this process, and unset METADATA and the project's other connections."""
     for name in (METADATA, *map(variable, IDS)):
         os.environ.pop(name, None)
     os.environ.update({name: value for name, value in variables.items() if name != METADATA})

@@ -1,5 +1,5 @@
-"""The metrics that Minutemark adds to Airflow's: each pipeline's state at each check of the watch; of each merge, its
-rows and the duration of its batch.
+"""The metrics that Minutemark adds to Airflow's: the state of each pipeline at each check of the watch, and the
+rows and batch duration of each merge.
 
 Tasks send them with Airflow's own API, as its section [metrics] configures; without that section nothing is sent.
 docs/monitoring.md describes each metric, and how to switch them on.
@@ -45,7 +45,7 @@ def send_gauges(entries: Iterable[dict]) -> None:
 
 
 def send_merge_counters(result: MergeResult) -> None:
-    """Send rows by fate and the duration of a batch that this merge committed; nothing if it was merged before."""
+    """Send rows by fate and the duration of a batch that this merge committed. Sends nothing if it was already merged."""
     from airflow.sdk.observability import stats
 
     if result.state != "merged" or not result.changed:

@@ -209,9 +209,9 @@ def install_separately(folder: Path, lock: Path, what: str, size: str) -> None:
         uv_env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(venv)}
         shutil.rmtree(venv, ignore_errors=True)
         for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(lock)]):
-            done = subprocess.run([str(uv), *command], env=uv_env)  # shows its own progress
-            if done.returncode != 0:
-                problem = f"`uv {' '.join(command[:2])}` ended with status {done.returncode}; the lines above say why"
+            result = subprocess.run([str(uv), *command], env=uv_env)  # shows its own progress
+            if result.returncode != 0:
+                problem = f"`uv {' '.join(command[:2])}` ended with status {result.returncode}; the lines above say why"
                 raise Problem(what, problem, "Run the same command again. Completed downloads are kept.")
         stamp.write()
 
@@ -278,9 +278,9 @@ def _run_maven(command: list[str], what: str) -> None:
 
 
 def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> None:
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        raise Problem(what, f"`{' '.join(command)}` failed:\n{done.stdout.strip()[-1500:]}", _network_remedy())
+    result = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if result.returncode != 0:
+        raise Problem(what, f"`{' '.join(command)}` failed:\n{result.stdout.strip()[-1500:]}", _network_remedy())
 
 
 def _network_remedy() -> str:

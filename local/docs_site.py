@@ -23,11 +23,11 @@ SITE = DOCS / "site"
 def build(folder: Path = SITE, config: Path = ROOT / "mkdocs.yml") -> None:
     """Write the site to `folder`. Raises Problem."""
     command = [DOCS / "venv" / "bin" / "mkdocs", "build", "--strict", "-f", config, "--site-dir", folder]
-    # No --quiet: it would keep --strict from counting warnings. The variable turns off the theme's advertisements.
-    done = subprocess.run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True)
-    if done.returncode:
-        warnings = [line for line in done.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
-        raise Problem("make docs", "\n".join(warnings) or done.stderr.strip(), "Fix these pages, then run: make docs")
+    # No --quiet: it would keep --strict from counting warnings. The variable turns off the theme's notice about MkDocs 2.
+    result = subprocess.run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True)
+    if result.returncode:
+        warnings = [line for line in result.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
+        raise Problem("make docs", "\n".join(warnings) or result.stderr.strip(), "Fix these pages, then run: make docs")
 
 
 def main() -> int:

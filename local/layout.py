@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from include.env_file import state
+from include.env_file import state_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
@@ -30,7 +30,7 @@ TABLEAU = LOCAL / "tableau"
 BIGQUERY = LOCAL / "bigquery"
 DOCS = LOCAL / "docs"
 
-STATE = state()
+STATE = state_folder()
 DATA = STATE / "data"
 AIRFLOW_HOME = STATE / "airflow"
 LOGS = STATE / "logs"

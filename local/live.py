@@ -45,12 +45,12 @@ def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
             ),
             seconds_to_merged(batch),
         )
-    ages = [_freshness(entry) for entry in freshness if entry["lag"] is not None]
-    return Group(runs, *(ages or [Text("Nothing merged yet.")]))
+    freshness_lines = [_freshness(entry) for entry in freshness if entry["lag"] is not None]
+    return Group(runs, *(freshness_lines or [Text("Nothing merged yet.")]))
 
 
 def _freshness(entry: dict) -> Text:
-    """One line: the age of the newest event, its p95 over the last hour, pending and held minutes, and the state."""
+    """One line: the lag, its p95 over the last hour, pending and held minutes, and the state."""
     p95 = "" if entry["lag_p95"] is None else f" (p95 {_duration(entry['lag_p95'])})"
     line = Text(
         f"{entry['pipeline']}: lag {_duration(entry['lag'])}{p95}, {entry['pending']:,} pending, {entry['held']:,} held, "

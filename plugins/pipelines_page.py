@@ -1,7 +1,7 @@
 """The web app behind "Pipelines" in Airflow's UI: routes and permissions. include/page/ has the rest.
 
-Every response except an error requires an Airflow user. Users with permission to read the runs of `<pipeline>_minute` see
-the pipeline. Users with permission to edit that DAG can release its held minutes and accept its drift. Samples of rows
+All responses except errors require a logged-in Airflow user. Users with permission to read the runs of `<pipeline>_minute`
+see the pipeline. Users with permission to edit that DAG can release its held minutes and accept its drift. Samples of rows
 require permission to read the connection `warehouse_etl`, whose account can read them. The page's scripts start backfills
 and verify runs through Airflow's own API, which checks permissions itself.
 """
@@ -131,7 +131,9 @@ def file(name: str) -> FileResponse:
 @app.get("/api/pipelines")
 def overview_of_all(conn: BiConnection, user: GetUserDep, sees_rows: SeesRows) -> Json:
     visible = [
-        known for known in pipelines.all_pipelines().values() if has_permission(user, "GET", known, DagAccessEntity.RUN)
+        pipeline
+        for pipeline in pipelines.all_pipelines().values()
+        if has_permission(user, "GET", pipeline, DagAccessEntity.RUN)
     ]
     content = overview.overview(conn, visible)
     for entry, pipeline in zip(content["pipelines"], visible, strict=True):
@@ -206,12 +208,12 @@ class ReleaseRequest(BaseModel):
 )
 def release(pipeline: Annotated[Pipeline, Depends(editable_pipeline)], body: ReleaseRequest, user: GetUserDep) -> Json:
     values = {"pipeline": pipeline.name, "minute": body.minute, "from": body.start, "to": body.end, "why": body.why}
-    done = commands.get("release").run(values, user=user.get_name())
-    return Json({"message": str(done), "minutes": done.minutes})
+    result = commands.get("release").run(values, user=user.get_name())
+    return Json({"message": str(result), "minutes": result.minutes})
 
 
 class Acceptance(BaseModel):
-    """The drift of one field, of one kind or of every kind that is open; with a `drift_id` that record only."""
+    """The open drift of one field: of one kind, or of all kinds. With `drift_id`, only that record."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -227,5 +229,5 @@ class Acceptance(BaseModel):
 )
 def accept(pipeline: Annotated[Pipeline, Depends(editable_pipeline)], body: Acceptance, user: GetUserDep) -> Json:
     record = {"user": user.get_name(), "why": body.why}
-    done = accept_drift(pipeline.name, body.field, body.kind, drift_id=body.drift_id, **record)
-    return Json({"message": str(done), "minutes": done.minutes})
+    result = accept_drift(pipeline.name, body.field, body.kind, drift_id=body.drift_id, **record)
+    return Json({"message": str(result), "minutes": result.minutes})

@@ -63,7 +63,7 @@ class TransformDelta(AttemptOperator):
             with warehouse(target) as conn:
                 batches.record_failure(conn, batch.batch_id, f"transform_delta: {reason}")
 
-        self.log.info("Batch %s of %s, attempt %s, on %s.", batch.batch_id, batch.pipeline, attempt, master)
+        self.log.info("Submitting batch %s of %s, attempt %s, to %s.", batch.batch_id, batch.pipeline, attempt, master)
         self.lineage = lineage.transform_lineage(pipelines.get(batch.pipeline), lake, target)
         self.name = f"{batch.pipeline}-batch-{batch.batch_id}-attempt-{attempt}"
         self.spark = spark

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from include.bigquery.settings import BigQueryError, dataset
-from include.bigquery.tables import created_ms, explained, retry
+from include.bigquery.tables import created_ms, retry, translate_errors
 from include.lakehouse.hour_file import HourFile
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
     from google.api_core.exceptions import NotFound
 
     try:
-        with explained():
+        with translate_errors():
             return _load(bigquery, table, file)
     except NotFound as error:
         raise BigQueryError(f"{file.url} was not loaded into {table.full_table_id}: {error.message}") from error
@@ -51,8 +51,8 @@ def _load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
                 raise  # a request failed, not the job
             if is_new:
                 raise BigQueryError(
-                    f"Load job {name} of {file.url} into {table.full_table_id} failed: {error.message} Fix the cause. "
-                    "The next run starts another job."
+                    f"Load job {name} of {file.url} into {table.full_table_id} failed: "
+                    f"{error.message.rstrip('. ')}. Fix the cause. The next run starts another job."
                 ) from error
         else:
             return cast("LoadJob", job)  # only load jobs have such an id

@@ -23,7 +23,7 @@ _TOKEN = "BIGQUERY_EMULATOR_TOKEN"  # of an emulator; the client reads BIGQUERY_
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raise the client's errors as BigQueryError, except NotFound."""
     try:
         from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
@@ -45,7 +45,7 @@ def explained() -> Iterator[None]:
         raise BigQueryError(f"A request to BigQuery for {dataset()} failed: {error.message}") from error
 
 
-@explained()
+@translate_errors()
 def client() -> Client:
     """A client of the project, with Google's application default credentials, or the token of an emulator."""
     from google.cloud import bigquery
@@ -78,7 +78,7 @@ def view(pipeline: Pipeline) -> str:
     return f"{dataset()}.{pipeline.lakehouse.fact}_hourly"
 
 
-@explained()
+@translate_errors()
 def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     """The table that load jobs append to. Creates the dataset, the table, its columns and the view if they are missing.
 
@@ -108,7 +108,7 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
 
 
 def _create_missing_dataset(bigquery: Client) -> None:
-    """Create the dataset only if it is missing: an account of one dataset has no permission to create datasets."""
+    """Create the dataset only if it is missing: an account with access to only this dataset cannot create one."""
     from google.api_core.exceptions import NotFound
 
     try:
@@ -129,7 +129,7 @@ def descriptions(pipeline: Pipeline) -> dict[str, str]:
     view_texts = {column.name: column.description for columns in view_columns for column in columns}
     return {
         "hour": view_texts.get("hour_utc", "Start of the hour of the events, UTC. Filter by this column."),
-        "attempt": "Number of this count of the hour. A higher number replaces lower ones.",
+        "attempt": "Version of this hourly count. A higher version replaces lower ones.",
         **{measure: view_texts[measure] for measure in pipeline.lakehouse.measures if measure in view_texts},
         "counted_at": "When the lakehouse counted the hour, UTC.",
     }

@@ -304,7 +304,9 @@ class _Members(_Layer):
             if not is_short and not _PLAIN_TEXT.fullmatch(rest):
                 raise _NotAMember(f"the bytes there are not {self._name}")
             if self._compression.left_out > _MAX_LEFT_OUT:
-                raise _NotAMember(f"more than {_MAX_LEFT_OUT >> 20} MiB of garbage follows its end")
+                raise _NotAMember(
+                    f"more than {_MAX_LEFT_OUT >> 20} MiB of garbage follows the end of the compressed data"
+                )
             rest = self._take()
         return b""
 

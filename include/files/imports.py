@@ -33,7 +33,7 @@ from include.lake import change_log
 from include.lake.admission import ClosedRows, Refused
 from include.lake.presence import Presence
 from include.lake.schema import check_table
-from include.lake.session import explained, lake
+from include.lake.session import lake, translate_errors
 from include.lake.writer import Event
 from include.pipelines import Pipeline
 from include.progress_log import Bar
@@ -166,7 +166,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
         lake(LAKE_WRITER) as session,
         warehouse(WAREHOUSE_ETL) as conn,
     ):
-        with explained(endpoint(LAKE_READER)):
+        with translate_errors(endpoint(LAKE_READER)):
             table = flat_table(source, pipeline, name)
         check_table(session, pipeline)
         imports = ImportLog(conn, pipeline.name, name, name, first_position=FIRST_TOKEN)
@@ -191,7 +191,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
 
 def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[FlatRow]:
     """The table's rows. Errors while they are read name the reader's connection; errors of the code that uses them do not."""
-    with explained(endpoint(LAKE_READER)):
+    with translate_errors(endpoint(LAKE_READER)):
         yield from table.rows(source, after_token)
 
 

@@ -23,7 +23,7 @@ from include.connections import LAKE_WRITER, Endpoint, endpoint
 from include.errors import MinutemarkError
 from include.lake import change_log
 from include.lake.admission import Refused
-from include.lake.session import explained, lake
+from include.lake.session import lake, translate_errors
 from include.lake.writer import Event, EventWriter
 from include.pipelines import Pipeline
 
@@ -125,7 +125,7 @@ def _begin(target: Endpoint, read: RowReader, pipeline: Pipeline) -> None:
 
 
 def _write(row_type: Any, rows: list[tuple], as_of: int) -> ChunkResult:
-    with explained(_target):  # the driver's own errors cannot be sent to the parent
+    with translate_errors(_target):  # the driver's own errors cannot be sent to the parent
         return _writer.write(list(map(row_type._make, rows)), as_of)
 
 

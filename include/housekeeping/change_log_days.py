@@ -12,7 +12,7 @@ from include.connections import LAKE_WRITER, endpoint
 from include.durations import DAY, EPOCH, MICROSECOND
 from include.lake import change_log
 from include.lake.keys import time_of
-from include.lake.session import explained
+from include.lake.session import translate_errors
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 
@@ -48,7 +48,7 @@ def forget_days(
             continue
         forgotten += 1
         if not dry:
-            with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+            with translate_errors(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
                 change_log.forget(writer, lake_table, state)
             for pipeline in pipelines:
                 ledger.forget_day(conn, pipeline, day, state.day_changed_at)

@@ -1,8 +1,8 @@
 """Removes old demo events: their minutes are closed, and then their rows are deleted from the lake.
 
 The minutes are closed first, so that no run reads a minute that is half deleted, or holds it because it shrank. Facts and
-contributions stay until a new event opens the minute again (include/warehouse/ledger.py). A minute that holds even a single
-event of another producer is left alone.
+contributions stay until a new event opens the minute again (include/warehouse/ledger.py). A minute that contains even a
+single event of another producer is left alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from include.demo.traffic import is_demo
 from include.durations import MINUTE, minute_floor
 from include.lake import change_log
 from include.lake.counts import answers_of
-from include.lake.session import explained
+from include.lake.session import translate_errors
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 from include.warehouse.pipeline_lock import lock
@@ -81,7 +81,7 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
         partitions = [
             (stamp, minute, shard) for minute, stamp in demo_only.items() if stamp for shard in range(pipeline.shards)
         ]
-        with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+        with translate_errors(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
             delete = writer.prepare(statement)
             execute_concurrent_with_args(
                 writer, delete, partitions, concurrency=_DELETIONS_IN_FLIGHT, raise_on_first_error=True

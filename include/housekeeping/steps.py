@@ -22,7 +22,7 @@ from include.housekeeping.change_log_days import forget_days
 from include.housekeeping.demo_events import remove_demo_events
 from include.housekeeping.folding import fold
 from include.lake.change_log import clock, copy_former_days
-from include.lake.session import explained, lake
+from include.lake.session import lake, translate_errors
 from include.pipelines import Retention
 from include.warehouse import partitions
 from include.warehouse.session import warehouse
@@ -86,7 +86,7 @@ def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResu
         pipelines_by_table.setdefault(pipeline.lake_table, []).append(pipeline)
     with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
         if not dry:
-            with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+            with translate_errors(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
                 copy_former_days(reader, writer)
         for lake_table, its_pipelines in pipelines_by_table.items():
             age = max(override_retention(pipeline.retention, days).change_log for pipeline in its_pipelines)

@@ -90,7 +90,7 @@ def follower(pipeline: Pipeline, consumer: str = DAG) -> Consumer:
     """A consumer that follows the topic; the caller closes it. Tasks use the provider's hook (plugins/topics.py)."""
     from confluent_kafka import Consumer
 
-    with explained():
+    with translate_errors():
         client = Consumer({**settings(), **follower_settings(pipeline, consumer), "error_cb": log_client_error})
         client.subscribe([pipeline.topic])
     return client
@@ -102,7 +102,7 @@ def reader(group: str) -> Iterator[Consumer]:
     from confluent_kafka import Consumer
 
     options = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", **_READER_SETTINGS}
-    with explained():
+    with translate_errors():
         consumer = Consumer({**settings(), **options, "error_cb": log_client_error})
         try:
             yield consumer
@@ -119,12 +119,12 @@ def admin() -> AdminClient:
 
 def check_broker() -> None:
     """Return when the broker answers this account. Raises BrokerError, ConnectionMissing."""
-    with explained():
+    with translate_errors():
         admin().list_topics(timeout=TIMEOUT)
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raise the client's errors as BrokerError, with the remedy."""
     from confluent_kafka import KafkaException
 

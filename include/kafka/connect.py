@@ -104,7 +104,7 @@ class Connect:
         return next((_problem_of(part) for part in parts if part["state"] != "RUNNING"), None)
 
     def restart(self, name: str) -> None:
-        """Restart the connector and those of its tasks that have failed."""
+        """Restart the connector and its tasks, but only those that have failed."""
         self._send("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true")
 
     def _send(self, method: str, path: str, body: Mapping | None = None):

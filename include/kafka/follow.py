@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from include.kafka import clients
-from include.kafka.clients import BrokerError, TopicMissing, explained
+from include.kafka.clients import BrokerError, TopicMissing, translate_errors
 from include.kafka.positions import (
     Gap,
     Offsets,
@@ -63,7 +63,7 @@ def follow(
     followed_partitions: set[int] = set()
     topic_id: str | None = None  # of the topic that is followed
     deadline, refresh_at, lacks_start = time.monotonic() + clients.TIMEOUT, 0.0, True
-    with explained():
+    with translate_errors():
         try:
             while not is_over():
                 chunk = gather(consumer, at_end)

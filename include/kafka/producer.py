@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from include.connections import KAFKA
 from include.durations import EPOCH, MILLISECOND
 from include.kafka import clients
-from include.kafka.clients import BrokerError, explained, log_client_error, settings
+from include.kafka.clients import BrokerError, log_client_error, settings, translate_errors
 from include.lake.keys import minute_of, shard_of, time_of
 from include.lake.writer import Event, Written, event_id
 from include.pipelines import Pipeline
@@ -60,7 +60,7 @@ class EventProducer:
         """Queue any value, as `add` queues an event. Raises MessageTooLong, BrokerError."""
         from confluent_kafka import KafkaError, KafkaException
 
-        with explained():
+        with translate_errors():
             while True:
                 try:
                     self._client.produce(self._pipeline.topic, value=value, on_delivery=self._record_failure, **options)
@@ -102,6 +102,6 @@ def producer(pipeline: Pipeline, **options: object) -> Iterator[EventProducer]:
         "message.timeout.ms": int(clients.TIMEOUT * 1000),
         "delivery.report.only.error": True,  # flush() waits for all; a report for each takes longer than sending
     }
-    with explained():
+    with translate_errors():
         client = Producer({**settings(), **defaults, **options, "error_cb": log_client_error})
     yield EventProducer(client, pipeline)

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from include.kafka import clients
-from include.kafka.clients import BrokerError, admin, explained, reader, watermarks
+from include.kafka.clients import BrokerError, admin, reader, translate_errors, watermarks
 from include.kafka.follow import gather, partitions_of
 from include.kafka.ingest_mode import dead_letters_of
 from include.pipelines import Pipeline, all_pipelines
@@ -66,7 +66,7 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
     Each pipeline has a dead-letter topic, which gets its settings even if Connect created it. Other topics stay unchanged.
     Raises BrokerError.
     """
-    with explained():
+    with translate_errors():
         client = admin()
         existing = client.list_topics(timeout=clients.TIMEOUT).topics
         new_topics, existing_letters = [], []
@@ -124,7 +124,7 @@ def _check(pipeline: Pipeline, partitions: int) -> None:
 
 def check_topic(pipeline: Pipeline) -> None:
     """Check that the topic has a partition for every shard. Raises BrokerError, or TopicMismatch."""
-    with explained():
+    with translate_errors():
         partitions = len(partitions_of(admin(), pipeline.topic))
     if partitions < pipeline.shards:
         raise TopicMismatch(
@@ -154,7 +154,7 @@ def _limit(entry) -> timedelta | None:
 def topic_id(topic: str, client: AdminClient | None = None) -> str | None:
     """The id that Kafka gave the topic when it was created; None without a topic or an id. Raises BrokerError."""
     client = client or admin()  # the client must exist until the answer is there
-    with explained():
+    with translate_errors():
         try:
             descriptions = client.describe_topics(TopicCollection([topic]), request_timeout=clients.TIMEOUT)
             description = descriptions[topic].result()
@@ -169,7 +169,7 @@ def topic_id(topic: str, client: AdminClient | None = None) -> str | None:
 def has_members(group: str) -> bool:
     """Whether a consumer has joined the group; one that was killed leaves it after 45 s. Raises BrokerError."""
     client = admin()  # the client must exist until the answer is there
-    with explained():
+    with translate_errors():
         return bool(client.describe_consumer_groups([group], request_timeout=clients.TIMEOUT)[group].result().members)
 
 

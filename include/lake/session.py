@@ -29,17 +29,17 @@ def lake(conn_id: str | Endpoint = LAKE_READER) -> Iterator[Session]:
     both, cost a bulk writer 25 % more CPU, to save one hop in the cluster.
     """
     target = endpoint(conn_id)
-    with explained(target):
+    with translate_errors(target):
         cluster, session = open_session(target)
     try:
-        with explained(target):
+        with translate_errors(target):
             yield session
     finally:
         cluster.shutdown()
 
 
 @contextlib.contextmanager
-def explained(target: Endpoint) -> Iterator[None]:
+def translate_errors(target: Endpoint) -> Iterator[None]:
     """Raise errors of the driver as LakeError about that connection. With two sessions open, wrap the use of the inner one."""
     from cassandra import DriverException
     from cassandra.cluster import NoHostAvailable

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.connections import Endpoint
 from include.lake.errors import LakeError
-from include.lake.session import explained, open_session
+from include.lake.session import open_session, translate_errors
 
 if TYPE_CHECKING:
     from cassandra.cluster import Cluster, Session
@@ -53,7 +53,7 @@ async def shared_lake(target: Endpoint) -> AsyncIterator[Session]:
         if is_new:
             await _retire_others(shared)
         _, session = await asyncio.shield(shared.opening)
-        with explained(target):
+        with translate_errors(target):
             yield session
     except LakeError:
         shared.is_retired = True
@@ -105,7 +105,7 @@ def _shared_session(target: Endpoint) -> tuple[_SharedSession, bool]:
 
 
 def _open(target: Endpoint) -> tuple[Cluster, Session]:
-    with explained(target):
+    with translate_errors(target):
         return open_session(target)
 
 

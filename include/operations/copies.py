@@ -1,4 +1,4 @@
-"""The lag of a pipeline's copies, the lakehouse and the hours in BigQuery, for the Pipelines page and the watch.
+"""The backlog of a pipeline's copies (the lakehouse, and the hours in BigQuery), for the Pipelines page and the watch.
 
 It reads only the warehouse, as etl or as bi, and needs none of the copies' packages.
 """
@@ -22,59 +22,59 @@ LIMIT = timedelta(minutes=15)  # for a copy without progress, and for hours that
 _COUNT_LIMIT = 10_000  # minutes: a longer backlog is not counted further
 
 
-def lag_of(conn, pipeline: Pipeline) -> dict | None:
-    """The lag of the copies; None if the pipeline declares no lakehouse, or the lakehouse is off.
+def backlog_of(conn, pipeline: Pipeline) -> dict | None:
+    """The backlog of the copies; None if the pipeline declares no lakehouse, or the lakehouse is off.
 
-    minutes, oldest_minute    due to be written; merged_at: their first merge; written_at: the last write, or the
-                              creation of the table; None before the first export
+    minutes, oldest_minute    due to be written; merged_at: the earliest of their last merges; written_at: the last
+                              write, or the creation of the table; None before the first export
     hours                     to be counted
     waiting                   hours that keep their last count, because a minute is not in the table as it was merged
     differing, differs_since  hours whose counts differ from the fact
-    to_load                   hours to be loaded into BigQuery; None if that is off. counted_at: their first count;
-                              loaded_at: the last load
+    to_load                   hours to be loaded into BigQuery; None if that is off. counted_at: the earliest of their
+                              counts; loaded_at: the last load
     """
     if not (pipeline.lakehouse and lakehouse.is_on()):
         return None
     cursor = conn.cursor()
-    [minutes] = rows(cursor, sql("lag"), {"pipeline": pipeline.name, "limit": _COUNT_LIMIT})
+    [minutes] = rows(cursor, sql("backlog"), {"pipeline": pipeline.name, "limit": _COUNT_LIMIT})
     [hours] = rows(cursor, sql("hours"), {"pipeline": pipeline.name})
-    lag = minutes | {
+    backlog = minutes | {
         name: int(value) if name in ("hours", "waiting", "differing", "to_load") else value
         for name, value in hours.items()
     }
-    return lag if os.environ.get(BIGQUERY) else lag | {"to_load": None}
+    return backlog if os.environ.get(BIGQUERY) else backlog | {"to_load": None}
 
 
-def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
-    """The problems of a pipeline with this lag. A backlog that is being written is not a problem.
+def problems(pipeline: Pipeline, backlog: dict, now: datetime) -> Iterator[Problem]:
+    """The problems of a pipeline with this backlog. A backlog that is being written is not a problem.
 
     Nor is a backlog before the first export: in the first run, all minutes are due for a long time. A failed run
     sends its own notice.
     """
     dag = f"{pipeline.name}_lakehouse"
-    if lag["minutes"] and lag["written_at"] and _is_stuck(lag["merged_at"], lag["written_at"], now):
+    if backlog["minutes"] and backlog["written_at"] and _is_stuck(backlog["merged_at"], backlog["written_at"], now):
         yield Problem(
             pipeline.name,
             "lakehouse_behind",
-            max(lag["merged_at"], lag["written_at"]),
-            f"Minutes due to be written into {pipeline.lakehouse.table}: {lag['minutes']}. None has been written in "
-            f"the last {LIMIT.total_seconds() / 60:.0f} minutes. The oldest is {lag['oldest_minute']:%Y-%m-%d %H:%M}.",
+            max(backlog["merged_at"], backlog["written_at"]),
+            f"Minutes due to be written into {pipeline.lakehouse.table}: {backlog['minutes']}. None has been written in "
+            f"the last {LIMIT.total_seconds() / 60:.0f} minutes. The oldest is {backlog['oldest_minute']:%Y-%m-%d %H:%M}.",
             f"Check whether {dag} is paused, and read the log of write_events in its newest run.",
         )
-    if lag["differing"] and now - lag["differs_since"] > LIMIT:
+    if backlog["differing"] and now - backlog["differs_since"] > LIMIT:
         yield Problem(
             pipeline.name,
             "hours_differ",
-            lag["differs_since"],
-            f"Hours of {pipeline.lakehouse.table} that lakehouse and warehouse count differently: {lag['differing']}.",
+            backlog["differs_since"],
+            f"Hours of {pipeline.lakehouse.table} that lakehouse and warehouse count differently: {backlog['differing']}.",
             f"Run `./minutemark verify {pipeline.name}` or minutemark_verify: it lists each difference with its remedy.",
         )
-    if lag["to_load"] and _is_stuck(lag["counted_at"], lag["loaded_at"], now):
+    if backlog["to_load"] and _is_stuck(backlog["counted_at"], backlog["loaded_at"], now):
         yield Problem(
             pipeline.name,
             "bigquery_behind",
-            max(filter(None, (lag["counted_at"], lag["loaded_at"]))),
-            f"Hours due to be loaded into BigQuery: {lag['to_load']}. None has been loaded in the last "
+            max(filter(None, (backlog["counted_at"], backlog["loaded_at"]))),
+            f"Hours due to be loaded into BigQuery: {backlog['to_load']}. None has been loaded in the last "
             f"{LIMIT.total_seconds() / 60:.0f} minutes.",
             f"Check whether {dag} is paused, and read the log of load_into_bigquery in its newest run.",
         )

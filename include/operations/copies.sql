@@ -1,4 +1,4 @@
--- name: lag
+-- name: backlog
 -- Minutes that are due to be written into the lakehouse: one row.
 SELECT COUNT(*) AS minutes, MIN(due.minute) AS oldest_minute, MIN(due.merged_at) AS merged_at,
   (

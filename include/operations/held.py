@@ -72,8 +72,8 @@ def held_minutes(pipeline: str | None = None) -> Listing:
     with warehouse(WAREHOUSE_ETL) as conn:
         minutes = held.held_minutes(conn, chosen)
     groups = [_group(list(rows)) for _, rows in groupby(sorted(minutes, key=_group_key), _group_key)]
-    nothing = f"No minutes are held in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
-    return Listing(minutes, groups, _COLUMNS, nothing, _details)
+    empty_text = f"No minutes are held in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
+    return Listing(minutes, groups, _COLUMNS, empty_text, _details)
 
 
 def _group_key(row: Mapping) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ def _details(group: Mapping) -> Iterable[str]:
     elif group["status"] in _NEXT_STEPS:
         yield _NEXT_STEPS[group["status"]]
     for check in group["checks"]:
-        yield f"{check['check_name']} found {check['offending_rows']} offending rows in batch {group['batch_id']}, such as"
+        yield f"{check['check_name']} found offending rows in batch {group['batch_id']} ({check['offending_rows']}), such as"
         for row in check["sample"][:_SHOWN_ROWS]:
             yield f"  {json.dumps(row, default=str, ensure_ascii=False)}"
 

@@ -39,7 +39,7 @@ def query_bigquery(statement: str) -> Rows:
     from include.bigquery.settings import BigQueryError
 
     try:
-        with tables.explained():
+        with tables.translate_errors():
             from google.api_core.exceptions import ClientError
 
             bigquery = tables.client()
@@ -47,7 +47,7 @@ def query_bigquery(statement: str) -> Rows:
                 rows = tables.query(bigquery, statement)
             except ClientError as error:
                 raise StatementRejected(
-                    f"BigQuery rejected the statement: {error.message}. Fix the statement."
+                    f"BigQuery rejected the statement: {error.message.rstrip('. ')}. Fix the statement."
                 ) from error
             return Rows([field.name for field in rows.schema], [row.values() for row in rows])
     except BigQueryError as error:

@@ -31,8 +31,8 @@ def rejected_events(
     with warehouse(account) as conn:
         groups = rejected.by_reason(conn, chosen, Selection(reason, *in_order(start, end)), payloads=payloads)
     matching = "matching " if start or end or reason else ""
-    nothing = f"There are no {matching}rejected events in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
-    return Listing(groups, groups, _COLUMNS, nothing, _samples)
+    empty_text = f"There are no {matching}rejected events in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
+    return Listing(groups, groups, _COLUMNS, empty_text, _samples)
 
 
 def _samples(group: Mapping) -> Iterable[str]:

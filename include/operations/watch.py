@@ -36,8 +36,8 @@ def watch(notify: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_
         problems = [_with_newest_held(conn, problem) for problem in problems]
         with reading(conn):
             for pipeline in (get(entry["pipeline"]) for entry in entries):
-                if lag := copies.lag_of(conn, pipeline):
-                    problems += copies.problems(pipeline, lag, now)
+                if backlog := copies.backlog_of(conn, pipeline):
+                    problems += copies.problems(pipeline, backlog, now)
         if ingest_mode():
             from include.kafka import topic_watch
 

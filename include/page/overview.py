@@ -29,7 +29,7 @@ def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
             | {
                 "description": pipeline.description,
                 "day": asdict(day) if day else None,
-                "copies": copies.lag_of(conn, pipeline),
+                "copies": copies.backlog_of(conn, pipeline),
                 "alerts": [alert for alert in alerts if alert["pipeline"] == pipeline.name],
             }
         )

@@ -14,7 +14,7 @@ VIEW, CART, REMOVAL, PURCHASE = "view", "cart", "remove_from_cart", "purchase"
 KINDS = (VIEW, CART, REMOVAL, PURCHASE)
 OTHER = "other"  # a department, product or brand that the event does not name
 LONGEST_NAME = 64  # characters of a department, product or brand in the warehouse
-PRICE_LIMIT = 10**10  # the whole part of DECIMAL(12, 2)
+PRICE_LIMIT = 10**10  # DECIMAL(12, 2) has ten digits before the point
 
 
 class Rejection(fate.Rejection):
@@ -93,7 +93,7 @@ def _price() -> Column:
 def _reason() -> Column:
     """The first rule that the row breaks, in the order of the design (§9); null if it breaks none."""
     price, price_text = F.col("typed_price"), F.col("price")
-    price_does_not_matter = (F.col("counted_kind") != PURCHASE) | _price().isNotNull()
+    price_is_acceptable = (F.col("counted_kind") != PURCHASE) | _price().isNotNull()
     longest_part = F.greatest(F.length("typed_department"), F.length("typed_product"))
     return (
         F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.with_value(F.col("create_time")))
@@ -102,7 +102,7 @@ def _reason() -> Column:
         .when(F.col("typed_product_id") == 0, Rejection.PRODUCT_ID.with_value(F.col("product_id")))
         .when(longest_part > LONGEST_NAME, Rejection.CATEGORY_CODE.with_value(F.col("category_code")))
         .when(F.length("typed_brand") > LONGEST_NAME, Rejection.BRAND.with_value(F.col("typed_brand")))
-        .when(price_does_not_matter, F.lit(None))
+        .when(price_is_acceptable, F.lit(None))
         .when(price.isNull(), Rejection.PRICE.with_value(price_text))
         .when(price < 0, Rejection.PRICE_NEGATIVE.with_value(price_text))
         .otherwise(Rejection.PRICE_TOO_LARGE.with_value(price_text))

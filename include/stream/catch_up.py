@@ -1,4 +1,4 @@
-"""`./minutemark ingest`: a stream if MINUTEMARK_INGEST=spark, else, and with --again, include/kafka/ingest.py."""
+"""`./minutemark ingest`: runs a stream if MINUTEMARK_INGEST=spark. Otherwise, or with --again, calls include/kafka/ingest.py."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
     if has_members(group_of(declared.name, DAG)):
         raise StreamFailed(
             f"{declared.name}_ingest is streaming this topic, or a stream failed or was killed less than a minute ago. This "
-            "command would end that stream, and the DAG might start the next one only ten minutes later. Pause the DAG, "
+            "command would end that stream, and the DAG might not start the next one for ten minutes. Pause the DAG, "
             "mark its run as failed, and repeat this command. If no stream is running, wait a minute and repeat it."
         )
     return run_stream(declared, seconds=seconds)

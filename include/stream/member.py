@@ -18,11 +18,11 @@ from include.kafka.clients import (
     BrokerError,
     TopicMissing,
     admin,
-    explained,
     follower_settings,
     log_client_error,
     reader,
     settings,
+    translate_errors,
 )
 from include.kafka.follow import partitions_of
 from include.kafka.ingest_mode import DAG, group_of
@@ -61,7 +61,7 @@ class Member:
         return self._joins > 0
 
     def __enter__(self) -> Member:
-        with explained():
+        with translate_errors():
             self._client = Consumer({**settings(), **follower_settings(self._pipeline), "error_cb": log_client_error})
             self._admin = admin()
         return self
@@ -88,7 +88,7 @@ class Member:
         """Return when this stream is the group's member, and its predecessor is fenced. Raises BrokerError."""
         if self.joined:
             return
-        with explained():
+        with translate_errors():
             self._client.subscribe([self._pipeline.topic], on_assign=self._on_assign)
         deadline = time.monotonic() + clients.TIMEOUT
         while not self.joined:
@@ -107,7 +107,7 @@ class Member:
         """Leave the group, if this stream is in it: a member that is only closed stays for 45 s. Raises TakenOver."""
         if not self.joined:
             return
-        with explained(), _detect_takeover():
+        with translate_errors(), _detect_takeover():
             self._client.unsubscribe()
             deadline = time.monotonic() + _LEAVING
             while time.monotonic() < deadline:
@@ -115,7 +115,7 @@ class Member:
 
     def poll(self, seconds: float = 0.0) -> None:
         """Stay in the group. Raises TakenOver, BrokerError."""
-        with explained():
+        with translate_errors():
             message = self._client.poll(seconds)
             if message is None or (error := message.error()) is None:
                 return
@@ -136,7 +136,7 @@ class Member:
         while True:
             self._joins_at_start = self._joins
             try:
-                with explained(), _detect_takeover():
+                with translate_errors(), _detect_takeover():
                     partitions = partitions_of(self._client, self._pipeline.topic)
                     start = starting_offsets(self._client, self._pipeline.topic, partitions, self.topic_id, record_gaps)
                 if start is not None:
@@ -152,7 +152,7 @@ class Member:
         while True:
             if self._joins != self._joins_at_start:
                 raise Rejoined
-            with explained(), _detect_takeover():
+            with translate_errors(), _detect_takeover():
                 if commit(self._client, offsets, topic_id):
                     return
             self._wait(deadline, "commit offsets")

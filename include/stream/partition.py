@@ -17,7 +17,7 @@ from include.chunks import chunks
 from include.connections import Endpoint
 from include.kafka.dead_letters import PlacedMessage
 from include.kafka.messages import TopicEvents
-from include.lake.session import explained, open_session
+from include.lake.session import open_session, translate_errors
 from include.lake.writer import Event, EventWriter
 from include.pipelines import Pipeline
 
@@ -62,7 +62,7 @@ class PartitionWriter:
         """One result for each partition; each row is (topic, partition, offset, value), in the order of the offsets."""
         reader, results = TopicEvents(self.pipeline, self.clock), {}
         rows = (row for row in rows if row[2] >= self.starts.get(row[1], 0))
-        with explained(self.lake):
+        with translate_errors(self.lake):
             writer = EventWriter(_session(self.lake), self.pipeline)
             # Each chunk gets a later write time: of two versions of an event, the later one wins.
             messages = chunks(map(_message, rows), _size_of, _MAX_MESSAGES, _MAX_BYTES)

@@ -184,7 +184,7 @@ class Stream:
             raise
 
     def _store_batch(self, batch: DataFrame) -> None:
-        """Write events and touch their minutes, then keep messages that are not events, then commit the offsets."""
+        """Write events and touch their minutes, then store the other messages as rejected events, then commit the offsets."""
         clock = change_log.clock(self._session)
         # The write times of a partition's chunks count up from this one, and those of the next micro-batch are later, whichever
         # node's clock was read.

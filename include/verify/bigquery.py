@@ -75,7 +75,7 @@ class BigQueryCheck:
 
     def _hours_of_view(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:
         """The counts that the view shows by hour; None if the view or its table is missing. Raises BigQueryError."""
-        with tables.explained():
+        with tables.translate_errors():
             from google.api_core.exceptions import NotFound
             from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter
 

@@ -1,4 +1,7 @@
-"""Decides what one comparison of a minute shows, without a store. A difference is only a suspicion; see minutes.py."""
+"""Decides what one comparison of a minute shows, without access to a store.
+
+A minute that differs is only a suspicion until it is compared again; see minutes.py.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ PURPOSES = {
     "vanished_rows": "The lake no longer has all the rows that were read.",
     "other_rows": "The lake has as many rows as were read, but not the same ones.",
     MinuteState.UNREADABLE: "The lake has a partition of the minute that cannot be read. Everything else was verified.",
-    MinuteState.PENDING: "Not yet read, or written again since: the next runs read them.",
+    MinuteState.PENDING: "Not yet read, or written again since: the next run reads it.",
     MinuteState.OPEN: "Not over yet: events are still being written.",
     MinuteState.HELD: "Held: what was published before stays.",
 }
@@ -142,8 +145,8 @@ def finding_of(pipeline: Pipeline, comparison: Comparison) -> Finding:
     progress = f"{name}_minute reads it next" if known.is_due else "it changed while it was being read"
     reason = (known.reason or "No reason is kept").removesuffix(".")
     remedies = {
-        MinuteState.PENDING: f"{progress}; verify again then",
-        MinuteState.OPEN: "it is read when it is over; verify again then",
+        MinuteState.PENDING: f"{progress}; then verify again",
+        MinuteState.OPEN: "it is read when it is over; then verify again",
         MinuteState.HELD: reason
         if known.waiting
         else f"{reason}. Fix the cause, then {reread_remedy(name, comparison.minute)}",

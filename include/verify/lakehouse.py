@@ -1,4 +1,4 @@
-"""Compares the lakehouse with the ledger and the fact: events of every minute, counts of every hour, and the files of both.
+"""Compares the lakehouse with ledger and fact: the events of every minute, the counts of every hour, and the files.
 
 A minute is read from the ledger, then from the table, and, if they differ, from the ledger again, so that an export or a
 merge in between is not reported. This module needs the lakehouse's packages; it is imported only if the lakehouse is on.

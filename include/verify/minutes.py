@@ -1,10 +1,10 @@
 """Compares minutes of the lake with the ledger while the pipeline runs; it only reads both stores.
 
 Ledger and lake have no common snapshot. A comparison reads the ledger and the change log, then counts the lake, and reads
-ledger and change log again for minutes that differ. A difference is only a suspicion at first: an event may be written
-whose touch follows, or a batch may be merging. It is reported if a comparison at least the settle time later finds the
-minute different again, and neither touched nor merged in between: by then, everything that the first comparison saw in the
-lake has been touched, and such a touch would show.
+ledger and change log again for minutes that differ. Such a minute is only a suspicion at first: an event may be written
+whose touch follows, or a batch may be merging. It is reported if a comparison at least the settle time later finds it
+different again, and neither touched nor merged in between: by then, everything that the first comparison saw in the lake
+has been touched, and such a touch would show.
 """
 
 from __future__ import annotations

@@ -292,10 +292,15 @@ def _others_passed(cursor, binds: dict, opened_at: datetime, minutes: int, day: 
     return value(cursor, sql("merged_since"), binds | {"since": since, "day": day}) is not None
 
 
+def state_text(state: str) -> str:
+    """The state as the end of a sentence."""
+    return "has failed" if state == "failed" else f"is {state}"
+
+
 def _not_open(batch_id: int, state: str, reason: str | None) -> str:
     why = f" ({reason})" if reason else ""
     remedy = {
         "merged": "It needs no other attempt; to read its minutes again, clear the run from wait_for_changes.",
         "skipped": "None of its minutes was left to publish; to read them again, clear the run from wait_for_changes.",
     }.get(state, "Clear the run from wait_for_changes, which opens a new batch.")
-    return f"Batch {batch_id} is {state}{why}, not open. {remedy}"
+    return f"Batch {batch_id} is not open: it {state_text(state)}{why}. {remedy}"

@@ -1,4 +1,4 @@
-"""Decides which pending minutes the next batch takes, without a store.
+"""Decides which pending minutes the next batch takes, without access to a store.
 
 The newest minutes go first, so that a backlog never delays fresh data. Minutes that failed in a larger batch (suspects) get
 separate batches, so that they delay no others.

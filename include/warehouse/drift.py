@@ -1,4 +1,4 @@
-"""Decides, without a store, which minutes of a batch drift: they deviate from the fields of the day before.
+"""Decides, without access to a store, which minutes of a batch drift: they deviate from the fields of the day before.
 
 A minute is compared with the minutes of the 24 hours before it: with their stored counts, or, for minutes of the same batch,
 with the counts that were just read. Later minutes are not compared with minutes whose drift is not accepted.

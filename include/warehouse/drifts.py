@@ -185,7 +185,7 @@ def accept(
                     "id": drift.drift_id,
                 },
             )
-            minutes += _read_again(cursor, pipeline, drift)
+            minutes += _make_pending(cursor, pipeline, drift)
         return Accepted(
             pipeline.name, by, tuple((entry.kind, entry.field, entry.first_minute) for entry in accepted), minutes
         )
@@ -241,8 +241,8 @@ def _insert(cursor, pipeline: Pipeline, drift: Drift, first: DriftFinding) -> No
         ))  # fmt: skip
 
 
-def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
-    """Make pending the held minutes that the drift covers and that failed the check of its kind."""
+def _make_pending(cursor, pipeline: Pipeline, drift: Drift) -> int:
+    """Make held minutes pending if the drift covers them and they failed the check of its kind."""
     first_open = pipeline.first_open(server_time(cursor))  # closed minutes stay as they are
     binds = {
         "pipeline": pipeline.name,
@@ -251,7 +251,7 @@ def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
         "end": drift.ended_minute or datetime(9999, 12, 31),
         "check": f'%"{CHECKS[drift.kind][0]}"%',
     }
-    return execute(cursor, sql("read_again"), binds).rowcount
+    return execute(cursor, sql("make_pending"), binds).rowcount
 
 
 def _nothing_open(cursor, pipeline: Pipeline, field: str) -> str:
@@ -267,7 +267,7 @@ def _history(cursor, pipeline: Pipeline, start: datetime, end: datetime) -> Iter
 
 
 def _days_before(minutes: Sequence[datetime]) -> list[tuple[datetime, datetime]]:
-    """The ranges, without their ends, that contain the day before each of these minutes."""
+    """The ranges, end excluded, that contain the day before each of these minutes."""
     ranges: list[tuple[datetime, datetime]] = []
     for minute in minutes:
         start, end = minute - DAY, minute + MINUTE

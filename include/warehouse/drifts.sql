@@ -38,8 +38,8 @@ INSERT INTO etl.drifts (
   pipeline, kind, field, first_minute, last_minute, ended_minute, minute_rows, usual, description
 ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s);
 
--- name: read_again
--- Makes pending the held minutes that a drift covers and that failed the check of its kind.
+-- name: make_pending
+-- Makes held minutes pending if a drift covers them and they failed the check of its kind.
 UPDATE etl.minute_ledger AS l FORCE INDEX (by_state)
 STRAIGHT_JOIN etl.holds AS h FORCE INDEX (PRIMARY) ON h.pipeline = l.pipeline AND h.minute = l.minute
 SET l.held_changed_at = %(released)s

@@ -1,4 +1,4 @@
-"""Decides, without a store, what happens to the minutes of a batch that ended without a merge."""
+"""Decides, without access to a store, what happens to the minutes of a batch that ended without a merge."""
 
 from __future__ import annotations
 

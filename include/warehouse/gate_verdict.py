@@ -1,4 +1,4 @@
-"""Decides the verdict of a staging gate, without a store: which minutes fail, pass, or pass by a release."""
+"""Decides the verdict of a staging gate, without access to a store: which minutes fail, pass, or pass by a release."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CheckOutcome:
 
     def __str__(self) -> str:
         first = f"; first: {as_json(self.sample[0])}" if self.sample else ""
-        return f"{self.outcome:4} {self.check}: {self.offending_rows} offending rows{first}"
+        return f"{self.outcome:4} {self.check}, offending rows: {self.offending_rows}{first}"
 
 
 class Release(NamedTuple):

@@ -71,8 +71,8 @@ def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         return GateResult(batch.batch_id, STAGING, batch.merged_attempt, True, message=message)
     if batch.state != "open":
         raise BatchRefused(
-            f"Batch {batch.batch_id} is {batch.state} ({batch.reason}). "
-            "Clear the run from wait_for_changes, which opens a new one."
+            f"Batch {batch.batch_id} has failed ({batch.reason}). "
+            "Clear the run from wait_for_changes, which opens a new batch."
         )
     attempt = batches.completed_attempt(conn, batch.batch_id)
     if attempt is None:
@@ -100,7 +100,8 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         return GateResult(batch.batch_id, WAREHOUSE, None, True, message=message)
     if batch.state != "merged":
         raise BatchRefused(
-            f"Batch {batch.batch_id} is {batch.state}, not merged. Clear the run from merge_into_warehouse."
+            f"Batch {batch.batch_id} is not merged: it {batches.state_text(batch.state)}. "
+            "Clear the run from merge_into_warehouse."
         )
     attempt = batch.merged_attempt
     outcomes = _outcomes(conn, pipeline, batch, WAREHOUSE, attempt)  # ty: ignore[invalid-argument-type]
@@ -245,7 +246,7 @@ def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
 
 def _describe(outcomes: Iterable[CheckOutcome]) -> str:
     return "; ".join(
-        f"{outcome.check} found {outcome.offending_rows} offending rows, first {as_json(outcome.sample[0])}"
+        f"{outcome.check} found offending rows ({outcome.offending_rows}), first {as_json(outcome.sample[0])}"
         for outcome in outcomes
     )
 

@@ -157,7 +157,7 @@ def _attempt_of(batch: dict) -> int:
     if batch["state"] != "open":
         why = f" ({batch['reason']})" if batch["reason"] else ""
         raise BatchRefused(
-            f"Batch {batch['batch_id']} is {batch['state']}{why}. Clear the run from wait_for_changes, which opens a new one."
+            f"Batch {batch['batch_id']} has failed{why}. Clear the run from wait_for_changes, which opens a new batch."
         )
     if batch["checked_attempt"] is None:
         raise BatchRefused(

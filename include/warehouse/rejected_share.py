@@ -30,10 +30,10 @@ WARN_PERCENT = 5
 MIN_ROWS = 100  # an hour with fewer rows holds no minute back
 _SAMPLE = 10
 _RECENT = DAY
-_PURPOSE = f"At most {HOLD_PERCENT} percent of the rows of an hour of at least {MIN_ROWS} rows are rejected."
+_PURPOSE = f"In an hour with at least {MIN_ROWS} rows, at most {HOLD_PERCENT} percent are rejected."
 _WARNING_PURPOSE = (
-    f"At most {WARN_PERCENT} percent of the rows of an hour of at least {MIN_ROWS} rows are rejected, "
-    f"and at most {HOLD_PERCENT} percent of those of a minute; see etl.rejected_summary."
+    f"In an hour with at least {MIN_ROWS} rows, at most {WARN_PERCENT} percent are rejected; "
+    f"in a minute, at most {HOLD_PERCENT} percent. See etl.rejected_summary."
 )
 
 PURPOSES = {CHECK: _PURPOSE, WARNING: _WARNING_PURPOSE}
@@ -282,7 +282,7 @@ def _suspect_hours(cursor, pipeline: Pipeline, hours: Collection[datetime]) -> s
 
 
 def _ranges(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
-    """The hours as ranges, without their ends: consecutive hours are one range."""
+    """The hours as ranges, end excluded: consecutive hours are one range."""
     ranges: list[tuple[datetime, datetime]] = []
     for hour in sorted(hours):
         if ranges and ranges[-1][1] == hour:

@@ -50,7 +50,7 @@ class Check:
 
 
 class InvalidCheck(ValueError):
-    """A check file without a valid severity, or with other than one statement."""
+    """A check file without a valid severity, or that does not have exactly one statement."""
 
 
 def statements(path: Path) -> tuple[str, ...]:

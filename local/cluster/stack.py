@@ -69,7 +69,7 @@ class Cluster(Stack):
                 self.require_workers,
                 what="Celery's workers",
                 seconds=180,
-                errors=(_NoWorker,),
+                errors=(_WorkersNotReady,),
                 alive=lambda: all(map(supervisor.is_up_or_starting, CELERY_WORKERS)),
                 log=str(LOGS),
             )
@@ -93,7 +93,7 @@ class Cluster(Stack):
         with Celery(broker=self.servers.redis.url) as app:
             answers = app.control.ping(timeout=2)
         if len(answers) < len(CELERY_WORKERS):
-            raise _NoWorker(f"{len(answers)} of {len(CELERY_WORKERS)} answer")
+            raise _WorkersNotReady(f"{len(answers)} of {len(CELERY_WORKERS)} answer")
 
     def _celery_settings(self) -> dict[str, str]:
         return {
@@ -118,10 +118,10 @@ class Cluster(Stack):
 def _program_of(server: Server) -> Program:
     """The program of a store, without connections in its environment."""
     group = group_of(server)
-    in_group = ["setpriv", "--regid", str(group), "--clear-groups"] if group else []
+    group_prefix = ["setpriv", "--regid", str(group), "--clear-groups"] if group else []
     spark = {name: value for name, value in (server.environment() or {}).items() if name.startswith("SPARK_")}
     env = {**environment.bare(), **spark, "JAVA_HOME": os.environ.get("JAVA_HOME", ""), MARK: str(STATE)}
-    return Program(server.home.name, [*in_group, *server.command()], 10, env=env)
+    return Program(server.home.name, [*group_prefix, *server.command()], 10, env=env)
 
 
 def _worker_program(name: str, env: dict[str, str]) -> Program:
@@ -145,5 +145,5 @@ def _home(worker: str) -> Path:
     return STATE / worker.replace("celery-worker", "worker")
 
 
-class _NoWorker(Exception):
+class _WorkersNotReady(Exception):
     """Not every worker answers yet."""

@@ -110,13 +110,13 @@ def test_a_lakes_retention_reaches_the_transform():
     assert connector(short, TEMPLATE)["transforms.event.retention.seconds"] == "172800"
 
 
-def test_a_text_of_the_declaration_may_contain_characters_that_json_escapes():
+def test_declared_values_may_contain_characters_that_json_escapes():
     escaped = replace(RECRUITMENT, null_words=("\\N", 'a"b'))
     assert connector(escaped, TEMPLATE)["transforms.event.null.words"] == '\\N,a"b'
 
 
 @pytest.mark.parametrize("word", ["n,a", " null"])
-def test_a_null_word_that_connects_list_cannot_hold_is_refused(word):
+def test_a_null_word_with_a_comma_or_outer_white_space_is_refused(word):
     with pytest.raises(ValueError, match="contain a comma, or begin or end with white space"):
         replace(RECRUITMENT, null_words=(word,))
 
@@ -180,7 +180,8 @@ def worker():
 
     def start(*states: str) -> Worker:
         workers.append(Worker(*states))
-        threading.Thread(target=workers[-1].serve_forever, args=[0.02], daemon=True).start()  # ends within 0.02 s
+        # With 0.02, shutdown() takes at most 0.02 s.
+        threading.Thread(target=workers[-1].serve_forever, args=[0.02], daemon=True).start()
         return workers[-1]
 
     yield start
@@ -190,18 +191,18 @@ def worker():
 
 
 def test_a_connector_without_its_tables_is_restarted_until_it_runs(worker):
-    rest = worker("FAILED", "FAILED", "RUNNING")
-    register_all(Connect(rest.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
+    stand_in = worker("FAILED", "FAILED", "RUNNING")
+    register_all(Connect(stand_in.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
     path = "/connectors/minutemark-recruitment"
-    assert rest.requests[0] == ("PUT", f"{path}/config")
-    assert rest.configs == [connector(RECRUITMENT, TEMPLATE)]
-    assert rest.requests.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
+    assert stand_in.requests[0] == ("PUT", f"{path}/config")
+    assert stand_in.configs == [connector(RECRUITMENT, TEMPLATE)]
+    assert stand_in.requests.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
 
 
 def test_the_reason_to_wait_is_printed_when_it_changes_and_every_15_seconds(worker, capsys, monkeypatch):
-    rest = worker("UNASSIGNED", "UNASSIGNED", "FAILED", "FAILED", "RUNNING")
+    stand_in = worker("UNASSIGNED", "UNASSIGNED", "FAILED", "FAILED", "RUNNING")
     monkeypatch.setattr(connect, "_REPORT_EVERY", 3600)
-    register_all(Connect(rest.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
+    register_all(Connect(stand_in.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
     lines = [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()]
     waits = "Waiting for connector minutemark-recruitment: "
     reason = "Caused by: Keyspace bedan does not exist"
@@ -217,24 +218,25 @@ def test_the_reason_to_wait_is_printed_when_it_changes_and_every_15_seconds(work
 
 
 def test_a_connector_that_never_runs_is_reported_with_connects_error(worker):
-    rest = worker("FAILED")
+    stand_in = worker("FAILED")
     with pytest.raises(ConnectError, match="failed Caused by: Keyspace bedan does not exist"):
-        register_all(Connect(rest.url), [RECRUITMENT], TEMPLATE, patience=0.1, pause=0.01)
+        register_all(Connect(stand_in.url), [RECRUITMENT], TEMPLATE, patience=0.1, pause=0.01)
 
 
 def test_a_connector_whose_table_is_missing_does_not_keep_the_others_waiting(worker, capsys):
-    rest = worker("FAILED", "RUNNING", "FAILED")  # the first one's, the second one's, and the first one's from then on
+    # The states of the first connector, the second one, and the first one from then on.
+    stand_in = worker("FAILED", "RUNNING", "FAILED")
     with pytest.raises(ConnectError):
-        register_all(Connect(rest.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
+        register_all(Connect(stand_in.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
     assert f"Connector {name_of([*pipelines.all_pipelines().values()][1])} is running." in capsys.readouterr().out
 
 
 def test_a_connector_that_is_refused_does_not_keep_the_others_waiting(worker, capsys):
     first, second = (name_of(pipeline) for pipeline in [*pipelines.all_pipelines().values()][:2])
-    rest = worker("RUNNING")
-    rest.refused = first
+    stand_in = worker("RUNNING")
+    stand_in.refused = first
     with pytest.raises(ConnectError, match=f"Connector {first} is not running: HTTP Error 400"):
-        register_all(Connect(rest.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
+        register_all(Connect(stand_in.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
     assert f"Connector {second} is running." in capsys.readouterr().out
 
 
@@ -248,16 +250,16 @@ def test_the_watch_reports_that_a_missing_connector_is_not_registered(worker):
 
 def test_in_dag_mode_the_connectors_are_removed(worker, monkeypatch, tmp_path):
     monkeypatch.setenv(SETTING, "dag")
-    rest = worker("RUNNING")
-    assert connect.main([rest.url, str(tmp_path / "not-read.json")]) == 0
-    assert rest.requests == [
+    stand_in = worker("RUNNING")
+    assert connect.main([stand_in.url, str(tmp_path / "not-read.json")]) == 0
+    assert stand_in.requests == [
         ("DELETE", f"/connectors/{name_of(pipeline)}") for pipeline in pipelines.all_pipelines().values()
     ]
 
 
 def test_in_connect_mode_a_connector_is_registered_for_each_pipeline(worker, monkeypatch, capsys):
     monkeypatch.setenv(SETTING, CONNECT)
-    rest = worker("RUNNING")
-    assert connect.main([rest.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 0
-    text = capsys.readouterr().out.splitlines()
-    assert text == [f"Connector {name_of(pipeline)} is running." for pipeline in pipelines.all_pipelines().values()]
+    stand_in = worker("RUNNING")
+    assert connect.main([stand_in.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"Connector {name_of(pipeline)} is running." for pipeline in pipelines.all_pipelines().values()]

@@ -18,7 +18,8 @@ from tests.docker import sink
 
 NAME = "tourist"
 PLUGIN = sink.CLASS
-# A source would write each variable that the worker lets connectors read to its topic, and a validation would return it.
+# A source connector could write every variable that the worker exposes to connectors to its topic, and a validation would
+# return it.
 CONFIG = {"connector.class": PLUGIN, "topics": "t", "tasks.max": "1", "name": NAME, "x": "${env:LAKE_WRITER_PASSWORD}"}
 READS = (
     "/", "/health", "/connectors", "/connectors?expand=info", "/connectors?expand=status",
@@ -65,7 +66,7 @@ def credentials(request, connect_worker):
 
 
 @pytest.fixture
-def answer(connect_worker):
+def send(connect_worker):
     """Send a request; return the status and text of its answer."""
 
     def request(method: str, path: str, credentials: str | None, body: object = None) -> tuple[int, str]:
@@ -83,25 +84,25 @@ def answer(connect_worker):
     return request
 
 
-def test_every_request_needs_the_login(connect_worker, answer, credentials):
+def test_every_request_needs_the_login(connect_worker, send, credentials):
     requests = [*(("GET", path, None) for path in READS), *WRITES]
-    answers = {(method, path): answer(method, path, credentials, body) for method, path, body in requests}
+    answers = {(method, path): send(method, path, credentials, body) for method, path, body in requests}
     assert {request: status for request, (status, _) in answers.items() if status != 401} == {}
     texts = [text for _, text in answers.values()]
     assert not [secret for secret in connect_worker.secrets if secret in "".join(texts)]
     assert NAME not in connect_worker.rest.names()
 
 
-def test_with_the_login_the_same_requests_are_answered(connect_worker, answer):
+def test_with_the_login_the_same_requests_are_answered(connect_worker, send):
     """Otherwise the tour would pass a worker that refuses everything."""
     own = [path for path in READS if NAME not in path and PLUGIN not in path]
-    assert {answer("GET", path, basic(connect_worker.login))[0] for path in own} == {200}
+    assert {send("GET", path, basic(connect_worker.login))[0] for path in own} == {200}
 
 
-def test_requests_between_workers_need_the_key_that_the_workers_share(answer):
+def test_requests_between_workers_need_the_key_that_the_workers_share(send):
     """Connect lets these two in without a login: it verifies their signature instead."""
-    tasks = answer("POST", f"/connectors/{NAME}/tasks", None, [CONFIG])
-    fence = answer("PUT", f"/connectors/{NAME}/fence", None, {})
+    tasks = send("POST", f"/connectors/{NAME}/tasks", None, [CONFIG])
+    fence = send("PUT", f"/connectors/{NAME}/fence", None, {})
     assert {tasks[0], fence[0]} <= {400, 403}, (tasks, fence)
 
 

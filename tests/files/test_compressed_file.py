@@ -179,7 +179,7 @@ def test_damage_to_the_outer_of_two_compressions_ends_the_inner(read_damaged):
 @pytest.mark.parametrize("codec", CODECS)
 def test_many_bytes_after_the_end_are_damage_not_garbage(read_damaged, codec):
     rows, problem = read_damaged(CODECS[codec](CSV) + b"x" * 2_000_000)
-    assert rows == ROWS and "more than 1 MiB of garbage follows its end" in problem
+    assert rows == ROWS and "more than 1 MiB of garbage follows the end of the compressed data" in problem
 
 
 def test_a_dictionary_that_would_take_all_memory_is_refused(read_compressed):

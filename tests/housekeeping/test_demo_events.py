@@ -60,16 +60,16 @@ def rows(reader, *minutes: datetime) -> list[int]:
 
 
 def test_old_demo_minutes_are_closed_and_leave_the_lake_and_facts_stay(lab: Lab, reader, writer, old) -> None:
-    young = old + timedelta(days=2)
-    for minute in (old, old + MINUTE, young):
+    recent = old + timedelta(days=2)
+    for minute in (old, old + MINUTE, recent):
         send(writer, minute)
-    assert process(lab, reader) == [old, old + MINUTE, young]
+    assert process(lab, reader) == [old, old + MINUTE, recent]
     assert remove(lab, reader, writer, dry=True) == 2
-    assert rows(reader, old, old + MINUTE, young) == [3, 3, 3]
+    assert rows(reader, old, old + MINUTE, recent) == [3, 3, 3]
     facts = lab.facts()
     assert remove(lab, reader, writer) == 2
-    assert rows(reader, old, old + MINUTE, young) == [0, 0, 3]
-    assert [lab.ledger(minute)["state"] for minute in (old, young)] == ["closed", "merged"]
+    assert rows(reader, old, old + MINUTE, recent) == [0, 0, 3]
+    assert [lab.ledger(minute)["state"] for minute in (old, recent)] == ["closed", "merged"]
     assert (lab.facts(), process(lab, reader, "run-2")) == (facts, [])
     assert remove(lab, reader, writer) == 0
 

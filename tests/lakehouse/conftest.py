@@ -95,7 +95,7 @@ def bucket(bigquery_emulator, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch) -> Path:
-    """The folder of a lakehouse that has only files of hours."""
+    """The folder of a lakehouse that has only hour files."""
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"file://{tmp_path}")
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Hand-written files of hours, and their rows in BigQuery."""
+"""Hand-written hour files, and their rows in BigQuery."""
 
 from __future__ import annotations
 

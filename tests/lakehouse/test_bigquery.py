@@ -225,7 +225,7 @@ def test_jobs_of_a_table_that_was_dropped_do_not_count_for_the_next_one(bigquery
 
 
 def test_a_statement_that_fails_is_an_error(bigquery, files) -> None:
-    with pytest.raises(BigQueryError, match="nothing_such"), tables.explained():
+    with pytest.raises(BigQueryError, match="nothing_such"), tables.translate_errors():
         tables.query(bigquery, "SELECT nothing_such")
 
 

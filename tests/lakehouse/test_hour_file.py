@@ -1,4 +1,4 @@
-"""Files of hours are identified by their address, so that the Cloud Function loads only those of its own lakehouse."""
+"""Hour files are identified by their address, so that the Cloud Function loads only those of its own lakehouse."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_file_is_identified_by_its_address() -> None:
         "gs://bucket/shop/ecommerce.db/events/data/7.parquet",
     ],
 )
-def test_other_files_are_not_files_of_hours(url: str) -> None:
+def test_other_files_are_not_hour_files(url: str) -> None:
     assert HourFile.at(url) is None
 
 

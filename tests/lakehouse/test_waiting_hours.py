@@ -46,7 +46,7 @@ def waiting_hours(shop: Shop) -> tuple[int, dict[str, int]]:
     [report] = verify.verify([SHOP], patience=0).pipelines
     assert report.differences.counts == {}
     shown = {kind: number for kind, number in report.apart.counts.items() if kind.startswith("lakehouse")}
-    return copies.lag_of(shop.conn, SHOP)["waiting"], shown
+    return copies.backlog_of(shop.conn, SHOP)["waiting"], shown
 
 
 def test_a_minute_that_has_not_settled_counts_as_it_was_written_last(published: Shop) -> None:

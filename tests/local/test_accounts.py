@@ -1,4 +1,4 @@
-"""The stores as they start: only our accounts can log in, and only the administrator has permissions yet."""
+"""The stores as they start: only our accounts can log in, and so far only the administrator has permissions."""
 
 import json
 
@@ -65,11 +65,11 @@ def _open(account):
 def test_warehouse_accounts_cannot_create_databases_or_accounts(warehouse_server, conn_id):
     import MySQLdb
 
-    server = _open(json.loads(warehouse_server[connections.variable(conn_id)]))
+    conn = _open(json.loads(warehouse_server[connections.variable(conn_id)]))
     for statement in ("CREATE DATABASE intruder", "CREATE USER intruder"):
         with pytest.raises(MySQLdb.Error):
-            server.cursor().execute(statement)
-    server.close()
+            conn.cursor().execute(statement)
+    conn.close()
 
 
 @pytest.mark.both_servers
@@ -83,10 +83,10 @@ def test_root_cannot_log_in_over_the_network(warehouse_server):
 
 
 def test_mariadb_is_set_to_utc_binary_utf8_and_strict_sql(mariadb_server):
-    server = _open(json.loads(mariadb_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"]))
-    cursor = server.cursor()
+    conn = _open(json.loads(mariadb_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"]))
+    cursor = conn.cursor()
     cursor.execute("SELECT @@global.time_zone, @@global.collation_server, @@global.local_infile, @@global.sql_mode")
     zone, collation, infile, mode = cursor.fetchone()
     assert (zone, collation, infile) == ("+00:00", "utf8mb4_bin", 0)
     assert "STRICT_TRANS_TABLES" in mode
-    server.close()
+    conn.close()

@@ -291,13 +291,13 @@ def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, output) -> None:
 
 
 def test_rows_of_closed_minutes_stay_rejected(lab: Lab, now, output) -> None:
-    old, young = now - 3 * 1_440 * MINUTE, now - 60 * MINUTE
-    write(*events(old, 10), *events(young, 10))
+    old, recent = now - 3 * 1_440 * MINUTE, now - 60 * MINUTE
+    write(*events(old, 10), *events(recent, 10))
     run(lab, broken=1)
     short_retention = replace(RECRUITMENT, lake_retention=timedelta(days=2))
     refuse(lab, "sha:1", {"create_time": str(events(old, 1)[0].create_time), "ev": "1"})
     reprocess.begin(short_retention, Selection(), output.append)
-    assert pending(lab) == [young]
+    assert pending(lab) == [recent]
     assert "1 rows stay rejected: their minutes are closed" in output[1]
     assert [reason for origin, reason in rejected_rows(lab) if origin == "import"] == [
         "its minute is closed, because it is past the lake's retention: bedan.tracking keeps events for 2 days"

@@ -130,7 +130,9 @@ def test_a_viewer_finds_no_form_or_button_that_would_be_refused(visit, lab: Lab)
     hold(lab, minutes_ago(lab, 5))
     _, page = visit("vera")
     page.get_by_role("button", name=re.compile("^Held")).click()
-    expect(page.locator("article")).to_contain_text("Users with permission to edit recruitment_minute can release it.")
+    expect(page.locator("article")).to_contain_text(
+        "Users with permission to edit recruitment_minute can release this minute."
+    )
     expect(page.locator("article")).to_contain_text(
         "visible to users with permission to read the connection warehouse_etl"
     )

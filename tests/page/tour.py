@@ -15,10 +15,10 @@ from fastapi.testclient import TestClient
 from tests.airflow_home import HOME, PROJECT
 from tests.page.auth_manager import FORBIDDEN_DAG
 
-MARK = "a text that only users of ecommerce_minute see"
+MARK = "text that only users of ecommerce_minute see"
 STORED = "a password in Airflow's database"
 STORED_VARIABLE = "a value of a variable"
-ROW = "a text of an imported row"
+ROW = "text of an imported row"
 IMPORT = "minutemark_import"
 CHANGES = {"POST", "PATCH", "PUT", "DELETE"}
 

@@ -105,7 +105,7 @@ PRESENT = {
 }  # fmt: skip
 
 
-def test_a_field_is_present_if_a_transform_gets_a_text_of_it(spark: SparkSession) -> None:
+def test_a_field_is_present_if_a_transform_gets_text_from_it(spark: SparkSession) -> None:
     result = counts_of_each(spark, *(click(uid=text) for text in PRESENT))
     assert dict(zip(PRESENT, (counts["present"].get("uid", 0) for counts in result), strict=True)) == PRESENT
 

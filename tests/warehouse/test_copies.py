@@ -32,7 +32,7 @@ def merge_minutes(shop: Shop, *minutes) -> None:
 
 
 def kinds(shop: Shop) -> list[str]:
-    return [problem.problem for problem in copies.problems(SHOP, copies.lag_of(shop.conn, SHOP), NOW)]
+    return [problem.problem for problem in copies.problems(SHOP, copies.backlog_of(shop.conn, SHOP), NOW)]
 
 
 def add_hour(shop: Shop, **values) -> None:
@@ -50,11 +50,11 @@ def set_table(shop: Shop, *, created_at: datetime, written_at: datetime | None =
 
 
 def test_nothing_is_shown_if_the_copies_are_off_or_not_declared(shop: Shop, monkeypatch) -> None:
-    assert copies.lag_of(shop.conn, RECRUITMENT) is None
+    assert copies.backlog_of(shop.conn, RECRUITMENT) is None
     monkeypatch.delenv("MINUTEMARK_BIGQUERY")
-    assert copies.lag_of(shop.conn, SHOP)["to_load"] is None
+    assert copies.backlog_of(shop.conn, SHOP)["to_load"] is None
     monkeypatch.delenv("MINUTEMARK_LAKEHOUSE")
-    assert copies.lag_of(shop.conn, SHOP) is None
+    assert copies.backlog_of(shop.conn, SHOP) is None
 
 
 def test_minutes_and_hours_that_wait_are_counted_by_the_account_of_the_page(shop: Shop) -> None:

@@ -1,4 +1,4 @@
-"""What drifts in a batch, decided without a store."""
+"""What drifts in a batch, decided without access to a store."""
 
 from __future__ import annotations
 

@@ -304,11 +304,11 @@ def test_folding_changes_contributions_but_neither_operations_nor_facts(shop: Sh
 
 def test_housekeeping_removes_only_the_touched_keys_of_old_batches(shop: Shop) -> None:
     old = shop.publish({minute(0): [operation()]})
-    young = shop.publish({minute(1): [operation()]}, run_id="run-2")
+    newer = shop.publish({minute(1): [operation()]}, run_id="run-2")
     shop.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL 2 DAY")
     assert expired.remove_of_pipeline(shop.conn, shop.pipeline) == 2  # a key of each fact
-    assert shop.query("SELECT DISTINCT batch_id FROM ecommerce.sales_touched") == [(young,)]
-    assert old < young
+    assert shop.query("SELECT DISTINCT batch_id FROM ecommerce.sales_touched") == [(newer,)]
+    assert old < newer
     assert broken_rules(shop) == []
 
 

@@ -1,4 +1,4 @@
-"""The decision about the minutes of a failed batch, without a store."""
+"""The decision about the minutes of a failed batch, without access to a store."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_the_gate_fails_when_no_minute_is_left(lab: Lab) -> None:
     batch_id = stage_batch(lab, {minute(0): [contribution(bid_sum=-1)]})
     result = lab.check(batch_id)
     assert not result.passed
-    assert "staging_events_no_negative found 1 offending rows, first" in str(result)
+    assert "staging_events_no_negative found offending rows (1), first" in str(result)
     assert "No minute is left to publish" in str(result)
     assert lab.pending() == [], "A held minute does not fail the next run."
     with pytest.raises(BatchRefused, match="has passed the staging gate"):
@@ -219,7 +219,7 @@ def test_an_unfinished_transform_is_refused_with_its_progress(lab: Lab) -> None:
 
 
 def test_the_warehouse_gate_requires_a_merged_batch(lab: Lab) -> None:
-    with pytest.raises(BatchRefused, match="is open, not merged"):
+    with pytest.raises(BatchRefused, match="is not merged: it is open"):
         lab.check(lab.open(minute(0)), "warehouse")
     with pytest.raises(ValueError, match="Unknown gate 'warehose'"):
         lab.check(lab.open(minute(0)), "warehose")

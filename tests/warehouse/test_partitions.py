@@ -28,7 +28,9 @@ def shop(lab: Lab) -> Iterator[Shop]:
     yield Shop(lab.conn)
     lab.query(f"DELETE FROM {TABLE}")
     lab.query("UPDATE etl.pipelines SET rows_kept_from = NULL")
-    admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
+    run_as_admin(
+        f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)"
+    )
     apply_schema()
 
 
@@ -46,7 +48,7 @@ def retention_of_400_days(shop: Shop, monkeypatch) -> Iterator[None]:
             cursor.execute(f"REVOKE DROP ON {TABLE} FROM %s@%s", account)
 
 
-def admin(*statements: str) -> None:
+def run_as_admin(*statements: str) -> None:
     with warehouse("warehouse_admin") as conn:
         for statement in statements:
             conn.cursor().execute(statement)
@@ -111,7 +113,9 @@ def test_a_merge_of_any_day_makes_no_partition(shop: Shop) -> None:
 
 def test_housekeeping_creates_missing_partitions_and_none_twice(shop: Shop) -> None:
     """All daily partitions are missing, as if set-up had last run a week ago."""
-    admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
+    run_as_admin(
+        f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)"
+    )
     (planned,) = steps.run_step("make_partitions", {}, dry=True)
     assert len(table_partitions(shop)) == 1
     (made,) = steps.run_step("make_partitions", {})
@@ -123,7 +127,9 @@ def test_housekeeping_creates_missing_partitions_and_none_twice(shop: Shop) -> N
 def test_a_partition_with_few_rows_is_split_and_one_with_many_rows_is_not(shop: Shop, monkeypatch, caplog) -> None:
     merge_minute(shop, datetime(2019, 11, 1, 12))
     merge_minute(shop, today(shop))
-    admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
+    run_as_admin(
+        f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)"
+    )
     monkeypatch.setattr(partitions, "_MAX_ROWS_TO_COPY", 1)
     with caplog.at_level("WARNING"):
         assert partitions.make_ahead(shop.conn, shop.pipeline) == 0
@@ -140,7 +146,7 @@ def test_set_up_rebuilds_the_list_partitions_of_an_earlier_version_with_their_ro
         merge_minute(shop, at)
     before = shop.query(f"SELECT * FROM {TABLE} ORDER BY minute, event_number")
     listed = ", ".join(f"PARTITION p{at:%Y%m%d} VALUES IN (TO_DAYS('{at.date()}'))" for at in days)
-    admin(f"ALTER TABLE {TABLE} PARTITION BY LIST (TO_DAYS(minute)) (PARTITION p0 VALUES IN (0), {listed})")
+    run_as_admin(f"ALTER TABLE {TABLE} PARTITION BY LIST (TO_DAYS(minute)) (PARTITION p0 VALUES IN (0), {listed})")
     apply_schema()
     assert shop.query(f"SELECT * FROM {TABLE} ORDER BY minute, event_number") == before
     ranged = table_partitions(shop)
@@ -162,7 +168,9 @@ def test_an_idle_reader_over_midnight_holds_up_no_merge(shop: Shop, lab: Lab) ->
 
 def test_housekeeping_gives_up_behind_a_reader_and_succeeds_after_it(shop: Shop) -> None:
     """The reader keeps its snapshot, as a backup does; a merge and a second reader come while it is open."""
-    admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
+    run_as_admin(
+        f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)"
+    )
     with warehouse("warehouse_bi") as backup, warehouse("warehouse_bi") as other:
         cursor = backup.cursor()
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -200,20 +208,20 @@ def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: S
 
 def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, retention_of_400_days: None) -> None:
     """A late event of such a day still counts, and its row is not kept."""
-    old, young = datetime(2019, 11, 1, 12), today(shop) - 2 * DAY
+    old, recent = datetime(2019, 11, 1, 12), today(shop) - 2 * DAY
     merge_minute(shop, old)
-    merge_minute(shop, young)
+    merge_minute(shop, recent)
     before = shop.query("SELECT * FROM ecommerce.sales_hourly")
     (planned,) = steps.run_step("drop_days", {}, dry=True)
-    assert shop.query(f"SELECT minute FROM {TABLE} ORDER BY minute") == [(old,), (young,)]
+    assert shop.query(f"SELECT minute FROM {TABLE} ORDER BY minute") == [(old,), (recent,)]
     (dropped,) = steps.run_step("drop_days", {})
     assert dropped.count == planned.count > 0
-    assert shop.query(f"SELECT minute FROM {TABLE}") == [(young,)]
+    assert shop.query(f"SELECT minute FROM {TABLE}") == [(recent,)]
     assert shop.query("SELECT * FROM ecommerce.sales_hourly") == before
     assert broken_rules(shop) == []
     shop.publish({old: [operation(event_time=old), operation("cart", event_time=old)]}, run_id="late")
     assert shop.one("SELECT SUM(views + carts) FROM ecommerce.sales_hourly WHERE hour = %s", old) == 2
-    assert shop.query(f"SELECT minute FROM {TABLE}") == [(young,)]
+    assert shop.query(f"SELECT minute FROM {TABLE}") == [(recent,)]
     assert broken_rules(shop) == []
     assert [result.count for step in ("make_partitions", "drop_days") for result in steps.run_step(step, {})] == [0, 0]
 

@@ -1,4 +1,4 @@
-"""The verdict of a staging gate, without a store."""
+"""The verdict of a staging gate, without access to a store."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ function reason(status, content) {
   if (status === 403)
     return detail && detail !== "Forbidden"
       ? detail
-      : "You do not have permission for this. Ask an administrator of this Airflow.";
+      : "You do not have permission for this. Ask your Airflow administrator.";
   if (detail) return detail;
   if (Array.isArray(content?.detail)) return content.detail.map((one) => one.msg).join(" ");
   return `The server failed (${status}). Try again, or read the log of Airflow's API server.`;
@@ -79,16 +79,16 @@ export function toAirflow(path) {
 
 // Light or dark as in Airflow, or else as in the browser.
 export function followTheme() {
-  const own = document.documentElement;
+  const ownRoot = document.documentElement;
   try {
-    const airflows = window.parent === window ? null : window.parent.document.documentElement;
-    if (!airflows) return;
+    const airflowRoot = window.parent === window ? null : window.parent.document.documentElement;
+    if (!airflowRoot) return;
     const follow = () => {
-      own.classList.toggle("dark", airflows.classList.contains("dark"));
-      own.classList.toggle("light", airflows.classList.contains("light"));
+      ownRoot.classList.toggle("dark", airflowRoot.classList.contains("dark"));
+      ownRoot.classList.toggle("light", airflowRoot.classList.contains("light"));
     };
     follow();
-    new MutationObserver(follow).observe(airflows, { attributes: true, attributeFilter: ["class"] });
+    new MutationObserver(follow).observe(airflowRoot, { attributes: true, attributeFilter: ["class"] });
   } catch {
     // The page around this one has another origin: the browser's own setting decides.
   }

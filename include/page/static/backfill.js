@@ -1,7 +1,7 @@
 // Airflow's backfills of a pipeline: a form that previews and starts one, and a list with a button that cancels it.
 
 import { airflow, ask, toAirflow } from "./airflow.js";
-import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
+import { badge, emptyText, field, h, problem, swap, table } from "./dom.js";
 import { asField, duration, number, plural, time } from "./format.js";
 
 const CHUNKS = { hour: "one hour per run", minute: "one minute per run" };
@@ -119,7 +119,7 @@ export function backfill({ pipeline, place, isCurrent }) {
       );
       const all = pages.flatMap((one) => one.backfills).sort((one, other) => other.id - one.id);
       const runs = await Promise.all(all.map(progress));
-      if (isCurrent()) swap(list, all.length ? backfills(all, runs) : nothing("This pipeline has no backfills yet."));
+      if (isCurrent()) swap(list, all.length ? backfills(all, runs) : emptyText("This pipeline has no backfills yet."));
     } catch (error) {
       if (isCurrent()) list.replaceChildren(problem(error.message, show));
     }
@@ -210,7 +210,7 @@ export function backfill({ pipeline, place, isCurrent }) {
     list,
   );
   show();
-  return { again: show };
+  return { reload: show };
 }
 
 const options = (of) => Object.entries(of).map(([value, title]) => h("option", { value }, title));

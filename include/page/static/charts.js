@@ -1,6 +1,6 @@
 // Two small charts, drawn as SVG.
 
-import { h, nothing, svg } from "./dom.js";
+import { emptyText, h, svg } from "./dom.js";
 import { clock, duration, number } from "./format.js";
 
 const FATES = ["rejected", "ignored", "counted"]; // from the top of a bar
@@ -40,7 +40,7 @@ export function rowsChart(all, onHover) {
 // The scale is logarithmic: an hour's outage should not flatten the rest.
 export function dayChart(day) {
   const known = day.filter((one) => one.worst !== null);
-  if (!known.length) return nothing("Nothing was published in the last day.");
+  if (!known.length) return emptyText("Nothing was published in the last day.");
   const wide = 960,
     high = 130,
     left = 46,

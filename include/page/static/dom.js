@@ -4,14 +4,14 @@ const SVG = "http://www.w3.org/2000/svg";
 
 // h("a", {href, class, onclick, "aria-label"}, children…): functions become listeners, absent values are left out.
 export function h(tag, attributes = {}, ...children) {
-  return filled(document.createElement(tag), attributes, children);
+  return fill(document.createElement(tag), attributes, children);
 }
 
 export function svg(tag, attributes = {}, ...children) {
-  return filled(document.createElementNS(SVG, tag), attributes, children);
+  return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-function filled(element, attributes, children) {
+function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === undefined || value === null || value === false) continue;
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
@@ -38,24 +38,24 @@ export function field(label, input) {
   return h("label", {}, h("span", {}, label), input);
 }
 
-export function problem(text, again) {
+export function problem(text, retry) {
   return h(
     "div",
     { class: "problem", role: "alert" },
     h("p", {}, text),
-    again && h("button", { type: "button", onclick: again }, "Try again"),
+    retry && h("button", { type: "button", onclick: retry }, "Try again"),
   );
 }
 
 // Replaces the children; the focus stays on the element at the same position.
 export function swap(place, ...children) {
-  const every = "a[href], button, input, select, summary";
-  const at = [...place.querySelectorAll(every)].indexOf(document.activeElement);
+  const focusable = "a[href], button, input, select, summary";
+  const at = [...place.querySelectorAll(focusable)].indexOf(document.activeElement);
   place.replaceChildren(...children);
-  if (at >= 0) place.querySelectorAll(every)[at]?.focus({ preventScroll: true });
+  if (at >= 0) place.querySelectorAll(focusable)[at]?.focus({ preventScroll: true });
 }
 
-export function nothing(text, ...more) {
+export function emptyText(text, ...more) {
   return h("p", { class: "nothing" }, text, ...more);
 }
 

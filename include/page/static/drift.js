@@ -1,7 +1,7 @@
 // Fields that differ from the day before, and a form that accepts the difference.
 
 import { ask } from "./airflow.js";
-import { badge, h, nothing, problem } from "./dom.js";
+import { badge, emptyText, h, problem } from "./dom.js";
 import { number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
 
@@ -19,7 +19,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
   }
 
   function parts({ drifts, more }) {
-    if (!drifts.length) return [nothing("No drift was found. Minutes with fewer than 100 rows are not compared.")];
+    if (!drifts.length) return [emptyText("No drift was found. Minutes with fewer than 100 rows are not compared.")];
     return [
       h(
         "p",
@@ -68,6 +68,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
     return reasonForm({
       pipeline,
       label: "Accept",
+      subject: "drift",
       path: "accept",
       body: { field: row.field, kind: row.kind, drift_id: row.drift_id },
       done,

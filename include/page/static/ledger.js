@@ -1,7 +1,7 @@
 // The ledger of a range, page by page.
 
 import { ask, runPath, toAirflow } from "./airflow.js";
-import { badge, field, h, nothing, problem, table } from "./dom.js";
+import { badge, emptyText, field, h, problem, table } from "./dom.js";
 import { lastHours, number, time } from "./format.js";
 
 const STATES = ["all", "pending", "held", "merged", "closed"];
@@ -35,7 +35,7 @@ export function ledger({ pipeline, place, isCurrent }) {
 
   function parts({ rows, more }) {
     if (!rows.length && pages.length === 1) {
-      return [nothing("The ledger has no matching minute in this range. Choose a longer range, or all states.")];
+      return [emptyText("The ledger has no matching minute in this range. Choose a longer range, or all states.")];
     }
     const move = (title, disabled, go) =>
       h(

@@ -21,16 +21,16 @@ export function minutes({ pipeline, place, isCurrent }) {
     { class: "detail", role: "status" },
     "Hover over a minute for details; click it to open its run.",
   );
-  async function again() {
+  async function reload() {
     try {
       const content = await ask(`${pipeline.pipeline}/minutes`);
       if (isCurrent()) swap(place, ...parts(pipeline, content, detail));
     } catch (error) {
-      if (isCurrent()) place.replaceChildren(problem(error.message, again));
+      if (isCurrent()) place.replaceChildren(problem(error.message, reload));
     }
   }
-  again();
-  return { again };
+  reload();
+  return { reload };
 }
 
 function parts(pipeline, { minutes: all, day }, detail) {

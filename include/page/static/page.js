@@ -2,7 +2,7 @@
 
 import { ask, followTheme } from "./airflow.js";
 import { backfill } from "./backfill.js";
-import { badge, h, nothing, problem, swap } from "./dom.js";
+import { badge, emptyText, h, problem, swap } from "./dom.js";
 import { drift } from "./drift.js";
 import { gates, held, rejected } from "./problems.js";
 import { ledger } from "./ledger.js";
@@ -25,7 +25,7 @@ const at = (id) => document.getElementById(id);
 
 let overview = null;
 let chosen = { pipeline: null, view: "minutes" };
-let shown = null; // the view that is shown: {again}, which reloads it
+let shown = null; // the view that is shown: {reload}, which loads its data again
 let turn = 0; // rises with each view, so that a late response for an earlier view is dropped
 
 function read() {
@@ -57,11 +57,11 @@ function frame() {
   if (!all.length) {
     at("pipelines").replaceChildren(
       overview.all
-        ? nothing(
+        ? emptyText(
             "You do not have permission to see a pipeline. ",
             "Ask an administrator for permission to read the runs of its minute DAG.",
           )
-        : nothing("No pipeline is declared. Add one to include/pipelines."),
+        : emptyText("No pipeline is declared. Add one to include/pipelines."),
     );
     return;
   }
@@ -147,5 +147,5 @@ read();
 start();
 setInterval(async () => {
   if (document.hidden || !overview) return;
-  if ((await load()) && shown?.again) shown.again();
+  if ((await load()) && shown?.reload) shown.reload();
 }, EVERY);

@@ -1,7 +1,7 @@
 // Held minutes and their release, rejected events, and failed checks.
 
 import { ask, runPath, toAirflow } from "./airflow.js";
-import { badge, field, h, nothing, problem, table } from "./dom.js";
+import { badge, emptyText, field, h, problem, table } from "./dom.js";
 import { lastHours, number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
 
@@ -21,7 +21,7 @@ export function held({ pipeline, place, isCurrent, refresh }) {
   }
 
   function parts({ minutes, more, sees_rows }) {
-    if (!minutes.length) return [nothing("No minute is held.")];
+    if (!minutes.length) return [emptyText("No minute is held.")];
     return [
       h(
         "p",
@@ -73,7 +73,14 @@ export function held({ pipeline, place, isCurrent, refresh }) {
   }
 
   function release(row) {
-    return reasonForm({ pipeline, label: "Release", path: "release", body: { minute: row.minute }, done });
+    return reasonForm({
+      pipeline,
+      label: "Release",
+      subject: "minute",
+      path: "release",
+      body: { minute: row.minute },
+      done,
+    });
   }
 
   async function done(message) {
@@ -105,7 +112,7 @@ export function rejected({ pipeline, place, isCurrent }) {
   function parts({ groups, more, most, sees_rows }) {
     if (!groups.length)
       return [
-        nothing(
+        emptyText(
           "No rejected events in this range. Clear both fields to see all of them, including rows without a minute.",
         ),
       ];
@@ -172,7 +179,7 @@ export function gates({ pipeline, place, isCurrent }) {
   }
 
   function parts({ checks, findings, batches, sees_rows }) {
-    if (!checks.length) return [nothing("No check has run yet. Checks run with the first batch of the minute DAG.")];
+    if (!checks.length) return [emptyText("No check has run yet. Checks run with the first batch of the minute DAG.")];
     return [
       h("h2", {}, `Checks of about the last ${number(batches)} batches`),
       table(
@@ -198,7 +205,7 @@ export function gates({ pipeline, place, isCurrent }) {
         ]),
       ),
       h("h2", {}, "Failures and warnings, newest first"),
-      ...(findings.length ? findings.map((one) => finding(one, sees_rows)) : [nothing("None. Every check passed.")]),
+      ...(findings.length ? findings.map((one) => finding(one, sees_rows)) : [emptyText("None. Every check passed.")]),
     ];
   }
 

@@ -1,7 +1,7 @@
 // The last runs of minutemark_verify with their results, and a form that starts one.
 
 import { airflow, runPath, toAirflow } from "./airflow.js";
-import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
+import { badge, emptyText, field, h, problem, swap, table } from "./dom.js";
 import { asField, number, plural, time } from "./format.js";
 
 const DAG = "minutemark_verify";
@@ -49,7 +49,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
   function parts(runs, reports) {
     if (!runs.length)
       return [
-        nothing(
+        emptyText(
           overview.may_verify ? "There are no verify runs yet. Start one above." : "There are no verify runs yet.",
         ),
       ];
@@ -125,7 +125,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
     result,
   );
   show();
-  return { again: show };
+  return { reload: show };
 }
 
 function verdict(run, summary) {

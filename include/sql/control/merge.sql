@@ -29,9 +29,9 @@ FROM etl.batch_minutes AS m
 JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s AND c.minute = m.minute AND c.field_counts IS NOT NULL
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
--- Before the ledger is written, because the ledger is compared while this history is empty. Old minutes, empty minutes
--- and those too far ahead of the lake's clock change nothing; an event from a clock that is ahead counts as of its
--- publication.
+-- Runs before the ledger is written: if etl.freshness is empty, the previous newest time comes from the ledger. Old
+-- minutes, empty minutes and those too far ahead of the lake's clock change nothing; an event from a clock that is ahead
+-- counts as of its publication.
 INSERT INTO etl.freshness (pipeline, published_at, newest_create_time)
 SELECT %(pipeline)s, d.published_at, d.newest_create_time
 FROM (
@@ -128,7 +128,7 @@ WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 UPDATE etl.batch_minutes SET state = 'merged' WHERE batch_id = %(batch_id)s AND state = 'planned';
 
--- Minutes that failed in a larger batch have passed: the other suspects may be read in larger batches again.
+-- Minutes that failed in a larger batch have passed, so the other suspects (such minutes) may be read in larger batches.
 UPDATE etl.minute_ledger AS l FORCE INDEX (pending_minutes)
 JOIN etl.batches AS b ON b.batch_id = %(batch_id)s AND b.split_size IS NOT NULL
 SET l.split_size = LEAST(l.split_size * 2, 100000)

@@ -1,7 +1,7 @@
 -- Replaces the contributions of the planned minutes of a batch and sums the facts that they touch, inside the merge
--- and under the pipeline's lock. Absolute values only. Binds: batch_id, attempt, oldest_kept_batch. STRAIGHT_JOIN: from
--- the few minutes or keys to the large table, by index. The table of a joined DELETE has no alias: MariaDB would look
--- for the alias in the default database, and the session has none.
+-- and under the pipeline's lock. Writes totals, never increments. Binds: batch_id, attempt, oldest_kept_batch.
+-- STRAIGHT_JOIN makes the server read the few minutes or keys first, and then the large table by index. The table of a
+-- joined DELETE has no alias: MariaDB would look for the alias in the default database, and the session has none.
 {% import "macros.jinja" as m %}
 {% set contributions = fact.contributions.split(".")[1] %}
 {% set table = fact.table.split(".")[1] %}
