@@ -1,4 +1,4 @@
-"""Lakes of any size for benchmarks, written by Spark: one busy minute repeated, with the times of each minute."""
+"""Lakes of any size for benchmarks, written by Spark: one busy minute, repeated with shifted times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from include.pipelines import Pipeline
 from local import connections
 
 ROWS_PER_MINUTE = 2_000
-_MICROSECONDS = 60_000_000
+_MINUTE_US = 60_000_000
 _SETTLED_SECONDS = 5
 
 
@@ -63,7 +63,7 @@ def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, rows_pe
 
     first = newest - timedelta(minutes=minutes - 1)
     start = F.lit(int(first.replace(tzinfo=UTC).timestamp()) * 1_000_000)
-    begin = start + F.col("number") * _MICROSECONDS  # start of the event's minute, in µs since 1970
+    begin = start + F.col("number") * _MINUTE_US  # start of the event's minute, in µs since 1970
     gregorian = (datetime(1970, 1, 1) - GREGORIAN_EPOCH) // timedelta(microseconds=1)
     ticks = (begin + F.col("us") + gregorian) * 10
     job = F.col("number") * rows_per_minute + F.col("visit") + 10_000_000
@@ -113,7 +113,7 @@ def _visits(spark, count: int):
     columns = pipelines.get("recruitment").fields
     rng, noon = random.Random(count), datetime(2026, 1, 1, 12)
     visits = [
-        {"visit": number, "us": _MICROSECONDS * number // count, "shard": number % 4, **demo.event(rng, noon)}
+        {"visit": number, "us": _MINUTE_US * number // count, "shard": number % 4, **demo.event(rng, noon)}
         for number in range(count)
     ]
     schema = f"visit long, us long, shard int, {', '.join(f'{column} string' for column in columns)}"

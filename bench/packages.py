@@ -13,7 +13,7 @@ INSTALL_PLOT = ".local/tools/uv/bin/uv pip install --python .local/venv/bin/pyth
 
 
 def require(modules: tuple[str, ...], command: str) -> None:
-    """Exit with status 2, and the command that installs them, if any of these modules is missing."""
+    """If any of these modules is missing, print the command that installs them and exit with status 2."""
     missing = [module for module in modules if not _is_installed(module)]
     if missing:
         print(f"Not installed: {', '.join(missing)}. Run `{command}`, then try again.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The plots of bench/results for the documentation: a run by the rows in the lake, and merges with back-dated events."""
+"""Plots of bench/results for the documentation: run time by rows in the lake, and merge time with back-dated events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "flat-cost.svg"
 LINES = {
     "classic": ("classic job: scan, filter, append", "#b3502d"),
     "minute-run": ("Minutemark, whole run", "#2d5fb3"),
-    "minute-job": ("Minutemark, Spark job in it", "#7fa6e0"),
+    "minute-job": ("Minutemark, Spark job only", "#7fa6e0"),
 }
 
 
 def medians(file: Path) -> dict[str, float]:
-    """Median seconds of each line of a results file."""
+    """Median seconds of each measurement (`what`) in a results file."""
     values = defaultdict(list)
     with file.open(newline="") as opened:
         for row in csv.DictReader(opened):
@@ -24,7 +24,7 @@ def medians(file: Path) -> dict[str, float]:
     return {what: statistics.median(seconds) for what, seconds in values.items()}
 
 
-def draw(results: Path, picture: Path = PICTURE) -> None:
+def draw(folder: Path, picture: Path = PICTURE) -> None:
     """Plot the results that the folder has so far."""
     import matplotlib
 
@@ -34,7 +34,7 @@ def draw(results: Path, picture: Path = PICTURE) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 4))
     for name, (label, color) in LINES.items():
-        if (file := results / f"{name}.csv").is_file():
+        if (file := folder / f"{name}.csv").is_file():
             points = sorted((int(what.rpartition("_")[2]), seconds) for what, seconds in medians(file).items())
             axes.plot(*zip(*points, strict=True), marker="o", label=label, color=color)
     axes.set(xscale="log", yscale="log", xlabel="rows in the lake", ylabel="seconds for the same 5,000 events (median)")
@@ -66,7 +66,7 @@ def draw_back_dated_events(file: Path, picture: Path = BACK_DATED_PICTURE) -> No
             label=label,
             color=color,
         )
-    axes.set(xlabel="hours since the first event", ylabel="seconds of a minute of 5,000 events", ylim=(0, None))
+    axes.set(xlabel="hours since the first event", ylabel="seconds for one minute with 5,000 events", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(picture, bbox_inches="tight", metadata={"Date": None})

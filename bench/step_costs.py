@@ -2,8 +2,7 @@
 
 On throw-away stores, events as the demo sends them go from the topic to the facts. Each step is measured with few and with
 many rows: the difference gives the cost of a thousand rows; the rest is the cost of a run without rows. CPU seconds
-hardly depend on other work of the machine. A table extrapolates to 1, 100 and 10,000 thousand events a minute, for
-docs/sizing.md.
+hardly depend on other load. A table extrapolates to 1,000, 100,000 and 10 million events a minute, for docs/sizing.md.
 """
 
 from __future__ import annotations
@@ -127,8 +126,8 @@ def main() -> int:
         rows = WARM_UPS * WARM_UP_ROWS + REPETITIONS * FEW_ROWS + args.rows
         per_thousand, fixed = split(few, FEW_ROWS, many, args.rows)
         print(f"\n{pipeline.name}: CPU seconds of {FEW_ROWS:,} and {args.rows:,} rows in {MINUTES} minutes\n")
-        print(table("milliseconds of CPU a thousand rows", per_thousand, 1_000))
-        print(table("milliseconds of CPU a run, whatever it processes", fixed, 1_000))
+        print(table("milliseconds of CPU per thousand rows", per_thousand, 1_000))
+        print(table("milliseconds of CPU per run, regardless of its rows", fixed, 1_000))
         print(_sizes(per_thousand, fixed))
         print(_bytes(pipeline, folder, rows))
     return 0
@@ -256,7 +255,7 @@ def _data_length(cursor, table_name: str) -> int:
 
 
 def _flush(lake_table: str) -> None:
-    """Make Cassandra flush its memtables, by a flush period of one second."""
+    """Make Cassandra flush its memtables, by setting a flush period of one second."""
     with lake("lake_admin") as cluster:
         cluster.execute(f"ALTER TABLE {lake_table} WITH memtable_flush_period_in_ms = 1000", timeout=60)
 

@@ -2,7 +2,7 @@
 
 A scheduled run processes the minutes that the ledger lists as pending, not the minute in its name. The next run therefore
 processes a late row, however old its minute is. After an outage, each run takes the newest minutes first and then
-about 20 seconds' worth of the backlog. A backfill takes exactly the minutes of its intervals.
+the oldest, about 20 seconds' worth in all. A backfill takes exactly the minutes of its intervals.
 
 With `MINUTEMARK_SCHEDULE=continuous`, or `schedule="continuous"` in the declaration, the next run starts when the last one
 ends. It waits in the triggerer for a change, up to two minutes.

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.detach:
             say("Running in the background. See `make status` and `make logs`; stop it with `make stop`.")
             return 0
-        live.watch(f"Airflow: {stack.airflow.url} · Ctrl-C stops everything")
+        live.show_table(f"Airflow: {stack.airflow.url} · Ctrl-C stops everything")
         say("Stopped in another terminal.")
     except KeyboardInterrupt:
         say("\nStopping …")

@@ -76,7 +76,7 @@ def _duration(seconds: float) -> str:
     return str(dt.timedelta(seconds=int(seconds))) if seconds < 86_400 else f"{seconds / 86_400:,.0f} d"
 
 
-def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:
+def show_table(note: str, rows: int = 12, interval: float = 1.0) -> None:
     """Show the table until the process is interrupted or the stack is stopped in another terminal.
 
     If the warehouse does not answer, the problem is shown, and the next refresh tries again.

@@ -58,7 +58,7 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
 def next_steps(name: str, files: list[Path]) -> str:
     """The message that lists the new files and what to do next."""
     file_list = "\n".join(f"  {path}" for path in sorted(files))
-    return f"""Created the pipeline {name}. It counts and sums sales and refunds per hour of event_time:
+    return f"""Created the pipeline {name}. It counts and sums sales and refunds per hour and kind:
 {file_list}
 
 What to do next:
@@ -76,8 +76,8 @@ def _check(name: str) -> None:
     if not name:
         raise _refusal("", "NAME is missing", "Choose a name: make pipeline NAME=turnover")
     if not _NAME.fullmatch(name):
-        what = "Start with a letter. Use lower-case letters, digits and single underscores, such as shop_floor."
-        raise _refusal(name, "this is not a valid name for a database, a module and a DAG", what)
+        remedy = "Start with a letter. Use lower-case letters, digits and single underscores, such as shop_floor."
+        raise _refusal(name, "this is not a valid name for a database, a module and a DAG", remedy)
     if not SHORTEST <= len(name) <= LONGEST:
         limits = ", ".join(
             f"{what} ({form.format('NAME')}) allows {limit}"

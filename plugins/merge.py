@@ -15,7 +15,7 @@ from plugins.lineage_operator import ReportsLineage
 
 
 class MergeIntoWarehouse(ReportsLineage, BaseOperator):
-    """Publishes the attempt that passed the staging gate. For a merged batch it changes nothing, and counts nothing."""
+    """Publishes the attempt that passed the staging gate. For a merged batch it changes nothing, and sends no metrics."""
 
     template_fields = ("batch_id",)
     ui_color = "#d9eaf2"

@@ -1,4 +1,4 @@
-"""When the runs of `<pipeline>_minute` start: every minute, or each when the previous one ends."""
+"""The timetable of continuous runs of `<pipeline>_minute`: each starts when the previous one ends."""
 
 from __future__ import annotations
 

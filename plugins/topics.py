@@ -1,8 +1,7 @@
 """The Kafka provider's consumer hook, extended with a follower's settings.
 
-`<pipeline>_ingest` (with MINUTEMARK_INGEST=dag) and `minutemark_dead_letters` read topics through it.
-
 Everything that the provider does for a connection therefore applies here: callbacks in its extra, tokens of managed clusters.
+`<pipeline>_ingest` (with MINUTEMARK_INGEST=dag) and `minutemark_dead_letters` read topics through it.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def _create_missing_dataset(bigquery: Client) -> None:
 
 
 def created_ms(table: Table) -> int:
-    """When BigQuery created the table, in milliseconds: a table that was dropped and created again has another time."""
+    """When BigQuery created the table, in milliseconds: a table that was dropped and created again has a different time."""
     return round(table.created.timestamp() * 1000)
 
 

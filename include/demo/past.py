@@ -1,8 +1,8 @@
 """Past demo events, from before the first start, so that boards show a day at once, and the Decide board two weeks.
 
 A few minutes of each hour have events, ingested the same way as live ones: in the last day those of all minutes of the
-hour, before it only their own. A minute always gets the same ids: sending it twice adds nothing. A pipeline has a
-history if its demo module has `PAST` and `past_event`.
+hour, before it only their own. A minute always gets the same ids: sending it twice adds nothing. A pipeline has past
+events if its demo module has `PAST` and `past_event`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
 
 
 def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = None, conn_id: str = LAKE_WRITER) -> int:
-    """Send the whole history, or as much of it as `past` says, at _PACE; returns the number of events."""
+    """Send all past events, or those of the time `past`, at _PACE; returns how many."""
     demo, sent, started = demo_of(pipeline), 0, time.monotonic()
     with writer_of(pipeline, conn_id) as writer:
         minutes = past_minutes(now, past or demo.PAST)
@@ -88,5 +88,5 @@ def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = Non
         while rows := writer.write(itertools.islice(events, _EVENTS_PER_WRITE)).rows:
             sent += rows
             time.sleep(max(0.0, started + sent / _PACE - time.monotonic()))
-    log.info("History of %s: %s events in %.1f s", pipeline.name, sent, time.monotonic() - started)
+    log.info("Sent %s past events of %s in %.1f s", sent, pipeline.name, time.monotonic() - started)
     return sent

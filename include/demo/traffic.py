@@ -102,7 +102,7 @@ def ticks_of(time: datetime) -> int:
 
 
 def demo_id(ticks: int, node: int = 0, sequence: int = 0) -> uuid.UUID:
-    """A time-UUID of the demo; `node` is the lower half of its node. Node 0 is the demo's history."""
+    """A time-UUID of the demo; `node` is the lower half of its node. Node 0 is that of past events."""
     time_fields = ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF
     return uuid.UUID(fields=(*time_fields, sequence >> 8, sequence & 0xFF, _NODE << 24 | node), version=1)
 

@@ -153,15 +153,15 @@ def _whole_number(text: str, bits: int) -> int:
 
 def _time(text: str) -> datetime:
     """Read a date without a time as midnight, as exporters and servers do."""
-    day = f"{text} 00:00:00" if _DAY.fullmatch(text) else text
-    return _require(readings.instant(day), "is not a time (2026-11-22 14:05:00)")
+    instant_text = f"{text} 00:00:00" if _DAY.fullmatch(text) else text
+    return _require(readings.instant(instant_text), "is not a time such as 2026-11-22 14:05:00")
 
 
 def _date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        return _require(readings.instant(text), "is not a date (2026-11-22)").date()
+        return _require(readings.instant(text), "is not a date such as 2026-11-22").date()
 
 
 def _text(text: str, length: int | None) -> str:

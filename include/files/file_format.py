@@ -19,7 +19,7 @@ _LONGEST_HEADER = 100_000  # characters that determine the delimiter; csv accept
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _KINDS = {"csv": False, "jsonl": True}
 _QUOTES = {"doubled": False, "backslash": True}
-_BYTE_ORDER_MARKS = (  # UTF-32's first, because it begins with UTF-16's
+_BYTE_ORDER_MARKS = (  # UTF-32's before UTF-16's, because it begins with it
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -144,7 +144,7 @@ def _delimiter(sample: str, names: Collection[str]) -> str:
     return max(DELIMITERS.values(), key=columns)
 
 
-def named(header: Collection[str], names: Collection[str]) -> list[str]:
+def known_column_names(header: Collection[str], names: Collection[str]) -> list[str]:
     """The header's columns: known ones by their known names, whatever their case and white space, others unchanged."""
     texts = [readings.text(name, ()) or "" for name in header]
     names_as_given = set(texts)

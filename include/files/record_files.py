@@ -294,7 +294,7 @@ def _header(path: Path, lines: _Lines, file_format: FileFormat, names: Collectio
         ) from None
     if lines.problem:
         raise FileRefused(f"{path}: its first line cannot be read: {lines.problem}.")
-    columns = _Columns(formats.named(header, names))
+    columns = _Columns(formats.known_column_names(header, names))
     if not columns.names:
         raise FileRefused(f"{path}: its header names no columns. The first line must name the columns.")
     duplicates = sorted(name for name, times in Counter(columns.names).items() if times > 1)

@@ -25,7 +25,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-# Older minutes were checked when they were younger. The limit spares a lake with real events a daily read of all minutes.
+# Older minutes were checked by earlier runs. The limit spares a lake with real events a daily read of all minutes.
 LOOK_BACK = timedelta(days=30)
 _MINUTES_PER_CHUNK = 60
 _DELETIONS_IN_FLIGHT = 16

@@ -31,7 +31,7 @@ class Start:
     """The offset at which to read each partition, and the id of the topic, which is committed with each offset."""
 
     offsets: Offsets
-    topic_id: str | None  # None: the broker is older than topic ids, or could not say
+    topic_id: str | None  # None: the broker is older than topic ids, or could not return it
 
 
 def starting_offsets(

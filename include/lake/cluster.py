@@ -93,7 +93,10 @@ def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str 
 
 def problems(session: Session, target: Endpoint) -> Iterator[str]:
     """The problems that preflight reports about a reachable cluster."""
-    results = (data_center_problem(data_centers(session), target.extra.get("local_dc")), clock_problem(clocks(session)))
+    results = (
+        data_center_problem(data_centers(session), target.extra.get("local_dc")),
+        clock_problem(clock_differences(session)),
+    )
     yield from (f"Connection {target.conn_id}: {problem}" for problem in results if problem)
 
 
@@ -109,12 +112,12 @@ def data_center_problem(names: Collection[str], local: str | None) -> str | None
     )
 
 
-def clocks(session: Session) -> dict[str, timedelta]:
+def clock_differences(session: Session) -> dict[str, timedelta]:
     """Each coordinator's now() minus this machine's clock, to within half a round trip; only of nodes that answer."""
     from cassandra.cluster import NoHostAvailable
     from cassandra.query import SimpleStatement
 
-    query, clock_of = SimpleStatement("SELECT now() AS now FROM system.local"), {}
+    query, differences = SimpleStatement("SELECT now() AS now FROM system.local"), {}
     # A separate session: other sessions start as soon as they can reach one node.
     every_node = session.cluster.connect(wait_for_all_pools=True)
     try:
@@ -125,10 +128,10 @@ def clocks(session: Session) -> dict[str, timedelta]:
             except NoHostAvailable:
                 continue
             middle = datetime.fromtimestamp((before + time.time()) / 2, UTC).replace(tzinfo=None)
-            clock_of[str(host.endpoint)] = time_of(now) - middle
+            differences[str(host.endpoint)] = time_of(now) - middle
     finally:
         every_node.shutdown()
-    return clock_of
+    return differences
 
 
 def clock_problem(differences: Mapping[str, timedelta]) -> str | None:
@@ -138,12 +141,12 @@ def clock_problem(differences: Mapping[str, timedelta]) -> str | None:
     """
     if not differences:
         return None
-    slowest, fastest = min(differences, key=differences.get), max(differences, key=differences.get)  # ty: ignore[no-matching-overload]  # each key has a value
-    difference = differences[fastest] - differences[slowest]
+    earliest, latest = min(differences, key=differences.get), max(differences, key=differences.get)  # ty: ignore[no-matching-overload]  # each key has a value
+    difference = differences[latest] - differences[earliest]
     if difference <= MAX_CLOCK_DIFFERENCE:
         return None
     return (
-        f"the clocks of its nodes {slowest} and {fastest} are {difference.total_seconds():.1f} s apart; the limit is "
+        f"the clocks of its nodes {earliest} and {latest} are {difference.total_seconds():.1f} s apart; the limit is "
         f"{MAX_CLOCK_DIFFERENCE.total_seconds():g} s. If the difference exceeds the settle time, a touch can be lost. "
         "Run NTP (chrony) on both."
     )

@@ -27,7 +27,7 @@ class LakeUnreadable(LakeError):
 
 
 class LakeTableMismatch(LakeError):
-    """A lake table that is not what its pipeline declares."""
+    """A lake table that is not what its pipeline declares, or a table that cannot be copied into it."""
 
 
 _PARTITION_ERRORS = {"ReadFailure", "ReadTimeout", "OperationTimedOut", "Unavailable"}

@@ -1,4 +1,4 @@
-"""Counts hours from the table alone, and compares them with the fact of the warehouse: two independent ways to one number.
+"""Counts hours from the table alone, and compares them with the fact of the warehouse: two independent counts of the same events.
 
 The warehouse keeps merging while hours are counted. The comparison therefore leaves out the minutes whose newest merged read
 is not in the table: their events on one side, their contributions on the other.
@@ -105,7 +105,7 @@ def count(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> list[HourlyCount]:
                 )
             elif minutes := figures.waits.get(hour):
                 waiting.append(hour_count)
-                log.info("Hour %s keeps its last count: %s", f"{hour:%Y-%m-%d %H:%M}", reasons(minutes))
+                log.info("Hour %s keeps its last count: %s", f"{hour:%Y-%m-%d %H:%M}", waiting_text(minutes))
             else:
                 counted.append(hour_count)
         for hour_count in counted:
@@ -115,7 +115,7 @@ def count(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> list[HourlyCount]:
         )
     if differing:
         raise HoursDiffer(
-            f"{len(differing)} hours of {pipeline.lakehouse.table} have different counts in the lakehouse and the warehouse: "
+            f"Hours of {pipeline.lakehouse.table} with different counts in the lakehouse and the warehouse: {len(differing)}. "
             f"{'; '.join([*differing.values()][:5])}. The next run counts them again. If they still differ, run "
             f"`./minutemark verify {pipeline.name}` to see which side is wrong."
         )
@@ -158,7 +158,7 @@ def compare(
             return Comparison(of_fact, of_table, published, waits, {minute.date() for minute, _ in in_table})
     if losses:
         raise HoursNotCounted(
-            f"{name}: data files were missing in {len(losses)} of {ATTEMPTS} attempts to count its hours, such as {losses[-1]}. "
+            f"{name}: data files, such as {losses[-1]}, were missing in {len(losses)} of {ATTEMPTS} attempts to count its hours. "
             f"The next runs write their minutes again. If this happens again, find out what deletes files under {location()}."
         )
     raise HoursNotCounted(
@@ -166,8 +166,8 @@ def compare(
     )
 
 
-def reasons(minutes: Mapping[datetime, str]) -> str:
-    """The minutes that an hour waits for, as text."""
+def waiting_text(minutes: Mapping[datetime, str]) -> str:
+    """The first minute that an hour waits for, with the reason, and how many more there are."""
     texts = {
         "due": "is not in the lakehouse yet",
         "seen": "is not merged yet",
@@ -177,7 +177,7 @@ def reasons(minutes: Mapping[datetime, str]) -> str:
         "skipped": "lost rows in the lake before they were written to the lakehouse",
     }
     first = min(minutes)
-    others = f"; {len(minutes) - 1} more minutes" if len(minutes) > 1 else ""
+    others = f"; {len(minutes) - 1} more minute{'' if len(minutes) == 2 else 's'}" if len(minutes) > 1 else ""
     return f"minute {first:%Y-%m-%d %H:%M} {texts[minutes[first]]}{others}."
 
 

@@ -76,7 +76,9 @@ def lost_files(table: Table) -> Iterator[DataFile]:
         tasks = list(table.scan().plan_files())
     except FileNotFoundError as error:
         name = ".".join(table.name())
-        raise LakehouseError(f"Table {name} has lost the list of its files: {error}. {tables.NEW_TABLE}") from error
+        raise LakehouseError(
+            f"Table {name} has lost the list of its files: {error}. {tables.DROP_TABLE_REMEDY}"
+        ) from error
     for task in tasks:
         if tables.path_of(task.file.file_path) not in present:
             yield task.file

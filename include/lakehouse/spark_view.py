@@ -21,11 +21,11 @@ def create_events_view(spark: SparkSession, pipeline: Pipeline, name: str = "eve
     """
     tasks = list(table.table(pipeline).scan().plan_files())
     if not tasks:
-        raise LakehouseError(f"{pipeline.lakehouse.table} has no events yet. Run {pipeline.name}_lakehouse.")
+        raise LakehouseError(f"{pipeline.lakehouse.table} has no events yet. Run the DAG {pipeline.name}_lakehouse.")
     if any(task.delete_files for task in tasks):
         raise LakehouseError(
-            f"Another engine has deleted rows of {pipeline.lakehouse.table}. Run {pipeline.name}_lakehouse for their "
-            "minutes, or read the table with Iceberg's jar for Spark."
+            f"Another engine has deleted rows of {pipeline.lakehouse.table}. Run the DAG {pipeline.name}_lakehouse for "
+            "their minutes, or read the table with Iceberg's jar for Spark."
         )
     # Older files lack columns that were declared later.
     files = spark.read.option("mergeSchema", "true").parquet(*(task.file.file_path for task in tasks))

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from tenacity import Retrying
 
 KEY = ("minute", "create_time")
-MAX_MINUTES = 200  # in one expression: pyiceberg looks into every file for the values of a longer list
+MAX_MINUTES = 200  # in one expression: with a longer list, pyiceberg reads every file
 CONNECT_SECONDS = 20  # after which a catalog that does not answer counts as down
-TRIES = 5  # of a commit that other writers refuse
+TRIES = 5  # of a commit that conflicts with other writers
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
     # Measured in Arrow's memory: some 50,000 events. A late minute rewrites the file that has it.
@@ -50,22 +50,22 @@ def catalog() -> Catalog:
 
     target = endpoint(CATALOG)
     if target.conn_type == "http":
-        place = {"type": "rest", "uri": f"{target.host}:{target.port}" if target.port else target.host}
+        properties = {"type": "rest", "uri": f"{target.host}:{target.port}" if target.port else target.host}
     else:
-        database, patience = target.schema or "lakehouse", {"connect_timeout": str(CONNECT_SECONDS)}
+        database, query = target.schema or "lakehouse", {"connect_timeout": str(CONNECT_SECONDS)}
         url = URL.create(
-            "postgresql+psycopg2", target.login, target.password, target.host, target.port, database, patience
+            "postgresql+psycopg2", target.login, target.password, target.host, target.port, database, query
         )
-        place = {"type": "sql", "uri": url.render_as_string(hide_password=False)}
+        properties = {"type": "sql", "uri": url.render_as_string(hide_password=False)}
     if not location().startswith("file:"):
         # Like all other code here that reads and writes a bucket.
-        place["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
-    with _explain_errors(target):
-        return load_catalog("lakehouse", **{**place, "warehouse": location(), **target.extra})
+        properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
+    with _translate_errors(target):
+        return load_catalog("lakehouse", **{**properties, "warehouse": location(), **target.extra})
 
 
 @contextmanager
-def _explain_errors(target: Endpoint) -> Iterator[None]:
+def _translate_errors(target: Endpoint) -> Iterator[None]:
     """Raise errors of the catalog's client as LakehouseError with the remedy."""
     from pyiceberg.exceptions import RESTError
     from requests import RequestException
@@ -105,16 +105,18 @@ def find(pipeline: Pipeline) -> Table | None:
 
     name = pipeline.lakehouse.table
     try:
-        with _explain_errors(endpoint(CATALOG)):
+        with _translate_errors(endpoint(CATALOG)):
             table = catalog().load_table(name)
     except NoSuchTableError:
         return None
     except FileNotFoundError as error:
-        raise LakehouseError(f"Table {name} of the catalog has lost its metadata: {error}. {NEW_TABLE}") from error
+        raise LakehouseError(
+            f"Table {name} of the catalog has lost its metadata: {error}. {DROP_TABLE_REMEDY}"
+        ) from error
     if not table.location().startswith(f"{location()}/"):
         raise LakehouseError(
-            f"Table {name} is in {table.location()}, and {SETTING} is {location()}. Set {SETTING} to the place of the table. "
-            f"To move it: {NEW_TABLE}"
+            f"Table {name} is in {table.location()}, and {SETTING} is {location()}. Set {SETTING} to the location of the table. "
+            f"To move it: {DROP_TABLE_REMEDY}"
         )
     return table
 
@@ -131,7 +133,7 @@ def table(pipeline: Pipeline) -> Table:
         if columns.get(field.name, field.field_type) != field.field_type:
             raise LakehouseError(
                 f"Column {field.name} of table {pipeline.lakehouse.table} is of type {columns[field.name]}, and its "
-                f"declaration makes it {field.field_type}. {NEW_TABLE}"
+                f"declaration makes it {field.field_type}. {DROP_TABLE_REMEDY}"
             )
     if missing := [field for field in declared if field.name not in columns]:
         with known.update_schema() as update:
@@ -154,7 +156,7 @@ def _create(pipeline: Pipeline) -> Table:
         return iceberg.load_table(name)
 
 
-NEW_TABLE = (
+DROP_TABLE_REMEDY = (
     "Drop the table from the catalog (docs/lakehouse.md): the next run makes a new one and writes all events again, "
     "except those of closed minutes."
 )
@@ -173,8 +175,9 @@ def replace(events_table: Table, minutes: Collection[datetime], events: pyarrow.
 def commit_retries(events_table: Table) -> Retrying:
     """Retries of a commit: `for retry in commit_retries(events_table): with retry: …`. Each one refreshes the table first.
 
-    pyiceberg itself repeats a commit unless another writer has replaced the same files. Then the commit must be planned
-    again: each retry looks up what to write or delete. The last one raises CommitFailedException or ValidationException.
+    pyiceberg itself repeats a commit unless another writer has replaced the same files. In that case, the commit must be
+    planned again: each retry looks up what to write or delete. The last one raises CommitFailedException or
+    ValidationException.
     """
     from pyiceberg.exceptions import CommitFailedException, ValidationException
     from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random

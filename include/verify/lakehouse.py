@@ -201,7 +201,7 @@ class LakehouseCheck:
                 HOUR_DIFFERS, hour, place, of_fact, of_table, f"{self._remedy_for_hour(hour)}; then verify again"
             )
         elif minutes := comparison.waits.get(hour):
-            yield Finding(HOUR_WAITS, hour, place, published, counts, hourly.reasons(minutes).rstrip("."))
+            yield Finding(HOUR_WAITS, hour, place, published, counts, hourly.waiting_text(minutes).rstrip("."))
         elif row and row["to_count"]:
             yield Finding(HOUR_DUE, hour, place, published, {}, f"{self._pipeline.name}_lakehouse counts it")
         elif (counts if row else self._zeros) != published:

@@ -23,7 +23,7 @@ WRITER = "lake_writer"
 ACCOUNTS = (ADMIN, READER, WRITER)
 
 _MAIN = "org.apache.cassandra.service.CassandraDaemon"
-_FACTORY_ACCOUNT = "cassandra"
+_DEFAULT_ACCOUNT = "cassandra"
 # The file's mode protects the key; its format requires a password.
 _KEYS_PASSWORD = "minutemark"
 
@@ -247,7 +247,7 @@ class Node(Server):
         ]
 
     def log_in(self):
-        """Cluster and Session of the administrator, which the factory account of a new node creates."""
+        """Cluster and Session of the administrator, which Cassandra's default superuser creates on a new node."""
         from cassandra.cluster import NoHostAvailable
 
         try:
@@ -255,16 +255,16 @@ class Node(Server):
         except NoHostAvailable as error:
             if not _refusals(error):
                 raise
-        return _introduce_administrator(self.port, self.passwords[ADMIN], self.host)
+        return _create_administrator(self.port, self.passwords[ADMIN], self.host)
 
     def startup_errors(self) -> tuple[type[BaseException], ...]:
         from cassandra.cluster import NoHostAvailable
 
         return NoHostAvailable, OSError
 
-    def set_up(self, session) -> None:
-        """Make our accounts and disable the factory one. Doing it again changes nothing."""
-        cluster, session = session
+    def set_up(self, connection) -> None:
+        """Create our accounts and disable the default superuser. Doing it again changes nothing."""
+        cluster, session = connection
         try:
             roles = {row.role: row for row in session.execute("SELECT role, can_login FROM system_auth.roles")}
             for name in (READER, WRITER):
@@ -272,9 +272,9 @@ class Node(Server):
                     session.execute(f"CREATE ROLE {name} WITH LOGIN = true AND PASSWORD = %s", [self.passwords[name]])
                 elif not _accepts_login(self.port, name, self.passwords[name], self.host):
                     session.execute(f"ALTER ROLE {name} WITH PASSWORD = %s", [self.passwords[name]])
-            if roles[_FACTORY_ACCOUNT].can_login:
+            if roles[_DEFAULT_ACCOUNT].can_login:
                 session.execute(
-                    f"ALTER ROLE {_FACTORY_ACCOUNT} WITH SUPERUSER = false AND LOGIN = false AND PASSWORD = %s",
+                    f"ALTER ROLE {_DEFAULT_ACCOUNT} WITH SUPERUSER = false AND LOGIN = false AND PASSWORD = %s",
                     [secrets.token_urlsafe(32)],
                 )
             # The other nodes copy what they replicate as they join.
@@ -334,12 +334,12 @@ def _refusals(error) -> list[Exception]:
     return [cause for cause in error.errors.values() if isinstance(cause, AuthenticationFailed)]
 
 
-def _introduce_administrator(port: int, password: str, host: str):
-    """Create our administrator with the factory account of a new node. Raises NoHostAvailable until that account exists."""
+def _create_administrator(port: int, password: str, host: str):
+    """Create our administrator as a new node's default superuser. Raises NoHostAvailable until that account exists."""
     from cassandra.cluster import NoHostAvailable
 
     try:
-        cluster, session = connect(port, _FACTORY_ACCOUNT, _FACTORY_ACCOUNT, host)
+        cluster, session = connect(port, _DEFAULT_ACCOUNT, _DEFAULT_ACCOUNT, host)
     except NoHostAvailable as error:
         refused = _refusals(error)
         if refused and "not permitted to log in" in str(refused[0]):

@@ -121,15 +121,15 @@ class Server(server.Server):
 
         return (psycopg2.OperationalError,)
 
-    def set_up(self, session) -> None:
+    def set_up(self, connection) -> None:
         """Create the accounts and their databases, if they are not there yet."""
         try:
-            session.autocommit = True  # CREATE DATABASE cannot run in a transaction
-            with session.cursor() as cursor:
+            connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
+            with connection.cursor() as cursor:
                 for account, databases in {AIRFLOW: (DATABASE, STANDALONE), LAKEHOUSE: (LAKEHOUSE,)}.items():
                     _make_databases(cursor, account, self.passwords[account], databases)
         finally:
-            session.close()
+            connection.close()
 
     def _clear_stale_pid(self) -> None:
         """If a killed server's process id is now another program's, replace it in the lock file with one that no process has.

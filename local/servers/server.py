@@ -48,14 +48,14 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def log_in(self) -> Any:
-        """A session of the administrator. Raises one of `startup_errors` while the server is starting."""
+        """A connection of the administrator. Raises one of `startup_errors` while the server is starting."""
 
     @abc.abstractmethod
     def startup_errors(self) -> tuple[type[BaseException], ...]:
         """The errors of `log_in` that a starting server causes."""
 
-    def set_up(self, session: Any) -> None:  # noqa: B027  (some have their accounts before they answer)
-        """Create the accounts in that session, and close it."""
+    def set_up(self, connection: Any) -> None:  # noqa: B027  (some have their accounts before they answer)
+        """Create the accounts over that connection, and close it."""
 
     def wait_until_ready(
         self, *, seconds: float = 180, alive: Callable[[], bool] = lambda: True, log: str = ""

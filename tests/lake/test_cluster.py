@@ -64,7 +64,7 @@ def test_set_up_refuses_single_replicas_before_it_creates_anything(lake_schema, 
 
 
 def test_every_coordinators_clock_is_read(reader):
-    (difference,) = cluster.clocks(reader).values()
+    (difference,) = cluster.clock_differences(reader).values()
     assert abs(difference) < timedelta(seconds=5)
     assert list(cluster.problems(reader, endpoint(LAKE_READER))) == []
 

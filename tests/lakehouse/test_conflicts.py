@@ -159,7 +159,7 @@ def test_a_count_that_meets_lost_files_in_each_try_names_a_file(six_minutes: Sho
     for file in lakehouse.rglob("hour=2026-03-01-10/*.parquet"):
         file.unlink()
     with pytest.raises(
-        hourly.HoursNotCounted, match=r"data files were missing in 1 of 1 attempts .*, such as .*hour=2026-03-01-10"
+        hourly.HoursNotCounted, match=r"data files, such as .*hour=2026-03-01-10.*, were missing in 1 of 1 attempts"
     ):
         hourly.count(SHOP)
     assert export(SHOP).minutes == 6

@@ -207,5 +207,5 @@ def test_the_query_counts_what_the_transform_counts(spark) -> None:  # noqa: F81
 
 @pytest.mark.usefixtures("lakehouse")
 def test_a_table_without_events_is_named(spark) -> None:  # noqa: F811
-    with pytest.raises(LakehouseError, match="ecommerce.events has no events yet. Run ecommerce_lakehouse"):
+    with pytest.raises(LakehouseError, match="ecommerce.events has no events yet. Run the DAG ecommerce_lakehouse"):
         create_events_view(spark, SHOP)

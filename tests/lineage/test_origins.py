@@ -64,7 +64,7 @@ def test_aggregates_of_groups(table, expression, expected):
         assert as_names(relation.rows) == {"k": {"GROUP_BY"}, "b": {"FILTER"}}
 
 
-def test_an_intermediate_step_is_seen_through(table):
+def test_lineage_passes_through_an_intermediate_step(table):
     frame = table.selectExpr("a + b AS c", "k").where("k > 1").groupBy("k").agg({"c": "sum"})
     assert as_names(frame_relation(frame).columns["sum(c)"]) == {"a": "AGGREGATION", "b": "AGGREGATION"}
 
@@ -116,7 +116,7 @@ def test_conditions_of_an_aggregate_and_windows():
     assert as_names(relation.rows) == {"a": {"GROUP_BY"}}
 
 
-def test_named_queries_unions_and_stars_are_seen_through():
+def test_lineage_passes_through_named_queries_unions_and_stars():
     query = (
         "WITH first AS (SELECT a, b FROM t), both_ones AS (SELECT f.* FROM first AS f UNION ALL SELECT k, 1 FROM u) "
         "SELECT * FROM both_ones WHERE b > 0"

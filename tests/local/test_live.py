@@ -55,7 +55,7 @@ def test_before_the_first_merge_the_table_says_that_nothing_is_merged():
 
 def test_the_table_ends_with_the_stack(tmp_path):
     """Otherwise `make run` would stay in its terminal after `make stop` in another terminal."""
-    program = "from local import live; live.watch('note', interval=0.1)"
+    program = "from local import live; live.show_table('note', interval=0.1)"
     subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,

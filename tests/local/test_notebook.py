@@ -1,4 +1,4 @@
-"""JupyterLab's settings, and that a notebook is saved without its output."""
+"""JupyterLab's settings, and saving a notebook without its output."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_jupyter_needs_a_running_stack(tmp_path, monkeypatch):
         notebook.start()
 
 
-def test_jupyter_has_the_projects_pyspark_and_the_chart_packages_of_the_tests():
+def test_jupyter_pins_the_projects_pyspark_and_the_packages_that_it_shares_with_the_tests():
     def pins(path):
         lines = (notebook.ROOT / path).read_text().splitlines()
         return dict(line.split(" ")[0].split("==") for line in lines if "==" in line and line[0] not in "# ")

@@ -25,7 +25,7 @@ PASSWORDS = connections.new_passwords()
 CHANNELS = 5  # that a kernel listens on
 FILE = "hours.py"  # a file that exists
 # The login, the version, and the static files. The licenses need the token too, but a refused request never ends.
-PUBLIC = re.compile(r"/(login|logout|api|robots\.txt|favicon\.ico|(static|lab/extensions|lab/api/licenses)/.*)")
+NOT_TOURED = re.compile(r"/(login|logout|api|robots\.txt|favicon\.ico|(static|lab/extensions|lab/api/licenses)/.*)")
 _GROUP = re.compile(r"\((?:\?P<\w+>|\?:)?([^()]*)\)\??")
 
 
@@ -95,7 +95,7 @@ def jupyter(environ, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def paths(environ):
-    """A path for each route, for a file that exists."""
+    """A path for each route; those of files name a file that exists."""
     options = notebook.command(free_port())[1:]
     command = [str(JUPYTER / "venv" / "bin" / "python"), "-m", "tests.local.routes_of_jupyter", *options]
     done = subprocess.run(command, env=environ, cwd=notebook.FOLDER, capture_output=True, text=True, check=True)
@@ -120,7 +120,7 @@ def matching_path(pattern: str) -> str:
 
 @pytest.mark.parametrize("token", [None, "", "not-the-token"])
 def test_every_route_needs_the_token(jupyter, paths, token):
-    toured = [path for path in paths if not PUBLIC.fullmatch(path)]
+    toured = [path for path in paths if not NOT_TOURED.fullmatch(path)]
     assert len(toured) > 40 and f"/files/{FILE}" in toured and f"/api/contents/{FILE}" in toured
     answered = {}
     for path in toured:
@@ -134,7 +134,7 @@ def test_every_route_needs_the_token(jupyter, paths, token):
 
 
 def leads_to_login(place: str, toured: list[str]) -> bool:
-    """A redirect to the login, or to a path that is part of this tour."""
+    """Whether a redirect leads to the login, or to a path that is part of this tour."""
     return place.startswith("/login") or place.partition("?")[0] in (*toured, "/lab", "/lab/")
 
 

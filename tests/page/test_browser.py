@@ -158,7 +158,7 @@ def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: Site, lab: 
     page.get_by_role("button", name="Preview").click()
     plan = page.locator("article.preview")
     expect(plan).to_contain_text("3 runs of recruitment_reconcile, one after the other")
-    expect(plan).to_contain_text("The ledger knows 1 of these minutes, with 4 rows")
+    expect(plan).to_contain_text("The ledger has 1 of these minutes, with 4 rows")
     expect(plan).to_contain_text("recruitment_reconcile is paused")
     before = airflow.send("GET", "/api/v2/backfills?dag_id=recruitment_reconcile", user="ada")
     assert before["total_entries"] == 0, "A dry run starts nothing."

@@ -1,4 +1,4 @@
-"""Batches: attempts, replacement, and how one poisonous minute is found without stopping the others."""
+"""Batches: attempts, replacement, and how one minute that always fails is found without stopping the others."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_an_open_minute_that_fails_alone_is_retried(lab: Lab) -> None:
     assert (lab.ledger(now)["state"], lab.pending()) == ("seen", [now])
 
 
-def test_a_group_that_passes_lets_the_other_suspects_travel_in_larger_groups(lab: Lab) -> None:
+def test_a_group_that_passes_lets_the_other_suspects_be_retried_in_larger_groups(lab: Lab) -> None:
     lab.see(*FOUR, at=CLOCK - 600 * SECOND)
     lab.query("UPDATE etl.minute_ledger SET split_size = 1")
     batch_id = lab.open(minute(0), split_size=1)

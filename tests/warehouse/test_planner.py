@@ -247,7 +247,7 @@ def test_reconcile_leaves_fresh_pending_minutes_to_the_minute_dag(lab: Lab, read
     assert open_window(reader, lab, old + MINUTE, now, planner.open_reconcile, kind="reconcile") is None
 
 
-def test_splitting_finds_the_poisonous_minute_and_holds_it(lab: Lab, reader, writer, now) -> None:
+def test_splitting_finds_the_minute_that_always_fails_and_holds_it(lab: Lab, reader, writer, now) -> None:
     """One of 16 minutes always kills Spark: it is held within few runs, and all others and fresh ones are merged."""
     minutes = [now - (30 + number) * MINUTE for number in range(16)]
     poison = minutes[5]

@@ -41,13 +41,13 @@ export function backfill({ pipeline, place, isCurrent }) {
         airflow("POST", "backfills/dry_run", request),
         airflow("GET", `dags/${known.dag_id}`),
       ]);
-      if (isCurrent()) preview.replaceChildren(...dryRun(known, dry.total_entries, dag, request));
+      if (isCurrent()) preview.replaceChildren(...previewOf(known, dry.total_entries, dag, request));
     } catch (error) {
       if (isCurrent()) preview.replaceChildren(problem(error.message));
     }
   }
 
-  function dryRun(known, runs, dag, request) {
+  function previewOf(known, runs, dag, request) {
     const takes = known.seconds
       ? ` At about ${duration(known.seconds)} per run this takes ${duration(known.seconds * runs)}, ` +
         "or longer because live minutes go first."
@@ -72,7 +72,7 @@ export function backfill({ pipeline, place, isCurrent }) {
         h(
           "p",
           {},
-          `The ledger knows ${number(known.known)} of these minutes, with ${plural(known.raw_rows, "row")}. `,
+          `The ledger has ${number(known.known)} of these minutes, with ${plural(known.raw_rows, "row")}. `,
           "Each one is read from the lake and replaced, whether it changed or not. ",
           "A minute without events is published as empty.",
         ),
@@ -80,7 +80,11 @@ export function backfill({ pipeline, place, isCurrent }) {
           ? h("p", {}, `${plural(known.held, "held minute")} will be read as well, and published if the checks pass.`)
           : null,
         known.closed
-          ? h("p", {}, `${plural(known.closed, "closed minute")}: the lake may have lost some of their rows.`)
+          ? h(
+              "p",
+              {},
+              `${plural(known.closed, "closed minute")} will not change: the lake may no longer have all of the events.`,
+            )
           : null,
         dag.is_paused
           ? h(
