@@ -87,7 +87,7 @@ class TransformDelta(AttemptOperator):
             super().execute(context)
         except (AirflowException, DriverEnded) as error:
             hook = self.hook  # None if it could not be created
-            reason = (hook and hook.reason) or str(error)
+            reason = hook.reason if hook and hook.reason else str(error)
             is_final = hook.is_final if hook else isinstance(error, AirflowFailException)
             record_failure(reason)
             raise (AirflowFailException if is_final else AirflowException)(reason) from error
