@@ -22,8 +22,14 @@ def all_pipelines() -> dict[str, Pipeline]:
     by_name = {}
     for module in pkgutil.iter_modules(__path__):
         declared = getattr(importlib.import_module(f"{__name__}.{module.name}"), "PIPELINE", None)
-        if declared is not None:
-            by_name[declared.name] = declared
+        if declared is None:
+            continue
+        if declared.name != module.name:  # its transform and its SQL are found by this name
+            raise ValueError(
+                f"include/pipelines/{module.name}.py declares the pipeline {declared.name!r}: name it {module.name!r}, or "
+                "rename the file."
+            )
+        by_name[declared.name] = declared
     return by_name
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from include.durations import DAY, HOUR, in_words, minute_ceil
 from include.pipelines.lakehouse import Lakehouse
 from include.pipelines.summed_fact import SummedFact
+from include.pipelines.tuples import require_tuples
 
 
 def _read_only(options: dict[str, object]) -> Mapping[str, object]:
@@ -58,6 +59,11 @@ class Dimension:
     key: str  # column that identifies a row
     columns: tuple[str, ...]  # columns taken from the file, the key included
     refresh: str  # file in include/sql/<pipeline>/ that brings the facts up to date
+
+    def __post_init__(self) -> None:
+        require_tuples(self, f"Dimension {self.name}")
+        if self.key not in self.columns:
+            raise ValueError(f"Dimension {self.name}: its key {self.key} is not in columns: add it.")
 
 
 @dataclass(frozen=True)
@@ -132,16 +138,21 @@ class Pipeline:
     look_limit: timedelta = timedelta(seconds=180)  # the watch alerts if the lake has not been polled for longer
 
     def __post_init__(self) -> None:
+        require_tuples(self, f"Pipeline {self.name}")
         self._check_fields()
         if wrong := [word for word in self.null_words if "," in word or word != word.strip()]:
             raise ValueError(
                 f"Pipeline {self.name}: null_words {wrong} contain a comma, or begin or end with white space. Kafka "
                 "Connect's list settings cannot express that: choose other words."
             )
-        if undeclared := {*self.required, *self.numbers, *self.times} - set(self.fields):
+        named = {*self.required, *self.numbers, *self.times, self.event_time, self.fact_time, self.kind_column}
+        if undeclared := named - {None, *self.fields}:
             raise ValueError(
-                f"Pipeline {self.name}: required, numbers or times contain {', '.join(sorted(undeclared))}: add them to fields."
+                f"Pipeline {self.name}: required, numbers, times, event_time, fact_time or kind_column name "
+                f"{', '.join(sorted(map(str, undeclared)))}: add them to fields."
             )
+        if self.shards < 1:
+            raise ValueError(f"Pipeline {self.name}: shards is {self.shards}: write 1 or more.")
         if self.unknown_fields not in (EVOLVE, HOLD):
             raise ValueError(
                 f"Pipeline {self.name}: unknown_fields is {self.unknown_fields!r}: write {EVOLVE!r} or {HOLD!r}."
@@ -154,6 +165,11 @@ class Pipeline:
             names = [getattr(fact, what) for fact in self.facts]
             if duplicates := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"Pipeline {self.name}: two facts have the {what} {duplicates[0]}: choose another.")
+        staged = Counter(output.name for output in self.staged)
+        if duplicates := [name for name in staged if staged[name] > 1]:
+            raise ValueError(
+                f"Pipeline {self.name}: two outputs, or an output and a fact, have the name {duplicates[0]}: choose another."
+            )
         if undeclared := {fact.output for fact in self.facts if fact.output} - {output.name for output in self.outputs}:
             raise ValueError(
                 f"Pipeline {self.name}: a fact sums the output {', '.join(sorted(undeclared))}: declare it in outputs."
@@ -161,6 +177,10 @@ class Pipeline:
         if self.lakehouse and self.lakehouse.fact not in {fact.name for fact in self.facts}:
             raise ValueError(
                 f"Pipeline {self.name}: lakehouse counts the fact {self.lakehouse.fact}: declare it in facts."
+            )
+        if self.lakehouse and (problem := self.lakehouse.problem_of(self.lakehouse_fact)):
+            raise ValueError(
+                f"Pipeline {self.name}: {problem}, which its lakehouse counts: correct the lakehouse or the fact."
             )
         if not self.topic:
             object.__setattr__(self, "topic", f"{self.name}.events")
@@ -185,10 +205,10 @@ class Pipeline:
                 f"names. {_READ_PAYLOAD}"
             )
 
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.event_id):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.event_id) or _is_taken(self.event_id):
             raise ValueError(
                 f"Pipeline {self.name}: event_id is {self.event_id!r}. It names a column of the lake too: use lower-case "
-                "letters, digits and underscores."
+                "letters, digits and underscores, and not the name of another column of the pipeline."
             )
 
     @property

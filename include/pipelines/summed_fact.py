@@ -6,7 +6,10 @@ include/sql/summed_fact/ has the SQL templates; `./minutemark sql …` prints th
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
+
+from include.pipelines.tuples import require_tuples
 
 SUM, MAX = "SUM", "MAX"  # how the contributions of a key become its fact
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -75,8 +78,12 @@ class SummedFact:
     definitions: tuple[str, ...] = ()  # further columns and keys of the table, as CREATE TABLE has them
 
     def __post_init__(self) -> None:
-        names = [column.name for column in (*self.key, *self.measures)]
-        if wrong := [name for name in (self.name, *names) if not _NAME.fullmatch(name)]:
+        require_tuples(self, f"Fact {self.table}")
+        contribution = [column.name for column in (*self.key, *self.measures)]
+        fact = [key.name for key in self.key]
+        fact += [measure.fact_column for measure in self.summed] + [derived.name for derived in self.derived]
+        names = {*contribution, *fact} - ({"event_count"} if self.events == "event_count" else set())
+        if wrong := sorted(name for name in (self.name, *names) if not _NAME.fullmatch(name)):
             raise ValueError(
                 f"Fact {self.table}: {wrong[0]!r} is not a valid name: use lower-case letters, digits, underscores."
             )
@@ -85,7 +92,8 @@ class SummedFact:
                 f"Fact {self.table} uses reserved column names ({', '.join(taken)}), which its generated tables and queries "
                 "need. Choose other names."
             )
-        if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        counts = [Counter(columns) for columns in (contribution, fact)]
+        if duplicates := sorted({name for count in counts for name in count if count[name] > 1}):
             raise ValueError(
                 f"Fact {self.table}: declared twice: {', '.join(duplicates)}. Remove or rename the second."
             )

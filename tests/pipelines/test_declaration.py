@@ -9,10 +9,11 @@ import pytest
 
 from include import pipelines
 from include.pipelines import Pipeline
+from include.pipelines.lakehouse import Lakehouse
 from include.spark import contract
 from include.spark.lake import key_of
 
-SHOP = pipelines.get("ecommerce")
+SHOP, RECRUITMENT = pipelines.get("ecommerce"), pipelines.get("recruitment")
 
 
 def with_fields(*names: str) -> Pipeline:
@@ -62,6 +63,55 @@ def test_other_names_are_accepted(name):
 def test_an_id_that_cannot_name_a_column_of_the_lake_is_refused(name):
     with pytest.raises(ValueError, match="event_id is .* lower-case letters"):
         replace(SHOP, event_id=name, fields=(*SHOP.fields, "eventId"))
+
+
+@pytest.mark.parametrize("name", ["minute", "shard", "payload"])
+def test_an_id_with_the_name_of_another_column_of_the_lake_is_refused(name):
+    with pytest.raises(ValueError, match=f"event_id is '{name}'"):
+        replace(SHOP, event_id=name)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"null_words": ("NULL")}, r"null_words is the text 'NULL': write a tuple, with a comma: \('NULL',\)"),
+        ({"required": "id"}, "required is the text 'id'"),
+        ({"event_time": "eventtime"}, "event_time, fact_time or kind_column name eventtime: add them to fields"),
+        ({"fact_time": "tS"}, "kind_column name tS: add them to fields"),
+        ({"kind_column": "type"}, "kind_column name type: add them to fields"),
+        ({"shards": 0}, "shards is 0: write 1 or more"),
+        ({"outputs": SHOP.outputs * 2}, "have the name operations: choose another"),
+        ({"lakehouse": Lakehouse("ecommerce.events", "visits", ("views",))}, "fact visits has no measure views"),
+        (
+            {"lakehouse": Lakehouse("bedan.events", "events", ("clicks",)), "facts": RECRUITMENT.facts, "outputs": ()},
+            "fact events has no key `hour`",
+        ),
+    ],
+)
+def test_a_declaration_that_would_fail_in_a_run_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SHOP, **values)
+
+
+def test_a_dimension_without_its_key_among_its_columns_is_refused():
+    with pytest.raises(ValueError, match="Dimension job: its key id is not in columns"):
+        replace(RECRUITMENT.dimensions[0], columns=("title",))
+
+
+def test_a_lakehouse_table_without_a_namespace_is_refused():
+    with pytest.raises(ValueError, match="'events': write namespace.table"):
+        Lakehouse("events", "visits", ("visits",))
+
+
+def test_a_pipeline_in_a_file_of_another_name_is_refused_and_replaces_nothing(tmp_path, monkeypatch):
+    (tmp_path / "zshop.py").write_text("from include.pipelines.ecommerce import PIPELINE\n")
+    monkeypatch.setattr(pipelines, "__path__", [*pipelines.__path__, str(tmp_path)])
+    pipelines.all_pipelines.cache_clear()
+    try:
+        with pytest.raises(ValueError, match=r"zshop\.py declares the pipeline 'ecommerce': name it 'zshop'"):
+            pipelines.all_pipelines()
+    finally:
+        pipelines.all_pipelines.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from include import pipelines
-from include.pipelines.summed_fact import Key, Measure, SummedFact
+from include.pipelines.summed_fact import Derived, Key, Measure, SummedFact
 from include.warehouse import sql
 from include.warehouse.columns import declared
 from local.layout import ROOT
@@ -28,6 +28,10 @@ def fact(**values) -> SummedFact:
         ({"measures": (Measure("clicks; DROP TABLE t"),)}, "is not a valid name"),
         ({"name": "Hits"}, "'Hits' is not a valid name"),
         ({"measures": (CLICKS, Measure("hour"))}, "declared twice: hour"),
+        ({"measures": (CLICKS, Measure("more", column="clicks"))}, "declared twice: clicks"),
+        ({"measures": (CLICKS,), "events": "clicks"}, "declared twice: clicks"),
+        ({"derived": (Derived("clicks", "BIGINT", "d.clicks"),)}, "declared twice: clicks"),
+        ({"measures": (Measure("clicks", column="Clicks"),)}, "'Clicks' is not a valid name"),
         ({"key": (HOUR, Key("minute", "DATETIME"))}, "uses reserved column names \\(minute\\)"),
         ({"measures": (Measure("clicks", combine="AVG"),)}, "combine is 'AVG': write 'SUM' or 'MAX'"),
         ({"key": ()}, "needs a key and at least one measure"),
@@ -37,6 +41,14 @@ def fact(**values) -> SummedFact:
 def test_a_declaration_that_cannot_be_summed_is_refused(values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f"shop.hits_hourly.*{message}"):
         fact(**values)
+
+
+def test_a_comment_may_contain_a_quote() -> None:
+    quoted = replace(
+        ECOMMERCE, facts=(*ECOMMERCE.facts, fact(measures=(Measure("clicks", comment="of a visitor's page"),)))
+    )
+    tables = [statement for file in sql.files(quoted, "warehouse.sql") for statement in file.statements]
+    assert len([text for text in tables if "COMMENT 'of a visitor''s page'" in text]) == 3
 
 
 def test_a_fact_of_an_output_that_is_not_declared_is_refused() -> None:

@@ -10,7 +10,7 @@
   {{ measure.name }} {{ measure.type }} {{ measure.null }}{{ comment(measure) }},
 {% endfor %}
 {% endmacro %}
-{% macro comment(declared) %}{% if declared.comment %} COMMENT '{{ declared.comment }}'{% endif %}{% endmacro %}
+{% macro comment(declared) %}{% if declared.comment %} COMMENT '{{ declared.comment | replace("'", "''") }}'{% endif %}{% endmacro %}
 {% if not fact.output %}
 
 CREATE TABLE IF NOT EXISTS {{ fact.staging }} (
