@@ -9,6 +9,9 @@ MINUTEMARK := ./minutemark
 COMMANDS := import replay-csv ingest schema verify held rejected release accept reprocess replay housekeeping query bigquery sql dbt-sources
 UV := .local/tools/uv/bin/uv
 INSTALLED = [ -x $(VENV)/python ] || { echo "Not installed yet. Run: make setup" >&2; exit 2; }
+# supervisord deletes this file when it ends. Its Python may be gone before it, for example after an upgrade of the system.
+MAY_RUN = [ -e .local/run/supervisord.pid ]
+CANNOT_STOP = { echo "The stack may be running, but the Python environment that stops it is missing. Run: make setup && make stop" >&2; exit 2; }
 
 # Variables of the command line (make run AIRFLOW_PORT=8081) reach the commands as environment variables.
 export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT SUPERSET_PORT JUPYTER_PORT BIGQUERY_PORT
@@ -68,7 +71,9 @@ tableau: ## write the views for BI tools to a Tableau extract | FILE=minutemark.
 	  --views="$(VIEWS)" --from="$(FROM)" --to="$(TO)"
 
 stop: ## stop everything that `make run` and `make services` started
-	@[ -x $(VENV)/python ] || { echo "Not installed yet: nothing to stop."; exit 0; }; $(LOCAL) stop
+	@if [ -x $(VENV)/python ]; then $(LOCAL) stop; \
+	elif $(MAY_RUN); then $(CANNOT_STOP); \
+	else echo "Not installed yet: nothing to stop."; fi
 
 status: ## show processes, memory, ports and the freshness of each pipeline | JSON=1
 	@$(INSTALLED); $(LOCAL) status $(if $(JSON),--json)
@@ -142,5 +147,6 @@ outdated: setup ## list pinned packages, locks and jars that have newer versions
 
 clean: ## delete local data and logs | FORCE=1 (without confirmation), ALL=1 (also the Python environment and the jars)
 	@if [ -x $(VENV)/python ]; then $(LOCAL) clean $(if $(FORCE),--force) $(if $(ALL),--all); \
+	elif $(MAY_RUN); then $(CANNOT_STOP); \
 	elif [ -d .local/data ] && [ -z "$(FORCE)" ]; then echo ".local/data has data. To delete it, run: make clean FORCE=1" >&2; exit 2; \
-	else rm -rf .local; fi
+	else rm -rf $(if $(ALL),.local,.local/{data,airflow,logs,run,env}); fi

@@ -28,15 +28,42 @@ def test_make_has_a_target_for_each_command_of_the_table():
     )
 
 
-def test_clean_without_an_environment_deletes_data_only_with_force(tmp_path):
+@pytest.fixture
+def make_without_environment(tmp_path):
+    """Runs make in a folder whose environment is a link to a Python that is gone."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    file = tmp_path / ".local" / "data" / "rows"
-    file.parent.mkdir(parents=True)
-    file.touch()
-    done = subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and "make clean FORCE=1" in done.stderr and file.exists()
-    subprocess.run(["make", "clean", "FORCE=1"], cwd=tmp_path, check=True)
+    python = tmp_path / ".local" / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/nonexistent")
+    rows = tmp_path / ".local" / "data" / "rows"
+    rows.parent.mkdir()
+    rows.touch()
+    return lambda *words: subprocess.run(["make", *words], cwd=tmp_path, capture_output=True, text=True)
+
+
+def test_clean_without_an_environment_deletes_data_only_with_force(tmp_path, make_without_environment):
+    done = make_without_environment("clean")
+    assert done.returncode == 2 and "make clean FORCE=1" in done.stderr
+    assert (tmp_path / ".local" / "data" / "rows").exists()
+    assert make_without_environment("clean", "FORCE=1").returncode == 0
+    assert [path.name for path in (tmp_path / ".local").iterdir()] == ["venv"]
+    assert make_without_environment("clean", "ALL=1").returncode == 0
     assert not (tmp_path / ".local").exists()
+
+
+@pytest.mark.parametrize("words", [["stop"], ["clean"], ["clean", "FORCE=1", "ALL=1"]])
+def test_without_an_environment_a_running_stack_is_reported_and_kept(tmp_path, make_without_environment, words):
+    pid_file = tmp_path / ".local" / "run" / "supervisord.pid"
+    pid_file.parent.mkdir()
+    pid_file.touch()
+    done = make_without_environment(*words)
+    assert done.returncode == 2 and "Run: make setup && make stop" in done.stderr
+    assert pid_file.exists() and (tmp_path / ".local" / "data" / "rows").exists()
+
+
+def test_without_an_environment_and_a_stack_there_is_nothing_to_stop(make_without_environment):
+    done = make_without_environment("stop")
+    assert (done.returncode, done.stdout) == (0, "Not installed yet: nothing to stop.\n")
 
 
 @pytest.mark.parametrize(
