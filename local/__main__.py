@@ -18,32 +18,39 @@ from local.progress import say
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from local import live, start, supervisor
+    from local import live, signals, start, supervisor
 
     began = utc_now()
     signal.signal(signal.SIGHUP, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        stack = start.run()
-        merged = start.await_first_merge(stack, began, 150)
-        if not merged:
-            say("   The first run has not finished yet. `make status` shows its progress.")
-        stack.start_other_dags()
-        # The class archive is created in the background; until it exists, runs are only slower.
-        supervisor.start(start.SPARK_ARCHIVE, start.CLEANING)
-        if arguments.detach:
-            say("Running in the background. See `make status` and `make logs`; stop it with `make stop`.")
-            return 0
-        live.show_table(f"Airflow: {stack.airflow.url} · Ctrl-C stops everything")
-        say("Stopped in another terminal.")
-    except KeyboardInterrupt:
-        say("\nStopping …")
-        supervisor.shut_down()
-        say("Stopped.")
-    except BaseException:
-        if not arguments.detach:
+    with start.wait_for_other_starts() as starting:
+        # A failed start does not stop a stack that was running before it.
+        stops_on_failure = not (arguments.detach or supervisor.running())
+        try:
+            stack = start.run()
+            merged = start.await_first_merge(stack, began, 150)
+            if not merged:
+                say("   The first run has not finished yet. `make status` shows its progress.")
+            stack.start_other_dags()
+            # The class archive is created in the background; until it exists, runs are only slower.
+            supervisor.start(start.SPARK_ARCHIVE, start.CLEANING)
+            if arguments.detach:
+                say("Running in the background. See `make status` and `make logs`; stop it with `make stop`.")
+                return 0
+            stops_on_failure = True
+            starting.close()
+            live.show_table(f"Airflow: {stack.airflow.url} · Ctrl-C stops everything")
+            say("Stopped in another terminal.")
+        except KeyboardInterrupt:
+            signals.ignore_signals()
+            say("\nStopping …")
             supervisor.shut_down()
-        raise
+            say("Stopped.")
+        except BaseException:
+            if stops_on_failure:
+                signals.ignore_signals()
+                supervisor.shut_down()
+            raise
     return 0
 
 

@@ -12,8 +12,8 @@ _lock = threading.Lock()
 
 
 def say(line: str) -> None:
-    """Print one whole line at once, from any thread."""
-    with _lock:
+    """Print one whole line at once, from any thread. Without a reader, such as a closed terminal, it is lost."""
+    with _lock, contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import datetime as dt
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -16,7 +17,7 @@ import urllib.error
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -385,14 +386,30 @@ def _declared_pools() -> list[dict]:
     return [pool for pool in settings["airflow"].get("pools") or [] if pool.get("pool_name")]
 
 
+def wait_for_other_starts() -> IO:
+    """Wait until no other command starts this stack; none does until the returned file is closed.
+
+    Two first starts at once would delete each other's data folders and make different passwords.
+    """
+    STATE.mkdir(exist_ok=True)
+    lock = (STATE / ".starting").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("   … wait for another `make run` or `make services` to finish its start")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 def services() -> None:
     """Start only the stores and Airflow's database, before `astro dev start --standalone`."""
-    stack = Stack()
-    stack.start_stores()
-    stack.start_metadata()
-    stack.await_stores()
-    stack.apply_schema()
-    stack.resume()
+    with wait_for_other_starts():
+        stack = Stack()
+        stack.start_stores()
+        stack.start_metadata()
+        stack.await_stores()
+        stack.apply_schema()
+        stack.resume()
     for name in (*stack._stores(), POSTGRES):
         say(f"   {name} listens on 127.0.0.1:{stack.ports[_PORTS[name][0]]}")
     say("Load the connections with `source .local/env`. `make stop` stops the stores.")
