@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from include.errors import MinutemarkError
 from include.warehouse import status
 from local import supervisor, warehouse
-from local.problems import Problem
 
 # Together no wider than a terminal of 80 columns.
 _COLUMNS = ("run", "pipeline", "kind", "state", "min.", "rows in", "counted", "ignored", "rejected", "seconds")
@@ -87,7 +87,7 @@ def show_table(note: str, rows: int = 12, interval: float = 1.0) -> None:
             try:
                 with warehouse.reader() as connection:
                     live.update(table(status.recent_batches(connection, rows), status.freshness(connection), note))
-            except Problem as problem:
+            except MinutemarkError as error:
                 if not supervisor.running():
                     return
-                live.update(Text(f"{problem.where}: {problem.found}"))
+                live.update(Text(str(error)))

@@ -8,9 +8,9 @@ import time
 
 import psutil
 
+from include.errors import MinutemarkError
 from include.warehouse.status import freshness, named_fields, open_alerts
 from local import ports, supervisor, warehouse
-from local.problems import Problem
 
 ONE_OFFS = ("airflow-migrate", "spark-archive", "superset-load")
 
@@ -33,8 +33,8 @@ def gather() -> dict:
             for row in freshness(connection):
                 status["pipelines"][row["pipeline"]] = _pipeline(row)
             status["alerts"] = [_alert(row) for row in open_alerts(connection)]
-    except Problem as problem:
-        status["warehouse"] = f"{problem.where}: {problem.found}"
+    except MinutemarkError as error:
+        status["warehouse"] = str(error)
     return status
 
 

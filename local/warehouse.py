@@ -6,15 +6,17 @@ import contextlib
 from collections.abc import Iterator
 
 from include import env_file
+from include.connections import WAREHOUSE_BI
+from include.warehouse.session import warehouse
 from local import environment
 from local.problems import Problem
 
 
 @contextlib.contextmanager
 def reader() -> Iterator:
-    """A read-only connection of the bi account, in UTC.
+    """A read-only connection of the bi account, in UTC, whose queries each see the newest commits.
 
-    Raises Problem without `.local/env`, if the warehouse does not answer, or if a query in the block fails.
+    Raises MinutemarkError without `.local/env`, if the warehouse does not answer, or if a query in the block fails.
     """
     import MySQLdb
 
@@ -22,34 +24,14 @@ def reader() -> Iterator:
     if not known:
         raise Problem("Warehouse", ".local/env does not exist yet", "Run `make run` or `make services` first.")
     env_file.use(known)
-    from include.connections import endpoint
-
-    account = endpoint("warehouse_bi")
     try:
-        connection = MySQLdb.connect(
-            host=account.host,
-            port=account.port or 3306,
-            user=account.login,
-            passwd=account.password or "",
-            charset="utf8mb4",
-            connect_timeout=5,
-            autocommit=True,
-        )
-    except MySQLdb.Error as error:
-        raise Problem(
-            f"Warehouse on {account.host}:{account.port}, as {account.login}",
-            f"cannot connect: {error.args[-1]}",
-            "Check that it is running (`make status`), and that .local/env has its password.",
-        ) from error
-    try:
-        cursor = connection.cursor()
-        cursor.execute("SET time_zone = '+00:00'")
-        cursor.execute("SET SESSION TRANSACTION READ ONLY")
-        yield connection
+        with warehouse(WAREHOUSE_BI) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SET SESSION TRANSACTION READ ONLY")
+            cursor.execute("SET SESSION autocommit = 1")
+            yield connection
     except MySQLdb.Error as error:
         problem = f"cannot read the ledger: {error.args[-1]}"
         raise Problem(
             "Warehouse", problem, "Apply the schema: run `./minutemark schema` or the DAG minutemark_setup."
         ) from error
-    finally:
-        connection.close()

@@ -1,14 +1,20 @@
 """The real MySQL server without Docker: who can log in, and what is reported if it is not available."""
 
+import contextlib
 import json
+import os
+import shlex
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import MySQLdb
 import pytest
 
+from local.layout import ROOT
 from local.problems import Problem
 from local.servers import mysql
 
@@ -43,6 +49,23 @@ def test_root_is_locked_on_the_socket_too(admin):
         MySQLdb.connect(unix_socket=path, user="root", passwd="")
     with pytest.raises(MySQLdb.OperationalError, match="not allowed|denied|locked"):
         _open({**admin, "login": "root", "password": ""})
+
+
+def test_local_commands_connect_as_the_connection_says(admin, tmp_path):
+    with contextlib.closing(_open(admin)) as server:
+        cursor = server.cursor()
+        cursor.execute("SELECT @@datadir")
+        ((data,),) = cursor.fetchall()
+        cursor.execute("CREATE USER tls@127.0.0.1 IDENTIFIED BY 'secret' REQUIRE SSL")
+    account = {**admin, "login": "tls", "password": "secret", "schema": "", "extra": {"ssl": {"ca": f"{data}ca.pem"}}}
+    (tmp_path / "env").write_text(f"AIRFLOW_CONN_WAREHOUSE_BI={shlex.quote(json.dumps(account))}\n")
+    read = "from local import warehouse\nwith warehouse.reader() as connection:\n    cursor = connection.cursor()"
+    read += (
+        "\n    cursor.execute('SELECT CURRENT_USER(), @@autocommit, @@transaction_read_only'); print(cursor.fetchone())"
+    )
+    env = os.environ | {"MINUTEMARK_STATE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", read], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.stdout == "('tls@127.0.0.1', 1, 1)\n", done.stderr
 
 
 def test_passwords_are_in_a_file_that_only_its_owner_can_read(tmp_path):
