@@ -32,7 +32,8 @@ def is_required(environ: Mapping[str, str]) -> bool:
 
 def settings(environ: Mapping[str, str]) -> dict[str, str]:
     """Airflow's settings for the login and its accounts."""
-    users = [user for user in environ.get(_USERS, "").split(",") if user and user.split(":")[0] != ADMIN]
+    users = [user.strip() for user in environ.get(_USERS, "").split(",")]  # Airflow strips them too
+    users = [user for user in users if user and user.split(":")[0] != ADMIN]
     return {
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": str(not is_required(environ)),
         _USERS: ",".join([f"{ADMIN}:admin", *users]),

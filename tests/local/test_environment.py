@@ -275,13 +275,13 @@ def test_the_local_airflow_has_a_login_unless_it_is_turned_off(monkeypatch, tmp_
     monkeypatch.setattr(login, "PASSWORDS", tmp_path / "passwords.json")
     result = environment.prepare(ports.DEFAULTS, {})
     users = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"
-    seen = environment.airflow_environment(result, ports.DEFAULTS, {users: "vera:viewer,admin:viewer"})
+    seen = environment.airflow_environment(result, ports.DEFAULTS, {users: "vera:viewer, ulf:op, admin:viewer"})
     assert seen["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "False"
-    assert seen[users] == "admin:admin,vera:viewer"
+    assert seen[users] == "admin:admin,vera:viewer,ulf:op"
     login.make_passwords(seen)
     known = login.PASSWORDS.read_text()
     assert stat.S_IMODE(login.PASSWORDS.stat().st_mode) == 0o600
-    assert set(json.loads(known)) == {"admin", "vera"} and login.credentials()["password"] in known
+    assert set(json.loads(known)) == {"admin", "vera", "ulf"} and login.credentials()["password"] in known
     login.make_passwords(seen)
     assert login.PASSWORDS.read_text() == known
     unlocked = environment.airflow_environment(result, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "none"})
