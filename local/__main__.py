@@ -12,7 +12,7 @@ import sys
 from include import env_file
 from include.durations import utc_now
 from include.errors import MinutemarkError, storage_problem
-from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, LOCAL, LOGS, ROOT, RUN
+from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, INSTALLED, LOCAL, LOGS, PORTS_FILE, ROOT, RUN, STATE
 from local.problems import Problem
 from local.progress import say
 
@@ -145,7 +145,9 @@ def _use_connections(what: str) -> None:
 def clean(arguments: argparse.Namespace) -> int:
     from local import supervisor
 
-    paths = [LOCAL] if arguments.all else [DATA, AIRFLOW_HOME, LOGS, RUN, ENV_FILE]
+    paths = [DATA, AIRFLOW_HOME, LOGS, RUN, ENV_FILE]
+    if arguments.all:  # `.local` may have the data of another stack, which this command does not stop
+        paths = [LOCAL] if STATE == LOCAL else [*paths, PORTS_FILE, *INSTALLED]
     paths = [path for path in paths if path.exists()]
     if not paths:
         say("Nothing to delete.")

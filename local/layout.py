@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from include.env_file import state_folder
+from local.problems import Problem
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
@@ -29,6 +30,9 @@ JUPYTER = LOCAL / "jupyter"
 TABLEAU = LOCAL / "tableau"
 BIGQUERY = LOCAL / "bigquery"
 DOCS = LOCAL / "docs"
+INSTALLED = (
+    TOOLS, VENV, SPARK_JARS, STORE_JARS, KAFKA_JARS, CONNECT_JARS, STREAM_JARS, MYSQL, SUPERSET, JUPYTER, TABLEAU, BIGQUERY, DOCS,
+)  # fmt: skip
 
 STATE = state_folder()
 DATA = STATE / "data"
@@ -49,5 +53,11 @@ def socket_path(name: str, folder: Path) -> Path:
         digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"minutemark-{os.getuid()}-{digest}"
         path = folder / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            raise Problem(
+                str(folder), "it is a link or belongs to another user", "Remove it, or set TMPDIR to another folder."
+            )
+        folder.chmod(0o700)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
