@@ -18,7 +18,7 @@ RUN = r"""
 import os, signal, sys
 from local import __main__, start, supervisor
 
-store = "import pathlib, signal, time; signal.signal(signal.SIGTERM, lambda *_: pathlib.Path('told').touch())"
+store = "import pathlib, signal, time; signal.signal(signal.SIGTERM, lambda *_: pathlib.Path('stopping').touch())"
 store += "; pathlib.Path('up').touch()\nwhile not pathlib.Path('may_end').exists(): time.sleep(0.02)"
 env = {**os.environ, supervisor.MARK: str(supervisor.STATE)}
 program = supervisor.Program("kafka", [sys.executable, "-c", store], 10, env=env, directory=supervisor.STATE.parent)
@@ -54,7 +54,7 @@ def is_up(folder: Path) -> bool:
 
 def end_store(folder: Path) -> None:
     """Let the store end, once it has the signal to stop."""
-    until((folder / "told").exists)
+    until((folder / "stopping").exists)
     (folder / "may_end").touch()
 
 
@@ -62,7 +62,7 @@ def test_a_second_interrupt_does_not_leave_a_stack_that_is_being_stopped(python,
     with python("-c", WAIT, stderr=subprocess.PIPE) as command:
         until((short_path / "up").exists)
         command.send_signal(signal.SIGINT)
-        until((short_path / "told").exists)
+        until((short_path / "stopping").exists)
         command.send_signal(signal.SIGINT)
         end_store(short_path)
         assert command.wait(60) == 0
@@ -86,7 +86,7 @@ def test_a_refused_setting_does_not_stop_a_running_stack(python, short_path):
     assert python("-c", f"{RUN}start_store()").wait(60) == 0
     with python("-m", "local", "run", env=REFUSED, stderr=subprocess.PIPE) as command:
         assert "WAREHOUSE=postgres is not a server" in command.communicate(timeout=60)[1]
-    assert is_up(short_path) and not (short_path / "told").exists()
+    assert is_up(short_path) and not (short_path / "stopping").exists()
 
 
 @pytest.mark.parametrize("name", ["run", "services"])
