@@ -15,7 +15,7 @@ from include.listing import as_json
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from local import bootstrap
 from local.api_server import Site, site
-from tests.page.world import MINUTE, USERS, drift, hold, minutes_ago, publish, text
+from tests.page.world import MINUTE, USERS, drift, hold, minutes_ago, publish, see, text
 from tests.warehouse.lab import Lab
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: `make test` installs it.")
@@ -90,6 +90,14 @@ def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
     expect(article).to_contain_text("The next run publishes it")
     assert lab.query("SELECT minute, released_by, reason FROM etl.releases") == [(minute, "ulf", "on purpose")]
     assert lab.pending() == [minute]
+
+
+def test_the_figures_of_a_pipeline_refresh_while_its_minutes_are_shown(visit, lab: Lab) -> None:
+    _, page = visit("vera")
+    pending_and_held = page.locator("dl.figures div", has_text="Minutes pending · held").locator("dd")
+    expect(pending_and_held).to_have_text("0 · 0")
+    hold(lab, minutes_ago(lab, 5))
+    expect(pending_and_held).to_have_text("0 · 1", timeout=PATIENCE)
 
 
 def test_hours_that_wait_for_lakehouse_and_bigquery_are_shown_for_the_pipeline_that_declares_them(
@@ -226,6 +234,47 @@ def test_verification_is_started_from_the_page_and_shown(visit, airflow: Site, l
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("article .badge").first).to_have_text("1 difference")
     expect(page.locator("article li")).to_contain_text("the lake: expected rows=3, found rows=2. Bring them back.")
+
+
+LEDGER = "**/minutemark/api/pipelines/recruitment/ledger*"
+
+
+@pytest.fixture
+def ledger(visit, lab: Lab) -> tuple:
+    """The ledger of three pages as (tab, frame, requests): its next request is in `requests`, and waits there."""
+    see(lab, *(minutes_ago(lab, minutes) for minutes in range(1, 251)))
+    tab, page = visit("vera")
+    page.get_by_role("button", name="Ledger").click()
+    expect(page.locator("main .pages")).to_contain_text("page 1:")
+    requests: list = []
+    tab.route(LEDGER, lambda request: requests.append(request), times=1)
+    return tab, page, requests
+
+
+def answer_late(tab, page, requests: list) -> None:
+    """Answer the request that waits, and return when the page has read the answer."""
+    with tab.expect_response(LEDGER) as answer:
+        requests.pop().continue_()
+    answer.value.finished()
+    page.locator("body").evaluate("() => fetch(location.href).then((answer) => answer.text())")
+
+
+def test_a_double_click_in_the_ledger_turns_one_page(ledger) -> None:
+    _, page, _ = ledger
+    page.get_by_role("button", name="Older").dblclick()
+    expect(page.locator("main .pages")).to_contain_text("page 2:")
+    answer_late(*ledger)
+    expect(page.locator("main .pages")).to_contain_text("page 2:")
+
+
+def test_a_late_answer_does_not_replace_a_newer_one(ledger) -> None:
+    _, page, _ = ledger
+    page.get_by_role("button", name="Show").click()
+    page.get_by_label("State").select_option("held")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("main")).to_contain_text("The ledger has no matching minute in this range.")
+    answer_late(*ledger)
+    expect(page.locator("main")).to_contain_text("The ledger has no matching minute in this range.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,7 +1,7 @@
 // Airflow's backfills of a pipeline: a form that previews and starts one, and a list with a button that cancels it.
 
 import { airflow, ask, toAirflow } from "./airflow.js";
-import { badge, emptyText, field, h, problem, swap, table } from "./dom.js";
+import { badge, field, h, loader, nothing, problem, table } from "./dom.js";
 import { asField, duration, number, plural, time } from "./format.js";
 
 const CHUNKS = { hour: "one hour per run", minute: "one minute per run" };
@@ -25,29 +25,26 @@ export function backfill({ pipeline, place, isCurrent }) {
   const preview = h("div");
   const list = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
-  async function plan(event) {
-    event.preventDefault();
-    preview.replaceChildren(h("p", { class: "quiet" }, "Loading …"));
-    try {
-      const known = await ask(`${pipeline.pipeline}/backfill`, { from: from.value, to: to.value, chunk: chunk.value });
-      const request = {
-        dag_id: known.dag_id,
-        from_date: known.from,
-        to_date: known.to,
-        reprocess_behavior: behavior.value,
-        max_active_runs: 1,
-      };
-      const [dry, dag] = await Promise.all([
-        airflow("POST", "backfills/dry_run", request),
-        airflow("GET", `dags/${known.dag_id}`),
-      ]);
-      if (isCurrent()) preview.replaceChildren(...previewOf(known, dry.total_entries, dag, request));
-    } catch (error) {
-      if (isCurrent()) preview.replaceChildren(problem(error.message));
-    }
+  const showPlan = loader({ place: preview, isCurrent, load: plan, parts: dryRun });
+  const show = loader({ place: list, isCurrent, load, parts });
+
+  async function plan() {
+    const known = await ask(`${pipeline.pipeline}/backfill`, { from: from.value, to: to.value, chunk: chunk.value });
+    const request = {
+      dag_id: known.dag_id,
+      from_date: known.from,
+      to_date: known.to,
+      reprocess_behavior: behavior.value,
+      max_active_runs: 1,
+    };
+    const [dry, dag] = await Promise.all([
+      airflow("POST", "backfills/dry_run", request),
+      airflow("GET", `dags/${known.dag_id}`),
+    ]);
+    return { known, runs: dry.total_entries, dag, request };
   }
 
-  function previewOf(known, runs, dag, request) {
+  function dryRun({ known, runs, dag, request }) {
     const takes = known.seconds
       ? ` At about ${duration(known.seconds)} per run this takes ${duration(known.seconds * runs)}, ` +
         "or longer because live minutes go first."
@@ -100,6 +97,12 @@ export function backfill({ pipeline, place, isCurrent }) {
     ];
   }
 
+  function submit(event) {
+    event.preventDefault();
+    preview.replaceChildren(h("p", { class: "quiet" }, "Loading …"));
+    showPlan();
+  }
+
   async function begin(request, dag, button) {
     button.disabled = true;
     try {
@@ -115,18 +118,11 @@ export function backfill({ pipeline, place, isCurrent }) {
     }
   }
 
-  async function show() {
-    try {
-      const dags = ["reconcile", "minute"].map((kind) => `${pipeline.pipeline}_${kind}`);
-      const pages = await Promise.all(
-        dags.map((dag) => airflow("GET", `backfills?dag_id=${dag}&order_by=-id&limit=5`)),
-      );
-      const all = pages.flatMap((one) => one.backfills).sort((one, other) => other.id - one.id);
-      const runs = await Promise.all(all.map(progress));
-      if (isCurrent()) swap(list, all.length ? backfills(all, runs) : emptyText("This pipeline has no backfills yet."));
-    } catch (error) {
-      if (isCurrent()) list.replaceChildren(problem(error.message, show));
-    }
+  async function load() {
+    const dags = ["reconcile", "minute"].map((kind) => `${pipeline.pipeline}_${kind}`);
+    const pages = await Promise.all(dags.map((dag) => airflow("GET", `backfills?dag_id=${dag}&order_by=-id&limit=5`)));
+    const all = pages.flatMap((one) => one.backfills).sort((one, other) => other.id - one.id);
+    return { all, runs: await Promise.all(all.map(progress)) };
   }
 
   // How many runs of the backfill are in each state.
@@ -139,32 +135,35 @@ export function backfill({ pipeline, place, isCurrent }) {
     return Object.fromEntries(states.map((state, at) => [state, counts[at].total_entries]));
   }
 
-  function backfills(all, runs) {
-    return table(
-      {
-        Backfill: "n",
-        DAG: "",
-        From: "",
-        "Last run starts": "",
-        State: "",
-        Queued: "n",
-        Running: "n",
-        Done: "n",
-        "Failed or cancelled": "n",
-        "": "",
-      },
-      all.map((one, at) => [
-        String(one.id),
-        h("a", toAirflow(`dags/${one.dag_id}/backfills`), one.dag_id),
-        time(one.from_date),
-        time(one.to_date),
-        badge(one.completed_at ? "ended" : one.is_paused ? "paused" : "running"),
-        ...["queued", "running", "success", "failed"].map((state) => number(runs[at][state])),
-        one.completed_at || !pipeline.may_edit
-          ? ""
-          : h("button", { type: "button", onclick: () => cancel(one, runs[at]) }, "Cancel"),
-      ]),
-    );
+  function parts({ all, runs }) {
+    if (!all.length) return [nothing("This pipeline has no backfills yet.")];
+    return [
+      table(
+        {
+          Backfill: "n",
+          DAG: "",
+          From: "",
+          "Last run starts": "",
+          State: "",
+          Queued: "n",
+          Running: "n",
+          Done: "n",
+          "Failed or cancelled": "n",
+          "": "",
+        },
+        all.map((one, at) => [
+          String(one.id),
+          h("a", toAirflow(`dags/${one.dag_id}/backfills`), one.dag_id),
+          time(one.from_date),
+          time(one.to_date),
+          badge(one.completed_at ? "ended" : one.is_paused ? "paused" : "running"),
+          ...["queued", "running", "success", "failed"].map((state) => number(runs[at][state])),
+          one.completed_at || !pipeline.may_edit
+            ? ""
+            : h("button", { type: "button", onclick: () => cancel(one, runs[at]) }, "Cancel"),
+        ]),
+      ),
+    ];
   }
 
   async function cancel(one, runs) {
@@ -196,7 +195,7 @@ export function backfill({ pipeline, place, isCurrent }) {
     pipeline.may_edit
       ? h(
           "form",
-          { class: "filters", onsubmit: plan },
+          { class: "filters", onsubmit: submit },
           field("From (UTC)", from),
           field("To (UTC), exclusive", to),
           field("Chunk", chunk),

@@ -55,7 +55,25 @@ export function swap(place, ...children) {
   if (at >= 0) place.querySelectorAll(focusable)[at]?.focus({ preventScroll: true });
 }
 
-export function emptyText(text, ...more) {
+/**
+ * A function that loads content, and shows its `parts` or the error in `place`. Of calls that overlap, only the newest
+ * one shows anything, and none does once another view is shown.
+ */
+export function loader({ place, isCurrent, load, parts }) {
+  let newest = 0;
+  return async function show() {
+    const own = ++newest;
+    const isNewest = () => own === newest && isCurrent();
+    try {
+      const content = await load();
+      if (isNewest()) swap(place, ...parts(content));
+    } catch (error) {
+      if (isNewest()) place.replaceChildren(problem(error.message, show));
+    }
+  };
+}
+
+export function nothing(text, ...more) {
   return h("p", { class: "nothing" }, text, ...more);
 }
 

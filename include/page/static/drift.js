@@ -1,7 +1,7 @@
 // Fields that differ from the day before, and a form that accepts the difference.
 
 import { ask } from "./airflow.js";
-import { badge, emptyText, h, problem } from "./dom.js";
+import { badge, h, loader, nothing } from "./dom.js";
 import { number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
 
@@ -9,14 +9,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
   const status = h("p", { class: "done", role: "status", hidden: true });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
-  async function show() {
-    try {
-      const content = await ask(`${pipeline.pipeline}/drift`);
-      if (isCurrent()) result.replaceChildren(...parts(content));
-    } catch (error) {
-      if (isCurrent()) result.replaceChildren(problem(error.message, show));
-    }
-  }
+  const show = loader({ place: result, isCurrent, load: () => ask(`${pipeline.pipeline}/drift`), parts });
 
   function parts({ drifts, more }) {
     if (!drifts.length) return [emptyText("No drift was found. Minutes with fewer than 100 rows are not compared.")];

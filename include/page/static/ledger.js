@@ -1,7 +1,7 @@
 // The ledger of a range, page by page.
 
 import { ask, runPath, toAirflow } from "./airflow.js";
-import { badge, emptyText, field, h, problem, table } from "./dom.js";
+import { badge, field, h, loader, nothing, table } from "./dom.js";
 import { lastHours, number, time } from "./format.js";
 
 const STATES = ["all", "pending", "held", "merged", "closed"];
@@ -18,22 +18,15 @@ export function ledger({ pipeline, place, isCurrent }) {
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
   let pages = [null]; // where each page begins: the minute at which the previous page ended
 
-  async function show() {
-    try {
-      const before = pages[pages.length - 1];
-      const content = await ask(`${pipeline.pipeline}/ledger`, {
-        from: from.value,
-        to: to.value,
-        state: state.value,
-        before,
-      });
-      if (isCurrent()) result.replaceChildren(...parts(content));
-    } catch (error) {
-      if (isCurrent()) result.replaceChildren(problem(error.message, show));
-    }
+  const show = loader({ place: result, isCurrent, load, parts });
+
+  function load() {
+    const before = pages[pages.length - 1];
+    return ask(`${pipeline.pipeline}/ledger`, { from: from.value, to: to.value, state: state.value, before });
   }
 
   function parts({ rows, more }) {
+    const own = pages; // a second click of the same button changes nothing
     if (!rows.length && pages.length === 1) {
       return [emptyText("The ledger has no matching minute in this range. Choose a longer range, or all states.")];
     }
@@ -44,7 +37,7 @@ export function ledger({ pipeline, place, isCurrent }) {
           type: "button",
           disabled,
           onclick: () => {
-            go();
+            pages = go();
             show();
           },
         },
@@ -54,8 +47,8 @@ export function ledger({ pipeline, place, isCurrent }) {
       h(
         "p",
         { class: "pages" },
-        move("Newer", pages.length === 1, () => pages.pop()),
-        move("Older", !more, () => pages.push(rows[rows.length - 1].minute)),
+        move("Newer", pages.length === 1, () => own.slice(0, -1)),
+        move("Older", !more, () => [...own, rows[rows.length - 1].minute]),
         h(
           "span",
           { class: "quiet" },

@@ -2,7 +2,7 @@
 
 import { ask, runPath, toAirflow } from "./airflow.js";
 import { dayChart, rowsChart } from "./charts.js";
-import { badge, h, problem, swap, table } from "./dom.js";
+import { badge, h, loader, table } from "./dom.js";
 import { clock, duration, number, time } from "./format.js";
 
 const MEANINGS = {
@@ -15,22 +15,20 @@ const MEANINGS = {
   closed: "no longer read: past the retention of the lake, or its demo events were removed",
 };
 
-export function minutes({ pipeline, place, isCurrent }) {
+export function minutes({ pipeline, current, place, isCurrent }) {
   const detail = h(
     "p",
     { class: "detail", role: "status" },
     "Hover over a minute for details; click it to open its run.",
   );
-  async function reload() {
-    try {
-      const content = await ask(`${pipeline.pipeline}/minutes`);
-      if (isCurrent()) swap(place, ...parts(pipeline, content, detail));
-    } catch (error) {
-      if (isCurrent()) place.replaceChildren(problem(error.message, reload));
-    }
-  }
-  reload();
-  return { reload };
+  const show = loader({
+    place,
+    isCurrent,
+    load: () => ask(`${pipeline.pipeline}/minutes`),
+    parts: (content) => parts(current(), content, detail),
+  });
+  show();
+  return { again: show };
 }
 
 function parts(pipeline, { minutes: all, day }, detail) {

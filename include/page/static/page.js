@@ -108,9 +108,11 @@ const bigquery = (copies) => (copies.to_load ? `${plural(copies.to_load, "hour")
 
 const differing = (hours) => `${plural(hours, "hour")} counted differently in lakehouse and warehouse: run Verify`;
 
+const current = () => overview.pipelines.find((one) => one.pipeline === chosen.pipeline);
+
 function viewLink(name, title) {
-  const current = overview.pipelines.find((one) => one.pipeline === chosen.pipeline);
-  const count = name === "held" && current.held ? h("span", { class: "count" }, number(current.held)) : null;
+  const { held } = current();
+  const count = name === "held" && held ? h("span", { class: "count" }, number(held)) : null;
   return h(
     "button",
     {
@@ -125,11 +127,11 @@ function viewLink(name, title) {
 
 function show() {
   const own = ++turn;
-  const pipeline = overview.pipelines.find((one) => one.pipeline === chosen.pipeline);
   const place = h("section", {}, h("p", { class: "quiet" }, "Loading …"));
   at("view").replaceChildren(place);
   shown = VIEWS[chosen.view][1]({
-    pipeline,
+    pipeline: current(),
+    current,
     overview,
     place,
     isCurrent: () => own === turn,

@@ -1,7 +1,7 @@
 // Held minutes and their release, rejected events, and failed checks.
 
 import { ask, runPath, toAirflow } from "./airflow.js";
-import { badge, emptyText, field, h, problem, table } from "./dom.js";
+import { badge, field, h, loader, nothing, table } from "./dom.js";
 import { lastHours, number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
 
@@ -11,14 +11,8 @@ export function held({ pipeline, place, isCurrent, refresh }) {
   const status = h("p", { class: "done", role: "status", hidden: true });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
-  async function show() {
-    try {
-      const content = await ask(`${pipeline.pipeline}/held`);
-      if (isCurrent()) result.replaceChildren(...parts(content));
-    } catch (error) {
-      if (isCurrent()) result.replaceChildren(problem(error.message, show));
-    }
-  }
+  const load = () => ask(`${pipeline.pipeline}/held`);
+  const show = loader({ place: result, isCurrent, load, parts });
 
   function parts({ minutes, more, sees_rows }) {
     if (!minutes.length) return [emptyText("No minute is held.")];
@@ -100,14 +94,8 @@ export function rejected({ pipeline, place, isCurrent }) {
   const to = h("input", { type: "datetime-local", name: "to", value: day.to });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
-  async function show() {
-    try {
-      const content = await ask(`${pipeline.pipeline}/rejected`, { from: from.value, to: to.value });
-      if (isCurrent()) result.replaceChildren(...parts(content));
-    } catch (error) {
-      if (isCurrent()) result.replaceChildren(problem(error.message, show));
-    }
-  }
+  const load = () => ask(`${pipeline.pipeline}/rejected`, { from: from.value, to: to.value });
+  const show = loader({ place: result, isCurrent, load, parts });
 
   function parts({ groups, more, most, sees_rows }) {
     if (!groups.length)
@@ -169,14 +157,7 @@ export function rejected({ pipeline, place, isCurrent }) {
 }
 
 export function gates({ pipeline, place, isCurrent }) {
-  async function show() {
-    try {
-      const content = await ask(`${pipeline.pipeline}/gates`);
-      if (isCurrent()) place.replaceChildren(...parts(content));
-    } catch (error) {
-      if (isCurrent()) place.replaceChildren(problem(error.message, show));
-    }
-  }
+  const show = loader({ place, isCurrent, load: () => ask(`${pipeline.pipeline}/gates`), parts });
 
   function parts({ checks, findings, batches, sees_rows }) {
     if (!checks.length) return [emptyText("No check has run yet. Checks run with the first batch of the minute DAG.")];

@@ -1,7 +1,7 @@
 // The last runs of minutemark_verify with their results, and a form that starts one.
 
 import { airflow, runPath, toAirflow } from "./airflow.js";
-import { badge, emptyText, field, h, problem, swap, table } from "./dom.js";
+import { badge, field, h, loader, nothing, problem, table } from "./dom.js";
 import { asField, number, plural, time } from "./format.js";
 
 const DAG = "minutemark_verify";
@@ -15,20 +15,20 @@ export function verify({ pipeline, overview, place, isCurrent }) {
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
   const status = h("div");
 
-  async function show() {
+  const show = loader({ place: result, isCurrent, load, parts });
+
+  async function load() {
     try {
       const { dag_runs } = await airflow("GET", `dags/${DAG}/dagRuns?order_by=-run_after&limit=20`);
-      const own = dag_runs
+      const runs = dag_runs
         .filter((run) => !run.conf?.pipeline || run.conf.pipeline === pipeline.pipeline)
         .slice(0, SHOWN);
-      const reports = await Promise.all(own.map(report));
-      if (isCurrent()) swap(result, ...parts(own, reports));
+      return { runs, reports: await Promise.all(runs.map(report)) };
     } catch (error) {
-      const text =
-        error.status === 404
-          ? `Airflow has not loaded the DAG ${DAG} yet. Check that its DAG processor runs, and its import errors.`
-          : error.message;
-      if (isCurrent()) result.replaceChildren(problem(text, show));
+      if (error.status !== 404) throw error;
+      throw new Error(
+        `Airflow has not loaded the DAG ${DAG} yet. Check that its DAG processor runs, and its import errors.`,
+      );
     }
   }
 
@@ -46,7 +46,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
     }
   }
 
-  function parts(runs, reports) {
+  function parts({ runs, reports }) {
     if (!runs.length)
       return [
         emptyText(
