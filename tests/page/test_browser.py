@@ -236,6 +236,21 @@ def test_verification_is_started_from_the_page_and_shown(visit, airflow: Site, l
     expect(page.locator("article li")).to_contain_text("the lake: expected rows=3, found rows=2. Bring them back.")
 
 
+@pytest.mark.parametrize(("start", "end"), [("2026-03-01T10:00", ""), ("2026-03-01T10:00", "2026-03-01T09:00")])
+def test_a_verification_of_half_a_range_or_a_reversed_one_is_not_started(
+    visit, airflow: Site, lab: Lab, start: str, end: str
+) -> None:
+    path = "/api/v2/dags/minutemark_verify/dagRuns"
+    before = airflow.send("GET", path, user="ada")["total_entries"]
+    _, page = visit("ulf")
+    page.get_by_role("button", name="Verify").click()
+    page.get_by_label("From (UTC)").fill(start)
+    page.get_by_label("To (UTC), exclusive").fill(end)
+    page.get_by_role("button", name="Start verification").click()
+    expect(page.get_by_role("alert")).to_contain_text("Set both From and To, with From before To")
+    assert airflow.send("GET", path, user="ada")["total_entries"] == before
+
+
 LEDGER = "**/minutemark/api/pipelines/recruitment/ledger*"
 
 

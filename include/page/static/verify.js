@@ -13,6 +13,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
   const from = h("input", { type: "datetime-local", name: "from", value: asField(new Date(end - 3600_000)) });
   const to = h("input", { type: "datetime-local", name: "to", value: asField(end) });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
+  const start = h("button", { type: "submit", class: "main" }, "Start verification");
   const status = h("div");
 
   const show = loader({ place: result, isCurrent, load, parts });
@@ -82,6 +83,11 @@ export function verify({ pipeline, overview, place, isCurrent }) {
   async function begin(event) {
     event.preventDefault();
     status.replaceChildren();
+    if ((from.value || to.value) && !(from.value && from.value < to.value)) {
+      status.replaceChildren(problem("Set both From and To, with From before To, or leave both empty."));
+      return;
+    }
+    start.disabled = true;
     try {
       const dag = await airflow("GET", `dags/${DAG}`);
       // The DAG has no schedule: unpausing it starts no scheduled run.
@@ -102,6 +108,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
     } catch (error) {
       status.replaceChildren(problem(error.message));
     }
+    start.disabled = false;
   }
 
   place.replaceChildren(
@@ -117,7 +124,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
           { class: "filters", onsubmit: begin },
           field("From (UTC)", from),
           field("To (UTC), exclusive", to),
-          h("button", { type: "submit", class: "main" }, "Start verification"),
+          start,
           h("span", { class: "quiet" }, "Leave both empty to verify everything."),
         )
       : h("p", { class: "quiet" }, `To start a verification you need permission to trigger ${DAG}.`),
