@@ -183,6 +183,25 @@ def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: Site, lab: 
     assert made["completed_at"] is not None
 
 
+def test_runs_of_a_backfill_that_a_newer_one_repeats_are_counted_in_the_newer_one_only(
+    visit, airflow: Site, lab: Lab
+) -> None:
+    hour = minutes_ago(lab, 0).replace(minute=0) - timedelta(hours=9)
+    for hours in (1, 2):
+        ends = {"from_date": text(hour), "to_date": text(hour + timedelta(hours=hours))}
+        request = {"dag_id": "ecommerce_reconcile", **ends, "reprocess_behavior": "completed", "max_active_runs": 1}
+        made = airflow.send("POST", "/api/v2/backfills", request, user="ada")
+        if hours == 1:
+            airflow.send("PUT", f"/api/v2/backfills/{made['id']}/cancel", {}, user="ada")
+    _, page = visit("vera")
+    page.get_by_role("button", name=re.compile("^ecommerce")).click()
+    page.get_by_role("button", name="Backfill").click()
+    rows = page.locator("main table tbody tr")
+    for row, shown in enumerate((["running", "3", "0", "0", "0"], ["ended", "–", "–", "–", "–"])):
+        for column, cell in enumerate(shown, 4):
+            expect(rows.nth(row).locator("td").nth(column)).to_have_text(cell)
+
+
 def states(airflow: Site) -> dict[str, int]:
     runs = airflow.send("GET", "/api/v2/dags/recruitment_reconcile/dagRuns", user="ada")["dag_runs"]
     result = [run["state"] for run in runs if run["run_type"] == "backfill"]

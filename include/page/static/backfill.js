@@ -125,8 +125,10 @@ export function backfill({ pipeline, place, isCurrent }) {
     return { all, runs: await Promise.all(all.map(progress)) };
   }
 
-  // How many runs of the backfill are in each state.
-  async function progress(one) {
+  // How many runs of the backfill's range are in each state; {} if a newer backfill has repeated some of them.
+  async function progress(one, at, all) {
+    const overlaps = (other) => other.dag_id === one.dag_id && other.from_date <= one.to_date;
+    if (all.slice(0, at).some((other) => overlaps(other) && one.from_date <= other.to_date)) return {};
     const states = ["queued", "running", "success", "failed"];
     const range = `run_type=backfill&logical_date_gte=${one.from_date}&logical_date_lte=${one.to_date}&limit=1`;
     const counts = await Promise.all(
@@ -137,33 +139,32 @@ export function backfill({ pipeline, place, isCurrent }) {
 
   function parts({ all, runs }) {
     if (!all.length) return [nothing("This pipeline has no backfills yet.")];
-    return [
-      table(
-        {
-          Backfill: "n",
-          DAG: "",
-          From: "",
-          "Last run starts": "",
-          State: "",
-          Queued: "n",
-          Running: "n",
-          Done: "n",
-          "Failed or cancelled": "n",
-          "": "",
-        },
-        all.map((one, at) => [
-          String(one.id),
-          h("a", toAirflow(`dags/${one.dag_id}/backfills`), one.dag_id),
-          time(one.from_date),
-          time(one.to_date),
-          badge(one.completed_at ? "ended" : one.is_paused ? "paused" : "running"),
-          ...["queued", "running", "success", "failed"].map((state) => number(runs[at][state])),
-          one.completed_at || !pipeline.may_edit
-            ? ""
-            : h("button", { type: "button", onclick: () => cancel(one, runs[at]) }, "Cancel"),
-        ]),
-      ),
-    ];
+    const rows = table(
+      {
+        Backfill: "n",
+        DAG: "",
+        From: "",
+        "Last run starts": "",
+        State: "",
+        Queued: "n",
+        Running: "n",
+        Done: "n",
+        "Failed or cancelled": "n",
+        "": "",
+      },
+      all.map((one, at) => [
+        String(one.id),
+        h("a", toAirflow(`dags/${one.dag_id}/backfills`), one.dag_id),
+        time(one.from_date),
+        time(one.to_date),
+        badge(one.completed_at ? "ended" : one.is_paused ? "paused" : "running"),
+        ...["queued", "running", "success", "failed"].map((state) => number(runs[at][state])),
+        one.completed_at || !pipeline.may_edit
+          ? ""
+          : h("button", { type: "button", onclick: () => cancel(one, runs[at]) }, "Cancel"),
+      ]),
+    );
+    return [h("p", { class: "quiet" }, "No runs are counted for a backfill whose range a newer one overlaps."), rows];
   }
 
   async function cancel(one, runs) {
