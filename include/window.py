@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from include.durations import HOUR, MINUTE, minute_floor
 from include.errors import MinutemarkError
 
+YEARS = range(1582, 5237)  # of time-UUIDs, and so of the lake's minutes
 LOOK_BACK = timedelta(hours=3)  # before a reconcile run's interval: writers that touch no change log may be this late
 
 
@@ -117,9 +118,14 @@ def _parse(from_text: str | None, to_text: str | None) -> tuple[datetime | None,
 def minute_in(name: str, text: str) -> datetime:
     """The minute in a string. Raises WindowRefused, which names the parameter."""
     try:
-        return as_minute(datetime.fromisoformat(text.strip()))
+        time = datetime.fromisoformat(text.strip())
     except ValueError:
         raise WindowRefused(
             f"`{name}` is {text!r}, which is not a date and time. "
             "Write it as 2026-11-22T14:05 or 2026-11-22T14:05:00Z (UTC)."
         ) from None
+    if time.year not in YEARS:
+        raise WindowRefused(
+            f"`{name}` is {text!r}. Choose a year from {YEARS[0]} to {YEARS[-1]}: the lake has no others."
+        )
+    return as_minute(time)

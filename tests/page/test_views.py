@@ -205,6 +205,8 @@ def test_a_backfill_is_planned_in_whole_chunks_that_have_ended(get_view, lab: La
     )
     year = {"from": "2025-01-01T00:00", "to": "2026-01-01T00:00"}
     assert "2025-01-01 00:00 to 2025-02-01 00:00" in get_view("backfill", 400, **year)["detail"]
+    forever = {"from": text(hour), "to": "9999-12-31T23:59"}
+    assert "a year from 1582 to 5236" in get_view("backfill", 400, **forever)["detail"]
 
 
 def test_an_unreachable_warehouse_is_reported_with_its_remedy(as_user, lab: Lab, monkeypatch) -> None:

@@ -79,6 +79,8 @@ def test_naive_times_are_utc():
         (("2026-11-22T09:00", None), "`to` is empty"),
         ((None, "2026-11-22T09:00"), "`from` is empty"),
         (("yesterday", "2026-11-22T09:00"), "Write it as 2026-11-22T14:05"),
+        (("2026-11-22T09:00", "9999-12-31T23:59"), "`to` is '9999-12-31T23:59'. .* a year from 1582 to 5236"),
+        (("0001-01-01T00:00+05:00", "2026-11-22T09:00"), "`from` is .* a year from 1582 to 5236"),
     ],
 )
 def test_an_invalid_form_is_refused_with_a_hint(form, message):
