@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import sys
@@ -67,7 +68,11 @@ class Rows:
         return str(self) if name == "table" else tsv(self.names, self.rows)
 
     def as_data(self) -> Sequence[Mapping[str, object]]:
-        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+        names: list[str] = []
+        for name in self.names:
+            numbered = (f"{name}_{number}" for number in itertools.count(2))  # of equal names: minute, minute_2
+            names.append(next(new for new in numbered if new not in {*names, *self.names}) if name in names else name)
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> list[str]:

@@ -26,6 +26,11 @@ def test_json_keeps_numbers_and_nulls():
     ]
 
 
+def test_json_numbers_columns_with_equal_names():
+    rows = Rows(["minute", "minute", "minute_2", "minute"], [(1, 2, 3, 4)])
+    assert json.loads(as_json(rows)) == [{"minute": 1, "minute_3": 2, "minute_2": 3, "minute_4": 4}]
+
+
 def test_tsv_is_one_line_per_row_for_any_values():
     assert ROWS.in_format("tsv").splitlines() == [
         "job_id\tspend_hour\ttitle\tat",
