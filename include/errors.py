@@ -9,7 +9,12 @@ import errno
 import os
 
 SET_UP = "run the DAG `minutemark_setup` (`make run` and `make services` do the same)"
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+_STORAGE = {
+    errno.ENOSPC: "free disk space",
+    errno.EDQUOT: "free disk space, or raise the quota",
+    errno.EACCES: "let this user read and write the file, and access its folder",
+    errno.EROFS: "make the file system writable",
+}
 
 
 class MinutemarkError(Exception):
@@ -20,8 +25,8 @@ class MinutemarkError(Exception):
 
 
 def storage_problem(error: OSError, place: object) -> str | None:
-    """What to print for a disk that is full or not writable; None for any other error. `place` stands in for a file name."""
+    """What to print for a disk that is full or not accessible; None for any other error. `place` stands in for a file name."""
     if error.errno not in _STORAGE:
         return None
     where = error.filename or place
-    return f"{where}: {os.strerror(error.errno)}\n  What to do: free disk space, or make the file or folder writable."
+    return f"{where}: {os.strerror(error.errno)}\n  What to do: {_STORAGE[error.errno]}."

@@ -11,6 +11,7 @@ import contextlib
 import io
 import lzma
 import re
+import stat
 import struct
 import zipfile
 import zlib
@@ -73,14 +74,17 @@ def decompressed(
     Raises FileRefused, or FileDamaged if the file is damaged. With the `damage` of an earlier FileDamaged, the content
     ends there instead.
     """
-    if not path.exists():
-        raise FileRefused(f"{path}: file not found (looked in {path.absolute().parent}). Correct the path.")
-    if not path.is_file():
-        raise FileRefused(f"{path}: this is not a file. Name one file of CSV or JSON lines, compressed or not.")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FileRefused(f"{path}: this is not a file. Name one file of CSV or JSON lines, compressed or not.")
         raw = path.open("rb", buffering=0)
+    except (FileNotFoundError, NotADirectoryError):
+        folder = path.absolute().parent
+        raise FileRefused(f"{path}: file not found (looked in {folder}). Correct the path.") from None
     except OSError as error:
-        raise FileRefused(f"{path}: it cannot be opened ({error.strerror}). Make it readable by this user.") from error
+        raise FileRefused(
+            f"{path}: it cannot be opened ({error.strerror}). Let this user read the file and access its folder."
+        ) from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(raw)
         compression = Compression(damage=damage)

@@ -30,12 +30,6 @@ class OpenedFile:
     def __str__(self) -> str:
         return str(self._path)
 
-    def exists(self) -> bool:
-        return True
-
-    def is_file(self) -> bool:
-        return True
-
     def stat(self) -> os.stat_result:
         return os.fstat(self._descriptor)
 

@@ -178,6 +178,8 @@ def shares(kinds: Mapping[Kind, int], size: int) -> dict[Kind, int]:
 
 def checked_fingerprint(path: Path) -> Fingerprint:
     """The file's digest and damage; shows progress. Raises FileRefused."""
-    size = path.stat().st_size if path.is_file() else 0
+    size = 0
+    with contextlib.suppress(OSError):  # fingerprint() refuses the file
+        size = path.stat().st_size
     with Bar(f"checking {path.name}", size) as bar:
         return fingerprint(path, bar.at)

@@ -1,7 +1,9 @@
 """Reading a CSV: a broken line costs only that line, and the file is checked before anything is written."""
 
+import contextlib
 import gzip
 import io
+import os
 import tracemalloc
 import zipfile
 from dataclasses import replace
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from include.files import record_files as module
 from include.files.file_format import format_from_options
 from include.files.record_files import FileRefused, fingerprint, open_records
+from include.files.survey import checked_fingerprint
 
 HEADER = b"create_time,ev,ed\n"
 
@@ -33,6 +36,20 @@ def csv_file(tmp_path):
         return tmp_path / name
 
     return write
+
+
+def test_a_file_in_a_folder_that_is_not_accessible_is_refused_with_its_remedy(csv_file):
+    path = csv_file(HEADER)
+    with contextlib.ExitStack() as stack:
+        stack.callback(path.parent.chmod, 0o700)
+        path.parent.chmod(0)
+        if os.geteuid() == 0:  # root can access any folder
+            stack.callback(os.seteuid, 0)
+            os.seteuid(65534)
+        with pytest.raises(
+            FileRefused, match=r"Permission denied\). Let this user read the file and access its folder"
+        ):
+            checked_fingerprint(path)
 
 
 def test_quoted_newlines_make_one_record_of_several_lines(csv_file):
