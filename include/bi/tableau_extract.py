@@ -7,11 +7,11 @@ streamed. A file of the same name is replaced only when the new one is complete.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -49,19 +49,21 @@ def write(file: Path, views: list[View], start: datetime | None, end: datetime |
         )
     partial_file = file.with_name(f".{file.name}.unfinished")
     try:
-        with _hyper_file(hyper_api, partial_file) as hyper, warehouse(WAREHOUSE_BI) as conn:
-            cursor = conn.cursor()
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-            rows = {view.name: _copy(hyper_api, hyper, view, _row_batches(conn, view, start, end)) for view in views}
-        partial_file.replace(file)
+        with contextlib.ExitStack() as cleanup:
+            with _hyper_file(hyper_api, partial_file, cleanup) as hyper, warehouse(WAREHOUSE_BI) as conn:
+                cursor = conn.cursor()
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                rows = {
+                    view.name: _copy(hyper_api, hyper, view, _row_batches(conn, view, start, end)) for view in views
+                }
+            partial_file.replace(file)
     except hyper_api.HyperException as error:
         message = " ".join(str(error).split())
         raise ExtractRefused(
-            f"FILE={file} cannot be written: {message}. Free disk space, or name another folder."
+            f"FILE={file} cannot be written: {message}. Wait until another extract of this name has ended, free disk space, "
+            "or name another folder."
         ) from error
-    finally:
-        partial_file.unlink(missing_ok=True)
     return rows
 
 
@@ -87,15 +89,16 @@ def _hyper_api():
     return tableauhyperapi
 
 
-@contextmanager
-def _hyper_file(hyper_api, file: Path) -> Iterator[Any]:
-    """A new, empty file, and the connection that fills it. Hyper sends nothing to Tableau, and writes no log."""
+@contextlib.contextmanager
+def _hyper_file(hyper_api, file: Path, cleanup: contextlib.ExitStack) -> Iterator[Any]:
+    """The connection that fills a new file, which `cleanup` deletes. Hyper sends nothing to Tableau, and writes no log."""
     settings = {"log_config": "", "default_database_version": FILE_VERSION}
     telemetry = hyper_api.Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU
     with (
         hyper_api.HyperProcess(telemetry, parameters=settings) as process,
         hyper_api.Connection(process.endpoint, str(file), hyper_api.CreateMode.CREATE_AND_REPLACE) as connection,
     ):
+        cleanup.callback(file.unlink, missing_ok=True)  # not before: Hyper refuses the file of an extract that runs
         yield connection
 
 

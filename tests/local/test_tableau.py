@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -177,13 +179,15 @@ def test_all_views_show_the_same_moment(facts, tmp_path: Path) -> None:
     assert all(hour in [row[0] for row in view["rows"]] for view in read(file).values())
 
 
-@pytest.mark.optional_install
-def test_a_killed_extract_keeps_the_former_file_and_leaves_no_process(facts, tmp_path: Path) -> None:
-    file, unfinished = tmp_path / "former.hyper", tmp_path / ".former.hyper.unfinished"
-    file.write_text("former")
-    arguments = [f"--file={file}", "--views=ecommerce.bi_visits"]
+@contextlib.contextmanager
+def waiting_extract(file: Path) -> Iterator[tuple[psutil.Popen, list[str]]]:
+    """An extract that has created its unfinished file, and waits for a table; with its arguments."""
+    arguments, unfinished = (
+        [f"--file={file}", "--views=ecommerce.bi_visits"],
+        file.with_name(f".{file.name}.unfinished"),
+    )
     with warehouse("warehouse_admin") as other:
-        other.cursor().execute("LOCK TABLES ecommerce.visits_hourly WRITE")  # the extract waits for it
+        other.cursor().execute("LOCK TABLES ecommerce.visits_hourly WRITE")
         writing = psutil.Popen(tableau.command(arguments), env=tableau.extract_environment(os.environ))
         waiting.until(
             unfinished.stat,
@@ -192,12 +196,29 @@ def test_a_killed_extract_keeps_the_former_file_and_leaves_no_process(facts, tmp
             errors=(FileNotFoundError,),
             alive=lambda: writing.poll() is None,
         )
+        yield writing, arguments
+
+
+@pytest.mark.optional_install
+def test_a_second_extract_with_the_same_name_is_refused_and_does_not_disturb_the_first(facts, tmp_path: Path) -> None:
+    file = tmp_path / "day.hyper"
+    with waiting_extract(file) as (writing, arguments):
+        done = extract(*arguments)
+        assert done.returncode == 2 and "Wait until another extract of this name has ended" in done.stderr
+    assert writing.wait(60) == 0
+    assert read(file)["ecommerce.bi_visits"]["rows"] and [*tmp_path.iterdir()] == [file]
+
+
+@pytest.mark.optional_install
+def test_a_killed_extract_keeps_the_former_file_and_leaves_no_process(facts, tmp_path: Path) -> None:
+    file, unfinished = tmp_path / "former.hyper", tmp_path / ".former.hyper.unfinished"
+    file.write_text("former")
+    with waiting_extract(file) as (writing, arguments):
         processes = [writing, *writing.children(recursive=True)]
         assert len(processes) > 1
         writing.kill()
         _, alive = psutil.wait_procs(processes, timeout=60)
         assert not alive
-        other.cursor().execute("UNLOCK TABLES")
     assert file.read_text() == "former"
     assert extract(*arguments).returncode == 0
     assert read(file)["ecommerce.bi_visits"]["rows"] and not unfinished.exists()
