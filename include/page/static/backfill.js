@@ -1,7 +1,7 @@
 // Airflow's backfills of a pipeline: a form that previews and starts one, and a list with a button that cancels it.
 
 import { airflow, ask, toAirflow } from "./airflow.js";
-import { badge, field, h, loader, nothing, problem, table } from "./dom.js";
+import { badge, emptyText, field, h, loader, problem, table } from "./dom.js";
 import { asField, duration, number, plural, time } from "./format.js";
 
 const CHUNKS = { hour: "one hour per run", minute: "one minute per run" };
@@ -25,7 +25,7 @@ export function backfill({ pipeline, place, isCurrent }) {
   const preview = h("div");
   const list = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
-  const showPlan = loader({ place: preview, isCurrent, load: plan, parts: dryRun });
+  const showPlan = loader({ place: preview, isCurrent, load: plan, parts: previewOf });
   const show = loader({ place: list, isCurrent, load, parts });
 
   async function plan() {
@@ -44,7 +44,7 @@ export function backfill({ pipeline, place, isCurrent }) {
     return { known, runs: dry.total_entries, dag, request };
   }
 
-  function dryRun({ known, runs, dag, request }) {
+  function previewOf({ known, runs, dag, request }) {
     const takes = known.seconds
       ? ` At about ${duration(known.seconds)} per run this takes ${duration(known.seconds * runs)}, ` +
         "or longer because live minutes go first."
@@ -138,7 +138,7 @@ export function backfill({ pipeline, place, isCurrent }) {
   }
 
   function parts({ all, runs }) {
-    if (!all.length) return [nothing("This pipeline has no backfills yet.")];
+    if (!all.length) return [emptyText("This pipeline has no backfills yet.")];
     const rows = table(
       {
         Backfill: "n",

@@ -73,7 +73,7 @@ export function loader({ place, isCurrent, load, parts }) {
   };
 }
 
-export function nothing(text, ...more) {
+export function emptyText(text, ...more) {
   return h("p", { class: "nothing" }, text, ...more);
 }
 

@@ -1,7 +1,7 @@
 // Fields that differ from the day before, and a form that accepts the difference.
 
 import { ask } from "./airflow.js";
-import { badge, h, loader, nothing } from "./dom.js";
+import { badge, emptyText, h, loader } from "./dom.js";
 import { number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
 

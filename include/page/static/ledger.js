@@ -1,7 +1,7 @@
 // The ledger of a range, page by page.
 
 import { ask, runPath, toAirflow } from "./airflow.js";
-import { badge, field, h, loader, nothing, table } from "./dom.js";
+import { badge, emptyText, field, h, loader, table } from "./dom.js";
 import { lastHours, number, time } from "./format.js";
 
 const STATES = ["all", "pending", "held", "merged", "closed"];

@@ -28,7 +28,7 @@ export function minutes({ pipeline, current, place, isCurrent }) {
     parts: (content) => parts(current(), content, detail),
   });
   show();
-  return { again: show };
+  return { reload: show };
 }
 
 function parts(pipeline, { minutes: all, day }, detail) {

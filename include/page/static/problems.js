@@ -1,7 +1,7 @@
 // Held minutes and their release, rejected events, and failed checks.
 
 import { ask, runPath, toAirflow } from "./airflow.js";
-import { badge, field, h, loader, nothing, table } from "./dom.js";
+import { badge, emptyText, field, h, loader, table } from "./dom.js";
 import { lastHours, number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
 

@@ -1,7 +1,7 @@
 // The last runs of minutemark_verify with their results, and a form that starts one.
 
 import { airflow, runPath, toAirflow } from "./airflow.js";
-import { badge, field, h, loader, nothing, problem, table } from "./dom.js";
+import { badge, emptyText, field, h, loader, problem, table } from "./dom.js";
 import { asField, number, plural, time } from "./format.js";
 
 const DAG = "minutemark_verify";
