@@ -116,7 +116,7 @@ COMMANDS = (
     Command(
         "ingest",
         "include.stream.catch_up:consume",
-        "Consumes a topic into the lake, up to its end; with Kafka Connect, its dead-letter topic.",
+        "Consumes a topic into the lake, up to its end; with Kafka Connect, its dead letters.",
         BRING,
         (
             PIPELINE,
