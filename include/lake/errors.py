@@ -74,7 +74,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
         return f"refused the login ({text}). Correct the login and password of connection {endpoint.conn_id}."
     if kind == "Unauthorized":
         return f"denied permission ({text}). As an administrator: {_grant(text, endpoint)}"
-    if kind == "InvalidRequest":
+    if kind in {"InvalidRequest", "SyntaxException", "ConfigurationException"}:
         if "exist" in lower or "unconfigured table" in lower:
             return f"has no such table or keyspace ({text}). Create it: {SET_UP}."
         if "undefined column" in lower or "unknown identifier" in lower:
@@ -82,7 +82,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
         return f"refused a statement ({text}). Compare the table with include/sql/control/lake_table.cql."
     if "using keyspace" in lower:
         return f"has no keyspace {endpoint.schema} ({text}). Correct the schema of connection {endpoint.conn_id}."
-    if kind == "Unavailable":
+    if kind in {"Unavailable", "IsBootstrappingErrorMessage"}:
         return f"has too few live replicas ({text}). Bring its nodes up; every read and write needs LOCAL_QUORUM."
     if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure", "OverloadedErrorMessage"}:
         return (
@@ -93,7 +93,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
             f"has too many deleted rows in one place ({text}). After gc_grace_seconds of the table, `nodetool garbagecollect` "
             "removes them. Until then, raise tombstone_failure_threshold in cassandra.yaml to read past them."
         )
-    if kind in {"ReadFailure", "WriteFailure"}:
+    if kind in {"ReadFailure", "WriteFailure", "ServerError", "TruncateError", "CDCWriteException"}:
         return f"failed internally ({text}). Read the log of its nodes."
     return (
         f"cannot be reached ({kind}: {text}). Start it (`make services`), "

@@ -44,10 +44,11 @@ def translate_errors(target: Endpoint) -> Iterator[None]:
     from cassandra import DriverException
     from cassandra.cluster import NoHostAvailable
     from cassandra.connection import ConnectionException
+    from cassandra.protocol import ErrorMessage  # some answers of a node, such as an overloaded one's
 
     try:
         yield
-    except (DriverException, NoHostAvailable, ConnectionException) as error:
+    except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage) as error:
         raise explain(error, target) from error
 
 

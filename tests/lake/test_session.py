@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, protocol
 from cassandra.cluster import EXEC_PROFILE_DEFAULT
 
 from include.connections import ConnectionMissing
@@ -51,6 +51,24 @@ def test_a_missing_keyspace_is_reported_with_the_connection(connection):
 def test_a_missing_table_is_reported_with_the_set_up(lake_schema):
     with pytest.raises(LakeError, match="no such table or keyspace.*run the DAG"), lake() as session:
         session.execute("SELECT * FROM bedan.nothing")
+
+
+def test_a_statement_with_wrong_syntax_is_reported(lake_schema):
+    with pytest.raises(LakeError, match="refused a statement"), lake() as session:
+        session.execute("SELEC * FROM bedan.tracking")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (protocol.OverloadedErrorMessage, "did not answer in time.*too many hints.*Check its load"),
+        (protocol.IsBootstrappingErrorMessage, "too few live replicas"),
+        (protocol.ServerError, "failed internally"),
+    ],
+)
+def test_an_answer_of_a_node_without_a_class_of_the_driver_is_reported(cassandra_node, error, message):
+    with pytest.raises(LakeError, match=f"connection lake_reader.*{message}"), lake():
+        raise error(error.error_code, "too many hints in flight", None)
 
 
 def test_a_connection_without_host_is_reported(connection):
