@@ -3,8 +3,8 @@
 The DAGs `<pipeline>_ingest` and `./minutemark ingest` call this; with Kafka Connect, the DAG minutemark_dead_letters
 does so for the messages that Connect's transform refused. A stream (include/stream) uses only `MessageStore` and
 `keep_dead_letters`. An offset is committed only when its message is safe: its event is in the lake and its minute in
-the change log, or it is among the rejected events, or, while the warehouse is down, in the dead-letter topic. After a
-kill the same messages are read again, and become the same rows.
+the change log, or it is among the rejected events, or, while the warehouse is down or refuses writes, in the
+dead-letter topic. After a kill the same messages are read again, and become the same rows.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 FOLLOW_SECONDS = 90.0
 _DEAD_LETTER_SECONDS = 30.0
 _WAREHOUSE_RETRY_AFTER = 15.0  # seconds: each attempt to reach a server that is down may cost a timeout
+_LOCK_PATIENCE = "SET SESSION lock_wait_timeout = 2, innodb_lock_wait_timeout = 2"  # seconds; events wait meanwhile
 
 
 @dataclass
@@ -52,7 +53,7 @@ class IngestSummary:
     topic: str
     written: int = 0
     refused: int = 0
-    dead_letters: int = 0  # refused, and in the dead-letter topic until the warehouse answers
+    dead_letters: int = 0  # refused, and in the dead-letter topic until the warehouse can keep them
     misplaced: int = 0  # events whose partition is not their shard
     minutes: set[datetime] = field(default_factory=set)
     closed: ClosedRows = field(default_factory=ClosedRows)
@@ -74,8 +75,8 @@ class IngestSummary:
         lines += self.closed.lines()
         if self.dead_letters:
             lines.append(
-                f"{self.dead_letters} messages are in {dead_letters_of(self.topic)}, because the warehouse was down. The next "
-                "call that reaches the warehouse keeps them as rejected."
+                f"{self.dead_letters} messages are in {dead_letters_of(self.topic)}, because the warehouse could not keep them. "
+                "The next call for which it can keeps them as rejected."
             )
         if self.refused:
             lines.append("Rejected messages and their reasons: ./minutemark rejected.")
@@ -92,7 +93,7 @@ def ingest(
 ) -> IngestSummary:
     """Follow the pipeline's topic for `seconds`, or to its end, or until a successor takes over.
 
-    First, messages that earlier calls sent to the dead-letter topic are kept as rejected, if the warehouse answers.
+    First, messages that earlier calls sent to the dead-letter topic are kept as rejected, if the warehouse accepts them.
     `open_consumer` returns a subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
     """
     kept = keep_dead_letters(pipeline, lake_writer)
@@ -102,7 +103,7 @@ def ingest(
 
 
 def keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint = LAKE_WRITER) -> int:
-    """Keep the messages of the dead-letter topic as rejected, if the warehouse answers; returns how many."""
+    """Keep the messages of the dead-letter topic as rejected, if the warehouse accepts them; returns how many."""
     letters = with_dead_letters(pipeline)
     try:
         if topics.waiting(letters, group_of(pipeline.name, DEAD_LETTERS)):
@@ -184,7 +185,7 @@ def ingest_again(pipeline: Pipeline) -> IngestSummary:
 class MessageStore:
     """Makes messages safe, chunk by chunk: writes events to the lake, and keeps the others as rejected with their reasons.
 
-    While the warehouse is down, the others go to the dead-letter topic, so that they do not delay events.
+    While the warehouse is down or refuses writes, the others go to the dead-letter topic, so that they do not delay events.
     """
 
     def __init__(self, pipeline: Pipeline, session, summary: IngestSummary, *, are_dead_letters: bool = False) -> None:
@@ -246,6 +247,7 @@ class MessageStore:
             return
         try:
             with warehouse(WAREHOUSE_ETL) as conn:
+                conn.cursor().execute(_LOCK_PATIENCE)
                 rejected.keep(conn, self._pipeline, rejected.KAFKA, refused)
         except WarehouseError as error:
             if self._are_dead_letters:

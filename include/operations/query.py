@@ -5,7 +5,7 @@ from __future__ import annotations
 from include.connections import WAREHOUSE_BI
 from include.errors import MinutemarkError
 from include.listing import Rows
-from include.warehouse.errors import DENIED, LOST, code_of
+from include.warehouse.errors import DENIED, TEMPORARY, code_of
 from include.warehouse.session import reading, warehouse
 
 _READ_ONLY = 1792  # error code of a write in a read-only transaction
@@ -23,7 +23,7 @@ def query(statement: str) -> Rows:
             cursor.execute(statement)
         except Exception as error:
             code = code_of(error)
-            if code is None or code in LOST:
+            if code is None or code in TEMPORARY:
                 raise
             remedy = "Fix the statement. SHOW TABLES FROM etl lists etl's tables; SHOW DATABASES lists the databases."
             if code in DENIED or code == _READ_ONLY:

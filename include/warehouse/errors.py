@@ -8,9 +8,15 @@ from include.errors import SET_UP, MinutemarkError
 DEADLOCK, LOCK_WAIT = 1213, 1205
 LOST = frozenset({2006, 2013, 2055, 4031, 1927, 1053})  # the session has ended; its uncommitted changes are rolled back
 _UNREACHABLE = frozenset({2002, 2003, 2005, 2026, 1040})
-_REFUSED_LOGIN = frozenset({1045, 1130, 1251, 2059, 2061})
+_REFUSED_LOGIN = frozenset({1045, 1130, 1251, 1820, 1862, 2059, 2061, 3118, 4151})
 DENIED = frozenset({1044, 1142, 1143, 1227, 1370, 1410})
 _MISSING = frozenset({1049, 1054, 1146, 1176})
+_PREVENTED = frozenset({1290, 1836, 1874})  # by an option, such as read_only
+_NO_SPACE = frozenset({3, 1021, 1026, 1030, 1114})
+_LIMITED = frozenset({1129, 1203, 1226})
+# The same statement may succeed later.
+TEMPORARY = LOST | _NO_SPACE | _LIMITED | {DEADLOCK, LOCK_WAIT}
+_STATEMENT_ERRORS = frozenset({"ProgrammingError", "IntegrityError", "DataError", "NotSupportedError"})
 
 
 class WarehouseError(MinutemarkError):
@@ -41,13 +47,17 @@ def place(target: Endpoint) -> str:
 
 
 def explain(error: BaseException, target: Endpoint) -> WarehouseError | None:
-    """The driver's exception as a WarehouseError with its remedy; None for an error that the caller must handle."""
+    """The driver's exception as a WarehouseError with its remedy; None for an error of a statement, or of anything else."""
+    if not type(error).__module__.startswith(("MySQLdb", "mysql.connector")):
+        return None
     code = code_of(error)
     remedy = _remedy(code, target)
     if remedy is None:
-        return None
+        if type(error).__name__ in _STATEMENT_ERRORS:
+            return None
+        remedy = f"failed (error {code})", "Read the server's log."
     text = getattr(error, "msg", None) or (error.args[-1] if error.args else error)  # mysql-connector-python has msg
-    message = " ".join(str(text).split())[:400]
+    message = " ".join(str(text).split())[:400].rstrip(".")
     return WarehouseError(f"The warehouse of {place(target)} {remedy[0]}: {message}. {remedy[1]}", code)
 
 
@@ -68,4 +78,15 @@ def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
             "closed the session",
             "Uncommitted changes are rolled back: run the task again, and read the server's log.",
         )
+    if code in _PREVENTED:
+        return (
+            "refused a statement",
+            f"If it is read-only, make it writable, or correct the host and port of connection {target.conn_id}.",
+        )
+    if code in _NO_SPACE:
+        return "cannot read or write its files", "Free disk space on the server, and read its log."
+    if code in _LIMITED:
+        return "has reached a limit", "End other sessions, or raise the limit."
+    if code in (DEADLOCK, LOCK_WAIT):
+        return "gave up waiting for another session", "Try again. SHOW FULL PROCESSLIST lists the sessions."
     return None

@@ -25,27 +25,31 @@ def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -
     """A DB-API connection, rolled back and closed at exit: commit what should stay.
 
     Uses mysqlclient; or mysql-connector-python, if mysqlclient is not installed, or if the connection's extra `client`
-    is mysql-connector-python. Errors that an operator can fix are raised as WarehouseError; others, such as a deadlock,
-    as the driver raised them.
+    is mysql-connector-python. Errors of the driver are raised as WarehouseError, except those of a statement, such as
+    wrong syntax or a duplicate key.
     """
     target = endpoint(conn_id)
     if not target.host:
         raise WarehouseError(f"Connection {target.conn_id} has no host: set it to the address of a MySQL server.")
-    try:
+    with _explained(target):
         conn = _connect(target)
-        _prepare(conn, merge)
-    except Exception as error:
-        raise explain(error, target) or error from error
+        try:
+            _prepare(conn, merge)
+            yield conn
+        finally:
+            _undo(conn)
+            with contextlib.suppress(Exception):
+                conn.close()
+
+
+@contextlib.contextmanager
+def _explained(target: Endpoint) -> Iterator[None]:
     try:
-        yield conn
+        yield
     except Exception as error:
-        if not _is_driver_error(error) or (explained := explain(error, target)) is None:
+        if (explained := explain(error, target)) is None:
             raise
         raise explained from error
-    finally:
-        _undo(conn)
-        with contextlib.suppress(Exception):
-            conn.close()
 
 
 def in_transaction(conn, work: Callable[[Any], Result], *, tries: int = 4) -> Result:
@@ -192,8 +196,3 @@ def _prepare(conn, merge: bool) -> None:
         f"SET SESSION time_zone = '+00:00', sql_mode = '{_SQL_MODE}', collation_connection = 'utf8mb4_bin'{wait_timeout}"
     )
     cursor.close()
-
-
-def _is_driver_error(error: BaseException) -> bool:
-    """Whether the error is from a driver: both libraries name the base class of their errors `Error`, as DB-API requires."""
-    return any(kind.__name__ == "Error" for kind in type(error).__mro__)

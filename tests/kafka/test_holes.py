@@ -22,6 +22,7 @@ from include.lake.keys import shard_of
 from include.lake.writer import EventWriter
 from include.verify import verify
 from include.warehouse import schema
+from include.warehouse.session import warehouse
 from local import connections
 from local.layout import ROOT
 from local.process import Child, free_port
@@ -330,6 +331,10 @@ class StoppableWarehouse:
     def stop(self) -> None:
         self._child.stop()
 
+    def set_read_only(self, value: int) -> None:
+        with warehouse("warehouse_admin") as admin:
+            admin.cursor().execute("SET GLOBAL read_only = %s", (value,))
+
 
 @pytest.fixture
 def own_warehouse(tmp_path, schemas, monkeypatch):
@@ -384,4 +389,34 @@ def test_dead_letters_wait_while_the_warehouse_is_stopped(own_warehouse, pipelin
     letters = replace(pipeline, topic=f"{pipeline.topic}.dead")
     assert sum(offsets.waiting for offsets in topics.offset_ranges(letters, group).values()) == 1
     own_warehouse.start()
+    assert consume(pipeline).refused == 1
+
+
+def test_poison_stops_no_event_while_the_warehouse_is_read_only_and_is_kept_afterwards(own_warehouse, pipeline, send):
+    own_warehouse.stop()
+    send.send(b"{not json", partition=1)
+    assert consume(pipeline).dead_letters == 1
+    own_warehouse.start()
+    own_warehouse.set_read_only(1)
+    send_to(send, 1, "2026-10-05 12:00", 1)
+    assert consume(pipeline).written == 1  # although the first message cannot leave the dead-letter topic
+    send.send(b"{not json either", partition=1)
+    send_to(send, 1, "2026-10-05 12:01", 1)
+    summary = consume(pipeline)
+    assert (summary.written, summary.refused, summary.dead_letters) == (1, 0, 1)
+    assert committed(pipeline) == 4
+    own_warehouse.set_read_only(0)
+    assert consume(pipeline).refused == 2
+    assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/{offset}" for offset in (0, 2)]
+
+
+def test_poison_does_not_wait_for_a_locked_warehouse(own_warehouse, pipeline, send):
+    send.send(b"{not json", partition=1)
+    send_to(send, 1, "2026-10-05 13:00", 1)
+    with warehouse("warehouse_admin") as admin:
+        admin.cursor().execute("SET GLOBAL lock_wait_timeout = 10")  # by default hours: the test would not end
+        admin.cursor().execute("FLUSH TABLES WITH READ LOCK")  # as backups do
+        summary = consume(pipeline)
+    assert (summary.written, summary.dead_letters) == (1, 1)
+    assert summary.seconds < 30
     assert consume(pipeline).refused == 1

@@ -201,6 +201,29 @@ def test_a_merge_whose_session_is_killed_starts_over_and_publishes_once(
     assert lab.one("SELECT merge_tries FROM etl.batches") == 1
 
 
+def test_a_merge_that_waited_too_long_for_a_lock_starts_over(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch_id = lab.open(minute(0))
+    lab.stage(batch_id, {minute(0): [contribution()]})
+    assert lab.check(batch_id).passed
+    tries = []
+
+    def publish_after_a_wait(cursor, pipeline, attempt_batch_id):
+        tries.append(attempt_batch_id)
+        if len(tries) == 1:
+            lab.conn.cursor().execute("SELECT * FROM etl.batches FOR UPDATE")
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
+        try:
+            return publish(cursor, pipeline, attempt_batch_id)
+        finally:
+            lab.conn.rollback()
+
+    publish = merge._publish
+    monkeypatch.setattr(merge, "_publish", publish_after_a_wait)
+    assert merge.merge(batch_id).changed
+    assert len(tries) == 2
+    assert lab.facts() == {(7, 0): 1}
+
+
 def test_a_transaction_that_a_deadlock_undoes_is_repeated(lab: Lab) -> None:
     lab.see(minute(0), minute(1))
     lab.query("SELECT 1")
