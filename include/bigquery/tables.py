@@ -82,7 +82,7 @@ def view(pipeline: Pipeline) -> str:
 def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     """The table that load jobs append to. Creates the dataset, the table, its columns and the view if they are missing.
 
-    Replaces a view with another query, and updates the descriptions of the columns.
+    Replaces a view with another query, updates the descriptions of the columns, and makes required columns nullable.
     """
     from google.api_core.exceptions import NotFound
 
@@ -103,7 +103,7 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     if view_query != newest_versions(pipeline):
         query(bigquery, f"CREATE OR REPLACE VIEW `{view(pipeline)}` AS {newest_versions(pipeline)}")
     for name in (loads_table(pipeline), view(pipeline)):
-        _describe(bigquery, name, descriptions(pipeline))
+        _update_columns(bigquery, name, descriptions(pipeline))
     return table
 
 
@@ -135,13 +135,18 @@ def descriptions(pipeline: Pipeline) -> dict[str, str]:
     }
 
 
-def _describe(bigquery: Client, name: str, texts: dict[str, str]) -> None:
-    """Give the columns of a table or view their descriptions."""
+def _update_columns(bigquery: Client, name: str, texts: dict[str, str]) -> None:
+    """Give the columns of a table or view their descriptions, and make them nullable.
+
+    Columns of the files are nullable, and BigQuery refuses to load these into required columns.
+    """
     from google.cloud.bigquery import SchemaField
 
     table = bigquery.get_table(name)
     fields = [
-        SchemaField.from_api_repr({**field.to_api_repr(), "description": texts.get(field.name, field.description)})
+        SchemaField.from_api_repr(
+            {**field.to_api_repr(), "mode": "NULLABLE", "description": texts.get(field.name, field.description)}
+        )
         for field in table.schema
     ]
     if fields != table.schema:
@@ -155,8 +160,8 @@ def _table(pipeline: Pipeline) -> Table:
     table = Table(
         loads_table(pipeline),
         [
-            SchemaField("hour", "TIMESTAMP", "REQUIRED"),
-            SchemaField("attempt", "INTEGER", "REQUIRED"),
+            SchemaField("hour", "TIMESTAMP"),
+            SchemaField("attempt", "INTEGER"),
             *(SchemaField(name, "INTEGER") for name in pipeline.lakehouse.measures),
             SchemaField("counted_at", "TIMESTAMP"),
         ],

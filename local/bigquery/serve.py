@@ -1,8 +1,9 @@
 """Runs bqemulator, in its own environment: `python serve.py PORT FOLDER`, with a token in BIGQUERY_EMULATOR_TOKEN.
 
 Requests need the token as a bearer token, and gRPC is off: other users of the machine could otherwise read every file that
-the user running the emulator can. `gs://bucket/name` is the file FOLDER/buckets/bucket/name. Two corrections make load jobs
-behave as BigQuery documents them: the id of a known job is refused, and columns of a Parquet file are matched by name.
+the user running the emulator can. `gs://bucket/name` is the file FOLDER/buckets/bucket/name. Corrections make load jobs behave
+as those of BigQuery: the id of a known job is refused, columns of a Parquet file are matched by name, and a column that is
+nullable in the file is refused if it is required in the table.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import duckdb_extension_spatial
 import grpc
 from bqemulator import cli, server
 from bqemulator.api.routes import jobs
-from bqemulator.domain.errors import AlreadyExistsError
+from bqemulator.domain.errors import AlreadyExistsError, InvalidQueryError
 from bqemulator.jobs import executor
 from fastapi.responses import JSONResponse
 
 _create_app, _start_load = server.create_app, jobs._handle_load_job_with_async_envelope
+_load_file = executor._load_path_into_target
 
 
 def _app_with_login(context):
@@ -47,6 +49,21 @@ async def _start_load_of_new_id(project: str, job_id: str, config: dict, context
     return await _start_load(project, job_id, config, context)
 
 
+def _load_file_of_same_modes(path: str, job, context) -> None:
+    """Refuse a Parquet file without the table's required columns, or in which they are nullable."""
+    table = context.catalog.get_table(job.project_id, job.dataset_id, job.table_id)
+    if job.source_format == "PARQUET" and table:
+        columns = "SELECT name, repetition_type FROM parquet_schema(?)"
+        modes = dict(context.engine.execute(columns, [path]).fetchall())
+        for field in table.schema_.fields:
+            if field.mode == "REQUIRED" and modes.get(field.name) != "REQUIRED":
+                raise InvalidQueryError(
+                    f"Provided Schema does not match Table {job.project_id}:{job.dataset_id}.{job.table_id}. "
+                    f"Field {field.name} has changed mode from REQUIRED to NULLABLE"
+                )
+    _load_file(path, job, context)
+
+
 def _insert_parquet_by_name(path: str, table: str, context) -> None:
     context.engine.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [path])
 
@@ -66,6 +83,7 @@ def main(port: str, folder: str) -> None:
     server.create_app = _app_with_login
     server.build_grpc_server = lambda context: (grpc.aio.server(), 0)
     jobs._handle_load_job_with_async_envelope = _start_load_of_new_id
+    executor._load_path_into_target = _load_file_of_same_modes
     executor._LOAD_FORMAT_HANDLERS["PARQUET"] = _insert_parquet_by_name
     cli.main(["start", "--rest-port", port, "--data-dir", folder, "--log-level", "warning"])
 

@@ -11,7 +11,7 @@ import pytest
 
 from include.bigquery import loads, tables
 from include.bigquery.due import load_due
-from include.bigquery.settings import BigQueryError
+from include.bigquery.settings import BigQueryError, dataset
 from include.lakehouse.hour_file import HourFile
 from include.warehouse import bi_views
 from tests.lakehouse.faulty_network import DROPPED, REFUSED, proxy
@@ -90,6 +90,24 @@ def test_columns_are_described_as_in_the_view_for_bi_tools(bigquery, files) -> N
         assert all(result[measure] == ("INTEGER", known[measure]) for measure in ("visits", "cart_additions"))
         assert result.keys() == {"hour", "attempt", "visits", "cart_additions", "counted_at"}
         assert all(text for _, text in result.values())
+
+
+def test_a_table_whose_columns_are_required_is_relaxed_and_gets_its_hours(bigquery, files) -> None:
+    """Columns of the files are nullable, and load jobs refuse these for required columns of a table."""
+    from google.cloud.bigquery import SchemaField, Table
+
+    bigquery.create_dataset(dataset())
+    columns = [
+        SchemaField("hour", "TIMESTAMP", "REQUIRED"),
+        SchemaField("attempt", "INTEGER", "REQUIRED"),
+        *(SchemaField(name, "INTEGER") for name in SHOP.lakehouse.measures),
+        SchemaField("counted_at", "TIMESTAMP"),
+    ]
+    table = bigquery.create_table(Table(tables.loads_table(SHOP), columns))
+    with pytest.raises(BigQueryError, match="Field hour has changed mode from REQUIRED to NULLABLE"):
+        loads.load(bigquery, table, write_hour(1, 10))
+    loads.load(bigquery, tables.create_missing(bigquery, SHOP), write_hour(2, 10))
+    assert view_rows(bigquery) == [(TEN, 2, 10)]
 
 
 @pytest.fixture
