@@ -26,13 +26,13 @@ def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
 
     Raises BigQueryError if the job or a request fails. After a failed job the next call starts another one.
     """
-    from google.api_core.exceptions import NotFound
+    with translate_errors():
+        from google.api_core.exceptions import NotFound
 
-    try:
-        with translate_errors():
+        try:
             return _load(bigquery, table, file)
-    except NotFound as error:
-        raise BigQueryError(f"{file.url} was not loaded into {table.full_table_id}: {error.message}") from error
+        except NotFound as error:
+            raise BigQueryError(f"{file.url} was not loaded into {table.full_table_id}: {error.message}") from error
 
 
 def _load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:

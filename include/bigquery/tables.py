@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from include.bigquery.settings import LOCATION, BigQueryError, dataset
+from include.bigquery.settings import LOCATION, SETTING, BigQueryError, dataset
 from include.pipelines import Pipeline
 from include.warehouse import bi_views
 from include.warehouse.statements import Statements
@@ -24,7 +24,7 @@ _TOKEN = "BIGQUERY_EMULATOR_TOKEN"  # of an emulator; the client reads BIGQUERY_
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise the client's errors as BigQueryError, except NotFound."""
+    """Raise the client's errors as BigQueryError."""
     try:
         from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
         from google.auth.exceptions import GoogleAuthError
@@ -33,8 +33,11 @@ def translate_errors() -> Iterator[None]:
         raise BigQueryError(f"{error}. Run `pip install -r include/bigquery/requirements.txt`.") from error
     try:
         yield
-    except NotFound:
-        raise
+    except NotFound as error:
+        raise BigQueryError(
+            f"{error.message.rstrip('. ')}. Check {SETTING}: it is {dataset()!r}, and its project must exist. The next run "
+            "creates a dataset, table or view that is missing."
+        ) from error
     except RetryError as error:
         raise BigQueryError(f"BigQuery does not answer: {error.cause}.") from error
     except (RequestException, ConnectionError) as error:  # of an upload, whose retries raise no RetryError

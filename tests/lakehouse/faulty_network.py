@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-REFUSED, DROPPED = "refused", "dropped"
-Fault = Callable[[str, str, bytes], str | None]  # from a request's method, path and body to REFUSED, DROPPED or None
+REFUSED, MISSING, DROPPED = "refused", "missing", "dropped"
+Fault = Callable[[str, str, bytes], str | None]  # from a request's method, path and body to one of these, or None
+_ERRORS = {REFUSED: (403, "accessDenied", "Access denied"), MISSING: (404, "notFound", "Not found")}
 
 
 @contextlib.contextmanager
@@ -26,9 +27,10 @@ def proxy(server_url: str, fault: Fault) -> Iterator[str]:
             if kind == DROPPED:
                 self.close_connection = True
                 return
-            if kind == REFUSED:
-                reason = {"reason": "accessDenied", "message": "Access denied"}
-                self.send(403, {}, json.dumps({"error": {"errors": [reason], "message": "Access denied"}}).encode())
+            if kind:
+                status, reason, message = _ERRORS[kind]
+                error = {"errors": [{"reason": reason, "message": message}], "message": message}
+                self.send(status, {}, json.dumps({"error": error}).encode())
                 return
             connection = http.client.HTTPConnection(server.hostname, server.port, timeout=60)
             with contextlib.closing(connection):

@@ -14,7 +14,7 @@ from include.bigquery.due import load_due
 from include.bigquery.settings import BigQueryError, dataset
 from include.lakehouse.hour_file import HourFile
 from include.warehouse import bi_views
-from tests.lakehouse.faulty_network import DROPPED, REFUSED, proxy
+from tests.lakehouse.faulty_network import DROPPED, MISSING, REFUSED, proxy
 from tests.lakehouse.hours import SHOP, copy_to_bucket, loaded_rows, view_rows, write_hour
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import TEN, Lab
@@ -108,6 +108,16 @@ def test_a_table_whose_columns_are_required_is_relaxed_and_gets_its_hours(bigque
         loads.load(bigquery, table, write_hour(1, 10))
     loads.load(bigquery, tables.create_missing(bigquery, SHOP), write_hour(2, 10))
     assert view_rows(bigquery) == [(TEN, 2, 10)]
+
+
+def test_a_dataset_that_cannot_be_created_is_an_error_with_a_remedy(bigquery, shop: Shop, monkeypatch) -> None:
+    def fault(method: str, path: str, body: bytes) -> str | None:
+        return MISSING if method == "POST" and path.partition("?")[0].endswith("/datasets") else None
+
+    with proxy(os.environ["BIGQUERY_EMULATOR_HOST"], fault) as url:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
+        with pytest.raises(BigQueryError, match=r"Not found\. Check MINUTEMARK_BIGQUERY: .*'minutemark-test\.d"):
+            load_due(SHOP)
 
 
 @pytest.fixture
