@@ -120,10 +120,12 @@ def _write(
     if as_merged:
         minutes = sorted(row["minute"] for row in as_merged)
         events = only_minutes(events, minutes)
-        # Hours that lose events are noted first: once the commit is done, nothing records which they were.
-        ledger.mark_changed(conn, pipeline, table.hours_of(pipeline, events_table, minutes))
+        # Hours that lose events are noted first: once the commit is done, nothing records which they were. They are noted
+        # again afterwards, because another run may count them in between.
+        hours = table.hours_of(pipeline, events_table, minutes)
+        ledger.mark_changed(conn, pipeline, hours)
         table.replace(events_table, minutes, events)
-        ledger.record_written(conn, pipeline, table_uuid, table.hours_in(pipeline, events), as_merged)
+        ledger.record_written(conn, pipeline, table_uuid, hours | table.hours_in(pipeline, events), as_merged)
         result.minutes += len(minutes)
         result.events += events.num_rows
     if changed:

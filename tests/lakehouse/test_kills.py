@@ -1,4 +1,4 @@
-"""Processes are killed without warning between two real steps: after the next run, table and counts are exact."""
+"""Processes are killed or interrupted between two real steps: after the next run, table and counts are exact."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -48,10 +49,12 @@ def running(program: str) -> Iterator[subprocess.Popen]:
         process.stderr.close()
 
 
-def wait_until(reached: Callable[[], object], process: subprocess.Popen) -> None:
+def wait_until(reached: Callable[[], object], process: subprocess.Popen | None = None) -> None:
     deadline = time.monotonic() + 60
     while not reached():
-        assert process.poll() is None, f"The process ended before it got there: {process.stderr.read()}"
+        assert process is None or process.poll() is None, (
+            f"The process ended before it got there: {process.stderr.read()}"
+        )
         assert time.monotonic() < deadline, "The process never got there."
         time.sleep(0.02)
 
@@ -129,6 +132,17 @@ def test_a_kill_after_the_hours_are_marked_and_before_the_commit(shop_with_moved
     before = shop_with_moved_event.query("SELECT changes FROM etl.lakehouse_hours")
     with commits_locked(), running(EXPORT) as process:
         wait_until(lambda: shop_with_moved_event.query("SELECT changes FROM etl.lakehouse_hours") != before, process)
+    assert_exact()
+
+
+def test_a_count_while_an_export_commits(shop_with_moved_event: Shop) -> None:
+    """The hour that loses an event is counted again after the commit."""
+    before = shop_with_moved_event.query("SELECT changes FROM etl.lakehouse_hours")
+    with ThreadPoolExecutor(1) as pool, commits_locked():
+        exported = pool.submit(export, SHOP)
+        wait_until(lambda: shop_with_moved_event.query("SELECT changes FROM etl.lakehouse_hours") != before)
+        assert count_hours() == {TEN: (2, 0)}
+    assert exported.result().minutes == 1
     assert_exact()
 
 
