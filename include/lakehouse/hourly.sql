@@ -20,9 +20,10 @@ WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0
 SELECT hour, {{ measures | join(", ") }} FROM {{ fact.table }} WHERE hour IN (%(hours)s);
 
 -- name: contributions
--- Contributions to these hours from minutes that are folded, changed or not current: one row per minute and hour.
+-- Contributions to these hours from minutes that are folded, changed or not current: one row per minute and hour. The
+-- ledger may lack the minute of a folded hour's contributions, which is the first of the hour.
 SELECT c.minute, c.hour, {{ measures | join(", ") }}, f.hour IS NOT NULL AS folded FROM {{ fact.contributions }} AS c
-JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = c.minute
+LEFT JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = c.minute
 LEFT JOIN etl.folded_hours AS f ON f.pipeline = %(pipeline)s AND f.hour = c.minute
 WHERE c.hour IN (%(hours)s) AND (f.hour IS NOT NULL OR c.minute IN (%(changed)s) OR NOT {{ is_current }});
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -175,9 +175,10 @@ def test_an_event_that_moved_to_another_hour_and_has_not_settled_is_not_a_differ
     assert count_hours() == {TEN: (2, 0)}, "The minute counts as it was written last, and is not compared."
 
 
-def test_a_folded_hour_waits_until_the_table_has_all_of_it(shop: Shop) -> None:
-    add_to_lake(shop_event(TEN, 1), shop_event(minute(1), 1))
-    merge_minutes(shop, {TEN: [operation()], minute(1): [operation()]})
+@pytest.mark.parametrize("first", [TEN, minute(2)])  # the ledger may lack the hour's first minute
+def test_a_folded_hour_waits_until_the_table_has_all_of_it(shop: Shop, first: datetime) -> None:
+    add_to_lake(shop_event(first, 1), shop_event(minute(1), 1))
+    merge_minutes(shop, {first: [operation()], minute(1): [operation()]})
     shop.query("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 2 DAY")
     assert folding.fold(shop.conn, SHOP, CLOCK, timedelta(hours=1)) == 1
     shop.query("UPDATE etl.minute_ledger SET read_at = NULL WHERE minute = %s", minute(1))
