@@ -35,6 +35,10 @@ _PROPERTIES = {
     # Each commit writes a metadata file, and deletes old ones.
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
+    # A count reads all manifests: without merging, one for each hour of history. Not the default of 8 MB, because a commit
+    # that replaces a file writes the whole manifest again.
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.target-size-bytes": str(1 << 20),
 }
 
 
@@ -122,7 +126,7 @@ def find(pipeline: Pipeline) -> Table | None:
 
 
 def table(pipeline: Pipeline) -> Table:
-    """The pipeline's table, created if it does not exist; fields that were declared since become columns.
+    """The pipeline's table, created if it does not exist; it gets fields and properties that were added since.
 
     Raises LakehouseError as `find` does, and for a column that the declaration gives a different type.
     """
@@ -139,6 +143,9 @@ def table(pipeline: Pipeline) -> Table:
         with known.update_schema() as update:
             for field in missing:
                 update.add_column(field.name, field.field_type)
+    if missing := {name: text for name, text in _PROPERTIES.items() if name not in known.properties}:
+        with known.transaction() as transaction:
+            transaction.set_properties(missing)
     return known
 
 

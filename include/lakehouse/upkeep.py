@@ -159,13 +159,15 @@ def _referenced_files(table: Table) -> Iterator[str]:
     """Every file that the table's metadata references, and the metadata file itself."""
     yield table.metadata_location
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)
+    manifests = {}  # by path: most snapshots share most of them, and each is read once
     for snapshot in table.snapshots():
         yield snapshot.manifest_list
-        for manifest in snapshot.manifests(table.io):
-            yield manifest.manifest_path
-            yield from (
-                entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-            )
+        manifests |= {manifest.manifest_path: manifest for manifest in snapshot.manifests(table.io)}
+    for path, manifest in manifests.items():
+        yield path
+        yield from (
+            entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+        )
 
 
 def _modified_at(file_system, path: str) -> datetime:

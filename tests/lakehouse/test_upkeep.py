@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from include.lakehouse import table, upkeep
+from include.lakehouse import hourly, table, upkeep
 from include.lakehouse.table import schema
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop
@@ -88,6 +88,59 @@ def test_a_reader_can_read_its_snapshot_for_two_hours_after_it_was_replaced_and_
     with pytest.raises(FileNotFoundError):
         reader.scan().to_arrow()
     assert table_minutes() == [TEN, minute(1)]
+
+
+@pytest.fixture
+def manifests_read(monkeypatch) -> list[str]:
+    """The paths of the manifests whose entries are read during the test."""
+    from pyiceberg.manifest import ManifestFile
+
+    paths, fetch = [], ManifestFile.fetch_manifest_entry
+
+    def fetch_and_note(self, *args, **options):
+        paths.append(self.manifest_path)
+        return fetch(self, *args, **options)
+
+    monkeypatch.setattr(ManifestFile, "fetch_manifest_entry", fetch_and_note)
+    return paths
+
+
+def manifest_paths() -> set[str]:
+    events = table.table(SHOP)
+    return {manifest.manifest_path for manifest in events.current_snapshot().manifests(events.io)}
+
+
+def test_upkeep_reads_a_manifest_of_several_snapshots_once(lakehouse, manifests_read: list[str]) -> None:
+    for number in range(3):
+        write_minutes(minute(number))
+    known = manifest_paths()
+    manifests_read.clear()
+    upkeep.upkeep(SHOP, now=TEN)
+    assert {path: manifests_read.count(path) - 1 for path in known} == dict.fromkeys(known, 1), (
+        "Once to find hours of many files, and once to find the files of all snapshots."
+    )
+
+
+def test_a_count_of_hours_that_are_years_apart_reads_each_manifest_once(lakehouse, manifests_read: list[str]) -> None:
+    hours = [TEN, TEN + timedelta(days=800)]
+    for hour in hours:
+        write_minutes(hour)
+    known = manifest_paths()
+    manifests_read.clear()
+    with hourly.duckdb_over(SHOP, table.table(SHOP), hours) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (2,)
+    assert sorted(manifests_read) == sorted(known)
+
+
+def test_manifests_are_merged_in_tables_of_former_versions_too(lakehouse, monkeypatch) -> None:
+    with monkeypatch.context() as former:
+        former.setattr(table, "_PROPERTIES", {"commit.manifest.min-count-to-merge": "4"})
+        for number in range(6):
+            write_minutes(minute(60 * number))
+        assert len(manifest_paths()) == 6
+    write_minutes(minute(0))
+    assert len(manifest_paths()) < 4
+    assert table_minutes() == [minute(60 * number) for number in range(6)]
 
 
 def test_files_of_a_commit_that_is_under_way_or_was_killed_recently_stay(lakehouse) -> None:
