@@ -3,7 +3,7 @@
 A minute is current while the table has the events of its newest merged read. The ledger changes before events are removed
 from the table, and after they are added, so that a kill in between makes a minute due again and never loses it.
 `lakehouse_attempt` is 0 if the table has lost a minute, or must write it again; then `lakehouse_kept` is set if the table
-still has it.
+still has it. It stays set if the lake has lost rows of the minute, so that it cannot be written again (`lakehouse_skipped`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 {% macro is_current() %}
-(l.raw_rows IS NOT NULL AND l.read_at IS NOT NULL AND NOT l.lakehouse_skipped <=> l.attempt
-    AND (l.lakehouse_attempt <=> l.attempt OR l.lakehouse_kept <=> l.attempt))
+(l.raw_rows IS NOT NULL AND l.read_at IS NOT NULL
+    AND (l.lakehouse_kept <=> l.attempt
+      OR (l.lakehouse_attempt <=> l.attempt AND NOT l.lakehouse_skipped <=> l.attempt)))
 {%- endmacro %}
 {# The merge rejects such minutes until their time comes (`most_ahead`): ADR 25. #}
 {% macro is_ahead() %}COALESCE(l.minute > l.read_at + INTERVAL %(most_ahead)s SECOND, FALSE){% endmacro %}
@@ -34,8 +35,8 @@ WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s
 -- name: make_due
 -- Makes minutes due that the table has, except closed ones: the lake may no longer have all of their events.
 UPDATE etl.minute_ledger FORCE INDEX (PRIMARY)
-SET lakehouse_kept = IF(lakehouse_skipped <=> lakehouse_attempt, NULL, lakehouse_attempt), lakehouse_skipped = NULL,
-  lakehouse_attempt = 0
+SET lakehouse_kept = IF(lakehouse_skipped <=> lakehouse_attempt, lakehouse_kept, lakehouse_attempt),
+  lakehouse_skipped = NULL, lakehouse_attempt = 0
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s
   AND lakehouse_attempt > 0 AND state <> 'closed';
 
@@ -51,10 +52,12 @@ SELECT minute, attempt, raw_rows, id_checksum FROM etl.minute_ledger FORCE INDEX
 WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute DESC LIMIT %(limit)s;
 
 -- name: record_written
--- Records that the table has a read of a minute, unless the writer used a former table of the catalog.
+-- Records that the table has a read of a minute, or that it was skipped, unless the writer used a former table of the
+-- catalog. A skipped minute stays in the table as it is.
 UPDATE etl.minute_ledger AS l
 JOIN etl.lakehouse_tables AS t ON t.pipeline = l.pipeline AND t.table_uuid = %(table)s
-SET l.lakehouse_attempt = %(attempt)s, l.lakehouse_kept = NULL, l.lakehouse_skipped = %(skipped)s
+SET l.lakehouse_attempt = %(attempt)s, l.lakehouse_kept = IF(%(skipped)s IS NULL, NULL, l.lakehouse_kept),
+  l.lakehouse_skipped = %(skipped)s
 WHERE l.pipeline = %(pipeline)s AND l.minute = %(minute)s AND l.attempt = %(attempt)s;
 
 -- name: record_written_at

@@ -129,15 +129,16 @@ class LakehouseCheck:
                 return None
             return Finding(UNKNOWN, minute, where, {"rows": 0}, actual, self._remedy(minute, minute + MINUTE))
         expected = {"rows": row["raw_rows"], "id_checksum": int(row["id_checksum"] or 0)}
+        remedy = self._remedy(minute, minute + MINUTE)
+        if is_skipped := row["lakehouse_skipped"] is not None and row["lakehouse_skipped"] == row["attempt"]:
+            remedy = f"bring the lost rows back into the lake, then {remedy}"
         if row["current"]:
             if actual == expected:
                 return None
-            remedy = self._remedy(minute, minute + MINUTE)
             if row["state"] == "closed":
                 remedy = "the minute is closed, so the lake may no longer have its events. Restore the table's files"
             return Finding(OTHER_EVENTS, minute, where, expected, actual, remedy)
-        if row["lakehouse_skipped"] is not None and row["lakehouse_skipped"] == row["attempt"]:
-            remedy = f"bring the lost rows back into the lake, then {self._remedy(minute, minute + MINUTE)}"
+        if is_skipped:
             return Finding(SKIPPED, minute, where, expected, actual, remedy)
         if row["state"] == "closed":
             remedy = "the lake may no longer have its events. Restore the table's files"

@@ -157,14 +157,31 @@ def test_a_copy_that_fails_in_another_way_is_named_too(exact: Shop, lakehouse) -
     assert report.totals["lake_rows"] == 3
 
 
+def delete_from_lake(at: datetime) -> None:
+    with lake("lake_writer") as session:
+        for shard in range(SHOP.shards):
+            session.execute(f"DELETE FROM {SHOP.lake_table} WHERE minute = %s AND shard = %s", (at, shard))
+
+
 def test_rows_that_the_lake_lost_before_they_were_written(exact: Shop) -> None:
     add_to_lake(shop_event(minute(2), 1))
     merge_minutes(exact, {minute(2): [operation()]}, run_id="later")
-    with lake("lake_writer") as session:
-        for shard in range(SHOP.shards):
-            session.execute(f"DELETE FROM {SHOP.lake_table} WHERE minute = %s AND shard = %s", (minute(2), shard))
+    delete_from_lake(minute(2))
     export(SHOP)
     assert separate_findings()["lakehouse_skipped"] == 1
+
+
+def test_rows_that_the_lake_lost_after_they_were_written_stay_in_the_lakehouse(exact: Shop) -> None:
+    """Also after the minute was triggered by hand, twice. If they are then lost from the table, the hour differs."""
+    delete_from_lake(minute(1))
+    for _ in range(2):
+        rewrite(SHOP, TEN, minute(2))
+        assert export(SHOP).changed_since == 1
+        assert count_hours() == {TEN: (1, 1)}
+        assert separate_findings() == {}
+    table.table(SHOP).delete(table.within([minute(1)]))
+    [finding] = report_of().differences.kept["lakehouse_other_events"]
+    assert finding.remedy.startswith("bring the lost rows back into the lake, then trigger ecommerce_lakehouse")
 
 
 def test_verify_needs_no_package_of_the_lakehouse_if_it_is_off(exact: Shop) -> None:
