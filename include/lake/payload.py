@@ -29,6 +29,10 @@ class Fields:
 
     def read(self, text: str) -> tuple[dict[str, str | None], str]:
         """The same as `parsed`, for these fields only."""
+    def __reduce__(self) -> tuple[type[Fields], tuple[tuple[str, ...]]]:
+        """An import sends its reader to other processes, and a decoder cannot be pickled."""
+        return Fields, (self._names,)
+
         if "\\ud" not in text and "\\uD" not in text:  # lone surrogates are checked below
             try:
                 document = self._decode(text)

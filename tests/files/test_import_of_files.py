@@ -81,6 +81,17 @@ def test_the_same_rows_are_the_same_events_in_any_format(file, minute, form):
     assert sorted(row.id for row in lake_rows(minute)) == sorted(ids)
 
 
+def test_several_processes_read_a_long_file_of_json_lines_as_they_read_its_csv(file):
+    rows = [lines(30, 1)[0].replace("view,0,", f"view,{number},") for number in range(24_000)]
+    rows.append(rows[-1])  # an event of its own
+    summary = imports.import_events(SHOP, file(as_json(HEADER, rows)))
+    assert (summary.written, summary.rejected, summary.resumed_at) == (len(rows), 0, None)
+    ids = {row.id for row in lake_rows(30)}
+    assert len(ids) == len(rows)
+    imports.import_events(SHOP, file("\n".join([HEADER, *rows])))
+    assert {row.id for row in lake_rows(30)} == ids
+
+
 def test_a_json_line_is_kept_as_it_was_sent(file):
     imports.import_events(SHOP, file(as_json(HEADER, lines(5, 1))))
     [row] = lake_rows(5)
