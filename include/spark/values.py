@@ -19,7 +19,8 @@ _DIGITS = rf"^{_SPACE}(-?[0-9]{{1,19}})(?:\.0{{0,18}})?{_SPACE}\z"
 _NUMBER = rf"^{_SPACE}({NUMBER}){_SPACE}\z"
 _IN_UTC = rf"^{_SPACE}({DATE_AND_TIME}){UTC}{_SPACE}\z"
 _WITH_OFFSET = rf"^{_SPACE}({DATE_AND_TIME}){OFFSET}{_SPACE}\z"
-FIRST_NUMBER = rf'^\s*\[?\s*"?{_SPACE}(?:{NUMBER}){_SPACE}(?:[,\]"]|\z)'
+# Possessive (*+): white space that two quantifiers can share would take quadratic time.
+FIRST_NUMBER = rf'^\s*+\[?\s*+"?{_SPACE}(?:{NUMBER}){_SPACE}(?:[,\]"]|\z)'
 # Numbers that may be seconds or milliseconds since 1970; microseconds are not read.
 _EPOCH = rf"(?!-|[+]?(?:[0-9]{{1,8}}|[0-9]{{15,}})(?:\.[0-9]*)?{_SPACE}\z){NUMBER}"
 TIME = rf"^{_SPACE}(?:{DATE_AND_TIME}(?:{OFFSET}|{UTC})|{_EPOCH}){_SPACE}\z"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from datetime import timedelta
 
 import pytest
@@ -75,6 +76,13 @@ def test_unreadable_values_are_counted(spark: SparkSession) -> None:
     fields = [field for field, _ in UNREADABLE]
     counted = [counts["unreadable"].get(field, 0) for field, counts in zip(fields, result, strict=True)]
     assert dict(zip(UNREADABLE, counted, strict=True)) == UNREADABLE
+
+
+def test_the_time_to_read_a_value_grows_with_its_length_only(spark: SparkSession) -> None:
+    started = time.monotonic()
+    result = counts_of(spark, click(bid="[" + " " * 20_000 + "x"))
+    assert result["unreadable"] == {"bid": 1}
+    assert time.monotonic() - started < 30, "With a pattern that backtracks, it takes more than a minute."
 
 
 def test_undeclared_fields_are_counted_by_name(spark: SparkSession) -> None:
