@@ -32,6 +32,7 @@ _HIDDEN = ("\ufeff", "\u200b")
 _NUMBER, _INSTANT = re.compile(NUMBER), re.compile(f"{DATE_AND_TIME}(?:{OFFSET}|{UTC})")
 _EXACT, _PLACES = Context(prec=200, rounding=ROUND_HALF_UP), Decimal(1).scaleb(-18)
 _MAX_DIGITS = 38
+_LONGEST_TIME = 100  # characters: longer than what the patterns accept, and short enough to be kept
 _LIMIT = Decimal(10) ** 20  # the whole part of DECIMAL(38, 18)
 _BIGINT = 2**63
 
@@ -66,13 +67,17 @@ def whole_number(value: str) -> int | None:
     return int(number)
 
 
-@lru_cache(maxsize=4096)  # events of one second often follow each other
 def instant(value: str) -> datetime | None:
     """The UTC time of an ISO 8601 date and time, or of seconds or milliseconds since 1970; UTC if no offset is given.
 
     Fractions are cut to microseconds. None for anything else.
     """
     value = value.strip(WHITE_SPACE)
+    return _instant(value) if len(value) <= _LONGEST_TIME else None
+
+
+@lru_cache(maxsize=4096)  # events of one second often follow each other
+def _instant(value: str) -> datetime | None:
     match = _INSTANT.fullmatch(value)
     if not match:
         return _since_1970(value)

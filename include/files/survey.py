@@ -28,6 +28,7 @@ from include.progress_log import Bar
 Kind = str | None  # None: a line that is not a record
 NO_KIND = ""  # the event names no kind, or one beyond the first _MAX_KINDS
 _MAX_KINDS = 1_000  # kinds that are counted separately: a column of ids would fill the memory
+_LONGEST_KIND = 100  # characters; kinds with the same beginning of this length count as one, for the same reason
 _ROWS_PER_CHECK = 5_000
 
 
@@ -67,7 +68,8 @@ class RecordPreview:
     def kind(self, record: Record) -> Kind:
         if record.problem:
             return None
-        return readings.text(self._cell(record, 2), self._null_words) or NO_KIND
+        kind = readings.text(self._cell(record, 2), self._null_words) or NO_KIND
+        return kind[:_LONGEST_KIND]
 
     def time(self, record: Record) -> datetime | None:
         """When the event happened, as admission reads it; None without a time, or with a year outside 1970 to 2100."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tracemalloc
 import uuid
 from collections import Counter
 from dataclasses import replace
@@ -178,6 +179,18 @@ def test_a_kind_column_of_ids_does_not_fill_the_memory(shop_file):
     assert (len(kinds), kinds[""], kinds.total()) == (1_001, 500, 1_500)
     sample = Sample(kinds, 1_100, "seed")
     assert sum(sample.takes(f"order-{number}") for number in range(1_500)) == 1_100
+
+
+def test_times_and_kinds_of_any_length_do_not_fill_the_memory(shop_file):
+    path = shop_file(*([f"{number}{'x' * 500_000}", f"{number}{'y' * 500_000}", "1"] for number in range(40)))
+    tracemalloc.start()
+    try:
+        kinds = survey(path, FileFormat(), SHOP).kinds
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(kinds), kinds.total()) == (40, 40)
+    assert kept < 5_000_000, "The file has 40 MB."
 
 
 @pytest.mark.parametrize(
