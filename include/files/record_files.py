@@ -128,7 +128,7 @@ def open_records(
         )
         lines.skip_to(len(re.findall(r"\r\n?|\n", blank)))
         if file_format.is_json:
-            header, columns = _names_in(path, sample), None
+            header, columns = _names_in(path, sample, is_whole=_is_whole(head)), None
         else:
             if formats.excel_delimiter(sample):
                 lines.skip_to(lines.number + 1)
@@ -140,9 +140,14 @@ def open_records(
 def _sample(head: bytes, encoding: str) -> str:
     """The first lines, without a truncated last line."""
     text = codecs.getincrementaldecoder(encoding)(formats.MARKS).decode(head)
-    if len(head) < PEEK // 2:
+    if _is_whole(head):
         return text
     return text[: text.rfind("\n") + 1] or text
+
+
+def _is_whole(head: bytes) -> bool:
+    """Whether the head is probably the whole file."""
+    return len(head) < PEEK // 2
 
 
 def _check_text(path: Path, sample: str) -> None:
@@ -160,8 +165,8 @@ def _check_text(path: Path, sample: str) -> None:
         )
 
 
-def _names_in(path: Path, sample: str) -> list[str]:
-    """The fields that the first JSON lines have."""
+def _names_in(path: Path, sample: str, *, is_whole: bool) -> list[str]:
+    """The fields that the first JSON lines have. Unless the sample `is_whole`, its first line may be longer than it."""
     lines = [line for line in re.split(r"[\r\n]", sample) if line.strip()]  # other line separators belong to a value
     if lines[0].strip() == "{":
         raise FileRefused(
@@ -172,7 +177,7 @@ def _names_in(path: Path, sample: str) -> list[str]:
         with contextlib.suppress(ValueError, RecursionError):
             if isinstance(fields := json.loads(line, parse_int=str), dict):
                 names.update(dict.fromkeys(fields))
-    if not names and len(sample) < PEEK // 2:  # else the first line may be longer than the sample
+    if not names and is_whole:
         raise FileRefused(f"{path}: its first lines are not JSON objects. Write one object per line (jq -c .).")
     return list(names)
 

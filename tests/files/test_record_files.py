@@ -211,9 +211,10 @@ def test_a_line_of_zeros_takes_little_memory(csv_file):
     assert peak < 40_000_000, "The peak is less than the line, which as a str has a byte per character."
 
 
-def test_a_first_line_of_json_that_is_longer_than_a_sample_is_a_record(csv_file):
-    line = '{"ed":"' + "x" * 1_000_000 + '"}'
-    assert read(csv_file(line.encode())) == [(1, 1, [line])]
+@pytest.mark.parametrize(("character", "encoding"), [("x", "utf-8"), ("中", "utf-8"), ("x", "utf-16"), ("x", "utf-32")])
+def test_a_first_line_of_json_that_is_longer_than_a_sample_is_a_record(csv_file, character, encoding):
+    line = '{"ed":"' + character * 300_000 + '"}'
+    assert read(csv_file(line.encode(encoding))) == [(1, 1, [line])]
 
 
 def test_each_json_line_is_a_record_with_one_field(csv_file):
