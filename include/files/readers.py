@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -16,6 +17,7 @@ from include.lake.writer import Event
 from include.pipelines import Pipeline
 from include.pipelines.declaration import OCCURRENCE
 
+_OCCURRENCE = re.compile("[0-9]{1,18}")
 _COLUMNS_SHOWN, _EXPECTED_SHOWN = 50, 12
 _FIRST_REASON = "; refused first for: "  # in stored reasons, so it must not change
 
@@ -132,7 +134,7 @@ class StoredEvents:
         if texts.keys() == {"line"} and "line" not in self._pipeline.fields:
             raise NotAdmitted(reason)  # a line that was not a record, without the header of its file
         occurrence = texts.pop(OCCURRENCE, None) or ""
-        content = content_id(self._pipeline, texts, int(occurrence)) if occurrence.isdigit() else None
+        content = content_id(self._pipeline, texts, int(occurrence)) if _OCCURRENCE.fullmatch(occurrence) else None
         return self._validator.admit(texts, content=content, text=None if occurrence else payload)
 
 

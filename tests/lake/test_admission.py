@@ -16,6 +16,7 @@ from include.files.record_files import FileRefused, Record
 from include.lake.admission import NotAdmitted, Refused, content_id
 from include.lake.keys import time_of
 from include.lake.writer import payload_of
+from include.pipelines.declaration import OCCURRENCE
 
 SHOP = replace(
     pipelines.get("recruitment"),
@@ -176,6 +177,12 @@ def test_json_lines_of_equal_rows_are_separate_events_even_after_a_correction() 
     stored = [StoredEvents(SHOP, CLOCK).read(payload, "") for payload in corrected]
     values = {"event_time": "2019-11-01 00:00:07 UTC", "price": "5.00"}
     assert [event.values["id"] for event in stored] == [content_id(SHOP, values, number) for number in (0, 1)]
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 5_000])
+def test_a_stored_row_whose_number_is_not_one_is_an_event(number: str) -> None:
+    payload = json.dumps({OCCURRENCE: number, "event_time": ROW[0]})
+    assert StoredEvents(SHOP, CLOCK).read(payload, "").values["id"] == content_id(SHOP, {"event_time": ROW[0]})
 
 
 @pytest.mark.parametrize(
