@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
 from include.spark import contract
 from include.spark.problems import JobFailed, JobRefused
-from include.spark.values import text, trimmed
+from include.spark.values import last_of_equal_keys, text, trimmed
 
 KEY = ("minute", "shard", "create_time")
 # What Python's parser and the longest event allow: with its defaults, Spark refuses events that ingest and imports
@@ -43,7 +43,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     # A map, since a struct drops fields that its schema does not name. It is parsed once: an expression that the columns of one
     # step share is computed once, whereas a separate column would be copied from step to step.
     parsed = F.from_json("payload", "map<string,string>", _JSON)
-    values = _last_of_equal_keys(parsed)
+    values = last_of_equal_keys(parsed)
     others = (*key_of(pipeline), "payload")
     fields = rows.select(
         *others,
@@ -56,15 +56,6 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     texts = fields.selectExpr(*others, *(f"{trimmed(f'`{name}`')} AS `{name}`" for name in names))
     words = texts.selectExpr(*others, *(f"{text(f'`{name}`', pipeline.null_words)} AS `{name}`" for name in names))
     return contract.with_contract(words, pipeline, key_of(pipeline))
-
-
-def _last_of_equal_keys(parsed: Column) -> Column:
-    """The map without repeated keys.
-
-    map_concat keeps the last value of a key (spark.sql.mapKeyDedupPolicy in reading_settings); element_at would find the first.
-    """
-    keys_differ = F.size(F.array_distinct(F.map_keys(parsed))) == F.size(parsed)
-    return F.when(keys_differ, parsed).otherwise(F.map_concat(parsed, F.create_map()))
 
 
 def instants(times: Sequence[datetime]) -> str:

@@ -15,6 +15,7 @@ from include.spark.values import (
     in_range,
     instant,
     key,
+    last_of_equal_keys,
     text,
     time_of_uuid,
     trimmed,
@@ -89,7 +90,8 @@ def _fields(raw: DataFrame) -> DataFrame:
 
 def _fields_with_ed(raw: DataFrame) -> DataFrame:
     """Like _fields, with gaps filled from `ed`."""
-    with_ed = raw.withColumn("ed_fields", F.from_json("ed", "map<string,string>"))
+    parsed = raw.withColumn("ed_fields", F.from_json("ed", "map<string,string>"))
+    with_ed = parsed.withColumn("ed_fields", last_of_equal_keys(F.col("ed_fields")))
     is_custom_event = whole_number(F.col("ev")) == 2
     track_in_ed = F.when(is_custom_event, _ed_text("customEvent"))
     return with_ed.withColumns(

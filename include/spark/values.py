@@ -107,6 +107,15 @@ def _since_epoch(number: Column) -> Column:
     return F.when((number >= FIRST_EPOCH) & (number < LAST_EPOCH * 1000), F.timestamp_micros(micros.cast("bigint")))
 
 
+def last_of_equal_keys(parsed: Column) -> Column:
+    """The map without repeated keys.
+
+    map_concat keeps the last value of a key (spark.sql.mapKeyDedupPolicy in reading_settings); element_at would find the first.
+    """
+    keys_differ = F.size(F.array_distinct(F.map_keys(parsed))) == F.size(parsed)
+    return F.when(keys_differ, parsed).otherwise(F.map_concat(parsed, F.create_map()))
+
+
 def first_of_list(text: Column) -> Column:
     """ "4" of "4,1,2,3,5" and of the JSON list [4, 1, 2]; a text without a list stays as it is. Spaces may remain."""
     return F.regexp_extract(text, _FIRST_OF_LIST, 1)

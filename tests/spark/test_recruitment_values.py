@@ -57,6 +57,7 @@ def test_recover_fills_gaps_from_ed(spark: SparkSession) -> None:
         custom_event(customevent="conversion", jobid=7, publisherid=[5, 6]),  # lower-case keys, a list
         custom_event(customEvent="click", jobId=8.0, publisherId="1\\"),  # a float, and nonsense
         custom_event(customEvent="click", jobId=12345678.0, publisherId=10000000.0),  # Java writes 1.2345678E7
+        click(custom_track=None, job_id=None, ed='{"customEvent": "click", "jobId": 1, "publisherId": 3, "jobId": 2}'),
     )
     assert [(r.fate, r.kind, r.event.job_id, r.event.publisher_id) for r in rows] == [
         ("counted", "click", 10, 0),
@@ -64,6 +65,7 @@ def test_recover_fills_gaps_from_ed(spark: SparkSession) -> None:
         ("counted", "conversion", 7, 5),
         ("counted", "click", 8, 0),
         ("counted", "click", 12345678, 10000000),
+        ("counted", "click", 2, 3),
     ]
 
 
