@@ -12,6 +12,7 @@ from pathlib import Path
 from include.files.flat_table import FlatRow
 from include.files.record_files import FileRefused, Record
 from include.lake.admission import NotAdmitted, Refused, RowValidator, content_id, line_payload, needs_content_id
+from include.lake.json_objects import id_fields
 from include.lake.payload import NotAnObject, parsed
 from include.lake.writer import Event
 from include.pipelines import Pipeline
@@ -106,13 +107,14 @@ class TableEvents:
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._validator = RowValidator(pipeline, clock)
+        self._id_fields = id_fields(pipeline)
 
     def read(self, row: FlatRow) -> Event | Refused:
         values, text = {"create_time": row.create_time, **row.values}, None
         try:
             if row.payload is not None:
                 fields, text = _object(row.payload)
-                values = {**fields, **values}
+                values = {**fields, **self._id_fields.read(text)[0], **values}
             return self._validator.admit(values, text=text)
         except NotAdmitted as error:
             return Refused(row.create_time, str(error), row.payload or payload_of(values), error.minute)
@@ -124,6 +126,7 @@ class StoredEvents:
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._pipeline = pipeline
         self._validator = RowValidator(pipeline, clock)
+        self._id_fields = id_fields(pipeline)
 
     def read(self, payload: str, reason: str) -> Event:
         """Parse a stored row. Raises NotAdmitted with the rule that still refuses it, or with the stored `reason`."""
@@ -135,7 +138,8 @@ class StoredEvents:
             raise NotAdmitted(reason)  # a line that was not a record, without the header of its file
         occurrence = texts.pop(OCCURRENCE, None) or ""
         content = content_id(self._pipeline, texts, int(occurrence)) if _OCCURRENCE.fullmatch(occurrence) else None
-        return self._validator.admit(texts, content=content, text=None if occurrence else payload)
+        values = {**texts, **self._id_fields.read(payload)[0]}
+        return self._validator.admit(values, content=content, text=None if occurrence else payload)
 
 
 def _object(text: str) -> tuple[dict[str, str | None], str]:

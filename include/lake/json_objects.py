@@ -15,14 +15,18 @@ _ENVELOPES = dict.fromkeys(("payload.after", "after"), "the envelope of a change
 _ENVELOPES["payload"] = "the envelope of Kafka Connect, with its schema (schemas.enable=false writes none)"
 
 
+def id_fields(pipeline: Pipeline) -> Fields:
+    """The reader of the fields that identify an event."""
+    return Fields(name for name in ("create_time", pipeline.event_id, pipeline.event_time) if name)
+
+
 class JsonObjects:
     """Turns JSON objects into events; reasons name an object by the word `what`, such as message."""
 
     def __init__(self, pipeline: Pipeline, clock: datetime, what: str) -> None:
         self._pipeline, self._what = pipeline, what
         self._validator = RowValidator(pipeline, clock)
-        names = ("create_time", pipeline.event_id, pipeline.event_time)
-        self._id_fields = Fields(name for name in names if name)
+        self._id_fields = id_fields(pipeline)
 
     def identified(self, text: str) -> tuple[dict[str, str | None], str]:
         """The fields that identify the event, and the object as JSON. Raises NotAdmitted for anything else."""

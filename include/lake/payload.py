@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 
 import msgspec
 
+_STRING_OR_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*+"|(-?Infinity|NaN)')
 _NULL = msgspec.Raw(b"null")
 
 
@@ -27,22 +29,26 @@ class Fields:
         numbered_fields = [(f"field_{number}", *rest) for number, (_, *rest) in enumerate(fields)]
         self._decode = msgspec.json.Decoder(msgspec.defstruct("Fields", numbered_fields)).decode  # ty: ignore[invalid-argument-type]  # pairs and triples
 
-    def read(self, text: str) -> tuple[dict[str, str | None], str]:
-        """The same as `parsed`, for these fields only."""
     def __reduce__(self) -> tuple[type[Fields], tuple[tuple[str, ...]]]:
         """An import sends its reader to other processes, and a decoder cannot be pickled."""
         return Fields, (self._names,)
 
-        if "\\ud" not in text and "\\uD" not in text:  # lone surrogates are checked below
-            try:
-                document = self._decode(text)
-            except (msgspec.MsgspecError, RecursionError):
-                pass  # msgspec's errors say too little, and it does not read NaN
-            else:
-                values = zip(self._names, msgspec.structs.astuple(document), strict=True)
-                return {name: _value_of(raw) for name, raw in values}, text
+    def read(self, text: str) -> tuple[dict[str, str | None], str]:
+        """The same as `parsed`, for these fields only; a nested value, which may be an event's id, is the text as sent."""
+        may_have_surrogates = "\\ud" in text or "\\uD" in text  # `parsed` refuses lone ones
+        if not may_have_surrogates and (values := self._values(text)) is not None:
+            return values, text
         values, text = parsed(text)
-        return {name: values.get(name) for name in self._names}, text
+        return self._values(text) or {name: values.get(name) for name in self._names}, text
+
+    def _values(self, text: str) -> dict[str, str | None] | None:
+        """None if msgspec does not read the text: its errors say too little, and it does not read NaN."""
+        try:
+            document = self._decode(text)
+        except (msgspec.MsgspecError, RecursionError):
+            return None
+        values = zip(self._names, msgspec.structs.astuple(document), strict=True)
+        return {name: _value_of(raw) for name, raw in values}
 
 
 def parsed(text: str) -> tuple[dict[str, str | None], str]:
@@ -68,7 +74,12 @@ def parsed(text: str) -> tuple[dict[str, str | None], str]:
         raise NotAnObject("is JSON, but not an object of fields")
     if not valid_unicode:
         raise NotAnObject("has an unpaired surrogate, which is not valid Unicode")
-    return {name: _text(value) for name, value in document.items()}, _to_json(document) if constants else text
+    return {name: _text(value) for name, value in document.items()}, _with_strings(text) if constants else text
+
+
+def _with_strings(text: str) -> str:
+    """The JSON with NaN and Infinity as strings."""
+    return _STRING_OR_CONSTANT.sub(lambda match: f'"{match[1]}"' if match[1] else match[0], text)
 
 
 def _is_valid_unicode(document: object) -> bool:

@@ -185,6 +185,17 @@ def test_a_stored_row_whose_number_is_not_one_is_an_event(number: str) -> None:
     assert StoredEvents(SHOP, CLOCK).read(payload, "").values["id"] == content_id(SHOP, {"event_time": ROW[0]})
 
 
+def test_an_id_that_is_a_nested_value_is_the_same_text_on_every_way_to_the_lake() -> None:
+    line = '{"id":{"$oid":"5f"},"event_time":"2019-11-01 00:00:07","price":%s}'
+    lines = [line % price for price in ("1.5", "NaN", '"\\ud83d\\ude00"', '"NaN","a":"\\"NaN\\\\","b":[-Infinity]')]
+    events = [JsonLineEvents(SHOP, CLOCK).read(Record(1, 1, [line])) for line in lines]
+    events += [StoredEvents(SHOP, CLOCK).read(line, "") for line in lines]
+    events += [TableEvents(SHOP, CLOCK).read(FlatRow(1, str(events[0].create_time), {}, line)) for line in lines]
+    assert {event.values["id"] for event in events} == {'{"$oid":"5f"}'}
+    assert len({event.create_time for event in events}) == 1
+    assert payload_of(events[3]).decode() == lines[3].replace("[-Infinity]", '["-Infinity"]')
+
+
 @pytest.mark.parametrize(
     ("time", "reason"),
     [
