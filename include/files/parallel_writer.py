@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from multiprocessing import connection, get_context, parent_process
 from typing import TYPE_CHECKING, Any
@@ -105,7 +105,7 @@ class _Writer:
     def write(self, chunk: list, as_of: int) -> ChunkResult:
         results = [self._read(row) for row in chunk]
         events = [row for row in results if isinstance(row, Event)]
-        refused = [row for row in results if isinstance(row, Refused)]
+        refused = [replace(row, as_of=as_of) for row in results if isinstance(row, Refused)]
         return ChunkResult(len(events), refused, self._writer.write(events, as_of=as_of).minutes)
 
 

@@ -210,28 +210,28 @@ class MessageStore:
 
         `as_of` is a time of the lake's write clock, at which no later version of their events had been written.
         """
-        events: dict[int, list[Event]] = {}  # by write timestamp
-        refused = []
+        rows: dict[int, list[Event | Refused]] = {}  # by write timestamp
         for message in messages:
-            written_as_of = as_of
-            if self._are_dead_letters and (rejection := parse_rejection(message)):
-                refused.append(rejection)
-                continue
+            written_as_of, row = as_of, None
             if self._are_dead_letters:  # keeps its original place, and the time when it was refused
                 written_as_of = min(as_of, _appended_at(message) or as_of)
+                row = parse_rejection(message)
                 message = original(message)
-            event = self._reader.read(message)  # ty: ignore[invalid-argument-type]
-            if isinstance(event, Event):
-                events.setdefault(written_as_of, []).append(event)
-                self._summary.misplaced += self._reader.is_misplaced(message, event)  # ty: ignore[invalid-argument-type]
-            else:
-                refused.append(event)
+            if row is None:
+                row = self._reader.read(message)  # ty: ignore[invalid-argument-type]
+            if isinstance(row, Event):
+                self._summary.misplaced += self._reader.is_misplaced(message, row)  # ty: ignore[invalid-argument-type]
+            rows.setdefault(written_as_of, []).append(row)
+        refused, written = [], 0
         # Write timestamps rise from chunk to chunk, whichever node's clock was read: the later version wins.
-        for written_as_of, same_time in events.items():
+        for written_as_of, same_time in sorted(rows.items()):
             self._as_of = max(written_as_of, self._as_of + 1)
-            self._summary.minutes |= self._writer.write(same_time, as_of=self._as_of).minutes
+            events = [row for row in same_time if isinstance(row, Event)]
+            refused += [replace(row, as_of=self._as_of) for row in same_time if isinstance(row, Refused)]
+            self._summary.minutes |= self._writer.write(events, as_of=self._as_of).minutes
+            written += len(events)
         self._keep(refused)
-        self._summary.written += sum(map(len, events.values()))
+        self._summary.written += written
 
     def record_gaps(self, gaps: list[Gap]) -> None:
         """Keep each gap as one rejected event, at its first offset."""

@@ -36,6 +36,7 @@ class Refused:
     reason: str
     payload: str
     minute: datetime | None = None
+    as_of: int | None = None  # the write timestamp that it would have in the lake
 
 
 @dataclass

@@ -12,18 +12,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from operator import itemgetter
 
 from include import pipelines, planner
 from include.chunks import chunks
-from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
+from include.durations import EPOCH, MICROSECOND
 from include.errors import MinutemarkError
 from include.files.readers import StoredEvents
 from include.lake import change_log
 from include.lake.admission import NotAdmitted
 from include.lake.keys import minute_of, shard_of, short_id
+from include.lake.presence import Presence
 from include.lake.schema import check_table
-from include.lake.session import lake
+from include.lake.session import explained, lake
 from include.lake.writer import Event, EventWriter, event_id
 from include.pipelines import Pipeline
 from include.progress_log import Bar
@@ -65,7 +68,7 @@ def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], obje
     `report` first receives the plan. Returns when the next run can take the minutes.
     """
     reprocessing = Reprocessing(pipeline)
-    with lake(LAKE_WRITER) as session, warehouse(WAREHOUSE_ETL) as conn:
+    with lake(LAKE_READER) as lookup, lake(LAKE_WRITER) as session, warehouse(WAREHOUSE_ETL) as conn:
         clock = change_log.clock(session)
         keys = rejected.lake_keys(conn, pipeline, selection)
         closed = _closed_minutes(conn, pipeline, keys, clock)
@@ -78,7 +81,7 @@ def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], obje
             report(_reasons(conn, pipeline, selection))
             return reprocessing
         if imported:
-            _write_imports(session, conn, reprocessing, imported, clock)
+            _write_imports(session, lookup, conn, reprocessing, imported, clock)
             report(
                 f"{reprocessing.written} rows of imports and topics are in the lake now; {reprocessing.refused} stay rejected."
             )
@@ -187,22 +190,33 @@ def run_reprocess(
 
 
 def _write_imports(
-    session, conn, reprocessing: Reprocessing, imported: Iterable[tuple[int, int]], clock: datetime
+    session, lookup, conn, reprocessing: Reprocessing, imported: Iterable[tuple[int, int]], clock: datetime
 ) -> None:
-    """For each chunk, write the events and touch their minutes, and only then delete the rows: a kill loses nothing."""
+    """For each chunk, write the events and touch their minutes, and only then delete the rows: a kill loses nothing.
+
+    The events are written as of the time when they were refused: a later version that the lake has by now stays.
+    """
     pipeline = reprocessing.pipeline
     check_table(session, pipeline)
-    reader, writer = StoredEvents(pipeline, clock), EventWriter(session, pipeline)
+    reader, writer, as_of = StoredEvents(pipeline, clock), EventWriter(session, pipeline), 0
+    with explained(endpoint(LAKE_READER)):
+        presence = Presence(lookup, pipeline)
     for chunk in chunks(imported, itemgetter(1), _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK):
-        events, accepted, refused = [], [], []
+        events, times, accepted, refused = [], [], [], []
         for row in rejected.read_rows(conn, [rejected_id for rejected_id, _ in chunk]):
             try:
                 events.append(reader.read(row["payload"], row["reason"]))
+                times.append((row["rejected_at"] - EPOCH) // MICROSECOND)
                 accepted.append(row["rejected_id"])
             except NotAdmitted as error:
                 refused.append((row["rejected_id"], str(error), error.minute or row["minute"]))
         _remember_counts(conn, reprocessing, {minute_of(event.create_time) for event in events})
-        writer.write(events)
+        for rejected_at, same_time in groupby(zip(times, events, strict=True), itemgetter(0)):
+            as_of = max(rejected_at, as_of + 1)  # a time's rows may be in several chunks: the later version wins
+            writer.write((event for _, event in same_time), as_of=as_of)
+        with explained(endpoint(LAKE_READER)):
+            hidden = presence.absent(events)
+        writer.write(hidden)  # they were deleted after they had been refused, which hides earlier writes
         rejected.record_outcomes(conn, accepted, refused)
         for event in events:
             reprocessing.keys.setdefault(minute_of(event.create_time), set()).add(_origin_key(pipeline, event))

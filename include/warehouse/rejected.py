@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include.chunks import slices
+from include.durations import EPOCH, MICROSECOND
 from include.pipelines import Pipeline
 from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import column, execute, in_transaction, read, reading, rows
@@ -104,6 +105,7 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refused]) -> N
                 "minute": row.minute,
                 "reason": row.reason[:LONGEST_REASON],
                 "payload": _stored_payload(row.payload),
+                "rejected_at": None if row.as_of is None else EPOCH + row.as_of * MICROSECOND,
             },
         )
 
@@ -161,7 +163,9 @@ def rows_to_reprocess(conn, pipeline: Pipeline, selection: Selection) -> tuple[l
 
 
 def read_rows(conn, rejected_ids: Sequence[int]) -> list[dict]:
-    """These rows as they are now: rejected_id, origin_key, reason, minute, payload. Rows that no longer exist are left out."""
+    """These rows as they are now, in the order of their source: rejected_id, reason, minute, payload, and rejected_at, the
+    time of the lake's clock at which they would have been written. Rows that no longer exist are left out.
+    """
     # The caller then writes to other stores: no transaction stays open while it does.
     return read(conn, rows, sql("stored"), {"ids": rejected_ids})
 

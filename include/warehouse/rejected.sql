@@ -32,10 +32,12 @@ UPDATE IGNORE etl.rejected_events SET origin_key = %(key)s
 WHERE pipeline = %(pipeline)s AND origin = %(origin)s AND origin_key = %(former)s AND payload IN (%(payload)s, '');
 
 -- name: keep
--- Keeps a rejected event, or its newest reason.
-INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload)
-VALUES (%(pipeline)s, %(origin)s, %(origin_key)s, %(minute)s, %(reason)s, %(payload)s)
-ON DUPLICATE KEY UPDATE minute = VALUES(minute), reason = VALUES(reason), payload = VALUES(payload);
+-- Keeps a rejected event, or its newest reason and time: when a source is read again, its other events get new times, too.
+INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload, rejected_at)
+VALUES (%(pipeline)s, %(origin)s, %(origin_key)s, %(minute)s, %(reason)s, %(payload)s,
+  COALESCE(%(rejected_at)s, CURRENT_TIMESTAMP(6)))
+ON DUPLICATE KEY UPDATE minute = VALUES(minute), reason = VALUES(reason), payload = VALUES(payload),
+  rejected_at = GREATEST(rejected_at, VALUES(rejected_at));
 
 -- name: kept_keys
 -- The origin keys among these that are kept: one row per key.
@@ -54,13 +56,14 @@ SELECT minute, origin_key FROM etl.rejected_events
 WHERE pipeline = %(pipeline)s AND origin = 'lake' AND minute IN (%(minutes)s);
 
 -- name: imported
--- Chosen rejected events of imports and topics, with their length and source: one row per event.
+-- Chosen rejected events of imports and topics, with their length and source, in the order of their source: one row per
+-- event. The rows of a chunk have one time, and keys that end with a line or an offset.
 SELECT rejected_id, CHAR_LENGTH(payload), SUBSTRING_INDEX(origin_key, ':', 1) FROM etl.rejected_events
 WHERE pipeline = %(pipeline)s AND origin IN ('import', 'kafka') AND {{ chosen() }}
-ORDER BY rejected_id;
+ORDER BY rejected_at, CHAR_LENGTH(origin_key), origin_key;
 
 -- name: stored
--- Rejected events by id: one row per event.
-SELECT rejected_id, origin_key, reason, minute, payload FROM etl.rejected_events
-WHERE rejected_id IN (%(ids)s) ORDER BY rejected_id;
+-- Rejected events by id, in the order of their source: one row per event.
+SELECT rejected_id, reason, minute, payload, rejected_at FROM etl.rejected_events
+WHERE rejected_id IN (%(ids)s) ORDER BY rejected_at, CHAR_LENGTH(origin_key), origin_key;
 

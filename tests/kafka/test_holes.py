@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -20,8 +21,10 @@ from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, group_of
 from include.kafka.producer import producer
 from include.lake.keys import shard_of
 from include.lake.writer import EventWriter
+from include.operations import reprocess
 from include.verify import verify
 from include.warehouse import schema
+from include.warehouse.rejected import Selection
 from include.warehouse.session import warehouse
 from local import connections
 from local.layout import ROOT
@@ -363,6 +366,19 @@ def test_poison_stops_no_event_while_the_warehouse_is_stopped_and_is_kept_afterw
     assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/{offset}" for offset in (0, 3, 6)]
     assert {row["reason"].partition(":")[0] for row in kept(pipeline)} == {"the message is not JSON"}
     assert topic_findings(pipeline)[:2] == ({}, {})
+
+
+def test_poison_that_was_kept_late_does_not_replace_a_version_that_came_after_it(own_warehouse, pipeline, send):
+    strict, identity = replace(pipeline, earliest=datetime(2027, 1, 1)), event_id("2026-10-05 12:00:00")
+    own_warehouse.stop()
+    send.send(value_of(identity, custom_track="first"), partition=1)
+    assert consume(strict).dead_letters == 1
+    send.send(value_of(identity, custom_track="second"), partition=1)
+    assert consume(pipeline).written == 1
+    own_warehouse.start()
+    assert consume(pipeline).refused == 1
+    assert reprocess.begin(pipeline, Selection(), lambda _: None).written == 1
+    assert lake_rows("2026-10-05 12:00:00")[str(identity)].custom_track == "second"
 
 
 def test_a_gap_is_recorded_although_the_warehouse_is_stopped(own_warehouse, pipeline, send):

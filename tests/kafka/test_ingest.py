@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -266,6 +266,18 @@ def test_a_message_that_has_become_admissible_is_reprocessed_into_the_lake(pipel
     reprocess.begin(pipeline, Selection(), lambda _: None)
     assert lake_rows("2026-08-03 12:00")[str(identity)].job_id == 7
     assert [row["reason"].partition(":")[0] for row in kept(pipeline)] == ["the message is not JSON"]
+
+
+def test_rejected_versions_of_a_topic_that_was_read_again_keep_their_order(pipeline, send):
+    first = event("2026-08-03 12:10:00", custom_track="first")
+    send.write([first])
+    consume(pipeline)
+    send.write([first._replace(values={"custom_track": "second"})])
+    strict = replace(pipeline, earliest=datetime(2027, 1, 1))
+    assert consume(strict).refused == 1
+    assert ingest_again(strict).refused == 2  # now the first version, too
+    assert reprocess.begin(pipeline, Selection(), lambda _: None).written == 2
+    assert lake_rows("2026-08-03 12:10")[str(first.create_time)].custom_track == "second"
 
 
 def test_an_ingest_without_its_topic_says_what_to_do(pipeline, monkeypatch):

@@ -12,12 +12,15 @@ import pytest
 
 from include import planner
 from include.durations import MILLISECOND
+from include.files import imports
 from include.lake import change_log
+from include.lake.admission import Refused
 from include.lake.keys import minute_of, shard_of
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.operations import reprocess
-from include.warehouse import batches, ledger, merge
+from include.pipelines import Pipeline
+from include.warehouse import batches, ledger, merge, rejected
 from include.warehouse.batches import RunInfo
 from include.warehouse.delta import Pending
 from include.warehouse.rejected import Selection
@@ -256,6 +259,67 @@ def test_reprocessing_that_is_killed_loses_nothing_and_counts_once(
     assert "still rejected" in reprocess.follow(started, pause=0.01)
     assert lab.facts() == {(7, 0): 1}
     assert reprocess.begin(RECRUITMENT, Selection(), output.append).keys == {}, "Nothing is left to reprocess."
+
+
+def payload_in_lake(event: Event) -> dict:
+    with lake("lake_reader") as session:
+        query = f"SELECT payload FROM {RECRUITMENT.lake_table} WHERE minute = %s AND shard IN (0, 1, 2, 3)"
+        (row,) = session.execute(query, (minute_of(event.create_time),))
+        return json.loads(row.payload)
+
+
+def import_file(folder, **rows: Event) -> None:
+    """Import a file of that name for each event."""
+    for name, event in rows.items():
+        path = folder / f"{name}.csv"
+        path.write_text(f"create_time,ev\n{event.create_time},{event.values['ev']}\n")
+        imports.import_events(RECRUITMENT, path)
+
+
+# ⚑ a rejected version does not replace the version that came after it, and does replace the one that came before it
+def test_a_reprocessed_row_replaces_earlier_versions_only(lab: Lab, now, output, monkeypatch, tmp_path) -> None:
+    (event,) = events(now - 60 * MINUTE, 1)
+    first, second, third = (event._replace(values={"ev": version}) for version in "123")
+    import_file(tmp_path, first=first)
+    with monkeypatch.context() as strict:
+        strict.setattr(Pipeline, "out_of_range", lambda *_: "out of range")
+        import_file(tmp_path, second=second)
+    assert reprocess.begin(RECRUITMENT, Selection(), output.append).written == 1
+    assert payload_in_lake(event)["ev"] == "2"
+    with monkeypatch.context() as strict:
+        strict.setattr(Pipeline, "out_of_range", lambda *_: "out of range")
+        import_file(tmp_path, second=second)
+    import_file(tmp_path, third=third)
+    assert reprocess.begin(RECRUITMENT, Selection(), output.append).written == 1
+    assert payload_in_lake(event)["ev"] == "3"
+    assert rejected_rows(lab) == []
+
+
+def test_a_row_whose_minute_was_deleted_after_it_had_been_rejected_is_in_the_lake_after_reprocessing(
+    lab: Lab, now, output
+) -> None:
+    (event,) = events(now - 60 * MINUTE, 1)
+    minute = minute_of(event.create_time)
+    write(event)
+    refuse(lab, "sha:2", {"create_time": str(event.create_time), "ev": "2"})
+    with lake("lake_writer") as session:
+        session.execute(f"DELETE FROM {RECRUITMENT.lake_table} WHERE minute = %s AND shard IN (0, 1, 2, 3)", (minute,))
+    assert lake_rows(minute) == set()
+    reprocess.begin(RECRUITMENT, Selection(), output.append)
+    assert payload_in_lake(event)["ev"] == "2"
+
+
+def test_of_two_rejected_versions_the_later_one_stays(lab: Lab, now, output, monkeypatch) -> None:
+    """They were refused in one chunk, the later one was kept first, and they are reprocessed in different chunks."""
+    (event,) = events(now - 60 * MINUTE, 1)
+    refused = [
+        Refused(f"sha:{line}", "too far ahead", json.dumps({"create_time": str(event.create_time), "ev": ev}), as_of=7)
+        for line, ev in (("10", "1"), ("9", "2"))
+    ]
+    rejected.keep(lab.conn, RECRUITMENT, rejected.IMPORT, refused)
+    monkeypatch.setattr(reprocess, "_ROWS_PER_CHUNK", 1)
+    assert reprocess.begin(RECRUITMENT, Selection(), output.append).written == 2
+    assert payload_in_lake(event)["ev"] == "1"
 
 
 def test_more_rows_than_one_chunk_takes_are_reprocessed(lab: Lab, now, output) -> None:
