@@ -19,6 +19,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Message
 
 from include import pipelines
 from include.connections import LAKE_WRITER, WAREHOUSE_ETL, Endpoint
+from include.durations import EPOCH, MICROSECOND
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, TopicMissing
 from include.kafka.dead_letters import original, parse_rejection, send_to_dead_letters, with_dead_letters
@@ -192,24 +193,18 @@ class MessageStore:
         check_table(session, pipeline)
         self._pipeline = pipeline
         self._writer = EventWriter(session, pipeline)
-        self._reader = TopicEvents(pipeline, change_log.clock(session))
         self._summary = summary
         self._are_dead_letters = are_dead_letters
         self._as_of = 0
         self._warehouse_retry_at = 0.0
 
-    def use_clock(self, clock: datetime) -> None:
-        """From now on, this time of the lake's clock decides which events are too far ahead or closed.
-
-        Until the first call, the time when the store was created decides.
-        """
-        self._reader = TopicEvents(self._pipeline, clock)
-
     def store(self, messages: list[Message], as_of: int) -> None:
         """Store these messages; returns once each of them is safe.
 
-        `as_of` is a time of the lake's write clock, at which no later version of their events had been written.
+        `as_of` is a time of the lake's write clock, at which no later version of their events had been written. It also
+        decides which events are too far ahead or closed: a follower may run for days.
         """
+        reader = TopicEvents(self._pipeline, EPOCH + as_of * MICROSECOND)
         rows: dict[int, list[Event | Refused]] = {}  # by write timestamp
         for message in messages:
             written_as_of, row = as_of, None
@@ -218,9 +213,9 @@ class MessageStore:
                 row = parse_rejection(message)
                 message = original(message)
             if row is None:
-                row = self._reader.read(message)  # ty: ignore[invalid-argument-type]
+                row = reader.read(message)  # ty: ignore[invalid-argument-type]
             if isinstance(row, Event):
-                self._summary.misplaced += self._reader.is_misplaced(message, row)  # ty: ignore[invalid-argument-type]
+                self._summary.misplaced += reader.is_misplaced(message, row)  # ty: ignore[invalid-argument-type]
             rows.setdefault(written_as_of, []).append(row)
         refused, written = [], 0
         # Write timestamps rise from chunk to chunk, whichever node's clock was read: the later version wins.

@@ -196,7 +196,7 @@ class Stream:
         # Spark notices a recreated topic only if it has fewer offsets now.
         if self._member.topic_id() != self._topic_id:
             raise TopicChanged(f"{self._pipeline.topic} was deleted or created again.")
-        self._keep_refused(results, clock)
+        self._keep_refused(results)
         for result in results:
             self._summary.written += result.written
             self._summary.misplaced += result.misplaced
@@ -207,12 +207,11 @@ class Stream:
         starts = {partition: offset for (_, partition), offset in self._positions.items()}
         return PartitionWriter(self._pipeline, self._job.lake, clock, self._as_of, starts)
 
-    def _keep_refused(self, results: list[PartitionResult], clock: datetime) -> None:
-        """Read again the messages that are not events, with the same clock, and keep them as the follower does."""
+    def _keep_refused(self, results: list[PartitionResult]) -> None:
+        """Read again the messages that are not events, as of the same time, and keep them as the follower does."""
         refused = {result.partition: set(result.refused) for result in results if result.refused}
         if not refused:
             return
-        self._store.use_clock(clock)
         span = {number: (min(offsets), max(offsets) + 1) for number, offsets in refused.items()}
         for messages in topics.messages(self._pipeline, group_of(self._pipeline.name, DAG), span):
             chosen = [message for message in messages if message.offset() in refused[message.partition()]]  # ty: ignore[invalid-argument-type]

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from include import pipelines
+from include.durations import MICROSECOND, utc_now
 from include.files import imports
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, settings
@@ -278,6 +279,25 @@ def test_rejected_versions_of_a_topic_that_was_read_again_keep_their_order(pipel
     assert ingest_again(strict).refused == 2  # now the first version, too
     assert reprocess.begin(pipeline, Selection(), lambda _: None).written == 2
     assert lake_rows("2026-08-03 12:10")[str(first.create_time)].custom_track == "second"
+
+
+def test_a_follower_that_runs_for_more_than_a_day_admits_current_events(pipeline, send, monkeypatch):
+    real_clock, age = change_log.write_clock, timedelta(hours=25)
+
+    def clock_after_a_day(session) -> int:
+        """The first chunk is read now, and the second one a day later."""
+        monkeypatch.setattr(change_log, "write_clock", lambda session: real_clock(session) + age // MICROSECOND)
+        send.write([later])
+        return real_clock(session)
+
+    first, later = (event(f"{utc_now() + ahead:%Y-%m-%d %H:%M:%S}") for ahead in (timedelta(), age))
+    send.write([first])
+    monkeypatch.setattr(change_log, "write_clock", clock_after_a_day)
+    follower = Follower(pipeline)
+    until(lambda: committed(pipeline) == 2)
+    consume(pipeline)  # ends the follower
+    follower.join(30)
+    assert (follower.summary.written, follower.summary.refused) == (2, 0)
 
 
 def test_an_ingest_without_its_topic_says_what_to_do(pipeline, monkeypatch):
