@@ -26,7 +26,7 @@ from include.lake.admission import NotAdmitted
 from include.lake.keys import minute_of, shard_of, short_id
 from include.lake.presence import Presence
 from include.lake.schema import check_table
-from include.lake.session import explained, lake
+from include.lake.session import lake, translate_errors
 from include.lake.writer import Event, EventWriter, event_id
 from include.pipelines import Pipeline
 from include.progress_log import Bar
@@ -199,7 +199,7 @@ def _write_imports(
     pipeline = reprocessing.pipeline
     check_table(session, pipeline)
     reader, writer, as_of = StoredEvents(pipeline, clock), EventWriter(session, pipeline), 0
-    with explained(endpoint(LAKE_READER)):
+    with translate_errors(endpoint(LAKE_READER)):
         presence = Presence(lookup, pipeline)
     for chunk in chunks(imported, itemgetter(1), _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK):
         events, times, accepted, refused = [], [], [], []
@@ -214,7 +214,7 @@ def _write_imports(
         for rejected_at, same_time in groupby(zip(times, events, strict=True), itemgetter(0)):
             as_of = max(rejected_at, as_of + 1)  # a time's rows may be in several chunks: the later version wins
             writer.write((event for _, event in same_time), as_of=as_of)
-        with explained(endpoint(LAKE_READER)):
+        with translate_errors(endpoint(LAKE_READER)):
             hidden = presence.absent(events)
         writer.write(hidden)  # they were deleted after they had been refused, which hides earlier writes
         rejected.record_outcomes(conn, accepted, refused)
