@@ -1,16 +1,28 @@
-"""`.local/env`, which `make run` and `make services` write: the connections of this machine's stores, for every command."""
+"""`.local/env`, with the connections of this machine's stores for every command, and the project's `.env`.
+
+`make run` and `make services` write the first for a shell. Users edit the second, which the Astro CLI reads too.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from include.connections import IDS, variable
+from include.errors import MinutemarkError
 
 ROOT = Path(__file__).resolve().parents[1]
 METADATA = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+_LINE = re.compile(r"\s*(?:export\s+)?([^\s#=]+)\s*=(.*)")
+_QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1)[^\\])*)\1\s*(?:#.*)?""")
+_ESCAPED = {"'": {"'": "'"}, '"': {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}}
+
+
+class UnreadableEnvFile(MinutemarkError):
+    """An env file with a quote that is not closed; the message says where and what to do."""
 
 
 def state_folder() -> Path:
@@ -19,16 +31,43 @@ def state_folder() -> Path:
 
 
 def read(path: Path) -> dict[str, str]:
-    """The variables of an env file, with or without `export`. A missing file has no variables."""
-    result = {}
-    if path.exists():
-        for line in path.read_text().splitlines():
-            line = line.strip().removeprefix("export ")
-            name, separator, value = line.partition("=")
-            if separator and not line.startswith("#"):
-                words = shlex.split(value)
-                result[name.strip()] = words[0] if words else ""
-    return result
+    """The variables of `.local/env`, exported or not. A missing file has no variables. Raises UnreadableEnvFile."""
+    try:
+        words = shlex.split(path.read_text(), comments=True) if path.exists() else []
+    except ValueError as error:
+        raise UnreadableEnvFile(
+            f"{path}: no shell can read it ({error}).\n  What to do: restore the file, or run `make clean`."
+        ) from None
+    return {name: value for name, separator, value in (word.partition("=") for word in words) if separator}
+
+
+def read_dot_env(path: Path) -> dict[str, str]:
+    """The variables of `.env`, by Docker's rules for env files, but without expansion of `$` and for values of one line.
+
+    https://docs.docker.com/compose/how-tos/environment-variables/variable-interpolation/#env-file-syntax
+    A missing file has no variables. Raises UnreadableEnvFile.
+    """
+    variables = {}
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+        if match := _LINE.fullmatch(line):
+            name, value = match.groups()
+            if (value := _value(value)) is None:
+                raise UnreadableEnvFile(
+                    f"{path}, line {number}: the value of {name} begins with a quote that is not closed at its end.\n"
+                    "  What to do: close it, or put the whole value into quotes of the other kind."
+                )
+            variables[name] = value
+    return variables
+
+
+def _value(text: str) -> str | None:
+    """The value that the text after `=` stands for; None if its quote is not closed."""
+    if not text.strip().startswith(("'", '"')):
+        return re.split(r"\s#", text)[0].strip()
+    if not (match := _QUOTED.fullmatch(text.strip())):
+        return None
+    quote, quoted = match.groups()
+    return re.sub(r"\\(.)", lambda escape: _ESCAPED[quote].get(escape[1], escape[0]), quoted)
 
 
 def use(variables: Mapping[str, str]) -> None:

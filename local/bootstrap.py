@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from include import env_file
+from include.errors import MinutemarkError
 from local.layout import CONNECT_JARS, KAFKA_JARS, LOCAL, ROOT, SPARK_JARS, STORE_JARS, STREAM_JARS, TOOLS, VENV
 from local.problems import Problem
 from local.progress import say, step
@@ -173,7 +174,7 @@ def install_environment() -> None:
 
 def install_optional() -> None:
     """Install what the lakehouse, BigQuery and streams need, if a setting turns them on; only after a change."""
-    declared = {**env_file.read(ROOT / ".env"), **os.environ}
+    declared = {**env_file.read_dot_env(ROOT / ".env"), **os.environ}
     if declared.get("MINUTEMARK_LAKEHOUSE"):
         install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
     if declared.get("MINUTEMARK_BIGQUERY"):
@@ -341,7 +342,7 @@ def main() -> int:
         if "--for-tests" in sys.argv[1:]:
             with only_one_set_up():
                 install_stream_jars()
-    except Problem as problem:
+    except MinutemarkError as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 2
     except OSError as error:

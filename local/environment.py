@@ -153,9 +153,13 @@ def _bigquery(ports: Mapping[str, int], known: Mapping[str, str], environ: Mappi
         ) from error
 
 
+def _dot_env() -> dict[str, str]:
+    return env_file.read_dot_env(ROOT / ".env")
+
+
 def _declared(environ: Mapping[str, str]) -> dict[str, str]:
     """The user's environment over the project's `.env`."""
-    return {**read(ROOT / ".env"), **environ}
+    return {**_dot_env(), **environ}
 
 
 def emulator(ports: Mapping[str, int], token: str) -> bigquery_emulator.Emulator:
@@ -172,7 +176,7 @@ def _metadata(ports: Mapping[str, int], passwords: Mapping[str, str], environ: M
 
 def _reporting_zone(environ: Mapping[str, str]) -> str:
     """The zone declared in the user's environment, or else in the project's `.env`."""
-    declared = dict(environ) if _is_set_by_user(environ, reporting_zone.SETTING) else read(ROOT / ".env")
+    declared = dict(environ) if _is_set_by_user(environ, reporting_zone.SETTING) else _dot_env()
     try:
         return reporting_zone.reporting_zone(declared)
     except reporting_zone.UnknownZone as error:
@@ -248,7 +252,7 @@ def airflow_environment(
 ) -> dict[str, str]:
     """What Airflow's processes see: the project's `.env`, the user's environment, `.local/env`, our folders."""
     url = f"http://127.0.0.1:{ports['AIRFLOW_PORT']}"
-    tuning = {name: value for name, value in read(ROOT / ".env").items() if not name.startswith("AIRFLOW_CONN_")}
+    tuning = {name: value for name, value in _dot_env().items() if not name.startswith("AIRFLOW_CONN_")}
     # Our connections come only from `environment`: one that the user sourced earlier may be out of date.
     own_variables = set(map(connections.variable, IDS))
     kept = {name: value for name, value in user_variables(environ).items() if name not in own_variables}

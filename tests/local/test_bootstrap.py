@@ -90,9 +90,17 @@ def test_every_package_names_something_that_shows_that_it_is_installed():
 def test_jars_for_streams_are_installed_only_if_spark_is_the_ingest_mode(monkeypatch, mode, installed):
     result = []
     monkeypatch.setattr(bootstrap, "install_jars", lambda *args: result.append(args[-1]))
-    monkeypatch.setattr(bootstrap.env_file, "read", lambda _: {})
+    monkeypatch.setattr(bootstrap.env_file, "read_dot_env", lambda _: {})
     for name in ("MINUTEMARK_LAKEHOUSE", "MINUTEMARK_BIGQUERY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MINUTEMARK_INGEST", mode)
     bootstrap.install_optional()
     assert result == installed
+
+
+def test_set_up_names_the_line_of_dot_env_that_it_cannot_read(monkeypatch, tmp_path, capsys):
+    (tmp_path / ".env").write_text("AIRFLOW__SMTP__SMTP_PASSWORD='its\n")
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    monkeypatch.setattr(bootstrap, "set_up", bootstrap.install_optional)
+    assert bootstrap.main() == 2
+    assert ".env, line 1: the value of AIRFLOW__SMTP__SMTP_PASSWORD" in capsys.readouterr().err

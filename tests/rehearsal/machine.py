@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
-from local import bootstrap, connect, environment
+from include import env_file
+from local import bootstrap, connect
 from local.layout import ROOT, SPARK_JARS, STATE, VENV
 from local.problems import Problem
 from local.process import Child
@@ -315,7 +316,7 @@ class Machine:
 
         project = HOME / "airflow"
         return {
-            **environment.read(ROOT / ".env"),
+            **env_file.read_dot_env(ROOT / ".env"),
             "AIRFLOW_HOME": str(project),
             "PYTHONPATH": str(project),
             "PYTHONUNBUFFERED": "1",
@@ -352,6 +353,6 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
 
 def planned(environ: Mapping[str, str]) -> dict[str, Service]:
     """The services that are rehearsed, in the order of their dependencies."""
-    declared = compose.read(FILES, {**environment.read(ROOT / ".env"), **environ})
+    declared = compose.read(FILES, {**env_file.read_dot_env(ROOT / ".env"), **environ})
     services = {name: service for name, service in declared.items() if not service.profiles and name not in LEFT_OUT}
     return {name: services[name] for name in compose.start_order(services)}
