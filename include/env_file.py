@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ from include.errors import MinutemarkError
 
 ROOT = Path(__file__).resolve().parents[1]
 METADATA = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+SOURCED = "MINUTEMARK_SOURCED"
 _LINE = re.compile(r"\s*(?:export\s+)?([^\s#=]+)\s*=(.*)")
 _QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1)[^\\])*)\1\s*(?:#.*)?""")
 _ESCAPED = {"'": {"'": "'"}, '"': {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}}
@@ -68,6 +70,28 @@ def _value(text: str) -> str | None:
         return None
     quote, quoted = match.groups()
     return re.sub(r"\\(.)", lambda escape: _ESCAPED[quote].get(escape[1], escape[0]), quoted)
+
+
+def mark(variables: Mapping[str, str]) -> str:
+    """The value of MINUTEMARK_SOURCED in `.local/env`. In a terminal that sourced the file, it identifies these variables."""
+    return " ".join(_digest(name, value) for name, value in variables.items())
+
+
+def is_sourced(environ: Mapping[str, str], name: str) -> bool:
+    """True for a variable with the value that `.local/env` had when this terminal sourced it."""
+    if marks := environ.get(SOURCED):
+        return _digest(name, environ[name]) in marks.split()
+    file = environ.get("MINUTEMARK_ENV_FILE")  # sourced before an upgrade
+    return bool(file) and environ[name] == read(Path(file)).get(name)
+
+
+def _digest(name: str, value: str) -> str:
+    return hashlib.sha256(f"{name}={value}".encode()).hexdigest()[:16]
+
+
+def overrides(environ: Mapping[str, str], dot_env: Mapping[str, str]) -> dict[str, str]:
+    """The variables of `environ` that take precedence over `.env`: all but those that only sourcing `.local/env` set."""
+    return {name: value for name, value in environ.items() if name not in dot_env or not is_sourced(environ, name)}
 
 
 def use(variables: Mapping[str, str]) -> None:

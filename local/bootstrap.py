@@ -174,7 +174,8 @@ def install_environment() -> None:
 
 def install_optional() -> None:
     """Install what the lakehouse, BigQuery and streams need, if a setting turns them on; only after a change."""
-    declared = {**env_file.read_dot_env(ROOT / ".env"), **os.environ}
+    dot_env = env_file.read_dot_env(ROOT / ".env")
+    declared = {**dot_env, **env_file.overrides(os.environ, dot_env)}
     if declared.get("MINUTEMARK_LAKEHOUSE"):
         install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
     if declared.get("MINUTEMARK_BIGQUERY"):

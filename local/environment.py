@@ -35,7 +35,6 @@ from local.servers import bigquery_emulator, postgres
 MARK = "MINUTEMARK_STACK"
 # Airflow gives its processes titles, which by default overwrite what /proc shows of their environment, the mark included.
 VISIBLE = {"SPT_NOENV": "1"}
-_SOURCED = "MINUTEMARK_ENV_FILE"
 _DEMO = "MINUTEMARK_DEMO"
 _WAREHOUSE = "MINUTEMARK_WAREHOUSE"
 WAREHOUSES = ("mariadb", "mysql")
@@ -106,10 +105,12 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         "AIRFLOW__API__SECRET_KEY": known.get("AIRFLOW__API__SECRET_KEY") or _key(),
         # All passwords, even those of accounts that the user's own connections replace: they may be used again.
         "MINUTEMARK_PASSWORDS": json.dumps(passwords),
-        _SOURCED: str(ENV_FILE),
     }
     if java_home := bootstrap.find_java_home():
         variables["JAVA_HOME"] = java_home
+    # The user's own connections stay theirs in a terminal that sources the file.
+    own = {name for name in map(connections.variable, IDS) if _is_set_by_user(environ, name)}
+    variables[env_file.SOURCED] = env_file.mark({name: value for name, value in variables.items() if name not in own})
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     # Not exported: a terminal that sourced the file before another choice would undo that choice.
     write_private(ENV_FILE, f"{_HEADER}{exports}{_WAREHOUSE}={warehouse}\n")
@@ -159,7 +160,8 @@ def _dot_env() -> dict[str, str]:
 
 def _declared(environ: Mapping[str, str]) -> dict[str, str]:
     """The user's environment over the project's `.env`."""
-    return {**_dot_env(), **environ}
+    dot_env = _dot_env()
+    return {**dot_env, **env_file.overrides(environ, dot_env)}
 
 
 def emulator(ports: Mapping[str, int], token: str) -> bigquery_emulator.Emulator:
@@ -217,7 +219,7 @@ def _external_connections(environ: Mapping[str, str], conn_ids: Mapping[str, str
 
 def _is_set_by_user(environ: Mapping[str, str], name: str) -> bool:
     """True for a variable that the user set, false for one that came from sourcing `.local/env`."""
-    return bool(environ.get(name)) and not (environ.get(_SOURCED) and environ[name] == read().get(name))
+    return bool(environ.get(name)) and not env_file.is_sourced(environ, name)
 
 
 def user_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -252,10 +254,12 @@ def airflow_environment(
 ) -> dict[str, str]:
     """What Airflow's processes see: the project's `.env`, the user's environment, `.local/env`, our folders."""
     url = f"http://127.0.0.1:{ports['AIRFLOW_PORT']}"
-    tuning = {name: value for name, value in _dot_env().items() if not name.startswith("AIRFLOW_CONN_")}
+    dot_env = _dot_env()
+    tuning = {name: value for name, value in dot_env.items() if not name.startswith("AIRFLOW_CONN_")}
     # Our connections come only from `environment`: one that the user sourced earlier may be out of date.
     own_variables = set(map(connections.variable, IDS))
-    kept = {name: value for name, value in user_variables(environ).items() if name not in own_variables}
+    user = user_variables(env_file.overrides(environ, dot_env))
+    kept = {name: value for name, value in user.items() if name not in own_variables}
     return {
         **tuning,
         **kept,

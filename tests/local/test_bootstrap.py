@@ -98,6 +98,20 @@ def test_jars_for_streams_are_installed_only_if_spark_is_the_ingest_mode(monkeyp
     assert result == installed
 
 
+def test_dot_env_selects_what_is_installed_even_if_the_terminal_sourced_another_mode(monkeypatch, tmp_path):
+    result = []
+    monkeypatch.setattr(bootstrap, "install_jars", lambda *args: result.append(args[-1]))
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    (tmp_path / ".env").write_text("MINUTEMARK_INGEST=spark\n")
+    sourced = {"MINUTEMARK_INGEST": "dag"}
+    for name, value in (sourced | {"MINUTEMARK_SOURCED": bootstrap.env_file.mark(sourced)}).items():
+        monkeypatch.setenv(name, value)
+    for name in ("MINUTEMARK_LAKEHOUSE", "MINUTEMARK_BIGQUERY"):
+        monkeypatch.delenv(name, raising=False)
+    bootstrap.install_optional()
+    assert result == ["jars of Spark's Kafka source"]
+
+
 def test_set_up_names_the_line_of_dot_env_that_it_cannot_read(monkeypatch, tmp_path, capsys):
     (tmp_path / ".env").write_text("AIRFLOW__SMTP__SMTP_PASSWORD='its\n")
     monkeypatch.setattr(bootstrap, "ROOT", tmp_path)

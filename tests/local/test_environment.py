@@ -163,6 +163,18 @@ def test_dot_env_selects_the_ingest_mode_and_the_command_line_overrides_it(tmp_p
     assert environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": "dag"}).ingest == "dag"
 
 
+def test_dot_env_overrides_what_a_terminal_only_sourced(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    sourced = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_LAKEHOUSE": "local"}).variables
+    (tmp_path / ".env").write_text("MINUTEMARK_INGEST=spark\nMINUTEMARK_LAKEHOUSE=\n")
+    for _ in range(2):  # the second time, the file no longer has the value that was sourced
+        result = environment.prepare(ports.DEFAULTS, sourced)
+        assert result.ingest == "spark"
+        airflow = environment.airflow_environment(result, ports.DEFAULTS, sourced)
+        assert (airflow["MINUTEMARK_INGEST"], airflow["MINUTEMARK_LAKEHOUSE"]) == ("spark", "")
+    assert environment.prepare(ports.DEFAULTS, {**sourced, "MINUTEMARK_INGEST": "connect"}).ingest == "connect"
+
+
 def test_without_an_ingest_mode_no_broker_is_started():
     result = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": ""})
     assert result.ingest == "" == result.variables["MINUTEMARK_INGEST"]
@@ -182,10 +194,20 @@ def test_half_an_external_warehouse_is_refused():
         environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_WAREHOUSE_ETL": OWN_WAREHOUSE["AIRFLOW_CONN_WAREHOUSE_ETL"]})
 
 
-def test_connections_of_a_sourced_env_file_are_not_external_stores():
+def test_connections_of_a_sourced_env_file_are_not_external_stores(env_file):
     sourced = environment.prepare(ports.DEFAULTS, {}).variables
+    before_marks = {name: value for name, value in sourced.items() if name != "MINUTEMARK_SOURCED"}
+    moved = {**ports.DEFAULTS, "MARIADB_PORT": 3399}
+    for environ in ({**before_marks, "MINUTEMARK_ENV_FILE": str(env_file)}, sourced, sourced):
+        again = environment.prepare(moved, environ)
+        assert again.is_all_local and json.loads(again.variables["AIRFLOW_CONN_WAREHOUSE_ETL"])["port"] == 3399
+
+
+def test_an_external_warehouse_stays_external_in_a_terminal_that_sourced_the_file():
+    sourced = {**OWN_WAREHOUSE, **environment.prepare(ports.DEFAULTS, OWN_WAREHOUSE).variables}
     again = environment.prepare(ports.DEFAULTS, sourced)
-    assert not again.external_lake and not again.external_warehouse and not again.external_kafka
+    assert again.external_warehouse and not again.external_lake
+    assert again.variables == {name: sourced[name] for name in again.variables}, "programs would restart"
 
 
 def test_connections_in_dot_env_are_ignored_and_its_settings_apply(tmp_path, monkeypatch):
