@@ -79,16 +79,16 @@ status: ## show processes, memory, ports and the freshness of each pipeline | JS
 	@$(INSTALLED); $(LOCAL) status $(if $(JSON),--json)
 
 logs: ## follow the logs | NAME=scheduler (only this one)
-	@$(LOCAL) logs $(if $(NAME),--name "$(NAME)")
+	@$(INSTALLED); $(LOCAL) logs $(if $(NAME),--name "$(NAME)")
 
 cloud-function: ## write the source folder of the Cloud Function that loads hours into BigQuery, for `gcloud functions deploy`
-	@$(LOCAL) cloud-function
+	@$(INSTALLED); $(LOCAL) cloud-function
 
 lineage: ## derive the lineage of all columns after a change | COLUMN=recruitment.events.spend_hour (print where it comes from)
 ifdef COLUMN
 	@$(MINUTEMARK) lineage "$(COLUMN)"
 else
-	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
+	@$(INSTALLED); $(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/python -m tests.lineage.derive
 endif
 
@@ -96,7 +96,7 @@ pipeline: ## create a new pipeline from a working skeleton | NAME=turnover
 	@$(INSTALLED); $(LOCAL) pipeline --name="$(NAME)"
 
 latency: ## show the seconds from tick to merge of the last scheduled runs | PIPELINE=recruitment RUNS=30
-	@$(VENV)/python -m bench.minutes $(if $(RUNS),--runs $(RUNS)) $(if $(PIPELINE),--dag $(PIPELINE)_minute)
+	@$(INSTALLED); $(VENV)/python -m bench.minutes $(if $(RUNS),--runs $(RUNS)) $(if $(PIPELINE),--dag $(PIPELINE)_minute)
 
 bench: setup ## measure a run over one minute with 10 thousand to 10 million rows in the lake, on throw-away stores | ROWS="…" ROUNDS=10 PARTS="minute classic poll catch-up"
 	@$(UV) pip install -q --python $(VENV)/python -r bench/requirements.txt

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,29 @@ def test_make_has_a_target_for_each_command_of_the_table():
     assert targets == [name for name in names if name != "lineage"], (
         "`make lineage` derives the lineage unless COLUMN is set, so it is not in COMMANDS"
     )
+
+
+@pytest.fixture
+def make():
+    """Runs make in the project, as from a terminal and not from the `make test` that may be running this."""
+    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
+    terminal = {name: value for name, value in os.environ.items() if name not in outer}
+
+    def run(*words: str, folder: Path = ROOT, **environ: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["make", *words], cwd=folder, env=terminal | environ, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["dashboards", "notebook", "tableau", "status", "logs", "cloud-function", "lineage", "pipeline", "latency"],
+)
+def test_before_set_up_a_target_says_what_to_run(make, tmp_path, target):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = make(target, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Not installed yet. Run: make setup\n")
 
 
 @pytest.fixture
