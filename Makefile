@@ -13,6 +13,10 @@ INSTALLED = [ -x $(VENV)/python ] || { echo "Not installed yet. Run: make setup"
 MAY_RUN = [ -e .local/run/supervisord.pid ]
 CANNOT_STOP = { echo "The stack may be running, but the Python environment that stops it is missing. Run: make setup && make stop" >&2; exit 2; }
 
+# Options of targets. One that is only in the environment is ignored: it is there by chance, as NAME on WSL.
+OPTION_NAMES := ALL ARGS CLUSTER COLUMN DAYS DETACH EVENTS FILE FORCE FROM JSON KEEP NAME PARTS PIPELINE ROUNDS ROWS RUNS SEED SOAK START STRICT TO VIEWS WAREHOUSE
+$(foreach name,$(OPTION_NAMES),$(if $(filter environment,$(origin $(name))),$(eval undefine $(name))))
+
 # Variables of the command line (make run AIRFLOW_PORT=8081) reach the commands as environment variables.
 export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT SUPERSET_PORT JUPYTER_PORT BIGQUERY_PORT
 ifdef EVENTS

@@ -41,6 +41,17 @@ def make():
     return run
 
 
+def test_options_of_targets_come_from_the_command_line_and_not_from_the_environment(make):
+    text = (ROOT / "Makefile").read_text()
+    options = dict.fromkeys(re.findall(r"\b([A-Z]+)=", " ".join(re.findall(r":.*## (.*)", text))), "chance")
+    assert {"NAME", "FORCE", "WAREHOUSE"} <= set(options)
+    targets = re.search(r"^\.PHONY: \$\(COMMANDS\) (.*)$", text, re.M).group(1).split()
+    for words in (["-n", *targets], ["--eval=show: ; @env | grep ^MINUTEMARK_ | sort", "show"]):
+        planned = make(*words).stdout
+        assert make(*words, **options).stdout == planned
+        assert make(*words, *(f"{name}=chosen" for name in options)).stdout.count("chosen") > 1
+
+
 @pytest.mark.parametrize(
     "target",
     ["dashboards", "notebook", "tableau", "status", "logs", "cloud-function", "lineage", "pipeline", "latency"],
