@@ -153,8 +153,8 @@ def _use_connections() -> None:
     """Use the connections of this machine's stack if there is one, else Airflow's."""
     env = env_file.state_folder() / "env"
     if variables := env_file.read(env):
-        env_file.use(variables)
-        os.environ.setdefault("MINUTEMARK_DEMO", "1")  # the default of this machine's stack
+        demo = os.environ.get("MINUTEMARK_DEMO") or variables.get("MINUTEMARK_DEMO", "")
+        env_file.use({**variables, "MINUTEMARK_DEMO": demo})
     elif "AIRFLOW_HOME" not in os.environ and not any(name.startswith("AIRFLOW_CONN_") for name in os.environ):
         raise MinutemarkError(
             f"There are no connections: {env} does not exist, and no AIRFLOW_CONN_… is set. Run `make run` or "

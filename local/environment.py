@@ -63,11 +63,7 @@ class Environment:
     external_kafka: bool
     warehouse: str  # the server that is started for it
     ingest: str  # the ingest mode; empty: none
-
-    @property
-    def is_all_local(self) -> bool:
-        """Whether both stores and the broker are those that `make run` starts: only they get demo events by default."""
-        return not (self.external_lake or self.external_warehouse or self.external_kafka)
+    demo: str  # 1: with demo events
 
 
 def read(path: Path = ENV_FILE) -> dict[str, str]:
@@ -112,10 +108,19 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     own = {name for name in map(connections.variable, IDS) if _is_set_by_user(environ, name)}
     variables[env_file.SOURCED] = env_file.mark({name: value for name, value in variables.items() if name not in own})
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    is_all_local = not (external_lake or external_warehouse or external_kafka)
+    demo = _declared(environ).get(_DEMO) or ("1" if is_all_local else "0")
     # Not exported: a terminal that sourced the file before another choice would undo that choice.
-    write_private(ENV_FILE, f"{_HEADER}{exports}{_WAREHOUSE}={warehouse}\n")
+    write_private(ENV_FILE, f"{_HEADER}{exports}{_WAREHOUSE}={warehouse}\n{_DEMO}={shlex.quote(demo)}\n")
     return Environment(
-        variables, passwords, bool(external_lake), bool(external_warehouse), bool(external_kafka), warehouse, ingest
+        variables,
+        passwords,
+        bool(external_lake),
+        bool(external_warehouse),
+        bool(external_kafka),
+        warehouse,
+        ingest,
+        demo,
     )
 
 
@@ -275,8 +280,7 @@ def airflow_environment(
         **postgres.settings(ports["POSTGRES_PORT"], environment.passwords["metadata_airflow"], postgres.DATABASE),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
         "AIRFLOW__API__BASE_URL": url,
-        _DEMO: kept.get(_DEMO) or tuning.get(_DEMO) or ("1" if environment.is_all_local else "0"),
-        "MINUTEMARK_DEMO_EVENTS": environ.get("MINUTEMARK_DEMO_EVENTS", ""),
+        _DEMO: environment.demo,
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         **VISIBLE,

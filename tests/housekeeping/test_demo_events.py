@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from include import planner
+from include import cli, planner
 from include.demo.traffic import _TimeUUIDs
 from include.housekeeping import demo_events, steps
 from include.lake import change_log, counts
@@ -211,3 +213,19 @@ def test_without_the_demo_nothing_is_removed(lab: Lab, reader, writer, old, monk
     monkeypatch.setenv("MINUTEMARK_DEMO", "1")
     removed = {removal.where: removal.count for removal in steps.run_step("remove_demo_traffic", {"demo_events": 7})}
     assert removed == {"recruitment": 1, "ecommerce": 0}
+
+
+@pytest.mark.parametrize(("demo", "kept"), [("MINUTEMARK_DEMO=0\n", 3), ("", 3), ("MINUTEMARK_DEMO=1\n", 0)])
+def test_the_command_removes_demo_events_only_on_a_stack_with_the_demo(
+    lab: Lab, reader, writer, old, monkeypatch: pytest.MonkeyPatch, tmp_path, demo: str, kept: int
+) -> None:
+    send(writer, old)
+    process(lab, reader)
+    connections = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
+    lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in connections.items())
+    (tmp_path / "env").write_text(lines + demo)
+    monkeypatch.setenv("MINUTEMARK_STATE", str(tmp_path))
+    monkeypatch.setenv("MINUTEMARK_DEMO", "")  # so that the command's value is removed at the end
+    monkeypatch.delenv("MINUTEMARK_DEMO")
+    assert cli.main(["housekeeping", "--keep-demo-events=7"]) == 0
+    assert rows(reader, old) == [kept]

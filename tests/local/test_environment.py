@@ -200,7 +200,8 @@ def test_connections_of_a_sourced_env_file_are_not_external_stores(env_file):
     moved = {**ports.DEFAULTS, "MARIADB_PORT": 3399}
     for environ in ({**before_marks, "MINUTEMARK_ENV_FILE": str(env_file)}, sourced, sourced):
         again = environment.prepare(moved, environ)
-        assert again.is_all_local and json.loads(again.variables["AIRFLOW_CONN_WAREHOUSE_ETL"])["port"] == 3399
+        assert not (again.external_lake or again.external_warehouse or again.external_kafka)
+        assert json.loads(again.variables["AIRFLOW_CONN_WAREHOUSE_ETL"])["port"] == 3399
 
 
 def test_an_external_warehouse_stays_external_in_a_terminal_that_sourced_the_file():
@@ -228,13 +229,26 @@ def test_connections_in_dot_env_are_ignored_and_its_settings_apply(tmp_path, mon
         {"AIRFLOW_CONN_KAFKA_DEFAULT": '{"conn_type": "kafka", "extra": {"bootstrap.servers": "localhost:9092"}}'},
     ],
 )
-def test_no_demo_events_are_sent_to_an_external_store_by_default(own):
+def test_no_demo_events_are_sent_to_an_external_store_by_default(own, env_file):
     def demo(environ: dict[str, str]) -> str:
         return environment.airflow_environment(environment.prepare(ports.DEFAULTS, environ), ports.DEFAULTS, environ)[
             "MINUTEMARK_DEMO"
         ]
 
-    assert (demo({}), demo(own), demo({**own, "MINUTEMARK_DEMO": "1"})) == ("1", "0", "1")
+    for environ, expected in (({}, "1"), (own, "0"), ({**own, "MINUTEMARK_DEMO": "1"}, "1")):
+        assert (demo(environ), environment.read(env_file)["MINUTEMARK_DEMO"]) == (expected, expected)
+    shown = subprocess.run(["bash", "-c", f'. "{env_file}"; env'], capture_output=True, text=True, env={}).stdout
+    assert "AIRFLOW_CONN_LAKE_READER" in shown and "MINUTEMARK_DEMO" not in shown, "the standalone mode has no demo"
+
+
+def test_dot_env_sets_the_demo_and_its_events(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    (tmp_path / ".env").write_text("MINUTEMARK_DEMO=0\nMINUTEMARK_DEMO_EVENTS=5000\n")
+    result = environment.prepare(ports.DEFAULTS, {})
+    assert result.demo == "0"
+    assert environment.airflow_environment(result, ports.DEFAULTS, {})["MINUTEMARK_DEMO_EVENTS"] == "5000"
+    chosen = {"MINUTEMARK_DEMO_EVENTS": "10"}
+    assert environment.airflow_environment(result, ports.DEFAULTS, chosen)["MINUTEMARK_DEMO_EVENTS"] == "10"
 
 
 def test_the_stack_sees_the_same_environment_from_every_terminal():
