@@ -167,13 +167,17 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
         f"and batch {row['used_by_batch']} has published it."
         for row in last
     ]
+    closed = [
+        f"{row['minute']:%Y-%m-%d %H:%M} is closed: {(row['reason'] or 'without a reason').rstrip('.')}."
+        for row in rows(cursor, sql("oldest_closed"), binds)
+    ]
     held = _held(cursor, pipeline)
     instead = (
         f"Held minutes: {_listed(held)}; `./minutemark held` shows why."
         if held
         else f"No minutes are held in {pipeline.name} now."
     )
-    return " ".join([span, *released, instead])
+    return " ".join([span, *released, *closed, instead])
 
 
 def _refuse_closed(cursor, pipeline: Pipeline, oldest: datetime) -> None:

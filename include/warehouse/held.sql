@@ -45,3 +45,8 @@ ORDER BY check_result_id;
 SELECT minute, released_by, released_at, used_by_batch FROM etl.releases
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s AND used_by_batch IS NOT NULL
 ORDER BY release_id DESC LIMIT 1;
+
+-- name: oldest_closed
+-- The oldest closed minute from `start` to `end` (excluded): one row, or none.
+SELECT minute, reason FROM etl.minute_ledger
+WHERE pipeline = %(pipeline)s AND state = 'closed' AND minute >= %(start)s AND minute < %(end)s ORDER BY minute LIMIT 1;

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
@@ -20,6 +21,9 @@ from include.warehouse.session import column, execute, in_transaction, read, rea
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
+
+log = logging.getLogger(__name__)
+
 _MINUTES_PER_QUERY = 500
 COUNT_LIMIT = 10_000  # pending minutes: counting a larger backlog every minute would take too long
 
@@ -191,15 +195,32 @@ def ledger_of(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[
 
 
 def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
-    """Close the pending minutes past the lake's retention: the lake may have lost part of them."""
+    """Close the pending and held minutes past the lake's retention: the lake may have lost part of them.
+
+    What they published stays. A held minute would stay held forever: it can neither be released nor read again.
+    """
     if pipeline.lake_retention is None:
         return 0
-    binds = {
-        "pipeline": pipeline.name,
-        "oldest": pipeline.first_open(clock),
-        "reason": f"{pipeline.retention_text}; events of this minute that came later are not counted.",
-    }
-    return write(conn, sql("close_expired"), binds)
+    binds = {"pipeline": pipeline.name, "oldest": pipeline.first_open(clock)}
+    closed = 0
+    if held := read(conn, column, sql("expired_holds"), binds):
+        reason = (
+            f"{pipeline.retention_text}; this minute was still held after that. It is not read again, and what it published "
+            "before stays. It was held because: "
+        )
+        for minutes in _by_minutes(pipeline.name, held):
+            closed += write(conn, sql("close_held"), minutes | {"reason": reason, "longest": LONGEST_REASON})
+        log.warning(
+            "Held minutes of %s that are closed now: %d, from %s to %s. %s, and nobody fixed or released them in that time. "
+            "What they published before stays; column `reason` of etl.minute_ledger has why they were held.",
+            pipeline.name,
+            closed,
+            held[0],
+            held[-1],
+            pipeline.retention_text,
+        )
+    reason = f"{pipeline.retention_text}; events of this minute that came later are not counted."
+    return closed + write(conn, sql("close_expired"), binds | {"reason": reason})
 
 
 def covers_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID, minutes: Mapping[datetime, UUID]) -> bool:

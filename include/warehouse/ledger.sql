@@ -184,6 +184,17 @@ JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute
 SELECT * FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s ORDER BY minute;
 
+-- name: expired_holds
+-- Held minutes before `oldest`, oldest first: one row per minute.
+SELECT minute FROM etl.minute_ledger FORCE INDEX (by_state)
+WHERE pipeline = %(pipeline)s AND state = 'held' AND minute < %(oldest)s ORDER BY minute;
+
+-- name: close_held
+-- Closes held minutes; the reason of the hold stays in the reason.
+UPDATE etl.minute_ledger
+SET state = 'closed', reason = LEFT(CONCAT(%(reason)s, COALESCE(reason, '-')), %(longest)s), waiting = 0
+WHERE pipeline = %(pipeline)s AND state = 'held' AND minute IN (%(minutes)s);
+
 -- name: close_expired
 -- Closes pending minutes before `oldest`.
 UPDATE etl.minute_ledger SET state = 'closed', reason = %(reason)s

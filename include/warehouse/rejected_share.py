@@ -243,17 +243,18 @@ def _hours(
 
 def _read(row: dict) -> Read:
     pending = bool(row["pending"])
-    if row["state"] == "held":
+    # A held minute that is closed still counts in its hour, or closing it would change the verdict on the others.
+    if row["state"] == "held" or (row["state"] == "closed" and row["is_hold_newest"]):
         was_counted = row["attempt"] is not None  # a minute that fails alone in Spark has no counts
         return Read(
             row["minute"],
             row["rows_now"] or 0,
             row["rejected_now"] or 0,
             is_current=not pending or (was_counted and bool(row["is_held_seen"])),
-            state="held",
+            state=row["state"],
             is_waiting=bool(row["waiting"]),
             is_held_for_share=CHECK in json.loads(row["failing_checks"] or "[]"),
-            is_final=was_counted and not pending,
+            is_final=row["state"] == "held" and was_counted and not pending,
         )
     is_pending_unchanged = row["state"] == "merged" and row["read_at"] is None and bool(row["is_read_seen"])
     return Read(

@@ -7,7 +7,7 @@ WHERE pipeline = %(pipeline)s AND state = 'held' AND pending = 0 AND (waiting = 
 -- The counts of the newest read of each minute, and its outcome: one row per minute.
 SELECT l.minute, l.state, l.waiting, l.pending, l.seen_changed_at <=> l.read_changed_at AS is_read_seen,
   l.seen_changed_at <=> h.changed_at AS is_held_seen, l.read_at, l.raw_rows, l.rejected_rows, h.attempt, h.rows_now,
-  h.rejected_now, h.failing_checks,
+  h.rejected_now, h.failing_checks, h.held_at > COALESCE(l.merged_at, TIMESTAMP('1000-01-01')) AS is_hold_newest,
   EXISTS (
     SELECT 1 FROM etl.releases AS r
     WHERE r.pipeline = l.pipeline AND r.minute = l.minute AND r.used_by_batch = l.batch_id

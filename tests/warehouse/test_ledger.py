@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include.warehouse import ledger, merge
+from include.warehouse import held, ledger, merge, status
 from include.warehouse.session import rows
 from tests.warehouse.lab import CLOCK, RECRUITMENT, SECOND, TEN, Lab, contribution, minute, touched_at
 
@@ -194,6 +194,44 @@ def test_minutes_past_lake_retention_are_closed(lab: Lab) -> None:
     assert lab.pending() == [minute(30)]
     assert "not counted" in lab.ledger(minute(0))["reason"]
     assert ledger.close_expired(lab.conn, RECRUITMENT, CLOCK) == 0
+
+
+def test_a_held_minute_past_lake_retention_is_closed_and_keeps_its_facts_and_reason(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    forgetful = replace(RECRUITMENT, lake_retention=timedelta(hours=1, minutes=50))
+    changed = touched_at(LONG_AGO)
+    minutes = [minute(number) for number in (0, 1, 30)]
+    lab.see(*minutes, at=LONG_AGO)
+    lab.publish({at: [contribution()] for at in minutes})
+    seen = {at: lab.ledger(at)["seen_changed_at"] for at in minutes}
+    held_minutes = [(minute(number), seen[minute(number)], f"staging_x: broken {number}") for number in (0, 30)]
+    ledger.hold(lab.conn.cursor(), "recruitment", held_minutes, None, waiting=[minute(0)])
+    lab.conn.commit()
+    facts = lab.facts()
+    day = (TEN.date(), changed, dict.fromkeys(minutes, changed))
+    assert not ledger.covers_day(lab.conn, forgetful, *day)
+
+    assert ledger.close_expired(lab.conn, RECRUITMENT, CLOCK) == 0
+    assert ledger.close_expired(lab.conn, forgetful, CLOCK) == 1
+    assert ledger.close_expired(lab.conn, forgetful, CLOCK) == 0
+    row = lab.ledger(minute(0))
+    assert (row["state"], row["waiting"], row["pending"]) == ("closed", 0, 0)
+    assert row["reason"].startswith(
+        "bedan.tracking keeps events for 110 minutes; this minute was still held after that."
+    )
+    assert row["reason"].endswith("It was held because: staging_x: broken 0")
+    assert "Held minutes of recruitment that are closed now: 1, from 2026-03-01 10:00:00" in caplog.text
+    assert [lab.ledger(minute(number))["state"] for number in (1, 30)] == ["merged", "held"]
+    assert status.freshness_of(lab.conn, forgetful)["held"] == 1
+    with pytest.raises(
+        held.ReleaseRefused, match=r"10:00 is closed: bedan.tracking .*broken 0\. Held minutes: .*10:30"
+    ):
+        held.release(lab.conn, forgetful, minute(0), minute(1), by="ann")
+
+    ledger.close_expired(lab.conn, forgetful, CLOCK + timedelta(hours=1))
+    assert ledger.covers_day(lab.conn, forgetful, *day)
+    assert lab.facts() == facts
 
 
 def test_a_minute_that_was_too_far_ahead_is_read_again_once_it_is_in_range(lab: Lab) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import pytest
 
 from include.chunks import slices
-from include.warehouse import held, merge, rejected_share, status
+from include.warehouse import held, ledger, merge, rejected_share, status
 from tests.warehouse.lab import CLOCK, DAY, SECOND, Lab, contribution
 
 MINUTE = timedelta(minutes=1)
@@ -287,6 +288,18 @@ def test_a_published_minute_is_held_when_its_hour_turns_out_bad_unless_a_person_
     finish(lab, lake | late)
     read(lab, late, late)  # the hour is checked again
     assert [lab.ledger(at)["state"] for at in lake] == ["merged", "held"]
+
+
+def test_minutes_that_are_closed_while_held_still_count_in_their_hour(lab: Lab) -> None:
+    """Otherwise the last minutes of a broken hour would be published once the others are past the lake's retention."""
+    lake = hour_at(3, Rows(1, 4))
+    lab.see(*lake)
+    read(lab, lake, lake)
+    last = max(lake)
+    ledger.close_expired(lab.conn, replace(lab.pipeline, lake_retention=CLOCK - last), CLOCK)
+    rejected_share.recheck_waiting(lab.conn, lab.pipeline, CLOCK)
+    assert {at: state for at, (state, _) in states(lab).items()} == dict.fromkeys(lake, "closed") | {last: "held"}
+    assert lab.pending() == []
 
 
 def test_a_released_minute_does_not_wait(lab: Lab) -> None:
