@@ -18,6 +18,8 @@ RUN = r"""
 import os, signal, sys
 from local import __main__, start, supervisor
 
+# As in a terminal: a suite in the background ignores Ctrl-C, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 store = "import pathlib, signal, time; signal.signal(signal.SIGTERM, lambda *_: pathlib.Path('stopping').touch())"
 store += "; pathlib.Path('up').touch()\nwhile not pathlib.Path('may_end').exists(): time.sleep(0.02)"
 env = {**os.environ, supervisor.MARK: str(supervisor.STATE)}
@@ -35,13 +37,22 @@ WAIT = RUN + "start.run = start_and_wait; sys.argv = ['make', 'run']; sys.exit(_
 REFUSED = {"MINUTEMARK_WAREHOUSE": "postgres"}
 
 
+class Command(subprocess.Popen):
+    """A process that is killed if the block fails: waiting for it would hang the test."""
+
+    def __exit__(self, kind, *rest):
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 @pytest.fixture
 def python(short_path):
     """Starts Python for a stack in the folder `short_path`, which is stopped at the end."""
 
-    def start(*words: str, **options) -> subprocess.Popen:
+    def start(*words: str, **options) -> Command:
         env = os.environ | {"MINUTEMARK_STATE": str(short_path / "state"), **options.pop("env", {})}
-        return subprocess.Popen([sys.executable, *words], cwd=ROOT, env=env, text=True, **options)
+        return Command([sys.executable, *words], cwd=ROOT, env=env, text=True, **options)
 
     yield start
     (short_path / "may_end").touch()
