@@ -258,8 +258,10 @@ def _write_all(
     on_position: Callable[[int], None],
 ) -> None:
     """Write chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
+    with explained(endpoint(LAKE_READER)):  # the writer's session is the inner one
+        presence = Presence(lookup, pipeline)
     checked_chunks = _look_up_samples(
-        chunks(rows, _characters_of, _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK), read, Presence(lookup, pipeline), summary
+        chunks(rows, _characters_of, _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK), read, presence, summary
     )
     for chunk, outcome in parallel_writer.write_chunks(checked_chunks, read, pipeline, session):
         summary.minutes |= outcome.minutes
@@ -275,13 +277,23 @@ def _look_up_samples(
     presence: Presence,
     summary: ImportSummary,
 ) -> Iterator[list]:
-    """The chunks; a few rows of each are looked up in the lake before it is written."""
+    """The chunks; a few rows of each are looked up in the lake before it is written.
+
+    The result is for the summary only, so a partition that cannot be read does not stop the import.
+    """
+
+    def leave_out(unread: list[Event], _: Exception) -> None:
+        summary.looked_up -= len(unread)
+        summary.known -= len(unread)
+
     sample_size, later_size = _SAMPLE_SIZES
     for chunk in chunks_of_rows:
         sample = chunk[:: -(-len(chunk) // sample_size)]
         events = [event for row in sample if isinstance(event := read(row), Event)]
+        with explained(endpoint(LAKE_READER)):
+            absent = presence.absent(events, leave_out)
         summary.looked_up += len(events)
-        summary.known += len(events) - len(presence.absent(events))
+        summary.known += len(events) - len(absent)
         sample_size = later_size
         yield chunk
 

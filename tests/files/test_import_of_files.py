@@ -16,10 +16,12 @@ import pytest
 from include import pipelines
 from include.files import import_root, imports
 from include.files.import_root import file_under_root
+from include.lake.errors import LakePermissionMissing
 from include.lake.session import lake
 from include.warehouse.session import rows as fetch
 from include.warehouse.session import warehouse
 from tests.lake_rows import LakeRow
+from tests.unreadable import unreadable_partition
 
 pytestmark = pytest.mark.usefixtures("schemas")
 
@@ -153,6 +155,25 @@ def test_only_a_few_rows_of_each_chunk_are_looked_up(file, monkeypatch):
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 20)
     monkeypatch.setattr(imports, "_SAMPLE_SIZES", (10, 2))
     assert imports.import_events(SHOP, file("\n".join([HEADER, *lines(10, 60)]))).looked_up == 10 + 2 + 2
+
+
+def test_a_partition_that_cannot_be_read_does_not_stop_an_import(file, writer):
+    imports.import_events(SHOP, file("\n".join([HEADER, *lines(41, 12)])))
+    shards = [row.shard for row in lake_rows(41)]
+    unreadable = shards[0]  # the deleted rows are those around the start of the minute
+    readable = 12 - shards.count(unreadable)
+    assert 0 < readable < 12
+    with unreadable_partition(writer, SHOP, datetime(2019, 12, 1, 10, 41), unreadable):
+        summary = imports.import_events(SHOP, file("\n".join([HEADER, *lines(41, 12), ""])))
+    assert (summary.written, summary.looked_up, summary.known) == (12, readable, readable)
+
+
+def test_a_reader_without_permission_is_named_in_the_error_of_an_import(file, admin, connection):
+    admin.execute("CREATE ROLE IF NOT EXISTS blind WITH PASSWORD = 'blind' AND LOGIN = true")
+    connection("lake_reader", login="blind", password="blind")
+    with pytest.raises(LakePermissionMissing, match=r"connection lake_reader .*GRANT SELECT ON .* TO blind;"):
+        imports.import_events(SHOP, file("\n".join([HEADER, *lines(42)])))
+    admin.execute("DROP ROLE blind")
 
 
 @pytest.fixture
