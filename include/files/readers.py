@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from include.errors import MinutemarkError
 from include.files.flat_table import FlatRow
 from include.files.record_files import FileRefused, Record
 from include.lake.admission import NotAdmitted, Refused, RowValidator, content_id, line_payload, needs_content_id
@@ -56,6 +57,10 @@ class CsvEvents:
         return values if needs_content_id(self._pipeline, values) else None
 
 
+class TemporaryFileFailed(MinutemarkError):
+    """The counts of equal rows cannot be written, such as on a full disk."""
+
+
 class Occurrences:
     """Gives each record without an id its content_id, which depends on the number of equal records before it.
 
@@ -95,10 +100,16 @@ class Occurrences:
         """Count this record; returns the number of equal ones before it."""
         # 60 bits: if two different rows share them by chance, the second merely gets an id as if it repeated the first.
         key = int(content[-12:] + content[:3], 16)
-        if self._counts.execute("INSERT OR IGNORE INTO seen VALUES (?, 1)", (key,)).rowcount:
-            return 0
-        (occurrence,) = self._counts.execute("SELECT times FROM seen WHERE content = ?", (key,)).fetchone()
-        self._counts.execute("UPDATE seen SET times = times + 1 WHERE content = ?", (key,))
+        try:
+            if self._counts.execute("INSERT OR IGNORE INTO seen VALUES (?, 1)", (key,)).rowcount:
+                return 0
+            (occurrence,) = self._counts.execute("SELECT times FROM seen WHERE content = ?", (key,)).fetchone()
+            self._counts.execute("UPDATE seen SET times = times + 1 WHERE content = ?", (key,))
+        except sqlite3.OperationalError as error:
+            raise TemporaryFileFailed(
+                f"The temporary file that counts equal rows without ids cannot be written: {error}. Free disk space in the "
+                "temporary folder, or set SQLITE_TMPDIR to a folder with more space, then start again: it resumes."
+            ) from error
         return occurrence
 
 

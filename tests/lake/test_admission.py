@@ -11,7 +11,7 @@ import pytest
 from include import pipelines
 from include.files.flat_table import FlatRow
 from include.files.json_events import JsonLineEvents
-from include.files.readers import CsvEvents, Occurrences, StoredEvents, TableEvents, check_header
+from include.files.readers import CsvEvents, Occurrences, StoredEvents, TableEvents, TemporaryFileFailed, check_header
 from include.files.record_files import FileRefused, Record
 from include.lake.admission import NotAdmitted, Refused, content_id
 from include.lake.keys import time_of
@@ -165,6 +165,15 @@ def test_a_file_needs_create_time_or_the_declared_time(tmp_path) -> None:
         check_header(path, HEADER[1:], SHOP)
     with pytest.raises(FileRefused, match="no column create_time, which pipeline recruitment needs"):
         check_header(path, ["ts", "ev"], pipelines.get("recruitment"))
+
+
+def test_a_full_disk_while_equal_rows_are_counted_is_reported_with_its_remedy() -> None:
+    events = CsvEvents(HEADER, SHOP, CLOCK)
+    records = (Record(line, line, [*ROW[:3], str(line)]) for line in range(5_000))
+    with Occurrences(events.fields_without_id, SHOP) as occurrences:
+        occurrences._counts.execute("PRAGMA max_page_count = 3")  # as if the disk had no more room
+        with pytest.raises(TemporaryFileFailed, match=r"database or disk is full\. Free disk space"):
+            list(occurrences.numbered(records))
 
 
 def test_json_lines_of_equal_rows_are_separate_events_even_after_a_correction() -> None:
