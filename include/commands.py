@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from include import pipelines
 from include.parameters import FLAG, MINUTE, NUMBER, PERCENTAGE, TEXT, WHOLE, Command, Parameter
+from include.pipelines.declaration import LONGEST_RETENTION
 
 BRING = "Bring data in"
 CHECK = "Check and fix"
@@ -66,7 +67,7 @@ RETENTIONS = {
 def _keep(name: str, declared: timedelta | None) -> Parameter:
     default = "forever" if declared is None else declared.days
     text = f"{RETENTIONS[name]} Empty: as declared, {default} by default."
-    return Parameter(f"keep_{name}", text, NUMBER, minimum=1)
+    return Parameter(f"keep_{name}", text, NUMBER, minimum=1, maximum=LONGEST_RETENTION.days)
 
 
 COMMANDS = (

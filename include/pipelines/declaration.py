@@ -36,6 +36,7 @@ _OWN_PREFIXES = ("_present_", "_unreadable_")
 _LONG_AGO = datetime(1000, 1, 1)  # the earliest time that MySQL accepts
 EVOLVE, HOLD = "evolve", "hold"  # what an undeclared field does to its minute: nothing but a report, or a hold
 MINUTE, CONTINUOUS = SCHEDULES = "minute", "continuous"  # when a run starts: each minute, or when the previous one ends
+LONGEST_RETENTION = timedelta(days=36500)
 _READ_PAYLOAD = "Leave it out: the transform can still read it from payload."
 NULL_WORDS = ("NULL", "null", "\\N", "None", "NaN", "nan")  # null in SQL, in exports, in Python and in data frames
 
@@ -70,7 +71,8 @@ class Dimension:
 class Retention:
     """How long data that facts do not need is kept. Facts, contributions, the ledger and the reasons for rejections stay forever.
 
-    Raises ValueError for less than a day: a run, its retries and a cleared run must find their data.
+    Raises ValueError for less than a day, because a run, its retries and a cleared run must find their data, and for more
+    than a century, because then the calendar has no date that far back.
     """
 
     staging: timedelta = timedelta(days=2)  # an open batch without a new attempt for this long is abandoned
@@ -85,8 +87,10 @@ class Retention:
 
     def __post_init__(self) -> None:
         for name, period in vars(self).items():
-            if period is not None and period < DAY:
-                raise ValueError(f"Retention {name} is {in_words(period)}. Set it to 1 day or more.")
+            if period is not None and not DAY <= period <= LONGEST_RETENTION:
+                raise ValueError(
+                    f"Retention {name} is {in_words(period)}. Set it to 1 to {LONGEST_RETENTION.days} days."
+                )
 
 
 @dataclass(frozen=True)

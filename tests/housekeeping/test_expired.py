@@ -226,7 +226,8 @@ def test_an_interrupted_housekeeping_keeps_its_chunks_and_resumes(lab: Lab) -> N
 @pytest.mark.parametrize(
     ("days", "message"),
     [
-        ({"batches": 0}, "Retention batches is 0 days. Set it to 1 day or more."),
+        ({"batches": 0}, "Retention batches is 0 days. Set it to 1 to 36500 days."),
+        ({"change_log": 999_999}, "Retention change_log is 999999 days. Set it to 1 to 36500 days."),
         ({"batch": 3}, "Unknown retention 'batch'"),
     ],
 )
@@ -246,6 +247,15 @@ def test_the_command_says_what_it_would_remove(
     done = json.loads(capsys.readouterr().out)
     assert {"where": "recruitment", "what": "payloads of rejected events emptied", "count": 1} in done["removed"]
     assert json.loads(lab.one("SELECT payload FROM etl.rejected_events")) == {"secret": "payload"}
+    assert (
+        minutemark(
+            "housekeeping", "--dry-run", *(f"--keep-{name.replace('_', '-')}=36500" for name in steps.RETENTIONS)
+        )
+        == 0
+    )
+    for refused in ("inf", "999999"):
+        assert minutemark("housekeeping", f"--keep-change-log={refused}") == 2
+        assert f"is {refused}. Write a number from 1 to 36500." in " ".join(capsys.readouterr().err.split())
     assert minutemark("housekeeping", "--keep-rejected-payloads=soon") == 2
     assert "'soon', which is not a number" in capsys.readouterr().err
 
