@@ -258,7 +258,7 @@ def _write_all(
     on_position: Callable[[int], None],
 ) -> None:
     """Write chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
-    with explained(endpoint(LAKE_READER)):  # the writer's session is the inner one
+    with translate_errors(endpoint(LAKE_READER)):  # the writer's session is the inner one
         presence = Presence(lookup, pipeline)
     checked_chunks = _look_up_samples(
         chunks(rows, _characters_of, _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK), read, presence, summary
@@ -290,7 +290,7 @@ def _look_up_samples(
     for chunk in chunks_of_rows:
         sample = chunk[:: -(-len(chunk) // sample_size)]
         events = [event for row in sample if isinstance(event := read(row), Event)]
-        with explained(endpoint(LAKE_READER)):
+        with translate_errors(endpoint(LAKE_READER)):
             absent = presence.absent(events, leave_out)
         summary.looked_up += len(events)
         summary.known += len(events) - len(absent)
