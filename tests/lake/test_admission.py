@@ -27,6 +27,8 @@ SHOP = replace(
     times=(),
     event_id="id",
     event_time="event_time",
+    fact_time="event_time",
+    kind_column="event_type",
 )
 CLOCK = datetime(2026, 3, 1, 12)
 HEADER = ["event_time", "event_type", "brand", "user_session"]
