@@ -72,7 +72,7 @@ class Retention:
     """How long data that facts do not need is kept. Facts, contributions, the ledger and the reasons for rejections stay forever.
 
     Raises ValueError for less than a day, because a run, its retries and a cleared run must find their data, and for more
-    than a century, because then the calendar has no date that far back.
+    than 36500 days, because a much longer one would reach back before year 1, the first of Python's dates.
     """
 
     staging: timedelta = timedelta(days=2)  # an open batch without a new attempt for this long is abandoned
