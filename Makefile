@@ -10,7 +10,8 @@ COMMANDS := import replay-csv ingest schema verify held rejected release accept 
 UV := .local/tools/uv/bin/uv
 INSTALLED = [ -x $(VENV)/python ] || { echo "Not installed yet. Run: make setup" >&2; exit 2; }
 # supervisord deletes this file when it ends. Its Python may be gone before it, for example after an upgrade of the system.
-MAY_RUN = [ -e .local/run/supervisord.pid ]
+STATE = $(or $(MINUTEMARK_STATE),.local)
+MAY_RUN = [ -e "$(STATE)/run/supervisord.pid" ]
 CANNOT_STOP = { echo "The stack may be running, but the Python environment that stops it is missing. Run: make setup && make stop" >&2; exit 2; }
 
 # Options of targets. One that is only in the environment is ignored: it is there by chance, as NAME on WSL.
@@ -152,5 +153,5 @@ outdated: setup ## list pinned packages, locks and jars that have newer versions
 clean: ## delete local data and logs | FORCE=1 (without confirmation), ALL=1 (also the Python environment and the jars)
 	@if [ -x $(VENV)/python ]; then $(LOCAL) clean $(if $(FORCE),--force) $(if $(ALL),--all); \
 	elif $(MAY_RUN); then $(CANNOT_STOP); \
-	elif [ -d .local/data ] && [ -z "$(FORCE)" ]; then echo ".local/data has data. To delete it, run: make clean FORCE=1" >&2; exit 2; \
-	else rm -rf $(if $(ALL),.local,.local/{data,airflow,logs,run,env}); fi
+	elif [ -d "$(STATE)/data" ] && [ -z "$(FORCE)" ]; then echo "$(STATE)/data has data. To delete it, run: make clean FORCE=1" >&2; exit 2; \
+	else rm -rf $(if $(and $(ALL),$(filter .local,$(STATE))),.local,"$(STATE)"/{data,airflow,logs,run,env}); fi

@@ -153,7 +153,7 @@ def _use_connections() -> None:
     """Use the connections of this machine's stack if there is one, else Airflow's."""
     env = env_file.state_folder() / "env"
     if variables := env_file.read(env):
-        demo = os.environ.get("MINUTEMARK_DEMO") or variables.get("MINUTEMARK_DEMO", "")
+        demo = os.environ.get("MINUTEMARK_DEMO") or variables.get(env_file.STACK_DEMO, "")
         env_file.use({**variables, "MINUTEMARK_DEMO": demo})
     elif "AIRFLOW_HOME" not in os.environ and not any(name.startswith("AIRFLOW_CONN_") for name in os.environ):
         raise MinutemarkError(

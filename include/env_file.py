@@ -18,6 +18,7 @@ from include.errors import MinutemarkError
 ROOT = Path(__file__).resolve().parents[1]
 METADATA = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 SOURCED = "MINUTEMARK_SOURCED"
+STACK_DEMO = "MINUTEMARK_STACK_DEMO"  # not MINUTEMARK_DEMO, which a terminal that sources the file may export
 _LINE = re.compile(r"\s*(?:export\s+)?([^\s#=]+)\s*=(.*)")
 _QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1)[^\\])*)\1\s*(?:#.*)?""")
 _ESCAPED = {"'": {"'": "'"}, '"': {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}}
@@ -38,7 +39,8 @@ def read(path: Path) -> dict[str, str]:
         words = shlex.split(path.read_text(), comments=True) if path.exists() else []
     except ValueError as error:
         raise UnreadableEnvFile(
-            f"{path}: no shell can read it ({error}).\n  What to do: restore the file, or run `make clean`."
+            f"{path}: no shell can read it ({error}).\n  What to do: restore the file. If you cannot, `make clean` deletes "
+            "it together with all local data."
         ) from None
     return {name: value for name, separator, value in (word.partition("=") for word in words) if separator}
 
@@ -55,8 +57,8 @@ def read_dot_env(path: Path) -> dict[str, str]:
             name, value = match.groups()
             if (value := _value(value)) is None:
                 raise UnreadableEnvFile(
-                    f"{path}, line {number}: the value of {name} begins with a quote that is not closed at its end.\n"
-                    "  What to do: close it, or put the whole value into quotes of the other kind."
+                    f"{path}, line {number}: the value of {name} begins with a quote, but does not end with the same one.\n"
+                    "  What to do: end it with that quote, or put the whole value into quotes of the other kind."
                 )
             variables[name] = value
     return variables
@@ -79,6 +81,8 @@ def mark(variables: Mapping[str, str]) -> str:
 
 def is_sourced(environ: Mapping[str, str], name: str) -> bool:
     """True for a variable with the value that `.local/env` had when this terminal sourced it."""
+    if re.search(rf"\b{name}=", environ.get("MAKEFLAGS", "")):  # on make's command line
+        return False
     if marks := environ.get(SOURCED):
         return _digest(name, environ[name]) in marks.split()
     file = environ.get("MINUTEMARK_ENV_FILE")  # sourced before an upgrade

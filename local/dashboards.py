@@ -13,6 +13,7 @@ import urllib.error
 from collections.abc import Mapping
 
 from dashboards.superset import tabs
+from include.warehouse.errors import is_driver_error
 from local import bootstrap, environment, ports, supervisor, waiting, warehouse
 from local.files import write_private
 from local.layout import DATA, ROOT, STATE, SUPERSET
@@ -113,12 +114,12 @@ def superset_environment(environ: Mapping[str, str] = os.environ) -> dict[str, s
 
 def _require_views() -> None:
     """Raise Problem if the views of the boards are missing: a version without boards may have set up the warehouse."""
-    import MySQLdb
-
     with warehouse.reader() as connection:
         try:
             connection.cursor().execute("SELECT pipeline FROM etl.board_pipelines LIMIT 1")
-        except MySQLdb.Error as error:
+        except Exception as error:
+            if not is_driver_error(error):
+                raise
             raise Problem(
                 "Warehouse", f"cannot read the views of the boards: {error.args[-1]}", "Run `./minutemark schema`."
             ) from error

@@ -111,7 +111,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     is_all_local = not (external_lake or external_warehouse or external_kafka)
     demo = _declared(environ).get(_DEMO) or ("1" if is_all_local else "0")
     # Not exported: a terminal that sourced the file before another choice would undo that choice.
-    write_private(ENV_FILE, f"{_HEADER}{exports}{_WAREHOUSE}={warehouse}\n{_DEMO}={shlex.quote(demo)}\n")
+    write_private(ENV_FILE, f"{_HEADER}{exports}{_WAREHOUSE}={warehouse}\n{env_file.STACK_DEMO}={shlex.quote(demo)}\n")
     return Environment(
         variables,
         passwords,

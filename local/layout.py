@@ -6,8 +6,10 @@ names another folder for them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -53,11 +55,11 @@ def socket_path(name: str, folder: Path) -> Path:
         digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"minutemark-{os.getuid()}-{digest}"
         path = folder / name
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise Problem(
-                str(folder), "it is a link or belongs to another user", "Remove it, or set TMPDIR to another folder."
-            )
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise Problem(str(folder), "it is not a folder of this user", "Remove it, or set TMPDIR to another folder.")
         folder.chmod(0o700)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from include import env_file
 from include.connections import WAREHOUSE_BI
+from include.errors import MinutemarkError
+from include.warehouse.errors import is_driver_error
 from include.warehouse.session import warehouse
 from local import environment
 from local.problems import Problem
@@ -18,8 +20,6 @@ def reader() -> Iterator:
 
     Raises MinutemarkError without `.local/env`, if the warehouse does not answer, or if a query in the block fails.
     """
-    import MySQLdb
-
     known = environment.read()
     if not known:
         raise Problem("Warehouse", ".local/env does not exist yet", "Run `make run` or `make services` first.")
@@ -30,7 +30,11 @@ def reader() -> Iterator:
             cursor.execute("SET SESSION TRANSACTION READ ONLY")
             cursor.execute("SET SESSION autocommit = 1")
             yield connection
-    except MySQLdb.Error as error:
+    except MinutemarkError:
+        raise
+    except Exception as error:
+        if not is_driver_error(error):
+            raise
         problem = f"cannot read the ledger: {error.args[-1]}"
         raise Problem(
             "Warehouse", problem, "Apply the schema: run `./minutemark schema` or the DAG minutemark_setup."

@@ -32,7 +32,10 @@ def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
         try:
             return _load(bigquery, table, file)
         except NotFound as error:
-            raise BigQueryError(f"{file.url} was not loaded into {table.full_table_id}: {error.message}") from error
+            raise BigQueryError(
+                f"{file.url} was not loaded into {table.full_table_id}: {error.message.rstrip('. ')}. The next run creates a "
+                "missing table, and loads the hour."
+            ) from error
 
 
 def _load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:

@@ -126,8 +126,8 @@ class ImportLog:
         so_far = f", since {row[0]:%Y-%m-%d %H:%M} UTC, {row[1]:,} rows written, {row[2]:,} rejected" if row else ""
         raise ImportRunning(
             f"{self._source_name} is being read by another import or replay (connection {owner} of the warehouse{so_far}). "
-            "Wait until it has finished. If it was killed, run the same command again to resume. If its machine is "
-            f"gone, run KILL {owner} in the warehouse first."
+            "Wait until it has finished. If it was killed, run the same command again (a replay without --again) to resume. "
+            f"If its machine is gone, run KILL {owner} in the warehouse first."
         )
 
     def _begin(self, cursor, again: bool) -> Progress:

@@ -190,7 +190,9 @@ def run_replay(
     except ImportRunning:
         raise
     except (BrokerError, WarehouseError) as error:
-        how = "without --again" if again else "again"  # with --again, it would start over
-        raise ReplayStopped(f"{error} Then run the same command {how} to resume.") from error
+        remedy = "run the same command again to resume"
+        if again:  # it would start over
+            remedy = "run the same command again, and leave out --again if this replay had begun"
+        raise ReplayStopped(f"{error} Then {remedy}.") from error
     summary.max_rejected = max_rejected
     return summary

@@ -76,8 +76,8 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
     for minutes in slices(closed_minutes, _MINUTES_PER_CHUNK):
         demo_only = _demo_only(reader, pipeline, minutes)
         statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
-        # With the newest write timestamp that was read. Rows written since have a later one: the time of
-        # their write, or the start of their import.
+        # With the newest write timestamp that was read. Rows written since have a later one: the time of their write, or
+        # the start of their import.
         partitions = [
             (stamp, minute, shard) for minute, stamp in demo_only.items() if stamp for shard in range(pipeline.shards)
         ]

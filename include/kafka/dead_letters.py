@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 LONGEST = 16_777_216  # bytes of a dead letter, headers included
-_KEY, _REASON, _MINUTE = (f"minutemark.{name}" for name in ("origin_key", "reason", "minute"))
+_KEY, _REASON, _MINUTE, _AS_OF = (f"minutemark.{name}" for name in ("origin_key", "reason", "minute", "as_of"))
 _PLACE = tuple(f"__connect.errors.{name}" for name in ("topic", "partition", "offset"))
 
 
@@ -65,6 +65,8 @@ def send_to_dead_letters(pipeline: Pipeline, refused: Iterable[Refused]) -> None
         for row in refused:
             minute = row.minute.isoformat() if row.minute else ""
             headers = {_KEY: row.key.encode(), _REASON: row.reason.encode(), _MINUTE: minute.encode()}
+            if row.as_of is not None:
+                headers[_AS_OF] = str(row.as_of).encode()
             letters.add_message(row.payload.encode(), headers=headers)
         letters.flush()
 
@@ -76,6 +78,7 @@ def parse_rejection(message: Message) -> Refused | None:
         return None
     try:
         key, reason, minute = (headers[name].decode() for name in (_KEY, _REASON, _MINUTE))
-        return Refused(key, reason, message.value().decode(), datetime.fromisoformat(minute) if minute else None)
+        as_of = int(headers.get(_AS_OF) or 0) or None  # earlier versions did not send it
+        return Refused(key, reason, message.value().decode(), datetime.fromisoformat(minute) if minute else None, as_of)
     except (KeyError, AttributeError, ValueError):
         return None

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 FOLLOW_SECONDS = 90.0
 _DEAD_LETTER_SECONDS = 30.0
 _WAREHOUSE_RETRY_AFTER = 15.0  # seconds: each attempt to reach a server that is down may cost a timeout
-_LOCK_PATIENCE = "SET SESSION lock_wait_timeout = 2, innodb_lock_wait_timeout = 2"  # seconds; events wait meanwhile
+_LOCK_PATIENCE = "SET SESSION lock_wait_timeout = 2, innodb_lock_wait_timeout = 2"  # seconds of each try; events wait
 
 
 @dataclass
@@ -77,7 +77,7 @@ class IngestSummary:
         if self.dead_letters:
             lines.append(
                 f"{self.dead_letters} messages are in {dead_letters_of(self.topic)}, because the warehouse could not keep them. "
-                "The next call for which it can keeps them as rejected."
+                "The next call keeps them as rejected, once the warehouse accepts writes."
             )
         if self.refused:
             lines.append("Rejected messages and their reasons: ./minutemark rejected.")
@@ -209,8 +209,9 @@ class MessageStore:
         for message in messages:
             written_as_of, row = as_of, None
             if self._are_dead_letters:  # keeps its original place, and the time when it was refused
-                written_as_of = min(as_of, _appended_at(message) or as_of)
                 row = parse_rejection(message)
+                sent_as_of = row.as_of if row else None
+                written_as_of = sent_as_of or min(as_of, _appended_at(message) or as_of)
                 message = original(message)
             if row is None:
                 row = reader.read(message)  # ty: ignore[invalid-argument-type]

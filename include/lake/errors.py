@@ -75,7 +75,9 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
     if kind == "Unauthorized":
         return f"denied permission ({text}). As an administrator: {_grant(text, endpoint)}"
     if kind in {"InvalidRequest", "SyntaxException", "ConfigurationException"}:
-        if "exist" in lower or "unconfigured table" in lower:
+        if kind != "SyntaxException" and (
+            "exist" in lower or "unconfigured table" in lower
+        ):  # a syntax error quotes CQL
             return f"has no such table or keyspace ({text}). Create it: {SET_UP}."
         if "undefined column" in lower or "unknown identifier" in lower:
             return f"lacks a column ({text}). To see all differences and the remedy, {SET_UP}."
@@ -84,7 +86,9 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
         return f"has no keyspace {endpoint.schema} ({text}). Correct the schema of connection {endpoint.conn_id}."
     if kind in {"Unavailable", "IsBootstrappingErrorMessage"}:
         return f"has too few live replicas ({text}). Bring its nodes up; every read and write needs LOCAL_QUORUM."
-    if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure", "OverloadedErrorMessage"}:
+    if kind == "OverloadedErrorMessage":
+        return f"is overloaded ({text}). Check its load and the log of its nodes, then try again."
+    if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure"}:
         return (
             f"did not answer in time, even after a retry ({text or kind}). Check its load and its log, then try again."
         )

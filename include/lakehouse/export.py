@@ -121,7 +121,8 @@ def _write(
         minutes = sorted(row["minute"] for row in as_merged)
         events = only_minutes(events, minutes)
         # Hours that lose events are noted first: once the commit is done, nothing records which they were. They are noted
-        # again afterwards, because another run may count them in between.
+        # again afterwards, because another run may count them in between. A kill after such a count leaves it wrong until
+        # `./minutemark verify` reports it.
         hours = table.hours_of(pipeline, events_table, minutes)
         ledger.mark_changed(conn, pipeline, hours)
         table.replace(events_table, minutes, events)

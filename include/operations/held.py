@@ -105,7 +105,8 @@ def _details(group: Mapping) -> Iterable[str]:
     elif group["status"] in _NEXT_STEPS:
         yield _NEXT_STEPS[group["status"]]
     for check in group["checks"]:
-        yield f"{check['check_name']} found offending rows in batch {group['batch_id']} ({check['offending_rows']}), such as"
+        rows = check["offending_rows"]
+        yield f"{check['check_name']} found offending rows in batch {group['batch_id']}, {rows} in all, such as"
         for row in check["sample"][:_SHOWN_ROWS]:
             yield f"  {json.dumps(row, default=str, ensure_ascii=False)}"
 

@@ -56,6 +56,7 @@ class Reprocessing:
     started_at: datetime | None = None  # clock of the lake, after the last touch: a later read sees everything
     written: int = 0  # rows of imports and topics that are in the lake now
     refused: int = 0  # rows of imports and topics that stay rejected
+    unreadable: int = 0  # rows that stay rejected, because their partition of the lake cannot be read
 
     @property
     def rows(self) -> int:
@@ -85,6 +86,11 @@ def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], obje
             report(
                 f"{reprocessing.written} rows of imports and topics are in the lake now; {reprocessing.refused} stay rejected."
             )
+            if reprocessing.unreadable:
+                report(
+                    f"{reprocessing.unreadable} more rows stay rejected, because their partitions of {pipeline.lake_table} "
+                    "cannot be read. Read the log of the lake's nodes, then run the command again."
+                )
         _remember_counts(conn, reprocessing, to_read)
         for minute, keys_of_minute in to_read.items():
             reprocessing.keys.setdefault(minute, set()).update(keys_of_minute)
@@ -194,11 +200,17 @@ def _write_imports(
 ) -> None:
     """For each chunk, write the events and touch their minutes, and only then delete the rows: a kill loses nothing.
 
-    The events are written as of the time when they were refused: a later version that the lake has by now stays.
+    The events are written as of the time when they were refused: a later version that the lake has by now stays. Events
+    that were deleted after that, which hides such writes, are written as of now, and so are their later versions.
     """
     pipeline = reprocessing.pipeline
     check_table(session, pipeline)
-    reader, writer, as_of = StoredEvents(pipeline, clock), EventWriter(session, pipeline), 0
+    reader, writer, as_of, now = StoredEvents(pipeline, clock), EventWriter(session, pipeline), 0, 0
+    deleted: set[tuple] = set()
+
+    def key_of(event: Event) -> tuple:
+        return event.create_time, event_id(pipeline, event)
+
     with translate_errors(endpoint(LAKE_READER)):
         presence = Presence(lookup, pipeline)
     for chunk in chunks(imported, itemgetter(1), _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK):
@@ -214,9 +226,15 @@ def _write_imports(
         for rejected_at, same_time in groupby(zip(times, events, strict=True), itemgetter(0)):
             as_of = max(rejected_at, as_of + 1)  # a time's rows may be in several chunks: the later version wins
             writer.write((event for _, event in same_time), as_of=as_of)
+        now = max(change_log.write_clock(session), now + 1)  # before the look-up: a version that comes meanwhile wins
+        unreadable: set[tuple] = set()
         with translate_errors(endpoint(LAKE_READER)):
-            hidden = presence.absent(events)
-        writer.write(hidden)  # they were deleted after they had been refused, which hides earlier writes
+            absent = presence.absent(events, lambda others, _, keys=unreadable: keys.update(map(key_of, others)))
+        deleted |= set(map(key_of, absent))
+        writer.write((event for event in events if key_of(event) in deleted), as_of=now)
+        # Whether they are deleted is unknown, so they stay rejected.
+        accepted = [id for id, event in zip(accepted, events, strict=True) if key_of(event) not in unreadable]
+        reprocessing.unreadable += len(events) - len(accepted)
         rejected.record_outcomes(conn, accepted, refused)
         for event in events:
             reprocessing.keys.setdefault(minute_of(event.create_time), set()).add(_origin_key(pipeline, event))

@@ -153,7 +153,12 @@ class Pipeline:
         if undeclared := named - {None, *self.fields}:
             raise ValueError(
                 f"Pipeline {self.name}: required, numbers, times, event_time, fact_time or kind_column name "
-                f"{', '.join(sorted(map(str, undeclared)))}: add them to fields."
+                f"{', '.join(sorted(map(str, undeclared)))}, which fields does not have: correct the name, or add it."
+            )
+        if self.lake_retention is not None and not timedelta() < self.lake_retention <= LONGEST_RETENTION:
+            raise ValueError(
+                f"Pipeline {self.name}: lake_retention is {self.lake_retention}. Set it to more than 0 and at most "
+                f"{LONGEST_RETENTION.days} days, or leave it out."
             )
         if self.shards < 1:
             raise ValueError(f"Pipeline {self.name}: shards is {self.shards}: write 1 or more.")

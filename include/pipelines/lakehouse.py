@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from include.pipelines.summed_fact import SummedFact
+from include.pipelines.summed_fact import SUM, SummedFact
 from include.pipelines.tuples import require_tuples
 
 
@@ -27,7 +27,12 @@ class Lakehouse:
 
     def problem_of(self, fact: SummedFact) -> str | None:
         """Why its counts of this fact cannot be compared with the warehouse's; None if they can."""
-        if all(key.name != "hour" for key in fact.key):
-            return f"fact {fact.name} has no key `hour`"
-        unknown = sorted({*self.measures} - {measure.fact_column for measure in fact.measures})
-        return f"fact {fact.name} has no measure {', '.join(unknown)}" if unknown else None
+        if [key.name for key in fact.key] != ["hour"]:
+            return f"the key of fact {fact.name} is not `hour` alone"
+        usable = {
+            measure.name
+            for measure in fact.measures
+            if measure.fact_column == measure.name and measure.combine == SUM and not measure.added
+        }
+        unusable = sorted({*self.measures} - usable)
+        return f"fact {fact.name} has no plain sum {', '.join(unusable)}" if unusable else None

@@ -82,7 +82,7 @@ class SummedFact:
         contribution = [column.name for column in (*self.key, *self.measures)]
         fact = [key.name for key in self.key]
         fact += [measure.fact_column for measure in self.summed] + [derived.name for derived in self.derived]
-        names = {*contribution, *fact} - ({"event_count"} if self.events == "event_count" else set())
+        names = {*contribution, *(name for name in fact if name != "event_count" or self.events != "event_count")}
         if wrong := sorted(name for name in (self.name, *names) if not _NAME.fullmatch(name)):
             raise ValueError(
                 f"Fact {self.table}: {wrong[0]!r} is not a valid name: use lower-case letters, digits, underscores."

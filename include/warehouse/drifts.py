@@ -257,7 +257,7 @@ def _make_pending(cursor, pipeline: Pipeline, drift: Drift) -> int:
 def _nothing_open(cursor, pipeline: Pipeline, field: str) -> str:
     names = sorted({(drift.field, drift.kind) for drift in recorded_drifts(cursor, pipeline) if not drift.accepted_by})
     shown = ", ".join(f"{name} ({kind})" for name, kind in names[:20])
-    instead = f"Drift to accept: {shown}." if names else "No open drift."
+    instead = f"Drift to accept: {shown}." if names else f"{pipeline.name} has no open drift."
     return f"No drift of field {field!r} of {pipeline.name} waits to be accepted. {instead}"
 
 

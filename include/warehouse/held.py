@@ -168,7 +168,7 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
         for row in last
     ]
     closed = [
-        f"{row['minute']:%Y-%m-%d %H:%M} is closed: {(row['reason'] or 'without a reason').rstrip('.')}."
+        f"{row['minute']:%Y-%m-%d %H:%M} is closed" + (f": {row['reason'].rstrip('.')}." if row["reason"] else ".")
         for row in rows(cursor, sql("oldest_closed"), binds)
     ]
     held = _held(cursor, pipeline)

@@ -205,20 +205,21 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
     closed = 0
     if held := read(conn, column, sql("expired_holds"), binds):
         reason = (
-            f"{pipeline.retention_text}; this minute was still held after that. It is not read again, and what it published "
-            "before stays. It was held because: "
+            f"{pipeline.retention_text}; this minute was not published in that time. It is not read again, and what it "
+            "published before stays. It was held because: "
         )
         for minutes in _by_minutes(pipeline.name, held):
             closed += write(conn, sql("close_held"), minutes | {"reason": reason, "longest": LONGEST_REASON})
-        log.warning(
-            "Held minutes of %s that are closed now: %d, from %s to %s. %s, and nobody fixed or released them in that time. "
-            "What they published before stays; column `reason` of etl.minute_ledger has why they were held.",
-            pipeline.name,
-            closed,
-            held[0],
-            held[-1],
-            pipeline.retention_text,
-        )
+        if closed:
+            log.warning(
+                "Held minutes of %s that are closed now: %d, from %s to %s. %s, and they were not published in that time. "
+                "What they published before stays; column `reason` of etl.minute_ledger has why they were held.",
+                pipeline.name,
+                closed,
+                held[0],
+                held[-1],
+                pipeline.retention_text,
+            )
     reason = f"{pipeline.retention_text}; events of this minute that came later are not counted."
     return closed + write(conn, sql("close_expired"), binds | {"reason": reason})
 

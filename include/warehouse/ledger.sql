@@ -110,7 +110,7 @@ ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason), held_cha
 -- Holds a minute for its newest change.
 UPDATE etl.minute_ledger
 SET state = 'held', reason = %s, held_changed_at = seen_changed_at, waiting = 0, split_size = NULL
-WHERE pipeline = %s AND minute = %s;
+WHERE pipeline = %s AND minute = %s AND state <> 'closed';
 
 -- name: void_releases
 -- Marks the unused releases of minutes as used.

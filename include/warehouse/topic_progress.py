@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from include.pipelines import Pipeline
-from include.warehouse.session import in_transaction, read, rows
+from include.warehouse.session import in_transaction, read, rows, write
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -65,5 +65,8 @@ def unchecked_since(conn, pipeline: Pipeline, now: datetime) -> datetime:
 
 
 def forget_failure(conn, pipeline: Pipeline, now: datetime) -> None:
-    """Remove the record of failed checks before `now`: the broker has answered for every topic."""
-    record(conn, pipeline, _ANY_TOPIC, {}, now)
+    """Remove what was recorded before `now`, because the broker has answered for every topic.
+
+    That is the first failed check, and progress of topics that the pipeline no longer has.
+    """
+    write(conn, sql("forget_older"), {"pipeline": pipeline.name, "now": now})

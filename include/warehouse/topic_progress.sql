@@ -22,6 +22,10 @@ INSERT INTO etl.topic_progress (pipeline, topic, partition_number, committed, wa
 VALUES (%(pipeline)s, %(topic)s, -1, 0, 0, %(now)s, %(now)s)
 ON DUPLICATE KEY UPDATE seen_at = seen_at;
 
+-- name: forget_older
+-- Removes what was recorded before a check in which the broker answered for every topic.
+DELETE FROM etl.topic_progress WHERE pipeline = %(pipeline)s AND seen_at < %(now)s;
+
 -- name: unchecked_since
 -- When the broker last answered for every topic of a pipeline, or the first failed check: one row. All partitions of a
 -- topic are seen at the same time.

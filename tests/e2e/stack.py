@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def until(check: Callable[[], None]) -> None:
         try:
             check()
             return
-        except (AssertionError, OSError, Problem):  # a busy API server may not answer in time
-            if time.monotonic() > deadline:
+        except (AssertionError, OSError, Problem) as error:  # a busy API server may not answer in time
+            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if refused or time.monotonic() > deadline:
                 raise
         time.sleep(0.5)

@@ -171,9 +171,11 @@ def test_a_partition_that_cannot_be_read_does_not_stop_an_import(file, writer):
 def test_a_reader_without_permission_is_named_in_the_error_of_an_import(file, admin, connection):
     admin.execute("CREATE ROLE IF NOT EXISTS blind WITH PASSWORD = 'blind' AND LOGIN = true")
     connection("lake_reader", login="blind", password="blind")
-    with pytest.raises(LakePermissionMissing, match=r"connection lake_reader .*GRANT SELECT ON .* TO blind;"):
-        imports.import_events(SHOP, file("\n".join([HEADER, *lines(42)])))
-    admin.execute("DROP ROLE blind")
+    try:
+        with pytest.raises(LakePermissionMissing, match=r"connection lake_reader .*GRANT SELECT ON .* TO blind;"):
+            imports.import_events(SHOP, file("\n".join([HEADER, *lines(42)])))
+    finally:
+        admin.execute("DROP ROLE blind")
 
 
 @pytest.fixture

@@ -215,7 +215,9 @@ def test_without_the_demo_nothing_is_removed(lab: Lab, reader, writer, old, monk
     assert removed == {"recruitment": 1, "ecommerce": 0}
 
 
-@pytest.mark.parametrize(("demo", "kept"), [("MINUTEMARK_DEMO=0\n", 3), ("", 3), ("MINUTEMARK_DEMO=1\n", 0)])
+@pytest.mark.parametrize(
+    ("demo", "kept"), [("MINUTEMARK_STACK_DEMO=0\n", 3), ("", 3), ("MINUTEMARK_STACK_DEMO=1\n", 0)]
+)
 def test_the_command_removes_demo_events_only_on_a_stack_with_the_demo(
     lab: Lab, reader, writer, old, monkeypatch: pytest.MonkeyPatch, tmp_path, demo: str, kept: int
 ) -> None:

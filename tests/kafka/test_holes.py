@@ -430,7 +430,9 @@ def test_poison_does_not_wait_for_a_locked_warehouse(own_warehouse, pipeline, se
     send.send(b"{not json", partition=1)
     send_to(send, 1, "2026-10-05 13:00", 1)
     with warehouse("warehouse_admin") as admin:
-        admin.cursor().execute("SET GLOBAL lock_wait_timeout = 10")  # by default hours: the test would not end
+        admin.cursor().execute(
+            "SET GLOBAL lock_wait_timeout = 10"
+        )  # by default a day or more: a failing test would not end
         admin.cursor().execute("FLUSH TABLES WITH READ LOCK")  # as backups do
         summary = consume(pipeline)
     assert (summary.written, summary.dead_letters) == (1, 1)

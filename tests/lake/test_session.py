@@ -61,7 +61,7 @@ def test_a_statement_with_wrong_syntax_is_reported(lake_schema):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (protocol.OverloadedErrorMessage, "did not answer in time.*too many hints.*Check its load"),
+        (protocol.OverloadedErrorMessage, "is overloaded.*too many hints.*Check its load"),
         (protocol.IsBootstrappingErrorMessage, "too few live replicas"),
         (protocol.ServerError, "failed internally"),
     ],

@@ -173,6 +173,8 @@ def test_dot_env_overrides_what_a_terminal_only_sourced(tmp_path, monkeypatch):
         airflow = environment.airflow_environment(result, ports.DEFAULTS, sourced)
         assert (airflow["MINUTEMARK_INGEST"], airflow["MINUTEMARK_LAKEHOUSE"]) == ("spark", "")
     assert environment.prepare(ports.DEFAULTS, {**sourced, "MINUTEMARK_INGEST": "connect"}).ingest == "connect"
+    stated = {**sourced, "MINUTEMARK_INGEST": "dag", "MAKEFLAGS": " -- MINUTEMARK_INGEST=dag"}
+    assert environment.prepare(ports.DEFAULTS, stated).ingest == "dag"
 
 
 def test_without_an_ingest_mode_no_broker_is_started():
@@ -236,9 +238,9 @@ def test_no_demo_events_are_sent_to_an_external_store_by_default(own, env_file):
         ]
 
     for environ, expected in (({}, "1"), (own, "0"), ({**own, "MINUTEMARK_DEMO": "1"}, "1")):
-        assert (demo(environ), environment.read(env_file)["MINUTEMARK_DEMO"]) == (expected, expected)
+        assert (demo(environ), environment.read(env_file)["MINUTEMARK_STACK_DEMO"]) == (expected, expected)
     shown = subprocess.run(["bash", "-c", f'. "{env_file}"; env'], capture_output=True, text=True, env={}).stdout
-    assert "AIRFLOW_CONN_LAKE_READER" in shown and "MINUTEMARK_DEMO" not in shown, "the standalone mode has no demo"
+    assert "AIRFLOW_CONN_LAKE_READER" in shown and "DEMO" not in shown, "the standalone mode has no demo"
 
 
 def test_dot_env_sets_the_demo_and_its_events(tmp_path, monkeypatch):

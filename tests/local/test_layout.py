@@ -1,6 +1,7 @@
 """Folders of a stack: private ones for sockets, and what `make clean ALL=1` deletes for a stack outside `.local`."""
 
 import os
+import shutil
 import stat
 import tempfile
 from types import SimpleNamespace
@@ -28,17 +29,19 @@ def test_a_folder_for_sockets_is_closed_to_other_users(folder_of_socket, tmp_pat
     assert stat.S_IMODE(folder_of_socket.stat().st_mode) == 0o700
 
 
-def test_a_link_in_place_of_a_folder_for_sockets_is_refused(folder_of_socket, tmp_path):
-    (tmp_path / "other").mkdir()
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_in_place_of_a_folder_for_sockets_is_refused(folder_of_socket, tmp_path, exists):
+    if exists:
+        (tmp_path / "other").mkdir()
     folder_of_socket.symlink_to(tmp_path / "other")
-    with pytest.raises(Problem, match="is a link or belongs to another user"):
+    with pytest.raises(Problem, match="is not a folder of this user"):
         layout.socket_path("a.sock", tmp_path / ("long" * 25))
 
 
 def test_a_folder_of_another_user_is_refused_for_sockets(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
-    with pytest.raises(Problem, match="is a link or belongs to another user"):
+    with pytest.raises(Problem, match="is not a folder of this user"):
         layout.socket_path("a.sock", tmp_path / ("long" * 25))
 
 
@@ -55,6 +58,11 @@ def test_cleaning_all_of_another_stack_keeps_the_data_of_the_default_one(tmp_pat
         monkeypatch.setattr(supervisor, name, getattr(__main__, name))
     for path in (default / "data", default / "venv", default / "jars", other / "data", other / "run"):
         path.mkdir(parents=True)
+    (default / "run").mkdir()
+    (default / "run" / "supervisord.pid").touch()
+    with pytest.raises(Problem, match="may be running on what ALL=1 deletes"):
+        __main__.clean(SimpleNamespace(all=True, force=True))
+    shutil.rmtree(default / "run")
     __main__.clean(SimpleNamespace(all=True, force=True))
     assert [path.name for path in default.iterdir()] == ["data"]
     assert list(other.iterdir()) == []

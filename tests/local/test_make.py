@@ -64,7 +64,7 @@ def test_before_set_up_a_target_says_what_to_run(make, tmp_path, target):
 
 
 @pytest.fixture
-def make_without_environment(tmp_path):
+def make_without_environment(make, tmp_path):
     """Runs make in a folder whose environment is a link to a Python that is gone."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     python = tmp_path / ".local" / "venv" / "bin" / "python"
@@ -73,7 +73,7 @@ def make_without_environment(tmp_path):
     rows = tmp_path / ".local" / "data" / "rows"
     rows.parent.mkdir()
     rows.touch()
-    return lambda *words: subprocess.run(["make", *words], cwd=tmp_path, capture_output=True, text=True)
+    return lambda *words: make(*words, folder=tmp_path)
 
 
 def test_clean_without_an_environment_deletes_data_only_with_force(tmp_path, make_without_environment):

@@ -56,7 +56,7 @@ def test_local_commands_connect_as_the_connection_says(admin, tmp_path):
         cursor = server.cursor()
         cursor.execute("SELECT @@datadir")
         ((data,),) = cursor.fetchall()
-        cursor.execute("CREATE USER tls@127.0.0.1 IDENTIFIED BY 'secret' REQUIRE SSL")
+        cursor.execute("CREATE USER IF NOT EXISTS tls@127.0.0.1 IDENTIFIED BY 'secret' REQUIRE SSL")
     account = {**admin, "login": "tls", "password": "secret", "schema": "", "extra": {"ssl": {"ca": f"{data}ca.pem"}}}
     (tmp_path / "env").write_text(f"AIRFLOW_CONN_WAREHOUSE_BI={shlex.quote(json.dumps(account))}\n")
     read = "from local import warehouse\nwith warehouse.reader() as connection:\n    cursor = connection.cursor()"

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -105,8 +106,9 @@ def test_a_second_start_waits_for_the_first(python, short_path, name):
     (short_path / "state").mkdir()
     with (short_path / "state" / ".starting").open("w") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
-        command = python("-m", "local", name, env=REFUSED, stderr=subprocess.PIPE)
-        assert "wait for another `make run` or `make services`" in command.stderr.readline()
-        assert command.poll() is None
-    with command:
-        assert "WAREHOUSE=postgres is not a server" in command.communicate(timeout=60)[1]
+        with python("-m", "local", name, env=REFUSED, stderr=subprocess.PIPE) as command:
+            assert select.select([command.stderr], [], [], 60)[0], "It does not say that it waits."
+            assert "wait for another `make run` or `make services`" in command.stderr.readline()
+            assert command.poll() is None
+            fcntl.flock(first, fcntl.LOCK_UN)
+            assert "WAREHOUSE=postgres is not a server" in command.communicate(timeout=60)[1]

@@ -182,10 +182,8 @@ def test_all_views_show_the_same_moment(facts, tmp_path: Path) -> None:
 @contextlib.contextmanager
 def waiting_extract(file: Path) -> Iterator[tuple[psutil.Popen, list[str]]]:
     """An extract that has created its unfinished file, and waits for a table; with its arguments."""
-    arguments, unfinished = (
-        [f"--file={file}", "--views=ecommerce.bi_visits"],
-        file.with_name(f".{file.name}.unfinished"),
-    )
+    arguments = [f"--file={file}", "--views=ecommerce.bi_visits"]
+    unfinished = file.with_name(f".{file.name}.unfinished")
     with warehouse("warehouse_admin") as other:
         other.cursor().execute("LOCK TABLES ecommerce.visits_hourly WRITE")
         writing = psutil.Popen(tableau.command(arguments), env=tableau.extract_environment(os.environ))

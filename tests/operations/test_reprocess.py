@@ -24,6 +24,7 @@ from include.warehouse import batches, ledger, merge, rejected
 from include.warehouse.batches import RunInfo
 from include.warehouse.delta import Pending
 from include.warehouse.rejected import Selection
+from tests.unreadable import unreadable_partition
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
 
 MINUTE = timedelta(minutes=1)
@@ -295,6 +296,23 @@ def test_a_reprocessed_row_replaces_earlier_versions_only(lab: Lab, now, output,
     assert rejected_rows(lab) == []
 
 
+def delete_minute(minute: datetime) -> None:
+    with lake("lake_writer") as session:
+        session.execute(f"DELETE FROM {RECRUITMENT.lake_table} WHERE minute = %s AND shard IN (0, 1, 2, 3)", (minute,))
+
+
+def test_rows_of_a_partition_that_cannot_be_read_stay_rejected_and_others_are_processed(lab: Lab, now, output) -> None:
+    bad, good = (Event(touched_at(now - minutes * MINUTE), {"ev": "1"}) for minutes in (60, 61))
+    for number, event in enumerate((bad, good)):
+        refuse(lab, f"sha:{number}", {"create_time": str(event.create_time), "ev": "1"})
+    shard = shard_of(str(bad.create_time), RECRUITMENT.shards)
+    with lake("lake_writer") as session, unreadable_partition(session, RECRUITMENT, now - 60 * MINUTE, shard):
+        assert reprocess.begin(RECRUITMENT, Selection(), output.append).written == 1
+    assert "1 more rows stay rejected, because their partitions" in output[-1]
+    assert lake_rows(now - 61 * MINUTE) == {good.create_time}
+    assert len(rejected_rows(lab)) == 1
+
+
 def test_a_row_whose_minute_was_deleted_after_it_had_been_rejected_is_in_the_lake_after_reprocessing(
     lab: Lab, now, output
 ) -> None:
@@ -302,16 +320,18 @@ def test_a_row_whose_minute_was_deleted_after_it_had_been_rejected_is_in_the_lak
     minute = minute_of(event.create_time)
     write(event)
     refuse(lab, "sha:2", {"create_time": str(event.create_time), "ev": "2"})
-    with lake("lake_writer") as session:
-        session.execute(f"DELETE FROM {RECRUITMENT.lake_table} WHERE minute = %s AND shard IN (0, 1, 2, 3)", (minute,))
+    delete_minute(minute)
     assert lake_rows(minute) == set()
     reprocess.begin(RECRUITMENT, Selection(), output.append)
     assert payload_in_lake(event)["ev"] == "2"
 
 
-def test_of_two_rejected_versions_the_later_one_stays(lab: Lab, now, output, monkeypatch) -> None:
+@pytest.mark.parametrize("was_deleted", [False, True])
+def test_of_two_rejected_versions_the_later_one_stays(lab: Lab, now, output, monkeypatch, was_deleted) -> None:
     """They were refused in one chunk, the later one was kept first, and they are reprocessed in different chunks."""
     (event,) = events(now - 60 * MINUTE, 1)
+    if was_deleted:
+        delete_minute(minute_of(event.create_time))
     refused = [
         Refused(f"sha:{line}", "too far ahead", json.dumps({"create_time": str(event.create_time), "ev": ev}), as_of=7)
         for line, ev in (("10", "1"), ("9", "2"))

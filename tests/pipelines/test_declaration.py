@@ -76,16 +76,25 @@ def test_an_id_with_the_name_of_another_column_of_the_lake_is_refused(name):
     [
         ({"null_words": ("NULL")}, r"null_words is the text 'NULL': write a tuple, with a comma: \('NULL',\)"),
         ({"required": "id"}, "required is the text 'id'"),
-        ({"event_time": "eventtime"}, "event_time, fact_time or kind_column name eventtime: add them to fields"),
-        ({"fact_time": "tS"}, "kind_column name tS: add them to fields"),
-        ({"kind_column": "type"}, "kind_column name type: add them to fields"),
+        (
+            {"event_time": "eventtime"},
+            "event_time, fact_time or kind_column name eventtime, which fields does not have",
+        ),
+        ({"fact_time": "tS"}, "kind_column name tS, which fields does not have"),
+        ({"kind_column": "type"}, "kind_column name type, which fields does not have"),
         ({"shards": 0}, "shards is 0: write 1 or more"),
         ({"outputs": SHOP.outputs * 2}, "have the name operations: choose another"),
-        ({"lakehouse": Lakehouse("ecommerce.events", "visits", ("views",))}, "fact visits has no measure views"),
+        ({"lakehouse": Lakehouse("ecommerce.events", "visits", ("views",))}, "fact visits has no plain sum views"),
         (
-            {"lakehouse": Lakehouse("bedan.events", "events", ("clicks",)), "facts": RECRUITMENT.facts, "outputs": ()},
-            "fact events has no key `hour`",
+            {"lakehouse": Lakehouse("ecommerce.events", "visits", ("removals",))},
+            "fact visits has no plain sum removals",
         ),
+        (
+            {"lakehouse": Lakehouse("ecommerce.events", "sales", ("views",))},
+            "the key of fact sales is not `hour` alone",
+        ),
+        ({"lake_retention": timedelta(days=999_999)}, "lake_retention is 999999 days"),
+        ({"lake_retention": timedelta()}, "lake_retention is 0"),
     ],
 )
 def test_a_declaration_that_would_fail_in_a_run_is_refused(values, message):

@@ -218,7 +218,7 @@ def test_a_held_minute_past_lake_retention_is_closed_and_keeps_its_facts_and_rea
     row = lab.ledger(minute(0))
     assert (row["state"], row["waiting"], row["pending"]) == ("closed", 0, 0)
     assert row["reason"].startswith(
-        "bedan.tracking keeps events for 110 minutes; this minute was still held after that."
+        "bedan.tracking keeps events for 110 minutes; this minute was not published in that time."
     )
     assert row["reason"].endswith("It was held because: staging_x: broken 0")
     assert "Held minutes of recruitment that are closed now: 1, from 2026-03-01 10:00:00" in caplog.text

@@ -46,7 +46,7 @@ FORBIDDEN = {
     r"\bLATERAL\b": "MariaDB has no LATERAL",
     r"\bREPLACE\s+INTO\b": "REPLACE deletes first and loses columns: upsert",
     r"\bWITH\s+\w+\s+AS\s*\([^;]*\)\s*(DELETE|INSERT|UPDATE)\b": "MariaDB allows WITH only before SELECT",
-    r"\bEXCEPT\s+ALL\b|\bINTERSECT\b|\bRETURNING\b": "MySQL does not know RETURNING, nor the others before 8.0.31",
+    r"\bRETURNING\b": "MySQL has no RETURNING",
     r"\b(\w+)\s*=\s*(\w+\.)?\1\s*\+\s*%": "absolute values only",
     r"\bCURDATE\(\)|\bSYSDATE\(\)": "time comes from the lake or from CURRENT_TIMESTAMP(6)",
     r"utf8mb4_0900": "MariaDB 10.11 does not know MySQL's newest collations",

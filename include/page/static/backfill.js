@@ -70,7 +70,7 @@ export function backfill({ pipeline, place, isCurrent }) {
           "p",
           {},
           `The ledger has ${number(known.known)} of these minutes, with ${plural(known.raw_rows, "row")}. `,
-          "Each one is read from the lake and replaced, whether it changed or not. ",
+          `Each one is read from the lake and replaced, whether it changed or not${known.closed ? ", except closed minutes" : ""}. `,
           "A minute without events is published as empty.",
         ),
         known.held
@@ -80,7 +80,7 @@ export function backfill({ pipeline, place, isCurrent }) {
           ? h(
               "p",
               {},
-              `${plural(known.closed, "closed minute")} will not change: the lake may no longer have all of the events.`,
+              `${plural(known.closed, "closed minute")} will not change, because the lake may no longer have all of their events.`,
             )
           : null,
         dag.is_paused
@@ -125,10 +125,11 @@ export function backfill({ pipeline, place, isCurrent }) {
     return { all, runs: await Promise.all(all.map(progress)) };
   }
 
-  // How many runs of the backfill's range are in each state; {} if a newer backfill has repeated some of them.
+  // How many runs of the backfill are in each state; {} if a newer range overlaps: their runs cannot be told apart.
   async function progress(one, at, all) {
-    const overlaps = (other) => other.dag_id === one.dag_id && other.from_date <= one.to_date;
-    if (all.slice(0, at).some((other) => overlaps(other) && one.from_date <= other.to_date)) return {};
+    const overlaps = (other) =>
+      other.dag_id === one.dag_id && other.from_date <= one.to_date && one.from_date <= other.to_date;
+    if (all.slice(0, at).some(overlaps)) return {};
     const states = ["queued", "running", "success", "failed"];
     const range = `run_type=backfill&logical_date_gte=${one.from_date}&logical_date_lte=${one.to_date}&limit=1`;
     const counts = await Promise.all(

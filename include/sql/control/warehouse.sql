@@ -53,9 +53,9 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
   merged_at DATETIME(6) NULL,
   lakehouse_attempt BIGINT UNSIGNED NULL
-    COMMENT 'attempt whose events the lakehouse has; NULL: none yet; 0: none any longer, or see lakehouse_kept',
+    COMMENT 'attempt that the lakehouse has, or that was skipped; NULL: none yet; 0: none any longer, or see lakehouse_kept',
   lakehouse_kept BIGINT UNSIGNED NULL
-    COMMENT 'attempt whose events the lakehouse still has while they are to be written again',
+    COMMENT 'attempt whose events the lakehouse still has, while they must or cannot be written again',
   lakehouse_skipped BIGINT UNSIGNED NULL
     COMMENT 'attempt whose events the lake did not have when they were due; NULL: none',
   pending TINYINT AS (CASE
