@@ -192,7 +192,7 @@ def run_replay(
     except (BrokerError, WarehouseError) as error:
         remedy = "run the same command again to resume"
         if again:  # it would start over
-            remedy = "run the same command again, and leave out --again if this replay had begun"
+            remedy = "run the same command again, and leave out --again if this replay had started"
         raise ReplayStopped(f"{error} Then {remedy}.") from error
     summary.max_rejected = max_rejected
     return summary

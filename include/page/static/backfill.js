@@ -125,7 +125,7 @@ export function backfill({ pipeline, place, isCurrent }) {
     return { all, runs: await Promise.all(all.map(progress)) };
   }
 
-  // How many runs of the backfill are in each state; {} if a newer range overlaps: their runs cannot be told apart.
+  // How many runs of the backfill are in each state; {} if a newer range overlaps: their runs cannot be distinguished.
   async function progress(one, at, all) {
     const overlaps = (other) =>
       other.dag_id === one.dag_id && other.from_date <= one.to_date && one.from_date <= other.to_date;
