@@ -70,7 +70,8 @@ export function backfill({ pipeline, place, isCurrent }) {
           "p",
           {},
           `The ledger has ${number(known.known)} of these minutes, with ${plural(known.raw_rows, "row")}. `,
-          `Each one is read from the lake and replaced, whether it changed or not${known.closed ? ", except closed minutes" : ""}. `,
+          "Each one is read from the lake and replaced, whether it changed or not",
+          known.closed ? ", except closed minutes. " : ". ",
           "A minute without events is published as empty.",
         ),
         known.held
@@ -80,7 +81,7 @@ export function backfill({ pipeline, place, isCurrent }) {
           ? h(
               "p",
               {},
-              `${plural(known.closed, "closed minute")} will not change, because the lake may no longer have all of their events.`,
+              `${plural(known.closed, "closed minute")} will not change: the lake may lack some of their events.`,
             )
           : null,
         dag.is_paused
