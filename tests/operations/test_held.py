@@ -420,7 +420,8 @@ def test_held_minutes_are_listed_by_reason_in_a_table_and_by_minute_in_json(lab:
         "2026-03-01 10:00",
         "released by ann",
         "checked with the agency",
-        "staging_events_no_negative found 1",
+        "staging_events_no_negative found offending rows in batch ",
+        ", 1 in all, such as",
         '"job_id": 7',
     ):
         assert part in shown

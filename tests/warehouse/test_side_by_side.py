@@ -29,6 +29,7 @@ class Refused:
     reason: str = "ts is not a timestamp"
     payload: str = "{}"
     minute: datetime | None = minute(0)
+    as_of: int | None = None
 
 
 @pytest.fixture
