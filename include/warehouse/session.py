@@ -31,7 +31,7 @@ def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -
     target = endpoint(conn_id)
     if not target.host:
         raise WarehouseError(f"Connection {target.conn_id} has no host: set it to the address of a MySQL server.")
-    with _explained(target):
+    with _translate_errors(target):
         conn = _connect(target)
         try:
             _prepare(conn, merge)
@@ -43,7 +43,7 @@ def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -
 
 
 @contextlib.contextmanager
-def _explained(target: Endpoint) -> Iterator[None]:
+def _translate_errors(target: Endpoint) -> Iterator[None]:
     try:
         yield
     except Exception as error:

@@ -42,7 +42,7 @@ DIALECT = {
 ALLOWED = (
     r"\btold_at\b",  # a column of etl.alerts
     r'"told"',  # a field of `make status JSON=1`
-    r'"begun"|\(begun, reminder, over\)|# begun, reminder or over',  # the state in the JSON of the webhook
+    r'"begun"|# begun, reminder or over',  # the state in the JSON of the webhook
     r"; none where they have fewer than",  # the rule of the Decide board
 )
 ALLOWED_NAMES = {"told_at", "tell"}  # the column, and a method of Python's files

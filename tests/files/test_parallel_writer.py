@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import NamedTuple
 
 import pytest
 from cassandra.protocol import OverloadedErrorMessage
 
 from include.files import parallel_writer
+from include.lake.admission import Refused
 from include.lake.errors import LakeError
 
 
@@ -15,11 +17,14 @@ class Row(NamedTuple):
     line: int
 
 
-def overload(row: Row):
+def overload(row: Row) -> Refused:
+    """What a node answers that is overloaded; only in a process of its own."""
+    if multiprocessing.parent_process() is None:
+        return Refused(str(row.line), "not an event", "")
     raise OverloadedErrorMessage(OverloadedErrorMessage.error_code, "too many hints in flight", None)
 
 
-def test_an_overloaded_node_is_reported_by_a_process_of_an_import(recruitment, writer, monkeypatch):
-    monkeypatch.setattr(parallel_writer, "SINGLE_PROCESS_CHUNKS", 0)
+def test_an_overloaded_node_is_reported_by_a_process_of_an_import(recruitment, writer):
+    chunks = [[Row(number)] for number in range(parallel_writer.SINGLE_PROCESS_CHUNKS + 1)]
     with pytest.raises(LakeError, match="connection lake_writer.*too many hints in flight.*Check its load"):
-        list(parallel_writer.write_chunks([[Row(1)]], overload, recruitment, writer))
+        list(parallel_writer.write_chunks(chunks, overload, recruitment, writer))

@@ -454,7 +454,9 @@ def test_a_replay_without_a_connection_or_a_broker_fails_before_it_reads_the_fil
     error = capsys.readouterr().err
     assert "127.0.0.1:1" in error and "Then run the same command again to resume." in error
     assert minutemark("replay-csv", "ecommerce", str(path), "--again") == 2
-    assert "Then run the same command again, and leave out --again if this replay had started." in capsys.readouterr().err
+    assert (
+        "Then run the same command again, and leave out --again if this replay had started." in capsys.readouterr().err
+    )
     assert replays(SHOP) == []
     environment = {name: value for name, value in os.environ.items() if name != "AIRFLOW_CONN_KAFKA_DEFAULT"}
     command = [sys.executable, "-m", "include.cli", "replay-csv", "ecommerce", str(path)]

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from include import pipelines
-from include.durations import MICROSECOND, utc_now
+from include.durations import utc_now
 from include.files import imports
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, settings
@@ -281,19 +281,16 @@ def test_rejected_versions_of_a_topic_that_was_read_again_keep_their_order(pipel
     assert lake_rows("2026-08-03 12:10")[str(first.create_time)].custom_track == "second"
 
 
-def test_a_follower_that_runs_for_more_than_a_day_admits_current_events(pipeline, send, monkeypatch):
-    real_clock, age = change_log.write_clock, timedelta(hours=25)
-
-    def clock_after_a_day(session) -> int:
-        """The first chunk is read now, and the second one a day later."""
-        monkeypatch.setattr(change_log, "write_clock", lambda session: real_clock(session) + age // MICROSECOND)
-        send.write([later])
-        return real_clock(session)
-
-    first, later = (event(f"{utc_now() + ahead:%Y-%m-%d %H:%M:%S}") for ahead in (timedelta(), age))
-    send.write([first])
-    monkeypatch.setattr(change_log, "write_clock", clock_after_a_day)
-    follower = Follower(pipeline)
+def test_a_follower_admits_events_by_the_clock_of_their_chunk(pipeline, send):
+    """A minute that is too far ahead when the follower starts is admitted ten seconds later, as after days."""
+    start = utc_now()
+    ahead = (start + timedelta(minutes=2)).replace(second=0, microsecond=0)
+    patient = replace(pipeline, most_ahead=ahead - start - timedelta(seconds=10))
+    send.write([event(f"{start:%Y-%m-%d %H:%M:%S}")])
+    follower = Follower(patient)
+    until(lambda: committed(pipeline) == 1)
+    until(lambda: utc_now() > start + timedelta(seconds=11))
+    send.write([event(f"{ahead:%Y-%m-%d %H:%M:%S}")])
     until(lambda: committed(pipeline) == 2)
     consume(pipeline)  # ends the follower
     follower.join(30)

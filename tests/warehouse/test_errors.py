@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 
-import MySQLdb
 import pytest
 
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, WarehouseError
@@ -34,12 +33,14 @@ def driver(request, lab: Lab, monkeypatch) -> None:
         (1226, "End other sessions, or raise the limit"),
         (DEADLOCK, "SHOW FULL PROCESSLIST"),
         (4151, "refused the login.*connection warehouse_etl"),
-        (1047, r"failed \(error 1047\): the server's words.*Read the server's log"),
+        (1047, r"failed \(error 1047\): the reason of the server.*Read the server's log"),
     ],
 )
-def test_what_the_server_cannot_do_now_is_reported_with_a_remedy(warehouse_server, code, message):
-    with pytest.raises(WarehouseError, match=message) as raised, warehouse():
-        raise MySQLdb.OperationalError(code, "the server's words")
+@pytest.mark.parametrize("driver", DRIVERS, indirect=True)
+def test_what_the_server_cannot_do_now_is_reported_with_a_remedy(lab: Lab, driver, code, message):
+    signal = f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'the reason of the server'"
+    with pytest.raises(WarehouseError, match=message) as raised, warehouse() as conn:
+        conn.cursor().execute(signal)
     assert raised.value.code == code
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
@@ -14,6 +15,7 @@ from include.warehouse import batches, merge
 from include.warehouse.errors import BatchRefused
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import control, files
+from tests.kafka.conftest import until
 from tests.warehouse.lab import KEY, RECRUITMENT, SECOND, Lab, contribution, minute
 
 
@@ -201,26 +203,19 @@ def test_a_merge_whose_session_is_killed_starts_over_and_publishes_once(
     assert lab.one("SELECT merge_tries FROM etl.batches") == 1
 
 
-def test_a_merge_that_waited_too_long_for_a_lock_starts_over(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merge_that_waited_too_long_for_a_lock_starts_over(lab: Lab, waits) -> None:
     batch_id = lab.open(minute(0))
     lab.stage(batch_id, {minute(0): [contribution()]})
     assert lab.check(batch_id).passed
-    tries = []
-
-    def publish_after_a_wait(cursor, pipeline, attempt_batch_id):
-        tries.append(attempt_batch_id)
-        if len(tries) == 1:
-            lab.conn.cursor().execute("SELECT * FROM etl.batches FOR UPDATE")
-            cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
+    before = waits()
+    lab.conn.cursor().execute("SELECT * FROM etl.batches FOR UPDATE")
+    with ThreadPoolExecutor(1) as other:
+        merging = other.submit(merge.merge, batch_id)
         try:
-            return publish(cursor, pipeline, attempt_batch_id)
+            until(lambda: waits() == before + 2)
         finally:
             lab.conn.rollback()
-
-    publish = merge._publish
-    monkeypatch.setattr(merge, "_publish", publish_after_a_wait)
-    assert merge.merge(batch_id).changed
-    assert len(tries) == 2
+        assert merging.result(30).changed
     assert lab.facts() == {(7, 0): 1}
 
 

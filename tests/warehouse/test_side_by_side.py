@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -30,23 +29,6 @@ class Refused:
     payload: str = "{}"
     minute: datetime | None = minute(0)
     as_of: int | None = None
-
-
-@pytest.fixture
-def waits(lab: Lab) -> Iterator[Callable[[], int]]:
-    """The number of row lock waits since the server started. A wait fails after a second, not after 50."""
-    with warehouse("warehouse_admin") as admin:
-        cursor = admin.cursor()
-
-        def count_waits() -> int:
-            cursor.execute("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_waits'")
-            return int(cursor.fetchone()[1])
-
-        cursor.execute("SELECT @@GLOBAL.innodb_lock_wait_timeout")
-        before = cursor.fetchone()[0]
-        cursor.execute("SET GLOBAL innodb_lock_wait_timeout = 1")
-        yield count_waits
-        cursor.execute(f"SET GLOBAL innodb_lock_wait_timeout = {before}")
 
 
 def rows(lab: Lab, times: int) -> list[dict]:
