@@ -128,7 +128,7 @@ def _unchecked_problems(
     conn, pipeline: Pipeline, now: datetime, error: MinutemarkError | None = None
 ) -> Iterator[Problem]:
     """A problem if the topics were not checked for longer than the limit, because of `error` or a broker that is down."""
-    checked_at = topic_progress.unchecked_since(conn, pipeline, now)
+    checked_at = topic_progress.record_failed_check(conn, pipeline, now)
     if now - checked_at <= pipeline.delay_limit:
         return
     since = f"since {checked_at:%Y-%m-%d %H:%M:%S} UTC"

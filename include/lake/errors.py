@@ -75,9 +75,8 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
     if kind == "Unauthorized":
         return f"denied permission ({text}). As an administrator: {_grant(text, endpoint)}"
     if kind in {"InvalidRequest", "SyntaxException", "ConfigurationException"}:
-        if kind != "SyntaxException" and (
-            "exist" in lower or "unconfigured table" in lower
-        ):  # a syntax error quotes CQL
+        quotes_cql = kind == "SyntaxException"  # such as IF NOT EXISTS
+        if not quotes_cql and ("exist" in lower or "unconfigured table" in lower):
             return f"has no such table or keyspace ({text}). Create it: {SET_UP}."
         if "undefined column" in lower or "unknown identifier" in lower:
             return f"lacks a column ({text}). To see all differences and the remedy, {SET_UP}."

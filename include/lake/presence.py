@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from include.lake.counts import answers_of
 from include.lake.errors import is_partition_error
@@ -53,12 +54,12 @@ class Presence:
                     raise
                 on_unreadable(events_of_key, error)
                 continue
-            missing += [
-                candidate
-                for candidate in events_of_key
-                if (candidate.create_time, event_id(self._pipeline, candidate)) not in present
-            ]
+            missing += [candidate for candidate in events_of_key if self.key_of(candidate) not in present]
         return missing
+
+    def key_of(self, event: Event) -> tuple[UUID, str]:
+        """What identifies the event: create_time and id."""
+        return event.create_time, event_id(self._pipeline, event)
 
 
 def _span(events: list[Event]) -> tuple[datetime, datetime]:

@@ -9,6 +9,7 @@ the import's admission and writer. If reprocessing is killed, start it again: ev
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -206,11 +207,7 @@ def _write_imports(
     pipeline = reprocessing.pipeline
     check_table(session, pipeline)
     reader, writer, as_of, now = StoredEvents(pipeline, clock), EventWriter(session, pipeline), 0, 0
-    deleted: set[tuple] = set()
-
-    def key_of(event: Event) -> tuple:
-        return event.create_time, event_id(pipeline, event)
-
+    deleted: set[tuple[uuid.UUID, str]] = set()
     with translate_errors(endpoint(LAKE_READER)):
         presence = Presence(lookup, pipeline)
     for chunk in chunks(imported, itemgetter(1), _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK):
@@ -227,13 +224,13 @@ def _write_imports(
             as_of = max(rejected_at, as_of + 1)  # a time's rows may be in several chunks: the later version wins
             writer.write((event for _, event in same_time), as_of=as_of)
         now = max(change_log.write_clock(session), now + 1)  # before the look-up: a version that comes meanwhile wins
-        unreadable: set[tuple] = set()
+        unreadable: list[Event] = []
         with translate_errors(endpoint(LAKE_READER)):
-            absent = presence.absent(events, lambda others, _, keys=unreadable: keys.update(map(key_of, others)))
-        deleted |= set(map(key_of, absent))
-        writer.write((event for event in events if key_of(event) in deleted), as_of=now)
+            absent = presence.absent(events, lambda unread, _, unreadable=unreadable: unreadable.extend(unread))
+        deleted |= set(map(presence.key_of, absent))
+        writer.write((event for event in events if presence.key_of(event) in deleted), as_of=now)
         # Whether they are deleted is unknown, so they stay rejected.
-        accepted = [id for id, event in zip(accepted, events, strict=True) if key_of(event) not in unreadable]
+        accepted = [rejected_id for rejected_id, event in zip(accepted, events, strict=True) if event not in unreadable]
         reprocessing.unreadable += len(events) - len(accepted)
         rejected.record_outcomes(conn, accepted, refused)
         for event in events:

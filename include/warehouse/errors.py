@@ -19,7 +19,7 @@ _BLOCKED = frozenset({1129})
 TEMPORARY = LOST | _NO_SPACE | _LIMITED | {DEADLOCK, LOCK_WAIT}
 _STATEMENT_ERRORS = frozenset({"ProgrammingError", "IntegrityError", "DataError", "NotSupportedError"})
 # Errors of a statement that mysqlclient raises as OperationalError, like most codes that it does not know.
-_STATEMENT = frozenset({1052, 1055, 1241, 1242, 1264, 1305, 1318, 1364, 1366, 1406, 1525, 1690, 3140, 3819})
+_STATEMENT_CODES = frozenset({1052, 1055, 1241, 1242, 1264, 1305, 1318, 1364, 1366, 1406, 1525, 1690, 3140, 3819})
 
 
 class WarehouseError(MinutemarkError):
@@ -61,7 +61,7 @@ def explain(error: BaseException, target: Endpoint) -> WarehouseError | None:
     code = code_of(error)
     remedy = _remedy(code, target)
     if remedy is None:
-        if type(error).__name__ in _STATEMENT_ERRORS or code in _STATEMENT:
+        if type(error).__name__ in _STATEMENT_ERRORS or code in _STATEMENT_CODES:
             return None
         remedy = f"failed (error {code})", "Read the server's log."
     text = getattr(error, "msg", None) or (error.args[-1] if error.args else error)  # mysql-connector-python has msg

@@ -50,7 +50,7 @@ def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime)
     return read(conn, rows, sql("stuck"), {"pipeline": pipeline.name, "topic": topic, "before": now - limit})
 
 
-def unchecked_since(conn, pipeline: Pipeline, now: datetime) -> datetime:
+def record_failed_check(conn, pipeline: Pipeline, now: datetime) -> datetime:
     """Record a failed check; returns when the broker last answered for every topic of this pipeline.
 
     If it has not answered yet, that is the time of the first failed check.

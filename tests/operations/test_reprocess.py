@@ -24,6 +24,7 @@ from include.warehouse import batches, ledger, merge, rejected
 from include.warehouse.batches import RunInfo
 from include.warehouse.delta import Pending
 from include.warehouse.rejected import Selection
+from tests.lake.conftest import event_id
 from tests.unreadable import unreadable_partition
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
 
@@ -299,7 +300,7 @@ def delete_minute(minute: datetime) -> None:
 
 
 def test_rows_of_a_partition_that_cannot_be_read_stay_rejected_and_others_are_processed(lab: Lab, now, output) -> None:
-    bad, good = (Event(touched_at(now - minutes * MINUTE), {"ev": "1"}) for minutes in (60, 61))
+    bad, good = (Event(event_id(str(now - minutes * MINUTE)), {"ev": "1"}) for minutes in (60, 61))
     for number, event in enumerate((bad, good)):
         refuse(lab, f"sha:{number}", {"create_time": str(event.create_time), "ev": "1"})
     shard = shard_of(str(bad.create_time), RECRUITMENT.shards)
