@@ -328,10 +328,13 @@ def test_a_row_whose_minute_was_deleted_after_it_had_been_rejected_is_in_the_lak
 def test_of_two_rejected_versions_the_later_one_stays(lab: Lab, now, output, monkeypatch, was_deleted) -> None:
     """They were refused in one chunk, the later one was kept first, and they are reprocessed in different chunks."""
     (event,) = events(now - 60 * MINUTE, 1)
+    payload = {"create_time": str(event.create_time)}
+    with lake("lake_reader") as session:
+        as_of = change_log.write_clock(session)
     if was_deleted:
         delete_minute(minute_of(event.create_time))
     refused = [
-        Refused(f"sha:{line}", "too far ahead", json.dumps({"create_time": str(event.create_time), "ev": ev}), as_of=7)
+        Refused(f"sha:{line}", "too far ahead", json.dumps({**payload, "ev": ev}), as_of=as_of)
         for line, ev in (("10", "1"), ("9", "2"))
     ]
     rejected.keep(lab.conn, RECRUITMENT, rejected.IMPORT, refused)

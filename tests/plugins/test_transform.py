@@ -249,18 +249,18 @@ def test_a_lake_table_of_another_layout_is_refused_without_a_retry(batch_id, kee
     from airflow.sdk.exceptions import AirflowFailException
 
     with lake("lake_admin") as session:
-        session.execute("ALTER TABLE bedan.tracking DROP payload")
+        session.execute("ALTER TABLE bedan.tracking RENAME create_time TO created")
     try:
         with pytest.raises(
             AirflowFailException,
-            match=r"lacks payload.*./minutemark import --pipeline recruitment --from bedan.tracking",
+            match=r"lacks create_time.*./minutemark import --pipeline recruitment --from bedan.tracking",
         ):
             transform(batch_id).execute({})
     finally:
         with lake("lake_admin") as session:
-            session.execute("ALTER TABLE bedan.tracking ADD payload text")
+            session.execute("ALTER TABLE bedan.tracking RENAME created TO create_time")
     with warehouse() as conn:
-        assert "lacks payload" in batches.get(conn, batch_id).reason
+        assert "lacks create_time" in batches.get(conn, batch_id).reason
 
 
 @pytest.mark.parametrize("value", ["five minutes", "nan", -1, 21_601, None, True])
