@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
-from include import commands
+from include import commands, pipelines
 from plugins import lineage
 from plugins.minute_dag import SETTINGS
 from plugins.reporting_task import reporting_task
@@ -16,6 +16,10 @@ from plugins.reporting_task import reporting_task
 POOLS = ("spark",)
 DEFAULTS = {"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=10)}
 DAG_ARGS = {**SETTINGS, "max_active_runs": 1, "default_args": DEFAULTS}
+
+
+# Before the transforms of any pipeline: it needs the next free slot for a moment only.
+_TRY_POOL = {"priority_weight": 1_000, "weight_rule": "absolute", "execution_timeout": timedelta(minutes=1)}
 
 
 def form(name: str) -> dict[str, Param]:
@@ -117,12 +121,18 @@ def check_connections() -> None:
     print("\n".join(preflight()))
 
 
+def users_of_pools() -> dict[str, list[tuple[str, str]]]:
+    """The tasks of other DAGs in each pool, as (dag_id, task_id)."""
+    dag_ids = [f"{name}_{kind}" for name in pipelines.all_pipelines() for kind in ("minute", "reconcile")]
+    return {"spark": [(dag_id, "transform_delta") for dag_id in dag_ids]}
+
+
 @task(retries=0, execution_timeout=timedelta(minutes=3))
 def check_pools(ti=None) -> None:
     """A task in a pool that does not exist is never scheduled, and Airflow reports nothing: watch a task in each pool."""
     from include.operations.preflight import wait_for_pools
 
-    wait_for_pools(ti, {f"try_pool_{pool}": pool for pool in POOLS})
+    wait_for_pools(ti, {f"try_pool_{pool}": pool for pool in POOLS}, users_of_pools())
 
 
 def housekeeping_task(step: str, description: str):
@@ -140,10 +150,7 @@ def housekeeping_task(step: str, description: str):
 
 def preflight_tasks() -> list:
     """check_connections, check_pools, and a task in each pool that check_pools watches."""
-    pool_tasks = [
-        task(task_id=f"try_pool_{pool}", pool=pool, execution_timeout=timedelta(minutes=1))(_do_nothing)()
-        for pool in POOLS
-    ]
+    pool_tasks = [task(task_id=f"try_pool_{pool}", pool=pool, **_TRY_POOL)(_do_nothing)() for pool in POOLS]
     return [check_connections(), check_pools(), *pool_tasks]
 
 

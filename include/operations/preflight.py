@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from include.connections import (
@@ -131,22 +131,34 @@ def _store_problems(target: Endpoint) -> list[str]:
         return server.problems(conn, target)
 
 
-def wait_for_pools(ti, pool_of_task: Mapping[str, str], patience: float = 60) -> None:
-    """Within a run, raise PreflightFailed if a pool has not started its task after `patience` seconds."""
+def wait_for_pools(
+    ti, pool_of_task: Mapping[str, str], users: Mapping[str, Collection[tuple[str, str]]], patience: float = 60
+) -> None:
+    """Within a run, raise PreflightFailed if no task has got a slot of a pool after `patience` seconds.
+
+    `pool_of_task` has a task of this run for each pool. `users` are other tasks in each pool, as (dag_id, task_id): while
+    they hold all its slots, the pool exists.
+    """
     deadline = time.monotonic() + patience
     while True:
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=list(pool_of_task))
-        waiting = {pool for task_id, pool in pool_of_task.items() if _is_waiting(states, ti.run_id, task_id)}
+        waiting = {pool for task_id, pool in pool_of_task.items() if _waits_for_slot(states, ti.run_id, task_id)}
+        waiting = {pool for pool in waiting if not any(_has_slot(ti, *user) for user in users[pool])}
         if not waiting:
             return
         if time.monotonic() > deadline:
             commands = "; ".join(f"airflow pools set {pool} 1 minutemark" for pool in sorted(waiting))
             raise PreflightFailed(
                 f"No task was started in pool {' or '.join(sorted(waiting))} within {patience:.0f} s. If a "
-                f"pool is missing under Admin, Pools, create it there, or run: {commands}. If it exists, all its slots are taken."
+                f"pool is missing under Admin, Pools, create it there, or run: {commands}. If it exists, tasks of other "
+                "DAGs hold all its slots, or it has none."
             )
         time.sleep(1)
 
 
-def _is_waiting(states: Mapping, run_id: str, task_id: str) -> bool:
-    return states.get(run_id, {}).get(task_id) in (None, "none", "scheduled", "queued")
+def _waits_for_slot(states: Mapping, run_id: str, task_id: str) -> bool:
+    return states.get(run_id, {}).get(task_id) in (None, "none", "scheduled")
+
+
+def _has_slot(ti, dag_id: str, task_id: str) -> bool:
+    return ti.get_ti_count(dag_id=dag_id, task_ids=[task_id], states=["queued", "running"]) > 0

@@ -99,6 +99,13 @@ class Airflow:
             [(value,)] = conn.execute("SELECT value FROM xcom WHERE run_id = ? AND key = ?", (run.run_id, key))
         return json.loads(value)
 
+    def set_state(self, run: Run, task_id: str, state: str) -> None:
+        """Set the state of a task of that run, as if it were in it now."""
+        with contextlib.closing(sqlite3.connect(self._home / "airflow.db")) as conn, conn:
+            conn.execute(
+                "UPDATE task_instance SET state = ? WHERE run_id = ? AND task_id = ?", (state, run.run_id, task_id)
+            )
+
     def stop(self) -> None:
         self._requests.close()
         try:
