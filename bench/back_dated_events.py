@@ -1,9 +1,9 @@
 """Measures whether a merge costs more with back-dated events: `python -m bench.back_dated_events`.
 
-Options: --minutes 2880 --events 5000 --late 0.01. Stages shop events minute by minute in a throw-away MariaDB, a share of
-them back-dated by up to a day, and merges them: the first and the last hour minute by minute, the others in batches.
-Prints for both hours the median seconds of the merge and of its gate, the rows that the merge read (Handler_read_%), and
-the contributions of the fact keys that it touched. Writes the figures of each merge to
+Options: --minutes 2880 --events 5000 --back-dated 0.01. Stages shop events minute by minute in a throw-away MariaDB, a share of
+them back-dated by up to a day, and merges them: the first and the last hour minute by minute, the minutes between them in
+batches. Prints for both hours the median seconds of the merge and of its gate, the rows that the merge read
+(Handler_read_%), and the contributions of the fact keys that it touched. Writes the figures of each merge to
 bench/results/back-dated-events.csv, and the plot to docs/pictures.
 """
 
@@ -36,7 +36,7 @@ START = datetime(2026, 3, 1)
 MINUTE = timedelta(minutes=1)
 MINUTES_PER_HOUR = 60
 BATCH = 50  # minutes, between the measured hours
-MAX_DELAY = 86_400  # seconds by which an event is back-dated
+MAX_BACK_DATING = 86_400  # seconds by which an event is back-dated at most
 RESULTS = Path(__file__).parent / "results" / "back-dated-events.csv"
 COLUMNS = ("minute", "minutes", "merge_seconds", "gate_seconds", "rows_read", "contributions_of_touched_keys")
 SHOP = pipelines.get("ecommerce")
@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=2_880)
     parser.add_argument("--events", type=int, default=5_000, help="events a minute")
     parser.add_argument(
-        "--late", type=float, default=0.01, help="share of the events that are back-dated, by up to a day"
+        "--back-dated", type=float, default=0.01, help="share of the events that are back-dated, by up to a day"
     )
     args = parser.parse_args()
     packages.require(packages.PLOT, packages.INSTALL_PLOT)
@@ -57,7 +57,7 @@ def main() -> int:
         os.environ.update(server)
         apply_schema()
         with warehouse() as conn, warehouse("warehouse_admin") as admin:
-            events = Events(args.events, args.late)
+            events = Events(args.events, args.back_dated)
             measured = [run_batch(conn, admin, events, numbers) for numbers in _batches(args.minutes)]
     with RESULTS.open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *measured])
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 class Events:
-    """Staged operations of a minute, the same in every run."""
+    """Generates the operations of each minute in turn, the same in every run."""
 
     def __init__(self, events: int, back_dated_share: float) -> None:
         self._events, self._back_dated_share = events, back_dated_share
@@ -90,7 +90,7 @@ class Events:
 
     def _time(self, minute: datetime) -> datetime:
         is_back_dated = self._rng.random() < self._back_dated_share
-        seconds = -self._rng.uniform(0, MAX_DELAY) if is_back_dated else self._rng.uniform(0, 60)
+        seconds = -self._rng.uniform(0, MAX_BACK_DATING) if is_back_dated else self._rng.uniform(0, 60)
         return minute + timedelta(seconds=seconds)
 
 
@@ -147,7 +147,7 @@ def _stage(cursor, attempt: int, minutes: Sequence[datetime], events: Events) ->
 
 
 def _rows_read(admin) -> int:
-    """The rows that the server has read since its start; it has no other client."""
+    """The rows that the server has read since its start. Nothing else uses this server."""
     cursor = admin.cursor()
     cursor.execute("SHOW GLOBAL STATUS LIKE 'Handler_read%'")
     return sum(int(value) for _, value in cursor.fetchall())

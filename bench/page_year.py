@@ -1,6 +1,6 @@
 """Measures whether the Pipelines page responds at once with a year of minutes in the ledger: `make page-bench`.
 
-Starts a throw-away warehouse and fills it like a pipeline that has run for a year without a pause: 525,600 rows of the
+Starts a throw-away warehouse and fills it as if a pipeline had run for a year without a pause: 525,600 rows of the
 ledger, 90 days of batches, 30 days of checks, a week of freshness, rejected and held rows. Then it requests each view
 from a real API server.
 """
@@ -141,7 +141,7 @@ def _fill() -> Mapping[str, str]:
 
 
 def _measure_median(api_server: Site, view: str, path: str, rounds: int) -> float:
-    """The median in milliseconds of complete HTTP responses, after two rounds to warm up."""
+    """Print and return the median in milliseconds of complete HTTP responses, after two rounds to warm up."""
     token, milliseconds = api_server.token(USER), []
     for _ in range(rounds + 2):
         started = time.perf_counter()

@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=39_000)
     parser.add_argument("--pipelines", nargs="+", default=sorted(pipelines.all_pipelines()))
     parser.add_argument(
-        "--max-minutes", type=int, help="maximum of minutes in a batch, instead of the pipeline's own limit"
+        "--max-minutes", type=int, help="maximum number of minutes in a batch, instead of the pipeline's own limit"
     )
     parser.add_argument("--runs", type=int, help="stop after this number of runs")
     args = parser.parse_args()
@@ -71,7 +71,7 @@ def main() -> int:
 def _warm_up(world: World, spark) -> None:
     """Run some live minutes first: in operation, the driver is warm when a backlog arrives."""
     for _ in range(3):
-        _write(world.pipeline, _now(), minutes=10, rows=10 * LIVE_ROWS)
+        _write(world.pipeline, _current_minute(), minutes=10, rows=10 * LIVE_ROWS)
         cpu = _cpu_seconds()
         _print(world.run(spark), "warm-up", cpu)
         world.settle()
@@ -81,7 +81,7 @@ def _catch_up(world: World, spark, args: argparse.Namespace) -> None:
     _write(world.pipeline, NEWEST, args.minutes, args.rows)
     runs, seconds = 0, 0.0
     while runs != args.runs:
-        _write(world.pipeline, _now(), minutes=10, rows=10 * LIVE_ROWS)
+        _write(world.pipeline, _current_minute(), minutes=10, rows=10 * LIVE_ROWS)
         cpu = _cpu_seconds()
         timing = world.run(spark)
         runs, seconds = runs + 1, seconds + timing.run
@@ -130,7 +130,7 @@ def _has_backlog(pipeline: Pipeline) -> bool:
         return cursor.fetchone() is not None
 
 
-def _now() -> datetime:
+def _current_minute() -> datetime:
     return datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None)
 
 

@@ -38,7 +38,7 @@ FROM_MAKE = "MINUTEMARK_FROM_MAKE"
 
 
 class _Group(click.Group):
-    """Lists its commands under the headings of the table."""
+    """Lists its commands under the headings of the table, and finds them by their former names too."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name_by_alias = {command.alias: command.name for command in COMMANDS if command.alias}

@@ -32,7 +32,7 @@ class Poll:
     """What a poll of the change log found."""
 
     clock: datetime  # the lake's, before anything was read
-    digest: str  # differs once the newest touch of a day does
+    digest: str  # changes when the newest touch of any day changes
     pending_count: int  # counted up to ledger.COUNT_LIMIT
 
 
@@ -144,7 +144,7 @@ def open_reconcile(
 
 
 def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
-    """Every minute from `start` to `end` (excluded), which must be whole minutes in order."""
+    """Every minute from that of `start` to `end` (excluded). Raises RangeRefused unless `start` is before `end`."""
     if start >= end:
         raise RangeRefused(
             f"`from` ({start:%Y-%m-%d %H:%M}) must be before `to` ({end:%Y-%m-%d %H:%M}), which is not included."

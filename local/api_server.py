@@ -26,8 +26,8 @@ for words in (["db", "migrate"], ["connections", "import", sys.argv[1]], ["dags"
 
 
 @dataclass(frozen=True)
-class Site:
-    """A running server."""
+class ApiServer:
+    """A running API server: its URL, and the passwords of its users."""
 
     url: str
     passwords: Mapping[str, str]
@@ -46,7 +46,7 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str]) -> Iterator[Site]:
+def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str]) -> Iterator[ApiServer]:
     """A server in that folder, for tests and benchmarks; `users` maps names to roles.
 
     `connections` are variables AIRFLOW_CONN_<ID>; they are stored in its database, not in its environment.
@@ -68,7 +68,7 @@ def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str])
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in users.items()),
         "AIRFLOW__CORE__FERNET_KEY": "yYmWG3CWHfrYYH7aVzPzT7DCNj4hyNHuzsL0Hj3J3Hs=",
-        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret that the tokens of these tests are signed with, no other",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret that signs only the tokens of this server",
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
         "PYTHONPATH": str(ROOT),
@@ -86,13 +86,13 @@ def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str])
     command = [sys.executable, "-m", "airflow", "api-server", *options]
     server = Child(command, folder / "api-server.log", environment)
     try:
-        site = Site(f"http://127.0.0.1:{port}", {})
+        running = ApiServer(f"http://127.0.0.1:{port}", {})
         waiting.until(
-            lambda: site.send("GET", "/api/v2/monitor/health"),
-            what=site.url, seconds=120, errors=(OSError, ValueError), alive=server.alive, log=str(server.log),
+            lambda: running.send("GET", "/api/v2/monitor/health"),
+            what=running.url, seconds=120, errors=(OSError, ValueError), alive=server.alive, log=str(server.log),
         )  # fmt: skip
         passwords = json.loads((folder / "simple_auth_manager_passwords.json.generated").read_text())
-        yield Site(site.url, passwords)
+        yield ApiServer(running.url, passwords)
     finally:
         server.stop()
 

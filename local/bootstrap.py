@@ -121,7 +121,7 @@ def install_packages() -> None:
 
 
 def install(missing: list[str]) -> None:
-    """Install these OS packages. Raises Problem without apt-get, or, with the command, if this user is not root."""
+    """Install these OS packages. Raises Problem if apt-get is missing or, with the command to run, if this user is not root."""
     command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     if not shutil.which("apt-get"):
         raise Problem(
@@ -138,9 +138,9 @@ def install(missing: list[str]) -> None:
 
 
 def install_uv() -> Path:
-    """Install uv into a separate folder, so that it needs nothing from the machine. Returns its path."""
-    uv = TOOLS / "uv" / "bin" / "uv"
-    if not uv.exists():
+    """Install uv into a folder of its own, apart from the machine's packages. Returns the path of uv."""
+    uv, version = TOOLS / "uv" / "bin" / "uv", TOOLS / "uv" / ".version"
+    if not (uv.exists() and version.exists() and version.read_text() == UV_VERSION):
         with step(f"uv {UV_VERSION}"):
             shutil.rmtree(TOOLS / "uv", ignore_errors=True)
             python = str(find_python())
@@ -152,6 +152,7 @@ def install_uv() -> Path:
             else:
                 _run([python, "-m", "venv", str(folder)], "Python's venv")
                 _run([str(folder / "bin" / "python"), *pip[1:], "install", "-q", f"uv=={UV_VERSION}"], "pip")
+            version.write_text(UV_VERSION)
     return uv
 
 
@@ -335,9 +336,6 @@ def only_one_set_up() -> Iterator[None]:
 
 
 def main() -> int:
-    if sys.version_info < (3, 8):
-        print("Set-up needs Python 3.8 or newer.", file=sys.stderr)
-        return 2
     try:
         set_up()
         if "--for-tests" in sys.argv[1:]:

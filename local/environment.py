@@ -61,7 +61,7 @@ class Environment:
     external_lake: bool
     external_warehouse: bool
     external_kafka: bool
-    warehouse: str  # the server that is started for it
+    warehouse: str  # the server that is started unless the warehouse is external
     ingest: str  # the ingest mode; empty: none
     demo: str  # 1: with demo events
 
@@ -83,7 +83,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     warehouse = environ.get(_WAREHOUSE) or known.get(_WAREHOUSE, "mariadb")
     if warehouse not in WAREHOUSES:
         raise Problem(
-            "Warehouse", f"WAREHOUSE={warehouse} is not a server that can be started", f"Use {' or '.join(WAREHOUSES)}."
+            "Warehouse", f"WAREHOUSE={warehouse} names no server that can be started", f"Use {' or '.join(WAREHOUSES)}."
         )
     variables = {
         **(external_lake or connections.lake(passwords, ports["CASSANDRA_PORT"])),

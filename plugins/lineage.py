@@ -19,10 +19,12 @@ CASSANDRA_PORT, MYSQL_PORT, KAFKA_PORT = 9042, 3306, 9092  # the ports of connec
 
 @dataclass(frozen=True)
 class DataSet:
-    """A table or topic by its OpenLineage name (https://openlineage.io/docs/spec/naming); `rows` were written (None: unknown)."""
+    """A table, topic or folder of files by its OpenLineage name (https://openlineage.io/docs/spec/naming); `rows` were
+    written (None: unknown).
+    """
 
-    namespace: str  # store://host:port
-    name: str  # keyspace.table, database.table or topic
+    namespace: str  # such as mysql://host:port, bigquery or file
+    name: str  # such as database.table, a topic or a folder
     key: str  # in include/lineage/<pipeline>.json
     rows: int | None = None
 

@@ -3,7 +3,7 @@
 1. **wait_for_changes** polls the lake's change log. The newest live minutes, then the oldest pending ones, become a
    *batch*; the next tasks get its id. If nothing changed, a scheduled run waits in the triggerer for up to 45 seconds, or
    two minutes with continuous runs, and is then skipped. A manual run, or one of the reconcile DAG, does not wait.
-2. **transform_delta** reads the batch's minutes with one spark-submit and fills staging, as a new *attempt*.
+2. **transform_delta** reads the batch's minutes with one Spark job and fills staging, as a new *attempt*.
 3. **check_staging** checks that every raw row is counted, ignored or rejected, and that the figures are plausible.
 4. **merge_into_warehouse** replaces the contributions of these minutes and recomputes their facts, in one transaction.
 5. **check_warehouse** checks that facts and contributions agree. If not, the run fails and its minutes are pending again.

@@ -190,8 +190,8 @@ def _smtp(target: Endpoint, notice: Notice) -> None:
 
 def _install(conn_id: str, provider: str) -> str:
     return (
-        f"Connection {conn_id} is defined, but its provider is not installed. Add apache-airflow-providers-{provider} to "
-        "requirements.txt and build again, or remove the connection."
+        f"Connection {conn_id} is defined, but its provider is not installed. Add "
+        f"apache-airflow-providers-{provider} to requirements.txt and install it or rebuild the image, or remove the connection."
     )
 
 

@@ -1,4 +1,4 @@
-"""The second task of the chain: one spark-submit that reads the batch's minutes and fills staging."""
+"""The second task of the chain: one Spark job that reads the batch's minutes and fills staging."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def translate_errors() -> Iterator[None]:
     except GoogleAuthError as error:
         raise BigQueryError(f"BigQuery cannot be used: {error}. Check the account's credentials.") from error
     except GoogleAPICallError as error:
-        raise BigQueryError(f"A request to BigQuery for {dataset()} failed: {error.message}") from error
+        raise BigQueryError(f"A request to BigQuery for {dataset()} failed: {error.message.rstrip('. ')}.") from error
 
 
 @translate_errors()

@@ -93,12 +93,12 @@ def _job(rng: random.Random) -> int:
 
 def _visit(rng: random.Random, now: datetime, path: str = "/") -> dict[str, str]:
     """What every event carries. `ts` is the visitor's clock: mostly right, rarely days behind."""
-    lag = rng.gauss(0.2, 0.6) if rng.random() > 0.01 else rng.uniform(60, 864_000)
+    seconds_behind = rng.gauss(0.2, 0.6) if rng.random() > 0.01 else rng.uniform(60, 864_000)
     name, agent = rng.choice(_BROWSERS)
     screen = rng.choice(_SCREENS)
     return {
         "bn": name, "cd": "24", "de": "UTF-8", "dl": _SITE + path, "dt": "CandidatePortal", "ev": "1", "md": "true",
-        "sr": screen, "ts": (now - timedelta(seconds=lag)).isoformat(" ", "milliseconds"), "tz": "-420", "ua": agent,
+        "sr": screen, "ts": (now - timedelta(seconds=seconds_behind)).isoformat(" ", "milliseconds"), "tz": "-420", "ua": agent,
         "uid": f"1-{rng.getrandbits(40):010x}", "v": "1", "vp": screen,
     }  # fmt: skip
 
@@ -151,12 +151,12 @@ def _alive(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     return _custom_event(rng, now, "alive", details, f"/job/{job}")
 
 
-def _application(kind: str, with_job: float) -> Callable[[random.Random, datetime, float], dict[str, str]]:
+def _application(kind: str, job_share: float) -> Callable[[random.Random, datetime, float], dict[str, str]]:
     """A function that makes applications of visitors without a publisher; some do not name a job."""
 
     def make(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
         job = _job(rng)
-        job_field = {"jobId": str(job)} if rng.random() < with_job and _qualifies(kind, job, rng) else {}
+        job_field = {"jobId": str(job)} if rng.random() < job_share and _qualifies(kind, job, rng) else {}
         return _custom_event(
             rng, now, kind, {"customEvent": kind, **job_field, "publisherId": 0, **_user(rng)}, "/profile"
         )
@@ -181,9 +181,9 @@ def _paid_application(kind: str) -> Callable[[random.Random, datetime, float], d
 
 
 def _qualifies(kind: str, job: int, rng: random.Random) -> bool:
-    """False for some or all qualified applications of some campaigns.
+    """Whether the job gets an application of this kind; false for some or all qualified ones of some campaigns.
 
-    The caller then omits the job, or makes a job view instead.
+    If false, the caller omits the job, or makes a job view instead.
     """
     return kind != "qualified" or rng.random() < _CAMPAIGN_QUALIFIED_SHARES.get(_campaign(job), 1.0)
 
@@ -226,9 +226,9 @@ _SHARES: dict[Callable[[random.Random, datetime, float], dict[str, str]], int] =
     _click: 138,
     _unpaid_click: 165,
     _alive: 120,
-    _application("conversion", with_job=0.3): 22,
-    _application("unqualified", with_job=0.3): 6,
-    _application("qualified", with_job=0.5): 4,
+    _application("conversion", job_share=0.3): 22,
+    _application("unqualified", job_share=0.3): 6,
+    _application("qualified", job_share=0.5): 4,
     _paid_application("conversion"): 16,
     _paid_application("unqualified"): 18,
     _paid_application("qualified"): 26,

@@ -1,4 +1,4 @@
-"""The only folder from which the DAG `minutemark_import` reads: users of Airflow choose a file, the worker opens it.
+"""The only folder from which the DAG `minutemark_import` reads: users of Airflow choose a file, and the worker opens it.
 
 A file is opened once, and all its readers get that open file: its name may mean another file a moment later.
 """
@@ -16,8 +16,8 @@ from include.files.record_files import FileRefused
 
 SETTING = "MINUTEMARK_IMPORT_ROOT"
 _DEFAULT = Path(__file__).resolve().parents[2] / "data"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a pipe must not wait for its writer
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a pipe must not wait for its writer
 
 
 class OpenedFile:
@@ -87,6 +87,6 @@ def _open_below(root: Path, parts: tuple[str, ...], stack: contextlib.ExitStack)
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     stack.callback(os.close, descriptor)
     for number, part in enumerate(parts, 1):
-        descriptor = os.open(part, _FILE if number == len(parts) else _FOLDER, dir_fd=descriptor)
+        descriptor = os.open(part, _FILE_FLAGS if number == len(parts) else _FOLDER_FLAGS, dir_fd=descriptor)
         stack.callback(os.close, descriptor)
     return descriptor

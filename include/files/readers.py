@@ -177,14 +177,14 @@ def names_of(pipeline: Pipeline) -> tuple[str, ...]:
 
 
 def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(unknown, missing) columns. Raises FileRefused if the file cannot hold this pipeline's events."""
+    """Returns the unknown columns and the missing ones. Raises FileRefused if the file cannot hold this pipeline's events."""
     if not header:  # of JSON lines
         return (), ()
     known = [column for column in header if column in pipeline.fields]
     time_columns = [name for name in ("create_time", pipeline.event_time) if name]
     has_time = any(name in header for name in time_columns)
     if not has_time or not known:
-        needed = f"any of {', '.join(pipeline.fields)}" if has_time else " or ".join(time_columns)
+        needed = " or ".join(pipeline.fields if has_time else time_columns)
         raise FileRefused(
             f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. "
             + (
@@ -199,7 +199,9 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
 
 
 def column_lines(source: str, unknown: Sequence[str], missing: Sequence[str]) -> list[str]:
-    """Lines of a summary about the columns that check_header found; `source` is what the lines call it: `file` or `source`."""
+    """Lines of a summary about the columns that check_header found; `source` is the lines' word for where the columns are:
+    `file` or `source`.
+    """
     lines = []
     if missing:
         lines.append(f"Columns that the {source} does not have: {_list_text(missing)}.")

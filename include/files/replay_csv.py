@@ -92,7 +92,7 @@ def replay_csv(
     The file's format is recognized as for an import; `encoding` and `format_words` override that.
 
     Resumes a stopped replay of the same file with the same options, unless `again`. Raises ReplayRefused or
-    FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call resumes.
+    FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call without `again` resumes.
     """
     path, started = Path(path), time.monotonic()
     _check_ingest_mode(pipeline)
@@ -164,7 +164,7 @@ def _announcement(file_survey: Survey, times: Timeline | None) -> str:
 
 
 class ReplayStopped(MinutemarkError):
-    """A store or the broker ended a replay that had started."""
+    """A store or the broker failed before or during a replay."""
 
     is_retried = True
 

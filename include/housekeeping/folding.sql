@@ -1,5 +1,5 @@
 -- name: foldable
--- Hours with several counted minutes of which none is pending, held or open: one row per hour.
+-- Hours in which several minutes have counted rows, and every minute is merged or closed and none is pending: one row per hour.
 -- Folding an hour with one counted minute gains nothing. An hour merged within the last day may soon be read again.
 SELECT h.hour
 FROM (

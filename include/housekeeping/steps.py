@@ -190,10 +190,8 @@ def run_housekeeping(
     *, dry_run: bool = False, report: Callable[[str], object] = print, **keep: float | None
 ) -> HousekeepingResult:
     """Run every step, even if others fail; `keep_<retention>` overrides a retention with this many days."""
-    days, outcome = (
-        _valid_days({name.removeprefix("keep_"): value for name, value in keep.items()}),
-        HousekeepingResult([], []),
-    )
+    days = _valid_days({name.removeprefix("keep_"): value for name, value in keep.items()})
+    outcome = HousekeepingResult([], [])
     for name, step in STEPS.items():
         report(f"{name}{' (dry run: nothing is changed)' if dry_run else ''}")
         try:

@@ -25,7 +25,7 @@ _DEAD_LETTER_SETTINGS = {
     "message.timestamp.type": "LogAppendTime",
     "max.message.bytes": "16777216",  # dead_letters.LONGEST
 }
-_FOR_EVER = 100 * 365 * 86_400_000  # ms
+_FOREVER = 100 * 365 * 86_400_000  # ms
 
 
 class TopicMismatch(BrokerError):
@@ -72,7 +72,7 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
         new_topics, existing_letters = [], []
         for pipeline in all_pipelines().values() if pipelines is None else pipelines:
             if pipeline.topic in existing:
-                _check(pipeline, len(existing[pipeline.topic].partitions))
+                _warn_of_other_partitions(pipeline, len(existing[pipeline.topic].partitions))
             else:
                 new_topics.append(NewTopic(pipeline.topic, num_partitions=pipeline.shards))
             letters = dead_letters_of(pipeline.topic)
@@ -109,7 +109,7 @@ def _configure_dead_letters(client: AdminClient, letters: list[str]) -> None:
             )
 
 
-def _check(pipeline: Pipeline, partitions: int) -> None:
+def _warn_of_other_partitions(pipeline: Pipeline, partitions: int) -> None:
     if partitions == pipeline.shards:
         return
     log.warning(
@@ -148,7 +148,7 @@ def limits_of(pipeline: Pipeline) -> Limits:
 
 def _limit(entry) -> timedelta | None:
     milliseconds = int(entry.value) if entry else -1
-    return timedelta(milliseconds=milliseconds) if 0 <= milliseconds < _FOR_EVER else None
+    return timedelta(milliseconds=milliseconds) if 0 <= milliseconds < _FOREVER else None
 
 
 def topic_id(topic: str, client: AdminClient | None = None) -> str | None:
@@ -192,7 +192,7 @@ def offset_ranges(pipeline: Pipeline, group: str) -> dict[int, OffsetRange]:
 
 
 def _empty_partitions(client: Consumer, pipeline: Pipeline, ranges: Mapping[int, OffsetRange]) -> set[int]:
-    """The partitions that have no message after the committed offset, although offsets are in use."""
+    """The partitions that have no message after the committed offset, only control records or aborted messages."""
     if not ranges:
         return set()
     starts = {number: max(offsets.begin, offsets.committed or 0) for number, offsets in ranges.items()}
@@ -240,7 +240,7 @@ def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]
                     f"Topic {pipeline.topic}: no message arrived for {_PATIENCE:.0f} s. Read the broker's log."
                 )
             in_span = [message for message in chunk.messages if message.offset() < ends.get(message.partition(), 0)]  # ty: ignore[unsupported-operator]
-            # Partitions at the topic's end count, too: their last offsets may be control records, which no reader gets.
+            # Partitions whose end is reached are finished too: their last offsets may be control records, which no reader gets.
             finished = {number for (_, number), end in chunk.ends.items() if end >= ends.get(number, 0)} | at_end
             if places := [TopicPartition(pipeline.topic, number) for number in finished if number in ends]:
                 client.pause(places)

@@ -1,4 +1,6 @@
-"""Repairs a table that has lost files or has events of minutes that no merge has read. The next export writes them again."""
+"""Repairs a table that has lost files, or that has events of minutes that no merge has read. The next export writes the
+minutes of lost files again.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ class Lost:
     minutes: int
 
     def __str__(self) -> str:
-        return f"{self.files} data files of the table are missing; {self.minutes} minutes are written again."
+        return f"{self.files} data files of the table are missing; the next exports write {self.minutes} minutes again."
 
 
 def drop_lost_files(conn, pipeline: Pipeline, table: Table) -> Lost:

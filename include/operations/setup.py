@@ -17,13 +17,13 @@ def set_up() -> str:
     from include.warehouse import schema as warehouse
 
     lake.apply_schema()
-    log.info("The lake's tables and grants exist.")
+    log.info("The lake's schema is applied.")
     warehouse.apply_schema()
-    log.info("The warehouse's tables and grants exist.")
+    log.info("The warehouse's schema is applied.")
     if not ingest_mode():
-        return "Schema applied: tables and grants exist. No topics were created: MINUTEMARK_INGEST is empty."
+        return "Schema applied. No topics were created: MINUTEMARK_INGEST is empty."
     from include.kafka import topics
 
     topics.make_topics()
     log.info("The topics exist.")
-    return "Schema applied: tables, grants and topics exist."
+    return "Schema applied, and the topics exist."

@@ -97,8 +97,11 @@ class SummedFact:
             raise ValueError(
                 f"Fact {self.table}: declared twice: {', '.join(duplicates)}. Remove or rename the second."
             )
-        if wrong := [measure.combine for measure in self.measures if measure.combine not in (SUM, MAX)]:
-            raise ValueError(f"Fact {self.table}: combine is {wrong[0]!r}: write {SUM!r} or {MAX!r}.")
+        for measure in self.measures:
+            if measure.combine not in (SUM, MAX):
+                raise ValueError(
+                    f"Fact {self.table}: combine of measure {measure.name} is {measure.combine!r}: write {SUM!r} or {MAX!r}."
+                )
         if not self.key or not self.measures:
             raise ValueError(f"Fact {self.table} needs a key and at least one measure.")
 

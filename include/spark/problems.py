@@ -40,8 +40,8 @@ _APPLICATION_UNKNOWN = (
     "application."
 )
 _NO_MEMORY = (
-    "The driver does not have enough memory. Give it more (spark.driver.memory in extra `conf` of connection spark_default), "
-    "or limit the rows of a batch (max_rows of the pipeline)."
+    "The driver or an executor does not have enough memory. Give it more (spark.driver.memory or spark.executor.memory in "
+    "extra `conf` of connection spark_default), or limit the rows of a batch (max_rows of the pipeline)."
 )
 _WAREHOUSE_SILENT = (
     "The warehouse does not answer at {warehouse}. Check that it is running, and check the connection warehouse_etl."

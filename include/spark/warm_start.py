@@ -1,4 +1,4 @@
-"""The class archive that halves the start of a Spark job: `python -m include.spark.warm_start`.
+"""The class archives that halve the start-up time of a Spark job: `python -m include.spark.warm_start`.
 
 A job without stores runs the same code as a real one, and loads every class of the connector and of the JDBC driver by
 name; the JVM then writes the loaded classes to the archive. A job that finds no archive runs without one. Creating an archive
@@ -154,7 +154,7 @@ def main() -> int:
         for archive, seconds in make_archives():
             print(f"{archive}: {archive.stat().st_size / 1e6:.0f} MB in {seconds:.1f} s", flush=True)
     except (installation.CannotSubmit, OSError) as error:
-        print(f"No class archive, so every Spark job starts slower: {error}", file=sys.stderr)
+        print(f"No class archive, so every Spark job starts more slowly: {error}", file=sys.stderr)
         return 1
     return 0
 

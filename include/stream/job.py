@@ -11,7 +11,7 @@ from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, Endpoint, as_
 from include.pipelines import Pipeline
 
 SECONDS = 690.0  # ten minutes, plus the time that a successor may need to start before its predecessor leaves
-MESSAGES_PER_BATCH = 50_000  # in all partitions: a few seconds of work, after which the group's offsets move
+MESSAGES_PER_MICRO_BATCH = 50_000  # in all partitions: a few seconds of work, after which the group's offsets move
 STORES = (LAKE_WRITER, WAREHOUSE_ETL, KAFKA)
 
 

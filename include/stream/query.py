@@ -11,7 +11,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from include.kafka.ingest_mode import DAG, group_of
 from include.kafka.positions import Offsets
-from include.stream.job import MESSAGES_PER_BATCH, Job
+from include.stream.job import MESSAGES_PER_MICRO_BATCH, Job
 
 _TRIGGER = "500 milliseconds"  # as long as a follower waits for a chunk
 
@@ -27,7 +27,7 @@ def start(
         "startingOffsets": _as_json(starts),
         "failOnDataLoss": "true",  # the start of the next query records lost messages
         "groupIdPrefix": f"{group_of(job.pipeline.name, DAG)}-spark",  # a prefix that the account may use
-        "maxOffsetsPerTrigger": str(MESSAGES_PER_BATCH),
+        "maxOffsetsPerTrigger": str(MESSAGES_PER_MICRO_BATCH),
         "kafkaConsumer.pollTimeoutMs": "30000",
     }
     messages = spark.readStream.format("kafka").options(**options).load()

@@ -28,7 +28,7 @@ from include.lake.session import lake
 from include.spark.problems import summary_of
 from include.spark.run import step
 from include.stream import query
-from include.stream.job import MESSAGES_PER_BATCH, Job
+from include.stream.job import MESSAGES_PER_MICRO_BATCH, Job
 from include.stream.member import Member, Rejoined, TakenOver
 from include.stream.partition import PartitionResult, PartitionWriter
 
@@ -188,7 +188,7 @@ class Stream:
         clock = change_log.clock(self._session)
         # The write times of a partition's chunks count up from this one, and those of the next micro-batch are later, whichever
         # node's clock was read.
-        self._as_of = max((clock - EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_BATCH)
+        self._as_of = max((clock - EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_MICRO_BATCH)
         # Commits nothing new. If it succeeds, no successor had joined when the clock was read: a successor reads a later time,
         # so its writes replace those of this stream, even of a task that hangs.
         self._commit({})

@@ -35,7 +35,7 @@ NOT_DIFFERENCES = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # lis
 PURPOSES = {
     NO_TABLE: "The catalog has no such table.",
     LOST_FILE: "A data file of the lakehouse is missing.",
-    OTHER_EVENTS: "The lakehouse does not have the events of a minute that the ledger counted.",
+    OTHER_EVENTS: "For a minute, the lakehouse does not have the events that the ledger counted.",
     UNKNOWN: "The lakehouse has events of a minute that no merge has read.",
     HOUR_DIFFERS: "An hour of the lakehouse differs from the fact.",
     COUNT_DIFFERS: "The newest count of an hour is not what the lakehouse holds.",
@@ -75,7 +75,7 @@ class LakehouseCheck:
         lost = [
             (repair.hour_of(file), file)
             for file in repair.lost_files(table)
-            if (start is None or repair.hour_of(file) >= start - HOUR) and (end is None or repair.hour_of(file) < end)
+            if (start is None or repair.hour_of(file) > start - HOUR) and (end is None or repair.hour_of(file) < end)
         ]
         for hour, file in lost:
             yield Finding(LOST_FILE, hour, file.file_path, {"rows": file.record_count}, {}, self._remedy_for_hour(hour))

@@ -37,17 +37,19 @@ sql = Statements(__file__)
 CHECKS = {
     DISAPPEARED: (
         "staging_field_disappeared",
-        "No minute of at least 100 rows lacks a field that more than 5 % of the rows of the day before had.",
+        "No minute of at least 100 rows lacks a field that more than 5 % of the rows of the day before had, "
+        "unless chance or a burst can explain it.",
     ),
     UNREADABLE: (
         "staging_field_unreadable",
-        "No declared number or time has more than 20 % unreadable values in a minute if it had at most 5 % the day before.",
+        "In a minute of at least 100 rows, no declared number or time with at least 20 values has more than 20 % "
+        "unreadable ones, if it had at most 5 % the day before.",
     ),
     IGNORED: (
         "staging_ignored_share",
         "No minute of at least 100 rows has so many ignored rows that fewer than a quarter of the usual other rows are left.",
     ),
-    APPEARED: ("staging_unknown_field", "No event has a field that the pipeline neither declares nor accepts."),
+    APPEARED: ("staging_unknown_field", "No event has a field that is neither declared nor accepted."),
 }
 NEW_FIELDS = (
     "staging_new_field",

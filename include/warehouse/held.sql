@@ -41,7 +41,7 @@ WHERE batch_id = %(batch_id)s AND attempt = %(attempt)s AND gate = 'staging' AND
 ORDER BY check_result_id;
 
 -- name: last_used_release
--- The newest used release between `start` and `end`: one row, or none.
+-- The newest release from `start` to `end` (excluded) that a merge has used: one row, or none.
 SELECT minute, released_by, released_at, used_by_batch FROM etl.releases
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s AND used_by_batch IS NOT NULL
 ORDER BY release_id DESC LIMIT 1;

@@ -77,7 +77,9 @@ def _cut(sample: dict) -> dict:
 
 
 def keep(conn, pipeline: Pipeline, origin: str, refused: Sequence[Refused]) -> None:
-    """Keep rows that never reached the lake, in one transaction; a row that is already kept is not counted again."""
+    """Keep rows that never reached the lake, in one transaction; a row that is already kept gets its newest reason and
+    payload.
+    """
     in_transaction(conn, lambda cursor: keep_in(cursor, pipeline.name, origin, refused))
 
 

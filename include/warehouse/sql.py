@@ -50,7 +50,7 @@ class Check:
 
 
 class InvalidCheck(ValueError):
-    """A check file without a valid severity, or that does not have exactly one statement."""
+    """A check file that has no valid severity, or not exactly one statement."""
 
 
 def statements(path: Path) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ def statements(path: Path) -> tuple[str, ...]:
 
 
 def control(pattern: str) -> list[SqlFile]:
-    """The files of include/sql/control that match, by name: those of every pipeline."""
+    """The files of include/sql/control that match, sorted by name. They apply to every pipeline."""
     return [_read(path) for path in sorted((FOLDER / CONTROL).glob(pattern))]
 
 

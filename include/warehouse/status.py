@@ -1,7 +1,8 @@
-"""Pipelines' status by the warehouse's records, for the live table, `make status`, the watch and the Pipelines page.
+"""The status of pipelines according to the warehouse's records, for the live table, `make status`, the watch and the
+Pipelines page.
 
-Any account can query it. All ages are by the clock of the warehouse's server, which is assumed to agree with the lake's
-within seconds.
+The accounts etl and bi can both query it. All ages are by the clock of the warehouse's server, which is assumed to agree
+with the lake's within seconds.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def freshness(conn) -> list[dict]:
     newest_create_time  of all published events; see include/warehouse/freshness.py
     lag                 its age now; lag_median, lag_p95, lag_worst over the last hour, of which lag_covered is known
     delay               age of the oldest live change that was seen in the lake and is not merged; 0: none
-    waiting_since       the change that makes it stale, live or not
+    waiting_since       since when the change that makes it stale has waited, live or not
     looked_at, look_age when the lake was last polled
     pending, held       numbers of minutes; held does not include waiting ones
     last_merged_at      of the newest merge of any run; merge_age is its age

@@ -108,7 +108,9 @@ class Server(WarehouseServer):
         )
 
     def replicate_from(self, primary: Server) -> None:
-        """Have this replica apply all that the primary has done since its data folder was made, and does from now on."""
+        """Make this replica apply everything that the primary has done since the primary's data folder was made, and does
+        from now on.
+        """
         password = secrets.token_urlsafe(24)  # the replica keeps it in its own data folder
         account = f"'{_REPLICA_ACCOUNT}'@'{HOST}'"
         with contextlib.closing(primary.administrator()) as conn:

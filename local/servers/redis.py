@@ -82,7 +82,7 @@ def _binary() -> Path:
 
 
 def main() -> None:
-    """Install its package, or say that it is left out: its test is then skipped."""
+    """Install Redis's package, or say that Redis is left out: its test is then skipped."""
     try:
         _binary()
     except Problem as problem:

@@ -1,4 +1,4 @@
-"""A dozen hand-written events through the DAG itself, then what may happen to them later. The tests build on each other
+"""Hand-written events through the DAG itself, then what may happen to them later. The tests build on each other
 in the order of the file, because every run of the chain costs seconds."""
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ FIRST = [
     page_view(NOON, 3, job_id="7.0"),
     click(NOON, 4, custom_track=None, ed='{"customevent":"conversion"}'),  # lower-case key, kind only there
     click(NOON, 5, job_id=None, publisher_id=None, ed='{"customEvent":"click","jobId":"8","publisherId":"4,1,2"}'),
-    click(NOON, 6, custom_track="qualified", ts="2026-02-19 23:59:59.999"),  # its hour is ten days before its minute
+    click(
+        NOON, 6, custom_track="qualified", ts="2026-02-19 23:59:59.999"
+    ),  # its hour is nine and a half days before its minute
     click(NOON, 7, custom_track="alive"),
     click(NOON, 8, custom_track=None, ev=None),
     click(NOON, 9, job_id=None),

@@ -242,7 +242,7 @@ def plan_rows(options: ReplayOptions, rows: list[Record], survey_of_file, sample
 ROWS = [
     ["2019-11-01 00:00:00 UTC", "view", "1"],
     ["2019-11-01 00:02:00 UTC", "view", "1"],
-    ["2019-11-01 00:01:00 UTC", "purchase", "1"],  # late
+    ["2019-11-01 00:01:00 UTC", "purchase", "1"],  # out of order
 ]
 
 

@@ -54,7 +54,7 @@ def bigquery_counts(client) -> Counts:
     return {row["hour"]: (row["visits"], row["cart_additions"]) for row in rows}
 
 
-def test_four_engines_have_the_same_rows_even_after_late_events_and_a_replaced_minute(
+def test_four_engines_have_the_same_counts_even_after_late_events_and_a_replaced_minute(
     shop: Shop,
     bigquery,
     spark,  # noqa: F811
@@ -206,6 +206,6 @@ def test_the_query_counts_what_the_transform_counts(spark) -> None:  # noqa: F81
 
 
 @pytest.mark.usefixtures("lakehouse")
-def test_a_table_without_events_is_named(spark) -> None:  # noqa: F811
+def test_a_table_without_events_is_refused_with_the_dag_to_run(spark) -> None:  # noqa: F811
     with pytest.raises(LakehouseError, match="ecommerce.events has no events yet. Run the DAG ecommerce_lakehouse"):
         create_events_view(spark, SHOP)

@@ -11,7 +11,7 @@ Origins = Mapping[Source, str]  # of a column: how each source contributes to it
 IDENTITY, TRANSFORMATION, AGGREGATION = "IDENTITY", "TRANSFORMATION", "AGGREGATION"
 CONDITIONAL, WINDOW = "CONDITIONAL", "WINDOW"  # INDIRECT, of one column
 FILTER, JOIN, GROUP_BY = "FILTER", "JOIN", "GROUP_BY"  # INDIRECT, of all columns
-# If a source contributes in several ways, the last of them is reported.
+# If a source contributes in several ways, the one that is last in this order is reported.
 _ORDER = (CONDITIONAL, WINDOW, IDENTITY, TRANSFORMATION, AGGREGATION)
 _INDIRECT = (CONDITIONAL, WINDOW)
 

@@ -1,4 +1,4 @@
-"""The stores as they start: only our accounts can log in, and so far only the administrator has permissions."""
+"""The stores as they start: only the project's accounts can log in, and until set-up only the administrator has permissions."""
 
 import json
 

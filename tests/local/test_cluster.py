@@ -48,9 +48,7 @@ def test_two_of_three_brokers_acknowledge_messages_after_their_leader_was_killed
         for node, port in enumerate(quorum.controller_ports, 1)
     ]
     started = start(*brokers)
-    settings = kafka.client_settings(
-        *[brokers[0].port, accounts[kafka.ACCOUNT]], *[broker.port for broker in brokers[1:]]
-    )
+    settings = kafka.client_settings(brokers[0].port, accounts[kafka.ACCOUNT], *[broker.port for broker in brokers[1:]])
     admin = AdminClient(settings)
     admin.create_topics([NewTopic("events", num_partitions=1)])["events"].result(30)
 

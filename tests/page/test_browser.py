@@ -14,7 +14,7 @@ import pytest
 from include.listing import as_json
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from local import bootstrap
-from local.api_server import Site, site
+from local.api_server import ApiServer, site
 from tests.page.world import MINUTE, USERS, drift, hold, minutes_ago, publish, see, text
 from tests.warehouse.lab import Lab
 
@@ -39,7 +39,7 @@ def chromium() -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def airflow(warehouse_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def airflow(warehouse_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MINUTEMARK_LAKEHOUSE", "file:///lakehouse")
         environment.setenv("MINUTEMARK_BIGQUERY", "project.lakehouse")
@@ -48,7 +48,7 @@ def airflow(warehouse_server: dict[str, str], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture
-def visit(chromium, airflow: Site) -> Iterator[Callable]:
+def visit(chromium, airflow: ApiServer) -> Iterator[Callable]:
     """Opens Airflow as that user and goes to the page; returns (tab, frame). Any error of the page fails the test."""
     contexts, errors = [], []
 
@@ -156,7 +156,7 @@ def test_a_viewer_finds_no_form_or_button_that_would_be_refused(visit, lab: Lab)
     )
 
 
-def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: Site, lab: Lab) -> None:
+def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: ApiServer, lab: Lab) -> None:
     hour = minutes_ago(lab, 0).replace(minute=0) - timedelta(hours=5)
     publish(lab, hour + 5 * MINUTE, "one", rows=4)
     _, page = visit("ulf")
@@ -184,7 +184,7 @@ def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: Site, lab: 
 
 
 def test_runs_of_a_backfill_that_a_newer_one_repeats_are_counted_in_the_newer_one_only(
-    visit, airflow: Site, lab: Lab
+    visit, airflow: ApiServer, lab: Lab
 ) -> None:
     hour = minutes_ago(lab, 0).replace(minute=0) - timedelta(hours=9)
     for hours in (1, 2):
@@ -202,7 +202,7 @@ def test_runs_of_a_backfill_that_a_newer_one_repeats_are_counted_in_the_newer_on
             expect(rows.nth(row).locator("td").nth(column)).to_have_text(cell)
 
 
-def states(airflow: Site) -> dict[str, int]:
+def states(airflow: ApiServer) -> dict[str, int]:
     runs = airflow.send("GET", "/api/v2/dags/recruitment_reconcile/dagRuns", user="ada")["dag_runs"]
     result = [run["state"] for run in runs if run["run_type"] == "backfill"]
     return {state: result.count(state) for state in set(result)}
@@ -231,7 +231,7 @@ def test_text_from_data_stays_text(visit, lab: Lab) -> None:
     assert "owned" not in tab.title()
 
 
-def test_verification_is_started_from_the_page_and_shown(visit, airflow: Site, lab: Lab) -> None:
+def test_verification_is_started_from_the_page_and_shown(visit, airflow: ApiServer, lab: Lab) -> None:
     _, page = visit("ulf")
     page.get_by_role("button", name="Verify").click()
     page.get_by_role("button", name="Start verification").click()
@@ -257,7 +257,7 @@ def test_verification_is_started_from_the_page_and_shown(visit, airflow: Site, l
 
 @pytest.mark.parametrize(("start", "end"), [("2026-03-01T10:00", ""), ("2026-03-01T10:00", "2026-03-01T09:00")])
 def test_a_verification_of_half_a_range_or_a_reversed_one_is_not_started(
-    visit, airflow: Site, lab: Lab, start: str, end: str
+    visit, airflow: ApiServer, lab: Lab, start: str, end: str
 ) -> None:
     path = "/api/v2/dags/minutemark_verify/dagRuns"
     before = airflow.send("GET", path, user="ada")["total_entries"]

@@ -172,7 +172,7 @@ def _text(row: Row, column: str) -> str | None:
 
 
 def _time(text: str | None) -> datetime | None:
-    """Naive UTC of a readable time within 1970 to 2100."""
+    """Naive UTC of a readable time from 1970 to 2100."""
     match = _TIME.fullmatch((text or "").strip(" "))
     if not match:
         return None

@@ -105,6 +105,7 @@ def test_a_data_file_deleted_by_hand(exact: Shop, lakehouse) -> None:
     [file] = lakehouse.rglob("hour=2026-03-01-10/*.parquet")
     file.unlink()
     assert differences() == {"lakehouse_lost_file": 1}
+    assert differences(start=minute(60), end=minute(120)) == NOTHING, "The file is of the hour before."
     follow_remedies()
     assert differences() == NOTHING
 

@@ -1,4 +1,4 @@
-"""The second pipeline's merge, gates and verification on a real server: operations, and the hours that they add up to."""
+"""The e-commerce pipeline's merge, gates and verification on a real server: operations, and the hours that they add up to."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_a_view_that_was_changed_or_dropped_is_recreated(warehouse_schema: None)
         assert definition() == before
 
 
-def test_a_view_with_a_new_definition_does_not_wait_for_a_reader_and_names_it(short_lock_wait: None) -> None:
+def test_replacing_a_view_does_not_wait_for_a_reader_and_the_error_names_the_reader(short_lock_wait: None) -> None:
     """Later readers would wait behind the set-up."""
     new = f"CREATE OR REPLACE VIEW {VIEW} AS SELECT pipeline, 'UTC' AS reporting_zone FROM etl.pipelines"
     with warehouse("warehouse_admin") as admin:
@@ -210,7 +210,7 @@ def test_a_connection_that_does_not_work_is_reported_with_its_address_and_a_reme
 
 
 @pytest.mark.parametrize("table", ["etl.no_such_table", "etl.batches FORCE INDEX (no_such_key)"])
-def test_a_missing_table_or_key_names_the_set_up(warehouse_schema: None, table: str) -> None:
+def test_the_error_for_a_missing_table_or_key_names_the_set_up(warehouse_schema: None, table: str) -> None:
     with pytest.raises(WarehouseError, match="lacks a table.*To create it, run"):
         run("warehouse_admin", f"SELECT * FROM {table}")
 

@@ -10,7 +10,7 @@ import { minutes } from "./minutes.js";
 import { verify } from "./verify.js";
 import { duration, number, plural, time } from "./format.js";
 
-const EVERY = 10_000; // milliseconds
+const REFRESH_INTERVAL = 10_000; // milliseconds
 const VIEWS = {
   minutes: ["Minutes", minutes],
   ledger: ["Ledger", ledger],
@@ -28,7 +28,7 @@ let chosen = { pipeline: null, view: "minutes" };
 let shown = null; // the view that is shown: {reload}, which loads its data again
 let turn = 0; // rises with each view, so that a late response for an earlier view is dropped
 
-function read() {
+function readHash() {
   const [pipeline, view] = location.hash.slice(1).split("/").map(decodeURIComponent);
   chosen = { pipeline: pipeline || null, view: VIEWS[view] ? view : "minutes" };
 }
@@ -72,7 +72,7 @@ function frame() {
 }
 
 function card(one) {
-  const waits = [`${plural(one.pending, "minute")} pending`, one.held ? `${number(one.held)} held` : null];
+  const unpublished = [`${plural(one.pending, "minute")} pending`, one.held ? `${number(one.held)} held` : null];
   return h(
     "button",
     {
@@ -88,7 +88,7 @@ function card(one) {
       { class: "quiet" },
       one.day ? `at most ${duration(one.day.p95)} old for 95 % of the last day` : one.description,
     ),
-    h("span", { class: "quiet" }, waits.filter(Boolean).join(", ")),
+    h("span", { class: "quiet" }, unpublished.filter(Boolean).join(", ")),
     one.copies && h("span", { class: "quiet" }, `Lakehouse: ${lakehouse(one.copies, overview.now)}`),
     one.copies && one.copies.to_load !== null && h("span", { class: "quiet" }, `BigQuery: ${bigquery(one.copies)}`),
     one.copies?.differing ? h("span", { class: "alert" }, differing(one.copies.differing)) : null,
@@ -98,7 +98,7 @@ function card(one) {
 
 function lakehouse(copies, now) {
   const age = copies.merged_at && (Date.parse(now) - Date.parse(copies.merged_at)) / 1000;
-  const due = copies.minutes && `${plural(copies.minutes, "minute")} to write, merged ${duration(age)} ago`;
+  const due = copies.minutes && `${plural(copies.minutes, "minute")} to write, the first merged ${duration(age)} ago`;
   const hours = copies.hours && `${plural(copies.hours, "hour")} to count`;
   const waiting = copies.waiting && `${plural(copies.waiting, "hour")} not published until their minutes are written`;
   return [due, hours, waiting].filter(Boolean).join(", ") || "up to date";
@@ -145,9 +145,9 @@ async function start() {
 }
 
 followTheme();
-read();
+readHash();
 start();
 setInterval(async () => {
   if (document.hidden || !overview) return;
   if ((await load()) && shown?.reload) shown.reload();
-}, EVERY);
+}, REFRESH_INTERVAL);

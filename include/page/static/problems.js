@@ -5,7 +5,7 @@ import { badge, emptyText, field, h, loader, table } from "./dom.js";
 import { lastHours, number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
 
-const HIDDEN = "Samples are visible to users with permission to read the connection warehouse_etl.";
+const HIDDEN = "Payloads are visible to users with permission to read the connection warehouse_etl.";
 
 export function held({ pipeline, place, isCurrent, refresh }) {
   const status = h("p", { class: "done", role: "status", hidden: true });
@@ -39,7 +39,8 @@ export function held({ pipeline, place, isCurrent, refresh }) {
         "p",
         { class: "quiet" },
         `Held since ${time(row.held_since, true)}. `,
-        `Rows at the last good read: ${number(row.rows_before)}; now: ${number(row.rows_now)}. `,
+        `Rows at the last merged read: ${number(row.rows_before)}; `,
+        `at the read that was held: ${number(row.rows_now)}. `,
         row.run ? h("a", toAirflow(runPath(row.run)), "Open the run that held it") : null,
       ),
       row.checks.map((check) =>

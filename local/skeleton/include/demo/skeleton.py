@@ -12,7 +12,7 @@ def dimension_rows() -> dict[str, list[dict]]:
 
 
 def event(rng: random.Random, now: datetime) -> dict[str, str]:
-    """The raw columns of one event that happened just before `now` (UTC)."""
+    """The fields of one raw event that happened just before `now` (UTC)."""
     kind = rng.choices(("sale", "refund", "inquiry"), weights=(80, 5, 15))[0]
     happened = now - timedelta(seconds=rng.uniform(0, 2))
     fields = {"event_time": happened.isoformat(" ", "milliseconds"), "event_type": kind}
@@ -21,5 +21,5 @@ def event(rng: random.Random, now: datetime) -> dict[str, str]:
 
 def broken_event(rng: random.Random, now: datetime) -> dict[str, str]:
     """A sale that the transform must reject: an unreadable time, no value, or a negative one."""
-    column, text = rng.choice((("event_time", "yesterday"), ("value", ""), ("value", "-1.50")))
-    return event(rng, now) | {"event_type": "sale", "value": "9.99"} | {column: text}
+    name, text = rng.choice((("event_time", "yesterday"), ("value", ""), ("value", "-1.50")))
+    return event(rng, now) | {"event_type": "sale", "value": "9.99"} | {name: text}
