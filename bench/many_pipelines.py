@@ -35,6 +35,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=30, help="time to measure, after a warm-up")
     parser.add_argument("--events", type=int, default=1_000, help="events a minute for each pipeline")
     args = parser.parse_args()
+    if args.minutes > 90:
+        parser.error("--minutes can be at most 90: only the newest 100 runs of each DAG are read.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as folder:
         project = Path(folder) / "project"

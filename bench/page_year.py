@@ -21,7 +21,7 @@ from include.durations import MINUTE
 from include.warehouse import schema
 from include.warehouse.session import server_time, warehouse
 from local import throwaway
-from local.api_server import Site, site
+from local.api_server import ApiServer, site
 
 YEAR = 525_600  # minutes
 KEPT_BATCHES = 129_600  # one a minute for 90 days
@@ -140,7 +140,7 @@ def _fill() -> Mapping[str, str]:
     return {name: f"{time.isoformat()}Z" for name, time in times.items()}
 
 
-def _measure_median(api_server: Site, view: str, path: str, rounds: int) -> float:
+def _measure_median(api_server: ApiServer, view: str, path: str, rounds: int) -> float:
     """Print and return the median in milliseconds of complete HTTP responses, after two rounds to warm up."""
     token, milliseconds = api_server.token(USER), []
     for _ in range(rounds + 2):

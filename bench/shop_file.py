@@ -1,8 +1,8 @@
 """Writes a file of invented shop events, distributed like those of a public data set.
 
 The data set is "eCommerce behavior data from multi category store"
-(https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose monthly files are too
-large to keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
+(https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store). Its monthly files are too
+large to keep. To write such a file: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
 
 The file is sorted by time, and the same for the same seed and options. Writing it needs constant memory, because it is
 written minute by minute.

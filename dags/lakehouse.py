@@ -57,7 +57,7 @@ def write_events(pipeline: str, params=None, dag_run=None) -> None:
     except WindowRefused as refused:
         raise AirflowFailException(str(refused)) from None
     if window.what == "range":
-        print(f"{rewrite(declared, window.start, window.end)} minutes are written again.")
+        print(f"Minutes to write again: {rewrite(declared, window.start, window.end)}.")
     print(export(declared))
 
 
@@ -113,7 +113,8 @@ if os.environ.get(SETTING):
                 if os.environ.get(BIGQUERY):
                     tasks.append(load_into_bigquery(pipeline.name))
                 chain(*tasks)
-                # The last task decides the state of a run. This task does nothing, and fails if any other task fails.
+                # The last task decides the state of a run. This task does nothing; if another task fails, it does not run,
+                # and the run fails.
                 tasks >> EmptyOperator(task_id="all_succeeded", execution_timeout=timedelta(minutes=1))
             globals()[dag.dag_id] = dag
             with lakehouse_dag(pipeline, "lakehouse_upkeep", "35 * * * *") as dag:

@@ -18,7 +18,7 @@ DEFAULTS = {"owner": "minutemark", "retries": 2, "retry_delay": timedelta(second
 DAG_ARGS = {**SETTINGS, "max_active_runs": 1, "default_args": DEFAULTS}
 
 
-# Before the transforms of any pipeline: it needs the next free slot for a moment only.
+# Before the transforms of any pipeline: the task needs the next free slot for a moment only.
 _TRY_POOL = {"priority_weight": 1_000, "weight_rule": "absolute", "execution_timeout": timedelta(minutes=1)}
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-STARTED, REMINDER, RESOLVED = (
-    "begun",
-    "reminder",
-    "over",
-)  # values of `state` in the webhook's JSON: receivers depend on them
+# Values of `state` in the webhook's JSON: receivers depend on them.
+STARTED, REMINDER, RESOLVED = "begun", "reminder", "over"
 _HEADS = {STARTED: "Problem", REMINDER: "Ongoing", RESOLVED: "Resolved"}
 _TITLES = {
     "stale": "is stale",

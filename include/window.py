@@ -95,7 +95,7 @@ def whole_range(start: datetime | None, end: datetime | None) -> tuple[datetime,
     """The range if both ends are set and in order. Raises WindowRefused."""
     if not (start and end):
         missing = "to" if start else "from"
-        raise WindowRefused(f"`{missing}` is empty. Set both `from` and `to`, or neither.")
+        raise WindowRefused(f"`{missing}` is empty. Set both `from` and `to`.")
     in_order(start, end)
     return start, end
 

@@ -139,8 +139,11 @@ def install(missing: list[str]) -> None:
 
 def install_uv() -> Path:
     """Install uv into a folder of its own, apart from the machine's packages. Returns the path of uv."""
-    uv, version = TOOLS / "uv" / "bin" / "uv", TOOLS / "uv" / ".version"
-    if not (uv.exists() and version.exists() and version.read_text() == UV_VERSION):
+    uv = TOOLS / "uv" / "bin" / "uv"
+    if (
+        not uv.exists()
+        or f"uv {UV_VERSION}" not in subprocess.run([uv, "--version"], capture_output=True, text=True).stdout
+    ):
         with step(f"uv {UV_VERSION}"):
             shutil.rmtree(TOOLS / "uv", ignore_errors=True)
             python = str(find_python())
@@ -152,7 +155,6 @@ def install_uv() -> Path:
             else:
                 _run([python, "-m", "venv", str(folder)], "Python's venv")
                 _run([str(folder / "bin" / "python"), *pip[1:], "install", "-q", f"uv=={UV_VERSION}"], "pip")
-            version.write_text(UV_VERSION)
     return uv
 
 

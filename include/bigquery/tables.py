@@ -43,7 +43,9 @@ def translate_errors() -> Iterator[None]:
     except (RequestException, ConnectionError) as error:  # of an upload, whose retries raise no RetryError
         raise BigQueryError(f"BigQuery does not answer: {error}.") from error
     except GoogleAuthError as error:
-        raise BigQueryError(f"BigQuery cannot be used: {error}. Check the account's credentials.") from error
+        raise BigQueryError(
+            f"BigQuery cannot be used: {str(error).rstrip('. ')}. Check the account's credentials."
+        ) from error
     except GoogleAPICallError as error:
         raise BigQueryError(f"A request to BigQuery for {dataset()} failed: {error.message.rstrip('. ')}.") from error
 

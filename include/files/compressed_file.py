@@ -453,6 +453,6 @@ _UNREADABLE = (
     (
         "a web page",
         re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)", re.IGNORECASE).match,
-        "The download may have failed or need a login: open it, and fetch the file again.",
+        "The download may have failed, or may need a login: open this file to see which, then download it again.",
     ),
 )

@@ -14,7 +14,7 @@ WHERE r.check_result_id > %(after)s AND b.pipeline = %(pipeline)s AND r.sample I
 ORDER BY r.check_result_id LIMIT %(limit)s;
 
 -- name: old_batches
--- Closed batches older than `age`, with an id above `after`: one row per batch. The newest batch and the newest merged
+-- Batches older than `age` that are not open, with an id above `after`: one row per batch. The newest batch and the newest merged
 -- ones stay.
 SELECT batch_id FROM etl.batches
 WHERE batch_id > %(after)s AND batch_id < %(newest)s AND pipeline = %(pipeline)s AND state <> 'open'
@@ -23,8 +23,8 @@ WHERE batch_id > %(after)s AND batch_id < %(newest)s AND pipeline = %(pipeline)s
 ORDER BY batch_id LIMIT %(limit)s;
 
 -- name: old_drifts
--- Drift that ended more than `age` ago, and undeclared fields: one row per drift. A drift that still holds minutes stays,
--- because those minutes are compared with it when they are read again.
+-- Drift that was not accepted, and ended more than `age` ago or is of an undeclared field not found since then: one row per
+-- drift. A drift that still holds minutes stays, because those minutes are compared with it when they are read again.
 SELECT d.drift_id, d.kind, d.field FROM etl.drifts AS d
 WHERE d.pipeline = %(pipeline)s AND d.accepted_by IS NULL AND (d.ended_minute IS NOT NULL OR d.kind = %(appeared)s)
   AND GREATEST(d.found_at, COALESCE(d.ended_minute, d.last_minute, d.first_minute))
@@ -42,11 +42,11 @@ WHERE d.pipeline = %(pipeline)s AND d.accepted_by IS NULL AND (d.ended_minute IS
   );
 
 -- name: count_attempt
--- How many rows of an attempt a table of staging has: one row.
+-- How many rows of an attempt a staging table has: one row.
 SELECT COUNT(*) FROM {{ table }} WHERE attempt = %(attempt)s;
 
 -- name: remove_attempt
--- Removes some rows of an attempt from a table of staging.
+-- Removes some rows of an attempt from a staging table.
 DELETE FROM {{ table }} WHERE attempt = %(attempt)s LIMIT %(chunk)s;
 
 -- name: remove_of_batches
@@ -58,12 +58,12 @@ DELETE FROM {{ table }} WHERE batch_id IN (%(ids)s);
 DELETE FROM etl.attempts WHERE attempt < %(newest)s AND batch_id IN (%(ids)s);
 
 -- name: count_field_counts
--- How many counts of fields were merged longer than `age` ago: one row.
+-- How many rows of field counts were merged more than `age` ago: one row.
 SELECT COUNT(*) FROM etl.minute_fields
 WHERE pipeline = %(pipeline)s AND merged_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND;
 
 -- name: remove_field_counts
--- Removes some counts of fields that were merged longer than `age` ago.
+-- Removes some rows of field counts that were merged more than `age` ago.
 DELETE FROM etl.minute_fields
 WHERE pipeline = %(pipeline)s AND merged_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND
 LIMIT %(chunk)s;

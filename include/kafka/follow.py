@@ -22,7 +22,7 @@ from include.kafka.positions import (
 
 log = logging.getLogger(__name__)
 
-LINGER = 0.5  # seconds to collect a chunk: rows are written in batches, and no message waits much longer than this
+LINGER = 0.5  # seconds to collect a chunk: rows are written in chunks, and no message waits much longer than this
 REFRESH = 30.0  # seconds between checks for new partitions
 _MAX_MESSAGES = 2_000
 _MAX_BYTES = 8_000_000

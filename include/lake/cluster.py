@@ -82,8 +82,8 @@ def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str 
         )
     if unreplicated_keyspaces:
         parts.append(
-            f"Keyspaces with one replica: {', '.join(unreplicated_keyspaces)}. Add replicas with ALTER KEYSPACE … WITH "
-            "replication, then run `nodetool repair --full` on every node."
+            f"Keyspaces with fewer than two replicas there: {', '.join(unreplicated_keyspaces)}. Add replicas with "
+            "ALTER KEYSPACE … WITH replication, then run `nodetool repair --full` on every node."
         )
     return (
         f"The lake's data center has {nodes} nodes: with one replica, a failed disk loses events. "

@@ -40,7 +40,7 @@ def lake(conn_id: str | Endpoint = LAKE_READER) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def translate_errors(target: Endpoint) -> Iterator[None]:
-    """Raise errors of the driver as LakeError about that connection. With two sessions open, wrap the use of the inner one."""
+    """Raise errors of the driver as LakeError about that connection. With two sessions open, wrap the use of the outer one."""
     from cassandra import DriverException
     from cassandra.cluster import NoHostAvailable
     from cassandra.connection import ConnectionException

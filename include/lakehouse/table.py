@@ -62,7 +62,7 @@ def catalog() -> Catalog:
         )
         properties = {"type": "sql", "uri": url.render_as_string(hide_password=False)}
     if not location().startswith("file:"):
-        # Like all other code here that reads and writes a bucket.
+        # All other code of the project also uses fsspec for buckets.
         properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
     with _translate_errors(target):
         return load_catalog("lakehouse", **{**properties, "warehouse": location(), **target.extra})

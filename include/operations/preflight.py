@@ -149,7 +149,7 @@ def wait_for_pools(
         if time.monotonic() > deadline:
             commands = "; ".join(f"airflow pools set {pool} 1 minutemark" for pool in sorted(waiting))
             raise PreflightFailed(
-                f"No task was started in pool {' or '.join(sorted(waiting))} within {patience:.0f} s. If a "
+                f"No task got a slot of pool {' or '.join(sorted(waiting))} within {patience:.0f} s. If a "
                 f"pool is missing under Admin, Pools, create it there, or run: {commands}. If it exists, tasks of other "
                 "DAGs hold all its slots, or it has none."
             )

@@ -189,7 +189,7 @@ class Pipeline:
             )
         if self.lakehouse and (problem := self.lakehouse.problem_of(self.lakehouse_fact)):
             raise ValueError(
-                f"Pipeline {self.name}: {problem}, which its lakehouse counts: correct the lakehouse or the fact."
+                f"Pipeline {self.name}: its lakehouse cannot count its fact: {problem}. Correct the lakehouse or the fact."
             )
         if not self.topic:
             object.__setattr__(self, "topic", f"{self.name}.events")

@@ -3,7 +3,7 @@
 1. read the batch's minutes once and decide every row's fate (an open minute still changes: nothing is read twice)
 2. stage the contributions
 3. stage the rejected rows
-4. stage ids with several create_times, if the pipeline has an event id
+4. stage ids with several create_times, unless the event id is create_time itself
 5. stage the counts of every minute, which mark the attempt as complete
 """
 
@@ -219,7 +219,7 @@ def attempt(spark: SparkSession, job: Job) -> int:
     """Run one job and log its failure; returns 0 if the attempt is complete, else a status of problems.py."""
     log.info("%s batch %d attempt %d", job.pipeline, job.batch_id, job.attempt)
     try:
-        # As settings of the session: a driver serves its properties to others.
+        # As settings of the session, not properties: a driver serves its properties to others.
         for name, value in {**job.session, **job.lake}.items():
             spark.conf.set(name, value)
         with cluster.watch_application(spark):

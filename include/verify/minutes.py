@@ -1,7 +1,7 @@
-"""Compares minutes of the lake with the ledger while the pipeline runs; it only reads both stores.
+"""Compares minutes of the lake with the ledger while the pipeline runs; it changes neither store.
 
 Ledger and lake have no common snapshot. A comparison reads the ledger and the change log, then counts the lake, and reads
-ledger and change log again for minutes that differ. Such a minute is only a suspicion at first: an event may be written
+ledger and change log again for minutes that differ. Such a minute is only suspect at first: an event may be written
 whose touch follows, or a batch may be merging. It is reported if a comparison at least the settle time later finds it
 different again, and neither touched nor merged in between: by then, everything that the first comparison saw in the lake
 has been touched, and such a touch would show.
@@ -56,8 +56,8 @@ class Minutes:
             minutes.update(self._column(sql("minutes", table=table), start=start, end=start + DAY))
         return sorted(minutes)
 
-    def contributions(self, start: datetime, end: datetime) -> int:
-        """Stored contributions of the minutes from `start` to `end` (excluded)."""
+    def count_contributions(self, start: datetime, end: datetime) -> int:
+        """The number of stored contributions of the minutes from `start` to `end` (excluded)."""
         return sum(
             self._column(sql("contributions", table=table), start=start, end=end)[0]
             for table in self._pipeline.tables_by_minute

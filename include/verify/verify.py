@@ -160,7 +160,7 @@ class _PipelineCheck:
     def _check_rules(self, start: datetime, end: datetime) -> None:
         for finding, rule in rules.broken_minutes(self._conn, self._pipeline, start, end):
             self._report.differences.add(finding, rule.purpose)
-        self._report.add(contributions=self._minutes.contributions(start, end))
+        self._report.add(contributions=self._minutes.count_contributions(start, end))
 
     def _check_facts(self) -> None:
         totals = rules.totals(self._conn, self._pipeline)

@@ -40,7 +40,7 @@ def in_use(conn, name: str, what: str) -> WarehouseError:
     return WarehouseError(
         f"{name} is in use, and {what}. Set-up gave up, because a longer wait would block reads and merges. "
         f"{_blocking_sessions(conn)} "
-        "End them or wait for them, then run the set-up again.",
+        "End them or wait for them, then run set-up again.",
         LOCK_WAIT,
     )
 

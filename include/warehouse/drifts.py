@@ -77,7 +77,7 @@ class Accepted:
     def __str__(self) -> str:
         listed = "; ".join(f"{field} {kind}, since {minute:%Y-%m-%d %H:%M}" for kind, field, minute in self.drifts)
         waiting = (
-            f" The next run of {self.pipeline}_minute reads {self.minutes} held minutes again. "
+            f" Held minutes that the next run of {self.pipeline}_minute reads again: {self.minutes}. "
             "Other checks may still hold them."
             if self.minutes
             else ""

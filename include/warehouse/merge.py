@@ -1,7 +1,7 @@
 """The merge: replaces the contributions of a batch's minutes and recomputes their facts, in one transaction.
 
-The pipeline's row is locked before anything is read, so that two batches that share a fact key cannot each compute it
-without the other's contributions.
+The pipeline's row is locked before the transaction reads anything else, so that two batches that share a fact key cannot
+each compute it without the other's contributions.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
 
 
 def _contributions_of(statement: str, pipeline: Pipeline) -> str | None:
-    """The table replaced minute by minute that a statement inserts into; None for every other statement."""
+    """The table that a statement inserts into, if it is replaced minute by minute; otherwise None."""
     words = statement.split(maxsplit=3)
     return words[2] if words[:2] == ["INSERT", "INTO"] and words[2] in pipeline.tables_by_minute else None
 

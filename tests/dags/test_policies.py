@@ -108,13 +108,13 @@ def test_pool_of_every_task_is_in_airflow_settings(dags):
 
 
 def test_preflight_knows_all_tasks_that_may_take_the_slots_of_a_pool(dags):
-    from dags.operations import users_of_pools
+    from dags.operations import POOLS, users_of_pools
 
-    in_pools = {pool: [] for pool in users_of_pools()}
+    in_pools = {pool: [] for pool in POOLS}
     for dag in dags.values():
         for task in dag.tasks:
             if task.pool != "default_pool" and not task.task_id.startswith("try_pool_"):
-                in_pools[task.pool].append((dag.dag_id, task.task_id))
+                in_pools.setdefault(task.pool, []).append((dag.dag_id, task.task_id))
     assert {pool: sorted(users) for pool, users in users_of_pools().items()} == {
         pool: sorted(users) for pool, users in in_pools.items()
     }

@@ -247,7 +247,7 @@ def _parts(world: World) -> dict[str, Callable[[], bool]]:
 
 
 def every_node_answers() -> bool:
-    """Whether every coordinator reaches all replicas of the change log."""
+    """Whether a coordinator reaches all replicas of a partition of the change log; raises LakeError if not."""
     from cassandra import ConsistencyLevel
     from cassandra.query import SimpleStatement
 
@@ -323,7 +323,7 @@ def _a_node_is_unreachable() -> bool:
 def _must_have_alone(world: World, name: str, rows: Sequence[Mapping[str, str | None]]) -> None:
     """Check that the node has these rows itself, from the hints that the others kept for it. Raises Broken.
 
-    A coordinator may read from any replica. So the node is cut off again: it then returns only its own rows.
+    A coordinator may read from any replica. So the node is cut off for the check: it then returns only its own rows.
     """
     node, events = world.stack.programs[name], runs.as_events(rows)
     others = [server for server in world.stack.servers.nodes if server is not node]

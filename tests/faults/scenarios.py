@@ -644,7 +644,7 @@ def a_backlog_of_two_hours(world: World) -> None:
     world.run()
 
 
-@scenario("the shrunken minute is held; others are published; the row's return releases it")
+@scenario("the shrunken minute is held; others are published; the row's return publishes it")
 def a_minute_that_fails_its_gate_among_good_ones(world: World) -> None:
     rows = world.events(30, at=now() - timedelta(hours=7), spread=0.5)
     world.send(rows)

@@ -97,7 +97,10 @@ def test_without_topic_ids_a_group_starts_at_its_offsets(group):
     assert group.start(lambda: None) == Start(group.offsets(5, 7), None)
 
 
-@pytest.mark.parametrize(("code", "is_waited_for"), [(KafkaError.REBALANCE_IN_PROGRESS, True), (29, False)])
+@pytest.mark.parametrize(
+    ("code", "is_waited_for"),
+    [(KafkaError.REBALANCE_IN_PROGRESS, True), (KafkaError.TOPIC_AUTHORIZATION_FAILED, False)],
+)
 def test_a_group_waits_for_a_broker_that_cannot_return_the_id_yet(group, code, is_waited_for):
     def fails() -> str:
         raise BrokerError("the topic's id") from KafkaException(KafkaError(code))

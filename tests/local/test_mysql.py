@@ -30,7 +30,7 @@ def admin(mysql_server) -> dict:
     return json.loads(mysql_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"])
 
 
-def test_the_server_is_mysql_with_the_defaults_of_its_image(admin):
+def test_the_server_is_mysql_with_the_options_of_the_compose_file(admin):
     server = _open(admin)
     cursor = server.cursor()
     cursor.execute("SELECT VERSION(), @@collation_server, @@performance_schema, @@log_bin")

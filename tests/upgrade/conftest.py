@@ -1,4 +1,4 @@
-"""Stores with what the previous version left in them; at the end both are dropped."""
+"""Stores with what an earlier version left in them; at the end both are dropped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _drop_lake(session) -> None:
 
 @pytest.fixture(scope="module")
 def former(stores: dict[str, str]) -> Iterator[None]:
-    """Lake and warehouse of the previous version, without its views and grants, which set-up makes again anyway."""
+    """Lake and warehouse of an earlier version, without its views and grants, which set-up makes again anyway."""
     from tests import emptying  # which needs local/: without it, these tests are skipped
 
     emptying.drop_warehouse()

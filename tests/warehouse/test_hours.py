@@ -101,7 +101,7 @@ def test_a_change_after_the_announcement_is_one_correction_when_merges_have_paus
     assert offer_hours(lab) == []
 
 
-def test_merges_without_a_pause_delay_a_correction_for_an_hour_at_most(lab):
+def test_merges_without_a_pause_delay_a_correction_by_an_hour_at_most(lab):
     publish(lab, 0)
     poll(lab, SETTLED)
     offer_hours(lab)
@@ -273,7 +273,7 @@ def test_an_hour_whose_gate_fails_is_announced_when_its_minutes_are_merged_again
     assert [(hour.start, hour.version, hour.correction) for hour in offer_hours(lab)] == [(TEN, 2, False)]
 
 
-def test_a_merge_whose_run_has_ended_before_its_gate_is_found(lab):
+def test_a_merge_whose_run_ended_before_its_gate_is_listed_as_unchecked(lab):
     batch_id = merge_batch(lab)
     poll(lab, SETTLED)
     lab.query("UPDATE etl.batches SET unchecked_since = unchecked_since - INTERVAL 5 MINUTE")

@@ -33,7 +33,7 @@ def fact(**values) -> SummedFact:
         ({"derived": (Derived("clicks", "BIGINT", "d.clicks"),)}, "declared twice: clicks"),
         ({"measures": (Measure("clicks", column="Clicks"),)}, "'Clicks' is not a valid name"),
         ({"key": (HOUR, Key("minute", "DATETIME"))}, "uses reserved column names \\(minute\\)"),
-        ({"measures": (Measure("clicks", combine="AVG"),)}, "combine is 'AVG': write 'SUM' or 'MAX'"),
+        ({"measures": (Measure("clicks", combine="AVG"),)}, "combine of measure clicks is 'AVG': write 'SUM' or 'MAX'"),
         ({"key": ()}, "needs a key and at least one measure"),
         ({"measures": ()}, "needs a key and at least one measure"),
     ],

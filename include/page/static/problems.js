@@ -5,7 +5,7 @@ import { badge, emptyText, field, h, loader, table } from "./dom.js";
 import { lastHours, number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
 
-const HIDDEN = "Payloads are visible to users with permission to read the connection warehouse_etl.";
+const hidden = (what) => `${what} are visible to users with permission to read the connection warehouse_etl.`;
 
 export function held({ pipeline, place, isCurrent, refresh }) {
   const status = h("p", { class: "done", role: "status", hidden: true });
@@ -133,7 +133,7 @@ export function rejected({ pipeline, place, isCurrent }) {
               "payload" in sample ? h("pre", {}, sample.payload) : null,
             ),
           ),
-          sees_rows ? null : h("p", { class: "quiet" }, HIDDEN),
+          sees_rows ? null : h("p", { class: "quiet" }, hidden("Payloads")),
         ),
       ),
     ].filter(Boolean);
@@ -213,7 +213,7 @@ function finding(one, seesRows) {
 }
 
 function samples(rows, seesRows) {
-  if (!seesRows) return h("p", { class: "quiet" }, HIDDEN);
+  if (!seesRows) return h("p", { class: "quiet" }, hidden("Samples"));
   if (!rows.length) return h("p", { class: "quiet" }, "No sample rows were kept, or housekeeping has deleted them.");
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   return table(

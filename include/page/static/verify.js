@@ -28,7 +28,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
     } catch (error) {
       if (error.status !== 404) throw error;
       throw new Error(
-        `Airflow has not loaded the DAG ${DAG} yet. Check that its DAG processor runs, and its import errors.`,
+        `Airflow has not loaded the DAG ${DAG} yet. Check its DAG processor, and look for import errors.`,
       );
     }
   }

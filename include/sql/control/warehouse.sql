@@ -1,4 +1,4 @@
--- Control tables of every pipeline. All times are UTC; changed_at values are the lake's time-UUIDs as text.
+-- Control tables of every pipeline. All times are UTC; changed_at values are the lake's time-UUIDs as text, except in etl.hours.
 -- Written for MySQL 8.4 or newer and MariaDB 10.11 or newer; applying it again changes nothing.
 
 CREATE DATABASE IF NOT EXISTS etl CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
@@ -12,7 +12,8 @@ CREATE TABLE IF NOT EXISTS etl.pipelines (
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Up to which touch the change log was read: one row per pipeline and day. drilled_at is the lake's clock at that poll.
+-- Up to which touch the change log was read: one row per pipeline and day. drilled_at is the lake's clock at the poll that
+-- last read the minutes of the day.
 CREATE TABLE IF NOT EXISTS etl.day_cursors (
   pipeline VARCHAR(48) NOT NULL,
   day DATE NOT NULL,
@@ -153,7 +154,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_fields (
   KEY by_age (pipeline, merged_at)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Drift of the fields, and who accepted it. One row covers all minutes from its first one until the field returned.
+-- Drift of the fields, and who accepted it. One row covers all minutes from a day before its first one until the field returned.
 CREATE TABLE IF NOT EXISTS etl.drifts (
   drift_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   pipeline VARCHAR(48) NOT NULL,
