@@ -123,7 +123,7 @@ def test_an_unknown_format_is_refused_and_the_known_ones_are_listed():
 
 @pytest.mark.parametrize("encoding", ["base64", "rot13", "idna", "punycode", "undefined"])
 def test_an_encoding_that_a_file_cannot_have_is_refused(encoding):
-    with pytest.raises(FileRefused, match=f"Unknown encoding '{encoding}'"):
+    with pytest.raises(FileRefused, match=f"Encoding '{encoding}' is unknown"):
         format_from_options(encoding)
 
 

@@ -141,7 +141,7 @@ def test_the_encoding_can_be_given(csv_file):
 
 
 def test_an_unknown_encoding_is_refused():
-    with pytest.raises(FileRefused, match="Unknown encoding 'latin-x'"):
+    with pytest.raises(FileRefused, match="Encoding 'latin-x' is unknown"):
         format_from_options("latin-x")
 
 

@@ -20,12 +20,12 @@ ONE, THREE = {"minutemark": 1}, {"minutemark": 3}
         (1, "", ONE, None),
         (2, "", {"minutemark": None}, None),
         (3, "", {"minutemark": None, "bedan": 3}, r"3 nodes.*not exist yet: minutemark\. Set MINUTEMARK_REPLICATION_FACTOR=3"),
-        (3, "", ONE, r"one replica: minutemark\. Add replicas with ALTER KEYSPACE.*nodetool repair"),
+        (3, "", ONE, r"two replicas there: minutemark\. Add replicas with ALTER KEYSPACE.*nodetool repair"),
         (3, "", THREE, None),
         (3, "1", ONE | {"bedan": None}, None),  # declared on purpose
         (5, "3", {"minutemark": None}, None),
-        (5, "3", ONE, "one replica: minutemark"),  # the setting changes no existing keyspace
-        (3, "", {"minutemark": 0}, "one replica: minutemark"),  # none in this data center
+        (5, "3", ONE, "two replicas there: minutemark"),  # the setting changes no existing keyspace
+        (3, "", {"minutemark": 0}, "two replicas there: minutemark"),  # none in this data center
     ],
 )  # fmt: skip
 def test_one_replica_on_three_nodes_is_refused_unless_declared(nodes, factor, replicas, match):
@@ -54,7 +54,10 @@ def test_a_declared_factor_becomes_that_of_the_data_center(admin, monkeypatch):
 
 def test_set_up_refuses_single_replicas_before_it_creates_anything(lake_schema, admin, monkeypatch):
     monkeypatch.setattr(cluster, "MIN_NODES_FOR_REPLICATION", 1)  # this lake has one node
-    with pytest.raises(cluster.ReplicationRefused, match="Keyspaces with one replica: bedan, ecommerce_ks, minutemark"):
+    with pytest.raises(
+        cluster.ReplicationRefused,
+        match="Keyspaces with fewer than two replicas there: bedan, ecommerce_ks, minutemark",
+    ):
         schema.apply_schema()
     monkeypatch.setenv(cluster.SETTING, "1")
     schema.apply_schema()

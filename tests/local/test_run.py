@@ -97,7 +97,7 @@ def test_the_stack_ends_with_its_terminal(python, short_path):
 def test_a_refused_setting_does_not_stop_a_running_stack(python, short_path):
     assert python("-c", f"{RUN}start_store()").wait(60) == 0
     with python("-m", "local", "run", env=REFUSED, stderr=subprocess.PIPE) as command:
-        assert "WAREHOUSE=postgres is not a server" in command.communicate(timeout=60)[1]
+        assert "WAREHOUSE=postgres names no server" in command.communicate(timeout=60)[1]
     assert is_up(short_path) and not (short_path / "stopping").exists()
 
 
@@ -111,4 +111,4 @@ def test_a_second_start_waits_for_the_first(python, short_path, name):
             assert "wait for another `make run` or `make services`" in command.stderr.readline()
             assert command.poll() is None
             fcntl.flock(first, fcntl.LOCK_UN)
-            assert "WAREHOUSE=postgres is not a server" in command.communicate(timeout=60)[1]
+            assert "WAREHOUSE=postgres names no server" in command.communicate(timeout=60)[1]

@@ -573,6 +573,7 @@ def test_exit_status_and_report_for_people_and_programs(good: Lab, minutemark, c
     assert result["differences"][0]["first"][0]["found"] == {"clicks": 40}
 
 
+@pytest.mark.usefixtures("stores")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -160,7 +160,7 @@ def test_a_new_column_does_not_wait_for_a_reader_and_names_it(lab: Lab) -> None:
             f"{FACTS} is in use, and its new COLUMN company_id could not be added.*session {session} of bi .idle for"
         )
         with warehouse("warehouse_admin") as conn:
-            with pytest.raises(WarehouseError, match=f"{refused}.*run the set-up again"):
+            with pytest.raises(WarehouseError, match=f"{refused}.*run set-up again"):
                 columns.add_missing(conn, STATEMENTS[FACTS])
             status = conn.cursor()
             status.execute(ddl.sql("patience"))

@@ -105,9 +105,7 @@ def test_replacing_a_view_does_not_wait_for_a_reader_and_the_error_names_the_rea
             cursor = reader.cursor()
             cursor.execute(f"SELECT CONNECTION_ID(), v.* FROM {VIEW} AS v")  # and no commit
             session = cursor.fetchone()[0]
-            with pytest.raises(
-                WarehouseError, match=f"{VIEW} is in use.*session {session} of bi .*run the set-up again"
-            ):
+            with pytest.raises(WarehouseError, match=f"{VIEW} is in use.*session {session} of bi .*run set-up again"):
                 views.replace_changed(admin, new)
             later.cursor().execute(f"SELECT * FROM {VIEW}")
         assert views.replace_changed(admin, new)
