@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-# Values of `state` in the webhook's JSON: receivers depend on them.
-STARTED, REMINDER, RESOLVED = "begun", "reminder", "over"
+STARTED, REMINDER, RESOLVED = "begun", "reminder", "over"  # `state` in the webhook's JSON: receivers depend on them
 _HEADS = {STARTED: "Problem", REMINDER: "Ongoing", RESOLVED: "Resolved"}
 _TITLES = {
     "stale": "is stale",
