@@ -289,7 +289,9 @@ def main(arguments: list[str] | None = None, products: int = PRODUCTS) -> int:
     except KeyboardInterrupt:
         print("\nStopped. The unfinished file was removed.", file=sys.stderr)
         return 130
-    print(f"{path}: {request.rows:,} rows of {request.days} days from {request.start}, {path.stat().st_size:,} bytes.")
+    print(
+        f"{path}: rows: {request.rows:,}, days: {request.days}, first day: {request.start}, bytes: {path.stat().st_size:,}."
+    )
     return 0
 
 

@@ -1,6 +1,6 @@
 """CPU seconds of each step by process: `python -m bench.step_costs [--pipeline ecommerce] [--rows 100000]`.
 
-On throw-away stores, events as the demo sends them go from the topic to the facts. Each step is measured with few and with
+On throw-away stores, events like those of the demo go from the topic to the facts. Each step is measured with few and with
 many rows: the difference gives the cost of a thousand rows; the rest is the cost of a run without rows. CPU seconds
 hardly depend on other load. A table extrapolates to 1,000, 100,000 and 10 million events a minute, for docs/sizing.md.
 """

@@ -2,7 +2,7 @@
 
 **consume_dead_letters** reads the topic `<topic>.dead` of every pipeline up to its end, for at most 30 seconds each.
 Connect puts a message there when the project's transform cannot turn it into an event. The message is kept in
-`etl.rejected_events` with its reason and the topic, partition and offset that it was sent to. A message that turns out
+`etl.rejected_events` with its reason and its original topic, partition and offset. A message that turns out
 to be an event is written to the lake. The offset is committed only after that.
 
 This DAG exists with `MINUTEMARK_INGEST=connect`.

@@ -7,8 +7,8 @@
    - *held* if some of its minutes are held,
    - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`, if a topic
      is missing, or if its topics could not be checked for that long,
-   - *lakehouse_behind* or *bigquery_behind* if minutes wait to be written to the lakehouse, or hours to be loaded
-     into BigQuery, and none was for 15 minutes,
+   - *lakehouse_behind* if minutes wait to be written to the lakehouse, and none was written for 15 minutes,
+   - *bigquery_behind* if hours wait to be loaded into BigQuery, and none was loaded for 15 minutes,
    - *hours_differ* if hours of the lakehouse have differed from the fact for 15 minutes.
 
 A source that sends nothing causes no alert. Each problem is reported when it starts, once an hour while it lasts, and when

@@ -115,7 +115,7 @@ async def endpoint_in_trigger(conn_id: str) -> Endpoint:
 def _missing(conn_id: str) -> ConnectionMissing:
     return ConnectionMissing(
         f"Connection {conn_id!r} is not defined. Define it in Airflow (Admin, Connections), in a secrets backend, "
-        f"or as {variable(conn_id)}; `make services` writes all of them to .local/env."
+        f"or as {variable(conn_id)}; `make services` writes those of the stores that it starts to .local/env."
     )
 
 

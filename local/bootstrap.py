@@ -67,7 +67,7 @@ def _runs(python: Path, version: str) -> bool:
 
 
 def find_java_home() -> str | None:
-    """The folder of a Java 17: JAVA_HOME, else that of `java` on the PATH, else one in /usr/lib/jvm; or None."""
+    """The folder of a Java 17 installation: JAVA_HOME, else that of `java` on the PATH, else one in /usr/lib/jvm; or None."""
     homes = [os.environ.get("JAVA_HOME")]
     if on_path := shutil.which("java"):
         homes.append(str(Path(on_path).resolve().parents[1]))
@@ -161,10 +161,10 @@ def install_uv() -> Path:
 def install_environment() -> None:
     """Install the Python environment, exactly as the lock says; only when the lock or the Python changed."""
     python = find_python()
+    uv = install_uv()  # even if the environment fits: targets of the Makefile run it themselves
     stamp = Stamp(VENV / ".made-of", LOCK, str(python))
     if stamp.fits():
         return
-    uv = install_uv()
     uv_env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(VENV)}
     with step(f"Python environment ({python})"):
         if not (VENV / "bin" / "python").exists() or not _runs(VENV / "bin" / "python", _version_of(python)):
@@ -180,9 +180,9 @@ def install_optional() -> None:
     dot_env = env_file.read_dot_env(ROOT / ".env")
     declared = {**dot_env, **env_file.overrides(os.environ, dot_env)}
     if declared.get("MINUTEMARK_LAKEHOUSE"):
-        install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
+        install_from_lock(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
     if declared.get("MINUTEMARK_BIGQUERY"):
-        install_more(BIGQUERY_LOCK, ".bigquery-of", "client of BigQuery")
+        install_from_lock(BIGQUERY_LOCK, ".bigquery-of", "client of BigQuery")
     if declared.get("MINUTEMARK_INGEST", "").strip().lower() == "spark":
         install_stream_jars()
 
@@ -192,7 +192,8 @@ def install_stream_jars() -> None:
     install_jars(ROOT / "include" / "stream" / "pom.xml", STREAM_JARS, "jars of Spark's Kafka source")
 
 
-def install_more(lock: Path, stamp_name: str, what: str) -> None:
+def install_from_lock(lock: Path, stamp_name: str, what: str) -> None:
+    """Add the packages of a lock to the Python environment; only when the lock changed."""
     stamp = Stamp(VENV / stamp_name, lock)
     if stamp.fits():
         return

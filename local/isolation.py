@@ -1,4 +1,4 @@
-"""Sources, state, ports and settings of a stack that shares nothing with others: for tests, benchmarks, `make cluster`.
+"""Sources, state, ports and settings of a stack that shares only installed packages: for tests, benchmarks, `make cluster`.
 
 Nothing of the project is imported at the top: a module that is imported before the copy exists stays the original.
 """

@@ -53,7 +53,7 @@ def remove_old_logs(folder: Path, now: datetime) -> int:
 
 
 def is_due(mark: Path, now: datetime) -> bool:
-    """Whether the last clean-up was at least a day ago. A database that was never cleaned is cleaned a day later."""
+    """Whether the last clean-up was at least a day ago. The first one is due a day after the first call."""
     if not mark.exists():
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()

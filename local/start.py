@@ -387,7 +387,7 @@ def _declared_pools() -> list[dict]:
 
 
 def wait_for_other_starts() -> IO:
-    """Wait until no other command starts this stack; none does until the returned file is closed.
+    """Wait until no other command is starting this stack; none can start it until the returned file is closed.
 
     Two first starts at once would delete each other's data folders and make different passwords.
     """
@@ -396,7 +396,7 @@ def wait_for_other_starts() -> IO:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say("   … wait for another `make run` or `make services` to finish its start")
+        say("   … wait for another `make run` or `make services` to finish starting")
         fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 

@@ -143,7 +143,7 @@ def _freshness(pipeline: str, row: dict) -> list[str]:
     age = row["newest_event_seconds"]
     newest = "nothing merged yet" if age is None else f"newest event {age} s old"
     lines = [
-        f"{pipeline} is {row['state']}: {newest}, {row['pending_minutes']} minutes pending, {row['held_minutes']} held, "
+        f"{pipeline} is {row['state']}: {newest}, minutes pending: {row['pending_minutes']}, held: {row['held_minutes']}, "
         f"oldest unmerged change {row['delay_seconds']} s old"
     ]
     if row["lag_p95_seconds"] is not None:

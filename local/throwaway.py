@@ -32,7 +32,7 @@ _ROOM = 4 << 30  # bytes: the stores of the two processes of `make test` take ha
 
 @contextlib.contextmanager
 def data_folder() -> Iterator[Path]:
-    """A new folder for the data of stores: in memory if that has room, because DDL waits for a disk."""
+    """A new folder for the data of stores: in memory if there is room, because DDL waits for writes to a disk."""
     if _MEMORY.is_dir():
         _remove_leftovers()
     in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
@@ -120,7 +120,7 @@ def postgres_server(folder: Path, passwords: Mapping[str, str] | None = None) ->
 
 
 def main() -> None:
-    """Start the stores, print the file of their connections, and keep them running until Ctrl-C."""
+    """Start the stores, print the path of the file with their connections, and keep them running until Ctrl-C."""
     with data_folder() as folder, contextlib.ExitStack() as stores:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print("Starting the warehouse, Kafka and Cassandra …", flush=True)

@@ -13,7 +13,7 @@ from plugins.timetable import ContinuousWithBackfills
 
 
 class LazyApp:
-    """The ASGI app `module:name`, imported at its first request: every process loads plugins, only the API server serves."""
+    """The ASGI app `module:name`, imported at its first request: every process loads plugins, only the API server serves it."""
 
     def __init__(self, where: str) -> None:
         self._module, self._name = where.split(":")

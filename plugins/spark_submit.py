@@ -1,6 +1,6 @@
 """spark-submit for one attempt or stream: the provider's hook, whose failures have a reason.
 
-Without a warm driver, its process ends with this one (on Linux).
+Without a warm driver, the process of spark-submit ends when this one does (on Linux).
 """
 
 from __future__ import annotations

@@ -22,6 +22,10 @@ FIRST_TOKEN, LAST_TOKEN = -(2**63), 2**63 - 1
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _PAGE = 2_000
 PAYLOAD = "payload"
+_CAST_TO_TEXT = frozenset((
+    "ascii", "bigint", "boolean", "counter", "date", "decimal", "double", "float", "inet", "int", "smallint", "time",
+    "timestamp", "timeuuid", "tinyint", "uuid", "varint",
+))  # fmt: skip
 _FLAT, _BY_MINUTE = ["create_time"], ["minute", "shard"]  # partition keys that can be copied
 
 
@@ -107,7 +111,7 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
 
 
 def _as_text(column: str, kind: str) -> str:
-    """A column of any type as text: collections and the like as JSON, since Cassandra casts scalars only."""
+    """A column of any type as text: as JSON if Cassandra does not cast it, as with a collection or a user-defined type."""
     if kind in ("text", "varchar"):
         return f'"{column}"'
-    return f'toJson("{column}")' if "<" in kind or kind in ("blob", "duration") else f'CAST("{column}" AS text)'
+    return f'CAST("{column}" AS text)' if kind in _CAST_TO_TEXT else f'toJson("{column}")'

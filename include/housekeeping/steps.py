@@ -71,7 +71,7 @@ def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[StepResult
             counts = expired.remove_field_counts(conn, name, retention.field_counts, dry=dry)
             yield StepResult(name, "minutes of field counts removed", counts)
             drifts = expired.remove_drifts(conn, name, retention.batches, dry=dry)
-            yield StepResult(name, "records of finished drift removed", drifts)
+            yield StepResult(name, "records of drift that is over removed", drifts)
             removed = expired.remove_batches(conn, name, retention.batches, dry=dry)
             yield StepResult(name, "batches removed", removed)
             if name in pipelines.all_pipelines() and not dry:  # its statements delete: they cannot only count
@@ -92,7 +92,9 @@ def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResu
             age = max(override_retention(pipeline.retention, days).change_log for pipeline in its_pipelines)
             forgotten, kept = forget_days(reader, writer, conn, lake_table, its_pipelines, age, dry=dry)
             yield StepResult(lake_table, "days of its change log deleted", forgotten)
-            yield StepResult(lake_table, "old days kept, because some of their minutes are pending or held", kept)
+            yield StepResult(
+                lake_table, "old days kept, because of pending or held minutes, or touches that were not polled", kept
+            )
 
 
 def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:

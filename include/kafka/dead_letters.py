@@ -72,7 +72,7 @@ def send_to_dead_letters(pipeline: Pipeline, refused: Iterable[Refused]) -> None
 
 
 def parse_rejection(message: Message) -> Refused | None:
-    """The row that send_to_dead_letters sent; None for other messages, even if Connect copied its headers from the original."""
+    """The row that send_to_dead_letters sent; None for other messages, even if Connect copied these headers from the original."""
     headers = dict(message.headers() or ())
     if _PLACE[0] in headers:
         return None

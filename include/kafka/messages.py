@@ -73,4 +73,4 @@ def _text(value: bytes | None) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         octets = value[error.start : error.start + 4].hex(" ")
-        raise NotAdmitted(f"the message is not UTF-8: bytes {octets} at {error.start}") from None
+        raise NotAdmitted(f"the message is not UTF-8: bytes {octets} at position {error.start}") from None

@@ -112,7 +112,7 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
             group_of(pipeline.name, CONNECT),
             f"Connector {connector}",
             f"Read the connector's state (curl -u minutemark http://connect:8083/connectors/{connector}/status) and the "
-            "log of the worker's container, correct the cause, and restart the connector's tasks: "
+            "log of the worker's container, fix the cause, and restart the connector's tasks: "
             f"curl -u minutemark -X POST 'http://connect:8083/connectors/{connector}/restart?includeTasks=true'.",
         ),
         _Consumer(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _REQUESTS_IN_FLIGHT = 8
 _REQUESTS_AT_ONCE = 32  # the driver sends queries even if no result is read: this bounds the results that wait
-# Most minutes are small: a request for each partition costs more than reading it. Guardrails of some clusters allow 20.
+# Most minutes are small: a request for each partition costs more than reading it. Guardrails of some clusters allow at most 20.
 PARTITIONS_PER_REQUEST = 10
 _SAMPLES = 60
 _MAX_SAMPLED = 5_000  # rows of a minute that a sample counts: one page

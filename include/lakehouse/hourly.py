@@ -129,18 +129,20 @@ def compare(
     *,
     read_only: bool = False,
     changed: Collection[datetime] = (),
+    lost: Collection[str] = (),
 ) -> Comparison:
     """The figures of these hours in the fact and in the table. `changed` are further minutes to wait for.
 
-    The two have no common snapshot, so a commit in between restarts the comparison. A missing file is removed from the table, or,
-    with `read_only`, raises FileNotFoundError. Raises HoursNotCounted if no attempt succeeds.
+    `lost` are paths of data files that are known to be missing: the table is read without them. Any other missing file is
+    removed from the table, or, with `read_only`, raises FileNotFoundError. Table and fact have no common snapshot, so a commit
+    in between restarts the comparison. Raises HoursNotCounted if no attempt succeeds.
     """
     name, losses = pipeline.lakehouse.table, []
     for _ in range(ATTEMPTS):
         events = table.find(pipeline) if read_only else table.table(pipeline)
         snapshot = events.current_snapshot()
         try:
-            with duckdb_over(pipeline, events, hours) as connection:
+            with duckdb_over(pipeline, events, hours, lost) as connection:
                 # The minutes that the table has events of, each with the hour of the fact.
                 in_table = connection.execute(sql("minutes_in", fact_time=pipeline.fact_time)).fetchall()
                 of_fact, left_out, ahead, waits = _figures_of_fact(conn, pipeline, hours, in_table, changed)
@@ -321,22 +323,26 @@ def _count_by_hour(connection, pipeline: Pipeline) -> FiguresByHour:
 
 
 @contextmanager
-def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iterator:
+def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime], lost: Collection[str] = ()) -> Iterator:
     """A DuckDB connection whose view `events` is the table's events of these hours, without the minutes in `left_out`.
 
-    Minutes before the pipeline's `earliest` are left out, too.
+    Minutes before the pipeline's `earliest` and the files `lost` are left out, too.
     """
     import duckdb
     import pyarrow
 
-    tasks = {task.file.file_path: task for task in events.scan(row_filter=_within(pipeline, hours)).plan_files()}
+    tasks = {
+        task.file.file_path: task
+        for task in events.scan(row_filter=_within(pipeline, hours)).plan_files()
+        if task.file.file_path not in lost
+    }
     connection = duckdb.connect()
     try:
         connection.register("wanted", pyarrow.table({"hour": pyarrow.array(hours, pyarrow.timestamp("us"))}))
         connection.execute("CREATE TABLE left_out (minute TIMESTAMP)")
         # Another engine may have deleted rows that the files still contain.
         if any(task.delete_files for task in tasks.values()):
-            connection.register("files", _rows_left(pipeline, events, hours))
+            connection.register("files", _rows_left(pipeline, events, hours, tasks.values()))
         elif tasks:
             connection.read_parquet(_names_for_duckdb(connection, sorted(tasks)), union_by_name=True).create_view(
                 "files"
@@ -350,14 +356,16 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
         connection.close()
 
 
-def _rows_left(pipeline: Pipeline, events, hours: Collection[datetime]) -> pyarrow.Table:
+def _rows_left(pipeline: Pipeline, events, hours: Collection[datetime], tasks: Iterable) -> pyarrow.Table:
     """The rows of these hours without deleted ones, read in batches so that the hours in between do not fill up memory."""
     import pyarrow
     from pyarrow import compute
+    from pyiceberg.io.pyarrow import ArrowScan
 
     values = pyarrow.array(hours, pyarrow.timestamp("us"))
     batches = []
-    for batch in events.scan(row_filter=_within(pipeline, hours)).to_arrow_batch_reader():
+    scan = ArrowScan(events.metadata, events.io, events.schema(), _within(pipeline, hours))
+    for batch in scan.to_record_batches(tasks):
         # pyarrow makes these functions when the module is loaded.
         hour = compute.floor_temporal(batch[pipeline.fact_time], unit="hour")  # ty: ignore[missing-attribute]
         batches.append(batch.filter(compute.is_in(hour, value_set=values)))  # ty: ignore[missing-attribute]

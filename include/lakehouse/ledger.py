@@ -2,8 +2,9 @@
 
 A minute is current while the table has the events of its newest merged read. The ledger changes before events are removed
 from the table, and after they are added, so that a kill in between makes a minute due again and never loses it.
-`lakehouse_attempt` is 0 if the table has lost a minute, or must write it again; then `lakehouse_kept` is set if the table
-still has it. It stays set if the lake has lost rows of the minute, so that it cannot be written again (`lakehouse_skipped`).
+`lakehouse_attempt` is 0 if the table has lost a minute, or if the minute must be written again; `lakehouse_kept` is then set
+if the table still has its events, and stays set if the lake has lost some of them, so that the minute cannot be written
+again (`lakehouse_skipped`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 _MINUTES_PER_QUERY = 1_000
-PATIENCE = timedelta(minutes=15)  # how long after a merge a published hour may lack it
+PATIENCE = timedelta(minutes=15)  # after its merge, until the minute's hours wait for it to be written
 
 
 def due(conn, pipeline: Pipeline, limit: int) -> list[dict]:

@@ -136,8 +136,8 @@ def table(pipeline: Pipeline) -> Table:
     for field in declared:
         if columns.get(field.name, field.field_type) != field.field_type:
             raise LakehouseError(
-                f"Column {field.name} of table {pipeline.lakehouse.table} is of type {columns[field.name]}, and its "
-                f"declaration makes it {field.field_type}. {DROP_TABLE_REMEDY}"
+                f"Column {field.name} of table {pipeline.lakehouse.table} is of type {columns[field.name]}, but the "
+                f"pipeline declares it as {field.field_type}. {DROP_TABLE_REMEDY}"
             )
     if missing := [field for field in declared if field.name not in columns]:
         with known.update_schema() as update:

@@ -114,7 +114,7 @@ def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: flo
     ):
         while True:
             ledger_rows = ledger.rows_of(conn, reprocessing.pipeline, waiting)
-            rest = {minute for minute in waiting if not _is_settled(ledger_rows.get(minute), reprocessing.started_at)}  # ty: ignore[invalid-argument-type]
+            rest = {minute for minute in waiting if not _is_finished(ledger_rows.get(minute), reprocessing.started_at)}  # ty: ignore[invalid-argument-type]
             if rest != waiting:
                 last_progress = time.monotonic()
             waiting = rest
@@ -148,7 +148,7 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
     lines = [f"{total} rows of {len(merged)} minutes are processed: {fates}."]
     for state, remedy in (
         ("held", "`./minutemark held` says why"),
-        ("closed", "the lake's retention may have removed part of them"),
+        ("closed", "the lake may no longer have all of their events"),
     ):
         minutes = sorted(minute for minute in reprocessing.keys if ledger_rows[minute]["state"] == state)
         if minutes:
@@ -191,7 +191,7 @@ def run_reprocess(
     selection = Selection((reason or "").strip() or None, *in_order(start, end))
     started = begin(pipelines.get(pipeline), selection, report)
     if not started.keys:
-        return ReprocessResult("")
+        return ReprocessResult("", refused=started.refused)
     text = follow(started) if wait else f"The next runs of {pipeline}_minute process them."
     return ReprocessResult(text, started.rows, frozenset(started.keys), started.written, started.refused)
 
@@ -223,7 +223,9 @@ def _write_imports(
         for rejected_at, same_time in groupby(zip(times, events, strict=True), itemgetter(0)):
             as_of = max(rejected_at, as_of + 1)  # a time's rows may be in several chunks: the later version wins
             writer.write((event for _, event in same_time), as_of=as_of)
-        now = max(change_log.write_clock(session), now + 1)  # before the look-up: a version that comes meanwhile wins
+        now = max(
+            change_log.write_clock(session), now + 1
+        )  # before the look-up: a version that is written in the meantime wins
         unreadable: list[Event] = []
         with translate_errors(endpoint(LAKE_READER)):
             absent = presence.absent(events, lambda unread, _, unreadable=unreadable: unreadable.extend(unread))
@@ -256,7 +258,7 @@ def _origin_key(pipeline: Pipeline, event: Event) -> str:
     return "/".join(parts if pipeline.event_id == "create_time" else [*parts, short_id(identity)])
 
 
-def _is_settled(row: dict | None, started_at: datetime) -> bool:
+def _is_finished(row: dict | None, started_at: datetime) -> bool:
     if row is None:
         return False
     if row["state"] == "merged":
@@ -266,7 +268,7 @@ def _is_settled(row: dict | None, started_at: datetime) -> bool:
 
 
 def _closed_minutes(conn, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> set[datetime]:
-    """Minutes that no run may read again, because the lake's retention may have removed part of them."""
+    """Closed minutes among these, which no run may read again: the lake may no longer have all of their events."""
     closed = {minute for minute, row in ledger.rows_of(conn, pipeline, minutes).items() if row["state"] == "closed"}
     return closed | {minute for minute in minutes if pipeline.is_closed(minute, clock)}
 
@@ -286,8 +288,7 @@ def _plan(pipeline: Pipeline, to_read: dict[datetime, set[str]], imported: int) 
 def _skip_notes(pipeline: Pipeline, closed: int, dimension_rows: int) -> Iterator[str]:
     if closed:
         yield (
-            f"{closed} rows stay rejected: their minutes are closed, because the lake's retention may have removed part of "
-            "them."
+            f"{closed} rows stay rejected: their minutes are closed, because the lake may no longer have all of their events."
         )
     if dimension_rows:
         names = ", ".join(dimension.name for dimension in pipeline.dimensions)

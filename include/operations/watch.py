@@ -105,8 +105,8 @@ def line_of(entry: dict) -> str:
 
     return (
         f"{entry['pipeline']}: {entry['state']}; lag {seconds('lag')}, over the last hour median {seconds('lag_median')}, "
-        f"p95 {seconds('lag_p95')}, worst {seconds('lag_worst')}; delay {seconds('delay')}, {entry['pending']} minutes pending, "
-        f"{entry['held']} held; polled {seconds('look_age')} ago"
+        f"p95 {seconds('lag_p95')}, worst {seconds('lag_worst')}; delay {seconds('delay')}, minutes pending: {entry['pending']}, "
+        f"held: {entry['held']}; polled {seconds('look_age')} ago"
         + (f"; new undeclared fields: {status.named_fields(entry['new_fields'])}" if entry["new_fields"] else "")
     )
 

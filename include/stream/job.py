@@ -34,7 +34,7 @@ class Job:
 
     @classmethod
     def read(cls, file: Path) -> Job:
-        """The job that `to_bytes` made. Its folder is private: nobody else can have written it."""
+        """The job that `to_bytes` made. The file's folder is private: nobody else can have written the file."""
         return pickle.loads(file.read_bytes())
 
     def to_bytes(self) -> bytes:

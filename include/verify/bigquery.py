@@ -44,7 +44,8 @@ class BigQueryCheck:
         """Differences in the hours from `start` to `end` (excluded), or in all hours. Raises BigQueryError."""
         known, shown = self._counted_hours(start, end), self._hours_of_view(start, end)
         if shown is None and (loaded := [hour for hour, row in known.items() if not row["to_load"]]):
-            remedy = f"the next run of {self._pipeline.name}_lakehouse creates it and loads all hours"
+            run = f"the next run of {self._pipeline.name}_lakehouse"
+            remedy = f"{run} creates what is missing, and loads all hours into a new table"
             yield Finding(NO_TABLE, None, tables.view(self._pipeline), {"hours": len(loaded)}, {}, remedy)
             return
         shown = shown or {}

@@ -1,5 +1,7 @@
 """Compares the lakehouse with ledger and fact: the events of every minute, the counts of every hour, and the files.
 
+Minutes and hours whose events were in a file that is missing are not compared: the file is the finding.
+
 A minute is read from the ledger, then from the table, and, if they differ, from the ledger again, so that an export or a
 merge in between is not reported. This module needs the lakehouse's packages; it is imported only if the lakehouse is on.
 """
@@ -9,8 +11,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 
 from include.chunks import slices
 from include.durations import DAY, HOUR, MINUTE
@@ -34,7 +37,7 @@ HOUR_DUE, HOUR_WAITS = "lakehouse_hour_due", "lakehouse_hour_waits"
 NOT_DIFFERENCES = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # listed separately
 PURPOSES = {
     NO_TABLE: "The catalog has no such table.",
-    LOST_FILE: "A data file of the lakehouse is missing.",
+    LOST_FILE: "A data file of the lakehouse is missing. The minutes and hours of its events are not compared.",
     OTHER_EVENTS: "For a minute, the lakehouse does not have the events that the ledger counted.",
     UNKNOWN: "The lakehouse has events of a minute that no merge has read.",
     HOUR_DIFFERS: "An hour of the lakehouse differs from the fact.",
@@ -72,19 +75,17 @@ class LakehouseCheck:
                 f"the next run of {self._pipeline.name}_lakehouse creates it and writes all events",
             )
             return
-        lost = [
-            (repair.hour_of(file), file)
-            for file in repair.lost_files(table)
-            if (start is None or repair.hour_of(file) > start - HOUR) and (end is None or repair.hour_of(file) < end)
-        ]
-        for hour, file in lost:
-            yield Finding(LOST_FILE, hour, file.file_path, {"rows": file.record_count}, {}, self._remedy_for_hour(hour))
+        lost = list(repair.lost_files(table))
+        spans = {file.file_path: self._spans(table, file) for file in lost}
+        for file in lost:
+            path, hour = file.file_path, repair.hour_of(file)
+            if any((start is None or until > start) and (end is None or since < end) for since, until in spans[path]):
+                yield Finding(LOST_FILE, hour, path, {"rows": file.record_count}, {}, self._remedy_for_hour(hour))
         for day in self._days(table):
             first, last = max(start or day, day), min(end or day + DAY, day + DAY)
             if first < last:
-                yield from self._minute_findings(table, first, last, {hour for hour, _ in lost})
-        if not lost:
-            yield from self._hour_findings(start, end)
+                yield from self._minute_findings(table, first, last, {repair.hour_of(file) for file in lost})
+        yield from self._hour_findings(start, end, spans)
 
     def __str__(self) -> str:
         return (
@@ -97,6 +98,11 @@ class LakehouseCheck:
 
     def _remedy_for_hour(self, hour: datetime) -> str:
         return self._remedy(hour, hour + HOUR)
+
+    def _spans(self, table, file) -> list[tuple[datetime, datetime]]:
+        """The hours that cannot be compared without this file: of its minutes and of its events, the ends excluded."""
+        hour = repair.hour_of(file)
+        return [(hour, hour + HOUR), *repair.event_hours(self._pipeline, table, [file])]
 
     def _days(self, table) -> list[datetime]:
         """All days that the ledger or the table has minutes of."""
@@ -154,7 +160,7 @@ class LakehouseCheck:
         return {row["minute"]: row for row in records}
 
     def _in_table(self, table, start: datetime, end: datetime, lost: set[datetime]) -> dict[datetime, tuple[int, int]]:
-        """Rows and the sum of the CRC-32 of their ids by minute, hour by hour; hours with lost files are left out."""
+        """Rows and the sum of the CRC-32 of their ids by minute, hour by hour; the hours `lost` are left out."""
         table.refresh()
         own_id = self._pipeline.event_id
         counts: dict[datetime, list[int]] = defaultdict(lambda: [0, 0])
@@ -168,13 +174,21 @@ class LakehouseCheck:
                 count[1] += zlib.crc32((event_id or "").encode())
         return {minute: (number, checksum) for minute, (number, checksum) in counts.items()}
 
-    def _hour_findings(self, start: datetime | None, end: datetime | None) -> Iterator[Finding]:
+    def _hour_findings(
+        self, start: datetime | None, end: datetime | None, lost: Mapping[str, Iterable[tuple[datetime, datetime]]]
+    ) -> Iterator[Finding]:
+        """Findings on hours, except those of the lost files, whose hours are given by path."""
         binds = {"start": start or datetime(1000, 1, 1), "end": end or datetime(9999, 12, 31)}
         known = {row["hour"]: row for row in self._rows(sql("counts"), **binds)}
         fact_hours = self._rows(sql("hours", fact=self._pipeline.lakehouse_fact), **binds)
-        hours = sorted({*known, *(row["hour"] for row in fact_hours)})
+        gaps = set(chain.from_iterable(lost.values()))
+        hours = [
+            hour
+            for hour in sorted({*known, *(row["hour"] for row in fact_hours)})
+            if not any(since <= hour < until for since, until in gaps)
+        ]
         for part in slices(hours, hourly.MAX_HOURS):
-            comparison = hourly.compare(self._conn, self._pipeline, part, read_only=True)
+            comparison = hourly.compare(self._conn, self._pipeline, part, read_only=True, lost=lost)
             counted = {
                 hour: known[hour]["counted_change"] for hour in part if hour in known and not known[hour]["to_count"]
             }
@@ -185,15 +199,15 @@ class LakehouseCheck:
                 row = known.get(hour)
                 is_due = not row or row["to_count"] or hour in comparison.waits
                 if is_due or of_fact != of_table or json.loads(row["counts"]) != published:
-                    yield from self._recheck_hour(hour)
+                    yield from self._recheck_hour(hour, lost)
                 elif files.get(hour) != published:
                     place = HourFile.of(self._pipeline, hour, row["counted_change"]).url
                     yield Finding(HOUR_FILE, hour, place, published, files.get(hour, {}), self._remedy_for_hour(hour))
 
-    def _recheck_hour(self, hour: datetime) -> Iterator[Finding]:
+    def _recheck_hour(self, hour: datetime, lost: Collection[str]) -> Iterator[Finding]:
         """Compares this hour again, separately: it differs, or is not counted yet."""
         [row] = self._rows(sql("counts"), start=hour, end=hour + HOUR) or [None]
-        comparison = hourly.compare(self._conn, self._pipeline, [hour], read_only=True)
+        comparison = hourly.compare(self._conn, self._pipeline, [hour], read_only=True, lost=lost)
         of_fact, of_table, published = self._figures(comparison, hour)
         place = self._pipeline.lakehouse.table
         counts = json.loads(row["counts"]) if row and row["counts"] else {}

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from include.connections import LAKE_READER, endpoint
+from include.durations import EPOCH, MILLISECOND
 from include.kafka import topics
 from include.kafka.clients import TopicMissing
 from include.kafka.dead_letters import original, parse_rejection, with_dead_letters
@@ -134,7 +135,8 @@ class TopicCheck:
         for message in chunk:
             parsed = self._events.read(message)
             minute = minute_of(parsed.create_time) if isinstance(parsed, Event) else parsed.minute
-            if minute and ((start and minute < start) or (end and minute >= end)):
+            at = minute or _timestamp(message)
+            if at and ((start and at < start) or (end and at >= end)):
                 continue
             self.tally.messages += 1
             if isinstance(parsed, Event):
@@ -180,3 +182,9 @@ class TopicCheck:
     def _unstored_finding(self, message: Message, minute: datetime | None) -> Finding:
         remedy = f"./minutemark ingest {self._pipeline.name} --again"
         return Finding(UNSTORED, minute, key_of(message), {"stored": 1}, {"stored": 0}, remedy)
+
+
+def _timestamp(message: Message) -> datetime | None:
+    """The message's timestamp, UTC; None if its broker knows none."""
+    kind, milliseconds = message.timestamp()
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else EPOCH + milliseconds * MILLISECOND

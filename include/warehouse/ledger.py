@@ -213,7 +213,7 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
         if closed:
             log.warning(
                 "Held minutes of %s that are closed now: %d, from %s to %s. %s, and they were not published in that time. "
-                "What they published before stays; column `reason` of etl.minute_ledger has why they were held.",
+                "What they published before stays; column `reason` of etl.minute_ledger says why they were held.",
                 pipeline.name,
                 closed,
                 held[0],
@@ -225,9 +225,9 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
 
 
 def covers_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID, minutes: Mapping[datetime, UUID]) -> bool:
-    """Whether all touches of a day were polled, and merged or closed, so that the change log may delete the day.
+    """Whether all touches of a day were polled and their minutes merged or closed, so that the change log may delete the day.
 
-    A held minute is not covered: a user still has to decide about its touch.
+    A held minute is not covered: a user still has to decide what happens to it.
     """
     start = datetime(day.year, day.month, day.day)
     ledger_rows = ledger_of(conn, pipeline, start, start + DAY)

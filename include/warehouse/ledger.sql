@@ -63,7 +63,8 @@ WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS (
 -- name: record_hold_as_read
 -- Records that a minute is held because of the counts of its newest read.
 {{ record_hold() }} SELECT d.* FROM (
-  SELECT l.pipeline, l.minute, CURRENT_TIMESTAMP(6) AS since, CURRENT_TIMESTAMP(6) AS at,
+  SELECT l.pipeline, l.minute,
+    COALESCE(IF(l.state = 'held', h.held_since, NULL), CURRENT_TIMESTAMP(6)) AS since, CURRENT_TIMESTAMP(6) AS at,
     IF(l.state = 'held', h.batch_id, l.batch_id) AS batch, IF(l.state = 'held', h.attempt, l.attempt) AS attempt,
     l.seen_changed_at, IF(l.state = 'held', h.rows_now, l.raw_rows) AS raw,
     IF(l.state = 'held', h.rejected_now, l.rejected_rows) AS rejected, %s AS checks

@@ -22,4 +22,4 @@ def check_warehouse() -> None:
 def install() -> None:
     """Install what is missing. Raises Problem."""
     with bootstrap.only_one_set_up():
-        bootstrap.install_more(LOCK, ".cluster-of", "Airflow's Celery executor")
+        bootstrap.install_from_lock(LOCK, ".cluster-of", "Airflow's Celery executor")

@@ -1,5 +1,5 @@
 """The programs of the cluster: three Cassandra nodes, three brokers, a warehouse with a replica, a Spark cluster, Redis,
-and Airflow with two schedulers and two Celery workers that share no files.
+and Airflow with two schedulers and two Celery workers that share no files except task logs.
 
 To Airflow these are external stores: connections name all nodes, and account bi reads the replica.
 """

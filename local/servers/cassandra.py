@@ -346,7 +346,7 @@ def _create_administrator(port: int, password: str, host: str):
             raise Problem(
                 f"Cassandra on {host}:{port}",
                 f"it was set up before, and refuses the password of {ADMIN}",
-                "Its data was created with other passwords than those in .local/env. Restore that file, or run `make clean`.",
+                "Its data was created with passwords other than those in .local/env. Restore that file, or run `make clean`.",
             ) from error
         raise
     try:

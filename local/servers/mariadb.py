@@ -43,7 +43,7 @@ explicit-defaults-for-timestamp
 innodb-flush-log-at-trx-commit = {flush}
 innodb-buffer-pool-size = 256M
 innodb-file-per-table
-# Sums by hour and names are grouped in memory: at the default of 16 MB, a large batch spills to disk and takes twice as long.
+# Groups by hour and name are summed in memory: at the default of 16 MB, a large batch spills to disk and takes twice as long.
 tmp-table-size = 128M
 max-heap-table-size = 128M
 max-allowed-packet = 64M
@@ -108,9 +108,7 @@ class Server(WarehouseServer):
         )
 
     def replicate_from(self, primary: Server) -> None:
-        """Make this replica apply everything that the primary has done since the primary's data folder was made, and does
-        from now on.
-        """
+        """Make this replica apply all that the primary has done since its data folder was made, and will do from now on."""
         password = secrets.token_urlsafe(24)  # the replica keeps it in its own data folder
         account = f"'{_REPLICA_ACCOUNT}'@'{HOST}'"
         with contextlib.closing(primary.administrator()) as conn:

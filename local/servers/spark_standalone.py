@@ -60,7 +60,7 @@ class SparkServer(Server):
         }
 
     def environment(self) -> dict[str, str]:
-        """The caller's environment without its Spark variables, which would override `properties`, and its connections.
+        """The caller's environment without variables of Airflow, and of Spark, which would override `properties`.
 
         Executors inherit this environment.
         """

@@ -132,7 +132,7 @@ def test_the_file_is_compressed_as_its_name_says(tmp_path, capsys):
         assert main([f"--file={path}", "--rows=2000", "--days=1", "--seed=7"], products=500) == 0
         contents.add(read(path))
     assert contents == {text_of(Request(2_000, days=1, seed=7), 500).encode()}
-    assert "2,000 rows of 1 days from 2019-11-01" in capsys.readouterr().out
+    assert "rows: 2,000, days: 1, first day: 2019-11-01" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(readers)
 
 

@@ -36,7 +36,7 @@ def declared(request) -> Pipeline:
 
 
 def rounds(declared: Pipeline) -> list[list[bytes | None]]:
-    """Three rounds of messages: each but the first has later versions of events, and events that came before."""
+    """Three rounds of messages: all but the first have later versions of earlier events, and repeats of earlier messages."""
     first = values(declared, EVENTS)
     own_id = "create_time" if declared.event_id == "create_time" else declared.event_id
     rest = {own_id: str(time_uuid(START, "odd")), "create_time": str(time_uuid(START, "odd"))}
@@ -59,7 +59,7 @@ def _version(value: bytes, number: int) -> bytes:
 
 
 def send(pipeline: Pipeline, messages: list[bytes | None]) -> None:
-    """Send all versions of an event to the same partition, in order; the partition is not its shard."""
+    """Send all versions of an event to the same partition, in order; the partition need not be its shard."""
     producer = Producer(clients.settings())
     for value in messages:
         text = (value or b"").partition(b', "version"')[0].rstrip(b"}")

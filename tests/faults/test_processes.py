@@ -1,4 +1,4 @@
-"""Which process a fault of a cluster kills; the processes are stand-ins."""
+"""Which process each cluster fault kills; the processes are stand-ins."""
 
 from __future__ import annotations
 

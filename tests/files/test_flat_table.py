@@ -70,6 +70,20 @@ def test_columns_of_any_type_are_copied(recruitment, flat, reader):
     assert (row.custom_track, row.job_id, row.ed) == ("click", "1.2345678E7", '{"publisherId": "7"}')
 
 
+def test_a_column_of_a_user_defined_type_is_copied(recruitment, flat, reader):
+    flat.execute("CREATE TYPE flat.publisher (id text, paid boolean)")
+    flat.execute(
+        "CREATE TABLE flat.typed (create_time timeuuid PRIMARY KEY, ed publisher, custom_track frozen<publisher>)"
+    )
+    created = event_id("2026-08-08 10:00:00")
+    flat.execute(
+        f"INSERT INTO flat.typed (create_time, ed, custom_track) VALUES ({created}, {{id: '7'}}, {{paid: true}})"
+    )
+    assert imports.import_table(recruitment, "flat.typed").written == 1
+    [row] = lake_rows(reader, "2026-08-08")
+    assert (row.ed, row.custom_track) == ('{"id": "7", "paid": null}', '{"id": null, "paid": true}')
+
+
 def test_a_lake_table_of_the_former_layout_is_copied(recruitment, flat, reader):
     created = event_id("2026-08-06 10:00:00")
     insert = flat.prepare(

@@ -1,4 +1,4 @@
-"""Dead letters of Kafka Connect become rejected events with the place that they came from, and verify knows of them."""
+"""Dead letters of Kafka Connect become rejected events with their original place, and verify takes them into account."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refuse(pipeline, value: bytes | None, *, offset: int, partition: int = 2, to
     """Do what Connect does with a message that its transform refuses."""
     place = {"topic": topic or pipeline.topic, "partition": partition, "offset": offset}
     headers = [(f"__connect.errors.{name}", str(text).encode()) for name, text in place.items()]
-    # A producer's own header of that name stands before Connect's.
+    # A producer's own header of that name precedes Connect's.
     produce(pipeline, value, [("__connect.errors.offset", b"999"), *headers])
 
 
@@ -64,21 +64,21 @@ def test_a_dead_letter_is_kept_with_topic_partition_and_offset_of_its_message(pi
 
 
 def test_a_dead_letter_that_is_an_event_after_all_is_written(pipeline):
-    result = event_id("2026-09-20 10:00:00")
-    refuse(pipeline, value_of(result, custom_track="click"), offset=7)
+    create_time = event_id("2026-09-20 10:00:00")
+    refuse(pipeline, value_of(create_time, custom_track="click"), offset=7)
     assert written_and_rejected(pipeline) == (1, 0)
-    assert str(result) in lake_rows("2026-09-20 10:00:00")
+    assert str(create_time) in lake_rows("2026-09-20 10:00:00")
 
 
 def test_a_dead_letter_does_not_replace_a_version_that_came_after_it(pipeline):
-    result = event_id("2026-09-20 10:01:00")
-    refuse(pipeline, value_of(result, custom_track="first"), offset=8)
+    create_time = event_id("2026-09-20 10:01:00")
+    refuse(pipeline, value_of(create_time, custom_track="first"), offset=8)
     with lake("lake_writer") as session:
-        later = Event(result, {"create_time": str(result), "custom_track": "second"})
+        later = Event(create_time, {"create_time": str(create_time), "custom_track": "second"})
         as_of = change_log.write_clock(session)
         EventWriter(session, pipeline).write([later], as_of=as_of)
     assert written_and_rejected(pipeline) == (1, 0)
-    assert lake_rows("2026-09-20 10:01:00")[str(result)].custom_track == "second"
+    assert lake_rows("2026-09-20 10:01:00")[str(create_time)].custom_track == "second"
 
 
 @pytest.mark.parametrize("headers", [[], [("__connect.errors.topic", None)], [("__connect.errors.offset", b"x")]])
@@ -128,7 +128,7 @@ def test_verify_reports_poison_as_waiting_until_its_dead_letter_is_consumed(pipe
     assert (topic_findings(report.differences), topic_findings(report.apart)) == ({}, {})
 
 
-def test_the_offsets_of_dead_letters_are_those_of_no_other_topic(pipeline, send, monkeypatch):
+def test_offsets_of_the_dead_letter_topic_do_not_count_for_the_topic_of_events(pipeline, send, monkeypatch):
     refuse(pipeline, b"[]", offset=3)
     assert written_and_rejected(pipeline) == (0, 1)
     send.send(b"{}", partition=0)

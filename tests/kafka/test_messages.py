@@ -71,7 +71,7 @@ def test_numbers_next_to_a_nan_are_kept_as_they_were_written():
         (b'{"create_time": "%s", "ed": "a\x00b"}' % ID.encode(), "the message is not JSON: Invalid control character"),
         (b'{"ed": %s}' % (b"[" * 100_000 + b"]" * 100_000), "the message is nested too deeply"),
         (b"[" * 100_000, "the message is nested too deeply"),
-        (b'{"create_time": "caf\xe9"}', "the message is not UTF-8: bytes e9 22 7d at 20"),
+        (b'{"create_time": "caf\xe9"}', "the message is not UTF-8: bytes e9 22 7d at position 20"),
         (b'["create_time"]', "the message is JSON, but not an object of fields"),
         (b'{"n": %s}' % (b"1" * 5_000), "create_time '' is not a time-UUID"),  # more digits than Python converts
         (b"17", "the message is JSON, but not an object of fields"),

@@ -1,4 +1,7 @@
-"""Set-up of the lake with a role of limited rights: those that docs/deploy.md lists are enough, and each is needed."""
+"""Set-up of the lake with a role of limited rights: those that docs/deploy.md lists are enough.
+
+Each right on all keyspaces and on `minutemark` is needed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def limited(lake_schema, monkeypatch) -> Iterator[Limited]:
-    """A new role behind lake_admin, without rights. Each test has its own, since a node caches the rights of a role."""
+    """A new role without rights, as the account of connection lake_admin; one for each test, since a node caches its rights."""
     variable, role = "AIRFLOW_CONN_LAKE_ADMIN", f"limited_{next(_numbers)}"
     with lake("lake_admin") as session:
         session.execute(f"CREATE ROLE {role} WITH PASSWORD = 'its-secret' AND LOGIN = true")
@@ -49,7 +52,7 @@ def test_the_documented_rights_are_enough(limited):
 
 
 @pytest.mark.parametrize("right", [grant for grant in GRANTS if "ALL KEYSPACES" in grant or "minutemark" in grant])
-def test_each_documented_right_is_needed(limited, right):
+def test_each_right_on_all_keyspaces_and_on_minutemark_is_needed(limited, right):
     limited.grant(grant for grant in GRANTS if grant != right)
     with pytest.raises(LakePermissionMissing, match="connection lake_admin .*denied permission") as raised:
         schema.apply_schema()

@@ -1,4 +1,4 @@
-"""Demo traffic: as many events as requested, spread over their time, with late, duplicate and broken ones among them."""
+"""Demo traffic: as many events as requested, spread over the requested time, with late, duplicate and broken ones among them."""
 
 import random
 import uuid

@@ -1,4 +1,4 @@
-"""Run by Superset's own Python: writes the app's answer to each route without a login to a file, as JSON."""
+"""Run by Superset's own Python: for each route, writes the app's answer to a request without a login to a file, as JSON."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Set-up on machines that lack something: it reports what is missing and how to get it, and repeats no step."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -67,6 +68,19 @@ def test_a_stamp_fits_until_its_source_changes(tmp_path):
     assert bootstrap.Stamp(tmp_path / "stamp", source).fits()
     source.write_text("a==2")
     assert not bootstrap.Stamp(tmp_path / "stamp", source).fits()
+
+
+@pytest.mark.parametrize("installed", [None, "uv 0.1.0"])
+def test_set_up_replaces_a_missing_or_former_uv_even_if_the_environment_fits(monkeypatch, tmp_path, installed):
+    uv = tmp_path / "uv" / "bin" / "uv"
+    if installed:
+        uv.parent.mkdir(parents=True)
+        uv.write_text(f"#!/bin/sh\necho {installed}\n")
+        uv.chmod(0o755)
+    monkeypatch.setattr(bootstrap, "TOOLS", tmp_path)
+    monkeypatch.setattr(bootstrap.Stamp, "fits", lambda stamp: True)
+    bootstrap.install_environment()
+    assert f"uv {bootstrap.UV_VERSION}" in subprocess.run([uv, "--version"], capture_output=True, text=True).stdout
 
 
 def test_jars_that_are_no_longer_in_the_pom_are_removed(tmp_path):

@@ -39,7 +39,7 @@ def test_the_text_has_state_lag_and_what_to_do(capsys):
     result = {"pipelines": {"recruitment": status._pipeline(FRESHNESS)}, "alerts": [status._alert(ALERT)]}
     status._print(STACK | result)
     text = capsys.readouterr().out
-    assert "recruitment is stale: newest event 412.3 s old, 3 minutes pending, 1 held" in text
+    assert "recruitment is stale: newest event 412.3 s old, minutes pending: 3, held: 1" in text
     assert "over the last hour: median 35.0 s, p95 301.2 s, worst 412.3 s" in text
     assert "undeclared fields, first sent within the last day: jobId, ' x\\n'\n" in text
     assert "ALERT recruitment: stale since 2026-03-01T12:00:05Z. A change waits.\n  What to do: Open the run." in text

@@ -172,7 +172,7 @@ def test_a_merge_of_an_earlier_read_does_not_undo_reprocessing(lab: Lab, now, ou
     merge.merge(slow)
     lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")
     assert pending(lab) == [minute]
-    assert not reprocess._is_settled(lab.ledger(minute), started.started_at)
+    assert not reprocess._is_finished(lab.ledger(minute), started.started_at)
     run(lab, run_id="fixed")
     assert reprocess.follow(started, pause=0.01) == (
         "1 rows of 1 minutes are processed: 1 counted or ignored, 0 still rejected."
@@ -206,7 +206,8 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
         "line 4 is not a record: it has 2 fields",
     ]
     before = rejected_rows(lab)
-    reprocess.begin(RECRUITMENT, Selection(), output.append)
+    again = reprocess.run_reprocess("recruitment", report=output.append)
+    assert (again.rows, again.refused) == (0, 3)
     assert rejected_rows(lab) == before, "A reason does not grow each time that it is reprocessed."
     run(lab)
     assert reprocess.follow(started, pause=0.01).splitlines() == [

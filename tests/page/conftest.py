@@ -1,4 +1,4 @@
-"""The page as Airflow's API server serves it, on the session's real MariaDB, with a user of every role."""
+"""The page as Airflow's API server serves it, on a real warehouse server, with a user of every role."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ def as_user(api) -> Callable:
 
 @pytest.fixture
 def held(lab: Lab) -> dict:  # noqa: F811  (a fixture by its name)
-    """A held minute, and a rejected event of the minute before it; returns the body of a request to release it."""
+    """A held minute, and a rejected event of the minute before it; returns the body of a request that releases the former."""
     return {"minute": text(reject_and_hold(lab)), "why": "on purpose"}

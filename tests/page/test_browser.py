@@ -241,7 +241,7 @@ def test_verification_is_started_from_the_page_and_shown(visit, airflow: ApiServ
     [run] = airflow.send("GET", path, user="ada")["dag_runs"]
     assert run["conf"]["pipeline"] == "recruitment" and run["conf"]["from"].endswith(":00Z")
 
-    # As the run would leave it: no scheduler is here to run it.
+    # As the run would leave it: no scheduler is running here.
     lost = Finding("vanished_rows", minutes_ago(lab, 5), "the lake", {"rows": 3}, {"rows": 2}, "Bring them back.")
     result = PipelineReport("recruitment", "an hour", Findings(20), Findings(20))
     result.differences.add(lost, "rows are gone")

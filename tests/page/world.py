@@ -27,7 +27,7 @@ def text(minute: datetime) -> str:
 
 
 def see(lab: Lab, *minutes: datetime) -> None:
-    """Record a poll of now that finds these minutes touched, long enough ago to have settled."""
+    """Record a poll at the current time that finds these minutes touched long enough ago to have settled."""
     clock = server_time(lab.conn.cursor())
     lab.see(*minutes, at=clock - 2 * MINUTE, clock=clock)
     ledger.record_poll_time(lab.conn, lab.pipeline, clock)

@@ -1,4 +1,4 @@
-"""Hand-written shop events for tests: the smallest valid row, whose cells a test can replace."""
+"""Hand-written shop events for tests: a complete valid row, whose cells a test can replace."""
 
 from __future__ import annotations
 

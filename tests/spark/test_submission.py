@@ -130,7 +130,7 @@ def test_speculation_stays_off_and_times_stay_utc(tmp_path, monkeypatch: pytest.
     assert "connectionTimeZone=UTC" in (prepared_job.dir / "job.json").read_text()
 
 
-def test_the_machine_s_defaults_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machines_defaults_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--properties-file hides spark-defaults.conf, which is therefore merged."""
     (tmp_path / "spark-defaults.conf").write_text(
         "# ours\nspark.driver.memory 2g\nspark.driver.extraJavaOptions=-Da=b\n"
@@ -262,8 +262,8 @@ def test_an_extra_of_the_connection_is_in_no_file() -> None:
     assert "s3cret.keytab" not in str(submitted)
 
 
-def test_a_master_without_an_address_of_ipv4_sets_no_host_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spark does not bind to an address of IPv6 unless the JVM is configured for it."""
+def test_a_master_without_an_ipv4_address_sets_no_driver_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spark does not bind to an IPv6 address unless the JVM is configured for it."""
     monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
     assert address_towards("spark://[::1]:7077") is None
     assert address_towards("spark://127.0.0.1:7077") == "127.0.0.1"

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pyarrow
@@ -19,6 +20,7 @@ from include.lakehouse.export import export, rewrite
 from include.lakehouse.settings import LakehouseError
 from include.verify import verify
 from tests.lakehouse.events import SHOP, add_to_lake, count_hours, merge_minutes, shop_event
+from tests.lakehouse.other_engine import delete_rows
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop, operation
 
@@ -38,7 +40,9 @@ def exact(shop: Shop) -> Shop:
 
 
 def report_of(start: datetime | None = None, end: datetime | None = None):
-    [report] = verify.verify([SHOP], start=start, end=end, patience=0).pipelines
+    """The report on the shop, whose minutes settle after a second: minutes that differ are compared again after that time."""
+    shop = replace(SHOP, settle=timedelta(seconds=1))
+    [report] = verify.verify([shop], start=start, end=end, patience=0, poll=0.1).pipelines
     return report
 
 
@@ -108,6 +112,29 @@ def test_a_data_file_deleted_by_hand(exact: Shop, lakehouse) -> None:
     assert differences(start=minute(60), end=minute(120)) == NOTHING, "The file is of the hour before."
     follow_remedies()
     assert differences() == NOTHING
+
+
+@pytest.mark.parametrize("engine", ["pyiceberg", "other"])
+def test_a_lost_file_with_events_of_another_hour_leaves_only_these_hours_out(
+    exact: Shop, lakehouse, engine: str
+) -> None:
+    """A visit of 10:07 arrived at 12:02. In the hour between the two, an engine has deleted rows."""
+    late = minute(122)
+    add_to_lake(shop_event(late, 1, event_time=f"{minute(7)} UTC"))
+    merge_minutes(exact, {late: [operation(event_time=minute(7))]}, run_id="late")
+    export(SHOP)
+    count_hours()
+    assert differences() == NOTHING
+    if engine == "pyiceberg":
+        table.table(SHOP).delete(table.within([minute(60)]))
+    else:  # which leaves the rows in their files
+        delete_rows(table.table(SHOP), minute(60))
+    [file] = lakehouse.rglob("hour=2026-03-01-12/*.parquet")
+    file.unlink()
+    of_hour = {"lakehouse_other_events": 1, "lakehouse_hour": 1}
+    assert differences() == {"lakehouse_lost_file": 1, **of_hour}
+    assert differences(start=TEN, end=minute(60)) == {"lakehouse_lost_file": 1}, "Its event is of an hour of the range."
+    assert differences(start=minute(60), end=minute(120)) == of_hour
 
 
 @pytest.mark.parametrize("change", [lambda file: file.unlink(), lambda file: file.write_bytes(b"PAR1")])

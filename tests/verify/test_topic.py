@@ -85,6 +85,8 @@ def test_a_committed_poison_message_that_is_not_kept_is_found(pipeline, events):
         )
         conn.commit()
     assert topic_findings(report_of(pipeline).differences) == {"topic_unstored": 1}
+    events_only = report_of(pipeline, start=datetime(2026, 9, 1), end=datetime(2026, 9, 2))
+    assert topic_findings(events_only.differences) == {}, "A message without a minute is selected by its timestamp."
 
 
 def test_uncommitted_messages_wait_and_are_not_differences(pipeline, events, send):

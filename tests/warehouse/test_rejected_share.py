@@ -252,6 +252,9 @@ def test_a_producer_that_breaks_is_noticed_before_the_hour_is_over(lab: Lab) -> 
         read(lab, lake, [at], clock=at + 2 * MINUTE)
     assert {lab.ledger(at)["waiting"] for at in lake} == {0}, "As soon as the fourth minute is read, all four are held."
     assert status.freshness_of(lab.conn, lab.pipeline)["held"] == 4
+    assert lab.one("SELECT COUNT(*) FROM etl.holds WHERE held_since < held_at") == 3, (
+        "Three were held while they waited."
+    )
     better = {at_noon(number): Rows(30) for number in range(10, 40)}
     lab.see(*better, at=at_noon(55), clock=at_noon(60))
     read(lab, better, better, clock=at_noon(60))

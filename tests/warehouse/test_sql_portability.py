@@ -54,7 +54,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("pattern", FORBIDDEN)
-def test_no_construct_that_only_one_server_knows(pattern: str) -> None:
+def test_no_forbidden_construct(pattern: str) -> None:
     matches = {
         path.name: match[0] for path in SOURCES if (match := re.search(pattern, re.sub(r"--.*", "", path.read_text())))
     }

@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
   merged_at DATETIME(6) NULL,
   lakehouse_attempt BIGINT UNSIGNED NULL
-    COMMENT 'attempt that the lakehouse has, or that was skipped; NULL: none yet; 0: none any longer, or see lakehouse_kept',
+    COMMENT 'attempt that the lakehouse has, or that was skipped; NULL: none yet; 0: none any more, or that in lakehouse_kept',
   lakehouse_kept BIGINT UNSIGNED NULL
     COMMENT 'attempt whose events the lakehouse still has, while they must or cannot be written again',
   lakehouse_skipped BIGINT UNSIGNED NULL
@@ -83,8 +83,8 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
 CREATE TABLE IF NOT EXISTS etl.lakehouse_tables (
   pipeline VARCHAR(48) NOT NULL,
   table_uuid CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  written_at DATETIME(6) NULL COMMENT 'when minutes were written last',
-  created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) COMMENT 'when an export saw this table first',
+  written_at DATETIME(6) NULL COMMENT 'when minutes were last written',
+  created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) COMMENT 'when an export first saw this table',
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
@@ -99,7 +99,7 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   counts TEXT NULL COMMENT 'JSON object: measure to count',
   counted_at DATETIME(6) NULL,
   waited_at DATETIME(6) NULL
-    COMMENT 'when it was compared last and had to wait for a minute; NULL: not since it changed',
+    COMMENT 'when it was last compared and had to wait for a minute; NULL: not since it changed',
   count_tried_at DATETIME(6) NULL COMMENT 'last time that counting was tried, even if it failed',
   differs_since DATETIME(6) NULL COMMENT 'since when its counts differ from the fact; NULL: they do not',
   loaded_change BIGINT UNSIGNED NULL COMMENT 'counted_change that BigQuery has; NULL: none',
@@ -161,7 +161,7 @@ CREATE TABLE IF NOT EXISTS etl.drifts (
   kind VARCHAR(16) NOT NULL COMMENT 'disappeared, unreadable, ignored or appeared',
   field VARCHAR(128) NOT NULL,
   first_minute DATETIME NOT NULL COMMENT 'the first minute that shows it',
-  last_minute DATETIME NULL COMMENT 'the last one; NULL: the first one',
+  last_minute DATETIME NULL COMMENT 'the last minute that shows it; NULL: the same as the first',
   minute_rows BIGINT NOT NULL COMMENT 'rows of the first minute found that show it',
   usual DOUBLE NULL COMMENT 'the share over the day before',
   description VARCHAR(500) NOT NULL,
@@ -196,7 +196,7 @@ CREATE TABLE IF NOT EXISTS etl.batches (
   merged_attempt BIGINT UNSIGNED NULL,
   merge_tries INT NOT NULL DEFAULT 0,
   merged_at DATETIME(6) NULL,
-  unchecked_since DATETIME(6) NULL COMMENT 'time of its merge or of a failed check_warehouse; NULL: that passed',
+  unchecked_since DATETIME(6) NULL COMMENT 'time of the merge or the last failed check_warehouse; NULL: neither, or it passed',
   merged_minutes INT NULL,
   raw_rows BIGINT NULL,
   counted_rows BIGINT NULL,
@@ -323,7 +323,7 @@ CREATE TABLE IF NOT EXISTS etl.releases (
   released_by VARCHAR(190) NOT NULL,
   reason VARCHAR(500) NULL COMMENT 'why it was released, as the user wrote it',
   released_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
-  used_by_batch BIGINT UNSIGNED NULL COMMENT 'the batch that merged the minute; NULL with used_at: it was held again',
+  used_by_batch BIGINT UNSIGNED NULL COMMENT 'the batch that merged the minute; NULL although used_at is set: it was held again',
   used_at DATETIME(6) NULL COMMENT 'NULL: the next batch with this minute will use it',
   PRIMARY KEY (release_id),
   KEY by_use (pipeline, used_at, minute),
@@ -403,8 +403,8 @@ CREATE TABLE IF NOT EXISTS etl.topic_progress (
   partition_number INT NOT NULL,
   committed BIGINT NOT NULL COMMENT 'offset that the consumer group has committed',
   waiting BIGINT NOT NULL COMMENT 'messages that follow it',
-  moved_at DATETIME(6) NOT NULL COMMENT 'when it last moved, or nothing waited',
-  seen_at DATETIME(6) NOT NULL COMMENT 'when the broker last answered',
+  moved_at DATETIME(6) NOT NULL COMMENT 'when the offset last moved, or no message was waiting',
+  seen_at DATETIME(6) NOT NULL COMMENT 'when the broker last answered; of partition -1: when a check first failed',
   PRIMARY KEY (pipeline, topic, partition_number)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
