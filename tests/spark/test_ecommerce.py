@@ -135,7 +135,7 @@ def test_prices_are_exact_to_the_cent(spark: SparkSession) -> None:
     ]  # fmt: skip
 
 
-def test_the_machine_s_time_zone_changes_nothing(spark: SparkSession) -> None:
+def test_the_machines_time_zone_changes_nothing(spark: SparkSession) -> None:
     texts = ("2026-03-13 02:30:00 UTC", "2026-03-13 02:30:00", "2026-03-13T02:30:00Z", "2026-03-12 22:30:00.5-04:00")
     frame = raw_frame(spark, *(view(WHEN, event_time=text) for text in texts), pipeline=SHOP)
     result = (

@@ -30,7 +30,7 @@ def test_bids_are_exact_decimals(spark: SparkSession) -> None:
 
 
 @pytest.mark.parametrize("recover", [True, False])
-def test_the_machine_s_time_zone_changes_nothing(spark: SparkSession, recover: bool) -> None:
+def test_the_machines_time_zone_changes_nothing(spark: SparkSession, recover: bool) -> None:
     """⚑ UTC everywhere: the session's machine is in Newfoundland (tests/spark/conftest.py)."""
     rows = raw_frame(
         spark,
