@@ -17,6 +17,9 @@ from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import Lab
 from tests.warehouse.shop import Shop
 
+# Accepted by the emulator, as any other would be.
+_S3_ACCOUNT = {"aws_access_key_id": "lakehouse", "aws_secret_access_key": "lakehouse"}
+
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory) -> Iterator[tuple]:
@@ -144,3 +147,29 @@ def lakehouse_in_bucket(lakehouse: Path, storage_emulator: str, monkeypatch) -> 
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_emulator)
     # Otherwise gcsfs tries for a minute to look up the type of each bucket, through an API that the emulator lacks.
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+
+@pytest.fixture(scope="session")
+def s3_emulator() -> Iterator[str]:
+    """The URL of an emulator of S3 with the bucket `lakehouse`."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        boto3.client("s3", endpoint_url=url, **_S3_ACCOUNT).create_bucket(Bucket="lakehouse")
+        yield url
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def lakehouse_in_s3(lakehouse: Path, s3_emulator: str, monkeypatch) -> None:
+    """The lakehouse is in a bucket of S3 instead of a folder."""
+    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"s3://lakehouse/{uuid.uuid4().hex}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_emulator)
+    for name, value in _S3_ACCOUNT.items():
+        monkeypatch.setenv(name.upper(), value)

@@ -1,4 +1,4 @@
-"""A lakehouse in a bucket of Cloud Storage, and its hour files loaded from their gs:// URLs; both on emulators."""
+"""A lakehouse in a bucket of Cloud Storage, whose hour files BigQuery loads by their URLs, or of S3; all on emulators."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from datetime import timedelta
 from importlib.util import find_spec
 
 import pytest
+from fsspec.core import url_to_fs
 
 from include.bigquery.due import load_due
-from include.lakehouse.export import export
+from include.lakehouse.export import export, rewrite
+from include.lakehouse.settings import location
 from include.lakehouse.upkeep import upkeep
+from include.verify import verify
 from tests.lakehouse.events import SHOP, add_to_lake, count_hours, merge_minutes, shop_event, table_rows
 from tests.lakehouse.hours import loaded_rows, view_rows
 from tests.warehouse.lab import TEN
 from tests.warehouse.shop import Shop, operation
 
+
 # Not imported here: it reads its settings when it is imported.
-pytestmark = pytest.mark.skipif(not find_spec("gcsfs"), reason="gcsfs is not installed: `make test` installs it.")
-
-
+@pytest.mark.skipif(not find_spec("gcsfs"), reason="gcsfs is not installed: `make test` installs it.")
 def test_events_in_a_bucket_are_counted_loaded_from_urls_and_replaced(
     shop: Shop, lakehouse_in_bucket, bigquery
 ) -> None:
@@ -42,3 +44,27 @@ def test_events_in_a_bucket_are_counted_loaded_from_urls_and_replaced(
     assert [(hour, visits) for hour, _, visits in view_rows(bigquery)] == [(TEN, 2)]
     assert upkeep(SHOP, kept=timedelta()).files > 0
     assert table_rows() == [(TEN, "view", 7)] * 2
+
+
+@pytest.mark.skipif(not find_spec("s3fs"), reason="s3fs is not installed: `make test` installs it.")
+def test_events_in_s3_are_counted_replaced_and_verified_and_a_lost_file_is_found(shop: Shop, lakehouse_in_s3) -> None:
+    for number in (1, 2):
+        add_to_lake(shop_event(TEN, number))
+        merge_minutes(shop, {TEN: [operation()] * number}, run_id=f"run {number}")
+        export(SHOP)
+        assert (table_rows(), count_hours()) == ([(TEN, "view", 7)] * number, {TEN: (number, 0)})
+    assert upkeep(SHOP, kept=timedelta()).files > 0
+    assert differences() == {}
+    bucket, root = url_to_fs(location())
+    [file] = bucket.glob(f"{root}/**/hour=2026-03-01-10/*.parquet")
+    bucket.rm(file)
+    assert differences() == {"lakehouse_lost_file": 1}
+    rewrite(SHOP, TEN, TEN + timedelta(hours=1))
+    export(SHOP)
+    count_hours()
+    assert (differences(), table_rows()) == ({}, [(TEN, "view", 7)] * 2)
+
+
+def differences() -> dict[str, int]:
+    [report] = verify.verify([SHOP], patience=0).pipelines
+    return report.differences.counts

@@ -107,7 +107,7 @@ def test_the_next_job_finds_the_driver_that_the_first_one_started(run_job) -> No
     assert first[:2] == second[:2] == [f"pid {pid_in(first)}", "done"]
 
 
-def test_what_the_jvm_prints_during_a_job_follows_the_job_s_own_lines(run_job) -> None:
+def test_what_the_jvm_prints_during_a_job_follows_the_jobs_own_lines(run_job) -> None:
     run_job()
     assert run_job()[1][2:] == ["printed by the machine"]  # without the lines of the first job
 
