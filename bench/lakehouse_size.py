@@ -43,7 +43,7 @@ def measure(folder: Path, events: int) -> int:
     with ExitStack() as stack:
         os.environ |= stack.enter_context(throwaway.warehouse_server(folder, passwords))
         os.environ |= stack.enter_context(throwaway.cassandra_node(folder, throw_away=False))
-        catalog = stack.enter_context(throwaway.postgres_server(folder, connections.metadata_passwords(passwords)))
+        catalog = stack.enter_context(throwaway.postgres_server(folder, connections.postgres_passwords(passwords)))
         os.environ |= connections.lakehouse(passwords, catalog.port)
         os.environ |= {"MINUTEMARK_LAKEHOUSE": f"file://{folder}/lakehouse", "MINUTEMARK_INGEST": ""}
         from include.operations.setup import set_up

@@ -4,7 +4,7 @@ Starts throw-away stores and, for `kept` and `cold`, throw-away clusters of two 
 The same minute of 5,000 events, and the same backlog, are staged by
 
 - local: a driver that keeps running, with master local[2]
-- kept: a driver that keeps running, and whose application keeps its executors
+- kept: a driver that keeps running, with an application that keeps its executors
 - cold: a spark-submit for each attempt
 
 A job is measured from its submission to its end. The first job of each kind is reported separately.
@@ -96,7 +96,7 @@ def start(cluster: contextlib.ExitStack, home: Path) -> str:
 
 
 def measure(kind: str, master: str, rounds: int, backlog: Sequence[datetime]) -> None:
-    """Print the seconds of the first job, of `rounds` further ones, and of the backlog."""
+    """Print the seconds of the first job, of `rounds` later ones, and of the backlog."""
     keep, keys = kind != "cold", set()
 
     def job(minutes: Sequence[datetime], rows: int) -> float:
@@ -114,7 +114,7 @@ def measure(kind: str, master: str, rounds: int, backlog: Sequence[datetime]) ->
     backlog_seconds = sum(job(batch, len(batch) * lakes.ROWS_PER_MINUTE) for batch in batches)
     rows = len(backlog) * lakes.ROWS_PER_MINUTE
     print(
-        f"{kind}: first job {first:.1f} s; {rounds} further ones {statistics.median(seconds):.1f} s "
+        f"{kind}: first job {first:.1f} s; {rounds} later ones {statistics.median(seconds):.1f} s "
         f"({seconds[0]:.1f} to {seconds[-1]:.1f}); backlog of {rows:,} rows in {len(batches)} jobs {backlog_seconds:.1f} s, "
         f"{rows / backlog_seconds:,.0f} rows/s",
         flush=True,

@@ -1,8 +1,9 @@
 """Loads changed minutes of the lake into the warehouse, every minute or continuously.
 
-A scheduled run processes the minutes that the ledger lists as pending, not the minute in its name. The next run therefore
-processes a late row, however old its minute is. After an outage, each run takes the newest minutes first and then
-the oldest, about 20 seconds' worth in all. A backfill takes exactly the minutes of its intervals.
+A scheduled run processes the minutes that the ledger lists as pending, not the minute in its name. A late row is therefore
+processed by the next run that has room for its minute, however old the minute is, unless it is closed. After an outage,
+each run takes the newest minutes first and then the oldest, about 20 seconds' worth in all. A backfill takes exactly the
+minutes of its intervals.
 
 With `MINUTEMARK_SCHEDULE=continuous`, or `schedule="continuous"` in the declaration, the next run starts when the last one
 ends. It waits in the triggerer for a change, up to two minutes.

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from urllib.parse import urlsplit
 
 from include.errors import MinutemarkError
 
@@ -51,6 +52,19 @@ class Endpoint:
     password: str | None = field(default=None, repr=False)
     schema: str | None = None
     extra: dict = field(default_factory=dict, repr=False)
+
+    def url(self, default_scheme: str) -> str:
+        """The URL of a connection of type http, without login: `host` may be all of it.
+
+        Otherwise it is made of the scheme in `schema`, host, port and the extra `path`.
+        """
+        if "://" in self.host:
+            parts = urlsplit(self.host)
+            if self.port and not parts.port:
+                parts = parts._replace(netloc=f"{parts.netloc}:{self.port}")
+            return parts.geturl()
+        port = f":{self.port}" if self.port else ""
+        return f"{self.schema or default_scheme}://{self.host}{port}/{str(self.extra.get('path', '')).lstrip('/')}"
 
 
 def variable(conn_id: str) -> str:

@@ -68,15 +68,11 @@ def _remedy(error: Exception) -> str:
     is_refusal = isinstance(error, urllib.error.HTTPError) and not _retry_may_help(error)
     if is_refusal or isinstance(error, ValueError | http.client.InvalidURL):
         return "Correct its host (the whole URL) or its password (sent as a bearer token)."
-    return "The receiver may be down; the next notice tries again."
+    return "Check that its host is right and that the receiver is up; the next notice tries again."
 
 
 def _url(target: Endpoint) -> str:
-    """`host` may be the whole URL; otherwise scheme in `schema` (https by default), host, port and extra `path`."""
-    url = target.host
-    if "://" not in url:
-        port = f":{target.port}" if target.port else ""
-        url = f"{target.schema or 'https'}://{url}{port}/{str(target.extra.get('path', '')).lstrip('/')}"
+    url = target.url("https")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise WebhookFailed(

@@ -148,10 +148,10 @@ def clean(arguments: argparse.Namespace) -> int:
     paths = [DATA, AIRFLOW_HOME, LOGS, RUN, ENV_FILE]
     if arguments.all:  # `.local` may have the data of another stack, which this command does not stop
         paths = [LOCAL] if STATE == LOCAL else [*paths, PORTS_FILE, *INSTALLED]
-        if STATE != LOCAL and (LOCAL / "run" / "supervisord.pid").exists():
+        if STATE != LOCAL and any(supervisor.marked_processes(LOCAL)):
             raise Problem(
                 "make clean",
-                f"the stack in {LOCAL} may be running on what ALL=1 deletes",
+                f"the stack in {LOCAL} runs on what ALL=1 deletes",
                 "Stop it first: run `make stop` without MINUTEMARK_STATE.",
             )
     paths = [path for path in paths if path.exists()]

@@ -1,7 +1,7 @@
 """Set-up of a fresh machine, with nothing but Python's standard library: OS packages, uv, environment, jars.
 
 Each step does only what is missing, so that running it again takes about a second. `python3 -m local.bootstrap`; with
-`--for-tests` it also installs the jars of Spark's Kafka source.
+`--for-tests` it also installs the jars of Spark's Kafka source and of an Iceberg REST catalog.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from pathlib import Path
 
 from include import env_file
 from include.errors import MinutemarkError
-from local.layout import CONNECT_JARS, KAFKA_JARS, LOCAL, ROOT, SPARK_JARS, STORE_JARS, STREAM_JARS, TOOLS, VENV
+from local.layout import (
+    CONNECT_JARS,
+    KAFKA_JARS,
+    LOCAL,
+    REST_CATALOG_JARS,
+    ROOT,
+    SPARK_JARS,
+    STORE_JARS,
+    STREAM_JARS,
+    TOOLS,
+    VENV,
+)
 from local.problems import Problem
 from local.progress import say, step
 from local.servers import mariadb, postgres
@@ -344,6 +355,8 @@ def main() -> int:
         if "--for-tests" in sys.argv[1:]:
             with only_one_set_up():
                 install_stream_jars()
+                pom = ROOT / "tests" / "lakehouse" / "rest_catalog" / "pom.xml"
+                install_jars(pom, REST_CATALOG_JARS, "jars of an Iceberg REST catalog")
     except MinutemarkError as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 2

@@ -82,7 +82,7 @@ def compile_java(source: Path, target: Path, jars: Path = CONNECT_JARS, classes:
 
     `classes` are folders of classes, or further jars, that the source needs besides those in `jars`.
 
-    Raises Problem if no Java compiler is installed: a JRE does not include one.
+    Raises Problem if the source does not compile, or if no Java compiler is installed: a JRE does not include one.
     """
     compiler = [java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
     shutil.rmtree(target, ignore_errors=True)
@@ -102,7 +102,10 @@ def compile_java(source: Path, target: Path, jars: Path = CONNECT_JARS, classes:
 def wait_until_ready(
     worker: Worker, login: str, *, seconds: float = 90, alive: Callable[[], bool] = lambda: True, log: str = ""
 ) -> None:
-    """Return when the worker accepts this login, `name:password`. Raises Problem when it does not."""
+    """Return when the worker accepts this login, `name:password`.
+
+    Raises ConnectError if it refuses the login, and Problem if it ends or is not ready in time.
+    """
     connect = Connect(worker.url, login, timeout=10)
     what = f"Kafka Connect on {worker.url}"
     waiting.until(connect.names, what=what, seconds=seconds, errors=(OSError,), alive=alive, log=log)

@@ -16,7 +16,7 @@ WAREHOUSE_LOGINS = {
     "warehouse_bi": warehouse_server.BI,
 }
 # Accounts of PostgreSQL; only the last one belongs to a connection.
-METADATA_LOGINS = {
+POSTGRES_LOGINS = {
     "metadata_admin": postgres.ADMIN,
     "metadata_airflow": postgres.AIRFLOW,
     "lakehouse_catalog": postgres.LAKEHOUSE,
@@ -25,7 +25,7 @@ METADATA_LOGINS = {
 
 def new_passwords() -> dict[str, str]:
     """A fresh password for each account of lake, warehouse, broker and PostgreSQL, of letters, digits, - and _."""
-    names = (*LAKE_LOGINS, *WAREHOUSE_LOGINS, "kafka_default", *METADATA_LOGINS)
+    names = (*LAKE_LOGINS, *WAREHOUSE_LOGINS, "kafka_default", *POSTGRES_LOGINS)
     return {name: secrets.token_urlsafe(24) for name in names}
 
 
@@ -39,9 +39,9 @@ def warehouse_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
     return {login: passwords[conn_id] for conn_id, login in WAREHOUSE_LOGINS.items()}
 
 
-def metadata_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
+def postgres_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
     """The passwords by the account names of PostgreSQL."""
-    return {login: passwords[name] for name, login in METADATA_LOGINS.items()}
+    return {login: passwords[name] for name, login in POSTGRES_LOGINS.items()}
 
 
 def broker_passwords(passwords: Mapping[str, str]) -> dict[str, str]:

@@ -68,7 +68,7 @@ def _die_with_parent() -> None:
 def free_port() -> int:
     """A loopback port that nothing listens on, and that this function has not returned before.
 
-    The system may name one port twice in a row when nobody took it in between; two listeners of one server then clash.
+    The system may return a port twice in a row if nothing took it in between; two listeners of one server would then clash.
     """
     while True:
         with socket.socket() as probe:

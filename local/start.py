@@ -357,7 +357,7 @@ class Stack:
             MARIADB: (mariadb.Server, connections.warehouse_passwords),
             MYSQL: (mysql.Server, connections.warehouse_passwords),
             KAFKA: (kafka.Broker, connections.broker_passwords, "controller_port"),
-            POSTGRES: (postgres.Server, connections.metadata_passwords),
+            POSTGRES: (postgres.Server, connections.postgres_passwords),
         }[name]
         places: dict[str, Any] = dict(zip(("port", *more), (self.ports[port] for port in _PORTS[name]), strict=True))
         return kind(DATA / name, passwords=passwords(self.environment.passwords), **places)

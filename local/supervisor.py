@@ -356,11 +356,11 @@ def _leftovers() -> list:
     return [process for process in marked_processes() if process.pid not in supervised]
 
 
-def marked_processes() -> Iterator:
-    """Processes whose environment carries this stack's mark."""
+def marked_processes(state: Path | None = None) -> Iterator:
+    """Processes whose environment has the mark of this stack, or of the stack in another folder."""
     for process in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(STATE):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(state or STATE):
                 yield process
 
 

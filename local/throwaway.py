@@ -113,7 +113,7 @@ def kafka_broker(folder: Path) -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def postgres_server(folder: Path, passwords: Mapping[str, str] | None = None) -> Iterator[postgres.Server]:
     """A PostgreSQL server with empty databases for metadata and the lakehouse's catalog; `passwords` are by account."""
-    passwords = passwords or connections.metadata_passwords(connections.new_passwords())
+    passwords = passwords or connections.postgres_passwords(connections.new_passwords())
     server = postgres.Server(folder / "postgres", free_port(), passwords, throw_away=True)
     with server.running(patience=30):
         yield server

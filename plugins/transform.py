@@ -53,7 +53,7 @@ class TransformDelta(AttemptOperator):
             with warehouse(target) as conn:
                 batch = batches.get(conn, batch_id)
                 if batch.state in ("merged", "skipped"):
-                    self.log.info("Batch %s is %s already: nothing to transform.", batch.batch_id, batch.state)
+                    self.log.info("Batch %s is already %s: there is nothing to transform.", batch.batch_id, batch.state)
                     return
                 attempt = batches.new_attempt(conn, batch.batch_id)
         except BatchRefused as refused:

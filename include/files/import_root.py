@@ -76,7 +76,7 @@ def file_under_root(file: str) -> Iterator[OpenedFile]:
         yield OpenedFile(path, descriptor)
 
 
-_REMEDY = "Put the file there, on each worker that can run the import."
+_REMEDY = "Put a regular file at that path, on each worker that can run the import."
 
 
 def _open_below(root: Path, parts: tuple[str, ...], stack: contextlib.ExitStack) -> int:

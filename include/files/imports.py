@@ -214,8 +214,8 @@ def import_dimension(
         missing_columns = [column for column in dimension.columns if column not in file.header]
         if missing_columns:
             raise FileRefused(
-                f"{path}: it has no column {', '.join(missing_columns)}, which {dimension.table} needs. "
-                f"The first line of a CSV must name {', '.join(dimension.columns)}: add the column, or rename an existing one."
+                f"{path}: it lacks columns that {dimension.table} needs: {', '.join(missing_columns)}. "
+                f"The first line of a CSV must name {', '.join(dimension.columns)}: add or rename columns."
             )
         imports = ImportLog(conn, owner.name, digest, path.name, dimension=dimension.name)
         imports.begin(again=True)

@@ -87,7 +87,7 @@ def follower_settings(pipeline: Pipeline, consumer: str = DAG) -> dict:
 
 
 def follower(pipeline: Pipeline, consumer: str = DAG) -> Consumer:
-    """A consumer that follows the topic; the caller closes it. Tasks use the provider's hook (plugins/topics.py)."""
+    """A consumer that follows the topic; the caller closes it. Tasks that only follow use the provider's hook."""
     from confluent_kafka import Consumer
 
     with translate_errors():

@@ -56,7 +56,7 @@ def payload_of(event: Event) -> bytes:
 
 @dataclass(frozen=True)
 class Written:
-    """What a call of `write` wrote, of EventWriter or of EventProducer (include/kafka/producer.py)."""
+    """What one call of `EventWriter.write`, or of `EventProducer.write` (include/kafka/producer.py), wrote."""
 
     rows: int
     minutes: frozenset[datetime]

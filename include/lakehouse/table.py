@@ -43,7 +43,10 @@ _PROPERTIES = {
 
 
 def catalog() -> Catalog:
-    """The catalog of connection lakehouse_catalog. Its extra holds further properties of pyiceberg."""
+    """The catalog of connection lakehouse_catalog. Its extra holds further properties of pyiceberg.
+
+    Of a REST catalog, login and password are the ID and secret of an OAuth2 client.
+    """
     try:
         from pyiceberg.catalog import load_catalog
     except ImportError as error:
@@ -54,7 +57,9 @@ def catalog() -> Catalog:
 
     target = endpoint(CATALOG)
     if target.conn_type == "http":
-        properties = {"type": "rest", "uri": f"{target.host}:{target.port}" if target.port else target.host}
+        properties = {"type": "rest", "uri": target.url("http").rstrip("/")}
+        if target.login:
+            properties["credential"] = f"{target.login}:{target.password}"
     else:
         database, query = target.schema or "lakehouse", {"connect_timeout": str(CONNECT_SECONDS)}
         url = URL.create(
@@ -119,8 +124,8 @@ def find(pipeline: Pipeline) -> Table | None:
         ) from error
     if not table.location().startswith(f"{location()}/"):
         raise LakehouseError(
-            f"Table {name} is in {table.location()}, and {SETTING} is {location()}. Set {SETTING} to the location of the table. "
-            f"To move it: {DROP_TABLE_REMEDY}"
+            f"Table {name} is in {table.location()}, and {SETTING} is {location()}. Set {SETTING} to the folder of the "
+            f"lakehouse that has the table. To move it: {DROP_TABLE_REMEDY}"
         )
     return table
 
@@ -213,8 +218,8 @@ def between(column: str, start: datetime, end: datetime):
 
 
 def path_of(url: str) -> str:
-    """The path of a file as its file system lists it."""
-    return url.partition("://")[2] or url
+    """The path of a file as its file system lists it. A REST catalog in Java writes file:/folder instead of file:///folder."""
+    return url.partition("://")[2] or url.removeprefix("file:")
 
 
 def hours_of(pipeline: Pipeline, events: Table, minutes: Collection[datetime]) -> set[datetime]:

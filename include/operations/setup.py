@@ -17,9 +17,9 @@ def set_up() -> str:
     from include.warehouse import schema as warehouse
 
     lake.apply_schema()
-    log.info("The lake's schema is applied.")
+    log.info("The lake's schema has been applied.")
     warehouse.apply_schema()
-    log.info("The warehouse's schema is applied.")
+    log.info("The warehouse's schema has been applied.")
     if not ingest_mode():
         return "Schema applied. No topics were created: MINUTEMARK_INGEST is empty."
     from include.kafka import topics

@@ -181,7 +181,7 @@ class Pipeline:
             )
         if undeclared := {fact.output for fact in self.facts if fact.output} - {output.name for output in self.outputs}:
             raise ValueError(
-                f"Pipeline {self.name}: a fact sums the output {', '.join(sorted(undeclared))}: declare it in outputs."
+                f"Pipeline {self.name}: facts sum undeclared outputs, {', '.join(sorted(undeclared))}: declare them in outputs."
             )
         if self.lakehouse and self.lakehouse.fact not in {fact.name for fact in self.facts}:
             raise ValueError(

@@ -22,7 +22,7 @@ from include.spark import installation, jvm, settings
 
 
 def make_archives() -> Iterator[tuple[Path, float]]:
-    """Create both archives and yield each with its seconds; each replaces the old one at the end, in one step."""
+    """Create both archives, and yield each with the seconds that it took; each replaces the old one at the end, in one step."""
     archive, launcher = installation.archive(), installation.launcher_archive()
     archive.parent.mkdir(parents=True, exist_ok=True)
     current_source = source()
@@ -143,13 +143,13 @@ def _class_names(jars: Sequence[str]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Create missing or outdated archives, and print their paths. If that fails, print the reason and return 1."""
+    """Create both archives unless both are current, and print their paths. If that fails, print the reason and return 1."""
     if sys.argv[1:2] == ["--load"]:
         load(sys.argv[2:])
         return 0
     try:
         if are_current():
-            print(f"{installation.archive()} is up to date.")
+            print(f"The class archives in {installation.archive().parent} are up to date.")
             return 0
         for archive, seconds in make_archives():
             print(f"{archive}: {archive.stat().st_size / 1e6:.0f} MB in {seconds:.1f} s", flush=True)

@@ -24,8 +24,9 @@ class InvalidRule(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """A file of verify/. Columns expected_x and found_x are compared; the other columns say where:
-    among them are `minute` and, if reading `minute` again is not enough, `last_minute`.
+    """A file of verify/. Columns expected_x and found_x are compared; the other columns say where.
+
+    They include `minute` and, if reading that minute again is not enough, `last_minute`.
 
     minutes_*: SELECT of the minutes from `start` to `end` (excluded). facts_*: first a SELECT of the last key of the
     slice that begins after `after`, then a SELECT of the wrong facts in that slice. total_*: one number.

@@ -4,7 +4,7 @@
     -- Open batches that no run can be working on: one row per batch.
     SELECT batch_id FROM etl.batches …;
 
-The comment states purpose and grain. Values are always bound: as %(name)s, or as %s if many rows are written at once.
+The comment states purpose and grain. Values are always bound: as %(name)s, or as %s in statements that take a sequence of values.
 {{ … }} fills in identifiers and conditions, from declarations and the project's own code only.
 Macros that several statements share come before the first one. Only a statement of one line that fills in nothing may stay
 in Python, where it is used: tests/warehouse/test_statements.py enforces that.

@@ -57,7 +57,7 @@ class WarehouseServer(Server):
         self.administrator().close()
 
     def administrator(self) -> Connection:
-        """A session of the administrator; close it."""
+        """A session of the administrator; the caller closes it."""
         import MySQLdb
 
         return MySQLdb.connect(

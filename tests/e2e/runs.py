@@ -159,7 +159,7 @@ def count(table: str) -> int:
 
 
 def published() -> dict[str, list[tuple]]:
-    """All that the pipeline has published, without times and batches: if two results are equal, nothing has changed."""
+    """All that the pipeline has published, without batches and times of processing: if it is equal, nothing has changed."""
     tables = {
         "recruitment.events": "*",
         "recruitment.events_by_minute": "*",

@@ -1,4 +1,4 @@
-"""Consumers that make no progress become problems of the watch: a real broker, with the progress that the warehouse records."""
+"""The watch reports consumers that make no progress; with a real broker, and the progress that the warehouse records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What set-up and preflight check of a cluster: replicas, data centers, clocks."""
+"""What set-up and preflight check in a cluster: replicas, data centers, clocks."""
 
 from __future__ import annotations
 

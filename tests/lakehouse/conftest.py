@@ -29,7 +29,7 @@ def postgres_server(tmp_path_factory) -> Iterator[tuple]:
     from local.servers import postgres
 
     passwords = connections.new_passwords()
-    by_account = connections.metadata_passwords(passwords)
+    by_account = connections.postgres_passwords(passwords)
     server = postgres.Server(tmp_path_factory.mktemp("catalog") / "postgres", free_port(), by_account, throw_away=True)
     child = Child(server.prepare(), server.home.with_suffix(".log"))
     try:
@@ -152,7 +152,7 @@ def lakehouse_in_bucket(lakehouse: Path, storage_emulator: str, monkeypatch) -> 
 @pytest.fixture(scope="session")
 def s3_emulator() -> Iterator[str]:
     """The URL of an emulator of S3 with the bucket `lakehouse`."""
-    import boto3
+    boto3 = pytest.importorskip("boto3", reason="boto3 and s3fs are not installed: `make test` installs them.")
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -166,10 +166,44 @@ def s3_emulator() -> Iterator[str]:
         server.stop()
 
 
-@pytest.fixture
-def lakehouse_in_s3(lakehouse: Path, s3_emulator: str, monkeypatch) -> None:
-    """The lakehouse is in a bucket of S3 instead of a folder."""
-    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"s3://lakehouse/{uuid.uuid4().hex}")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_emulator)
-    for name, value in _S3_ACCOUNT.items():
-        monkeypatch.setenv(name.upper(), value)
+@pytest.fixture(scope="session")
+def rest_catalog(tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """The URL of an Iceberg REST catalog, and the folder of its tables."""
+    from local import waiting
+    from local.layout import REST_CATALOG_JARS
+    from local.loopback import fetch
+    from local.process import Child, free_port
+    from local.servers.java import java
+
+    if not REST_CATALOG_JARS.is_dir():
+        pytest.skip(f"The jars of an Iceberg REST catalog are not in {REST_CATALOG_JARS}: `make test` fetches them.")
+    port, home = free_port(), tmp_path_factory.mktemp("rest_catalog")
+    source = Path(__file__).parent / "rest_catalog" / "RestCatalog.java"
+    child = Child([java(), "-cp", f"{REST_CATALOG_JARS}/*", str(source), str(port), str(home)], home / "log")
+    url = f"http://127.0.0.1:{port}"
+    try:
+        waiting.until(
+            lambda: fetch(f"{url}/v1/config", 5),
+            what="the REST catalog",
+            seconds=60,
+            errors=(OSError,),
+            alive=child.alive,
+            log=str(child.log),
+        )
+        yield url, home / "lakehouse"
+    finally:
+        child.stop()
+
+
+@pytest.fixture(params=["s3", "rest"])
+def lakehouse_elsewhere(request, lakehouse: Path, monkeypatch) -> None:
+    """The lakehouse is in a bucket of S3, or its catalog is a REST catalog."""
+    if request.param == "s3":
+        monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"s3://lakehouse/{uuid.uuid4().hex}")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_emulator"))
+        for name, value in _S3_ACCOUNT.items():
+            monkeypatch.setenv(name.upper(), value)
+    else:
+        url, folder = request.getfixturevalue("rest_catalog")
+        monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"file://{folder}")
+        monkeypatch.setenv("AIRFLOW_CONN_LAKEHOUSE_CATALOG", url)

@@ -3,12 +3,14 @@
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from types import SimpleNamespace
 
 import pytest
 
 from local import __main__, layout, supervisor
+from local.environment import MARK
 from local.problems import Problem
 
 
@@ -59,9 +61,11 @@ def test_cleaning_all_of_another_stack_keeps_the_data_of_the_default_one(tmp_pat
     for path in (default / "data", default / "venv", default / "jars", other / "data", other / "run"):
         path.mkdir(parents=True)
     (default / "run").mkdir()
-    (default / "run" / "supervisord.pid").touch()
-    with pytest.raises(Problem, match="may be running on what ALL=1 deletes"):
-        __main__.clean(SimpleNamespace(all=True, force=True))
+    (default / "run" / "supervisord.pid").touch()  # left by a stack that was killed
+    with subprocess.Popen(["sleep", "60"], env={MARK: str(default)}) as process:
+        with pytest.raises(Problem, match="runs on what ALL=1 deletes"):
+            __main__.clean(SimpleNamespace(all=True, force=True))
+        process.kill()
     shutil.rmtree(default / "run")
     __main__.clean(SimpleNamespace(all=True, force=True))
     assert [path.name for path in default.iterdir()] == ["data"]

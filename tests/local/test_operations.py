@@ -1,4 +1,4 @@
-"""What users type after `make` or `./minutemark` arrives unchanged at the function that it calls."""
+"""The variables that users type after `make` reach the command's function unchanged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_variables_of_make_are_options_and_those_of_the_environment_are_not(make
     assert refused.returncode == 2 and "Choose one of ecommerce, recruitment" in refused.stderr
 
 
-def test_other_names_and_spellings_of_make_still_work(make, tmp_path):
+def test_former_names_and_other_spellings_of_options_still_work_with_make(make, tmp_path):
     assert "there is nothing to reprocess" in make("replay", "PIPELINE=recruitment", "REASON=it's … *", "WAIT=0").stdout
     kept = make("housekeeping", "DRY=1", "KEEP=rejected_payloads=1 batches=30", "JSON=1")
     assert json.loads(kept.stdout)["failed"] == [], kept.stderr

@@ -16,7 +16,7 @@ from local.servers import postgres
 
 @pytest.fixture(scope="module")
 def passwords():
-    return connections.metadata_passwords(connections.new_passwords())
+    return connections.postgres_passwords(connections.new_passwords())
 
 
 @pytest.fixture(scope="module")

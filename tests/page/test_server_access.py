@@ -35,7 +35,7 @@ def test_this_machines_names_are_known(as_user, host: str) -> None:
     assert as_user("ada").get("/api/v2/version", headers={"Host": host}).status_code == 200
 
 
-def test_a_probe_of_health_needs_no_known_host(as_user) -> None:
+def test_a_health_probe_needs_no_known_host(as_user) -> None:
     assert as_user(None).get("/api/v2/monitor/health", headers={"Host": "10.1.2.3:8080"}).status_code == 200
 
 

@@ -202,7 +202,7 @@ def test_a_failing_receiver_is_retried(serve, connect):
     [
         (404, 1, "returned 404 Not Found. Correct its host"),
         (302, 1, "returned 302 Found"),  # not followed: the POST would become a GET, which finds a page
-        (500, 3, "returned 500 Internal Server Error. The receiver may be down"),
+        (500, 3, "returned 500 Internal Server Error. Check that its host is right and that the receiver is up"),
     ],
 )
 def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connect, read_log, answer, tries, message):

@@ -187,7 +187,7 @@ def test_unknown_jobs_only_warn(lab: Lab) -> None:
     assert check_result.sample[0]["job_id"] == 8
 
 
-def test_every_result_is_stored_for_any_verdict(lab: Lab) -> None:
+def test_every_result_is_stored_even_if_the_gate_fails(lab: Lab) -> None:
     batch_id = stage_batch(lab, {minute(0): [contribution(bid_sum=-1)]})
     result = lab.check(batch_id)
     stored = lab.query("SELECT check_name, outcome, offending_rows, gate, attempt, sample FROM etl.check_results")

@@ -7,31 +7,31 @@ const FATES = ["rejected", "ignored", "counted"]; // from the top of a bar
 
 // Rows of each minute, stacked; as wide as the strip below it.
 export function rowsChart(all, onHover) {
-  const high = 90;
-  const most = Math.max(1, ...all.map((one) => one.raw_rows ?? 0));
+  const height = 90;
+  const mostRows = Math.max(1, ...all.map((one) => one.raw_rows ?? 0));
   const bars = all.flatMap((one, x) => {
-    let y = high;
+    let y = height;
     const parts = [...FATES].reverse().map((fate) => {
-      const tall = ((one[`${fate}_rows`] ?? 0) / most) * high;
-      y -= tall;
-      return svg("rect", { class: fate, x: x + 0.08, y, width: 0.84, height: tall, onmouseenter: onHover(one) });
+      const barHeight = ((one[`${fate}_rows`] ?? 0) / mostRows) * height;
+      y -= barHeight;
+      return svg("rect", { class: fate, x: x + 0.08, y, width: 0.84, height: barHeight, onmouseenter: onHover(one) });
     });
     return parts;
   });
-  const about = `Rows per minute over the last ${all.length} minutes, at most ${number(most)}`;
+  const about = `Rows per minute over the last ${all.length} minutes, at most ${number(mostRows)}`;
   return h(
     "figure",
     { class: "rows" },
     svg(
       "svg",
-      { viewBox: `0 0 ${all.length} ${high}`, preserveAspectRatio: "none", role: "img", "aria-label": about },
+      { viewBox: `0 0 ${all.length} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": about },
       bars,
     ),
     h(
       "figcaption",
       {},
       [...FATES].reverse().map((fate) => h("span", { class: `key ${fate}` }, fate)),
-      h("span", { class: "quiet" }, `highest bar: ${number(most)} rows`),
+      h("span", { class: "quiet" }, `highest bar: ${number(mostRows)} rows`),
     ),
   );
 }
@@ -41,36 +41,42 @@ export function rowsChart(all, onHover) {
 export function dayChart(day) {
   const known = day.filter((one) => one.worst !== null);
   if (!known.length) return emptyText("Nothing was published in the last day.");
-  const wide = 960,
-    high = 130,
-    left = 46,
-    below = 18;
+  const width = 960,
+    height = 130,
+    leftMargin = 46,
+    bottomMargin = 18;
   const top = Math.max(60, ...known.map((one) => one.worst)) * 1.2;
-  const y = (seconds) => high - (Math.log10(1 + Math.max(0, seconds)) / Math.log10(1 + top)) * high;
-  const step = (wide - left) / day.length;
+  const y = (seconds) => height - (Math.log10(1 + Math.max(0, seconds)) / Math.log10(1 + top)) * height;
+  const step = (width - leftMargin) / day.length;
   const bar = (one, at, name) =>
     one[name] === null
       ? null
       : svg(
           "rect",
-          { class: name, x: left + at * step + 1, y: y(one[name]), width: step - 2, height: high - y(one[name]) },
+          {
+            class: name,
+            x: leftMargin + at * step + 1,
+            y: y(one[name]),
+            width: step - 2,
+            height: height - y(one[name]),
+          },
           svg("title", {}, `${clock(one.at)}: median ${duration(one.median)}, worst ${duration(one.worst)}`),
         );
   const lines = [1, 10, 60, 600, 3600, 36000, 360000]
     .filter((seconds) => seconds < top)
     .flatMap((seconds) => [
-      svg("line", { x1: left, x2: wide, y1: y(seconds), y2: y(seconds) }),
-      svg("text", { x: left - 6, y: y(seconds) + 4, "text-anchor": "end" }, duration(seconds)),
+      svg("line", { x1: leftMargin, x2: width, y1: y(seconds), y2: y(seconds) }),
+      svg("text", { x: leftMargin - 6, y: y(seconds) + 4, "text-anchor": "end" }, duration(seconds)),
     ]);
   const hours = day.flatMap((one, at) =>
-    at % 12 ? [] : [svg("text", { x: left + at * step, y: high + 14 }, clock(one.at))],
+    at % 12 ? [] : [svg("text", { x: leftMargin + at * step, y: height + 14 }, clock(one.at))],
   );
   return h(
     "figure",
     { class: "day" },
     svg(
       "svg",
-      { viewBox: `0 0 ${wide} ${high + below}`, role: "img", "aria-label": "Lag over the last day" },
+      { viewBox: `0 0 ${width} ${height + bottomMargin}`, role: "img", "aria-label": "Lag over the last day" },
       lines,
       day.map((one, at) => bar(one, at, "worst")),
       day.map((one, at) => bar(one, at, "median")),

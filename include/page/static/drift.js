@@ -18,7 +18,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
         "p",
         { class: "quiet" },
         "Minutes whose fields drift are held. Fix the producer, or accept the drift: its held minutes are read again ",
-        "by the next run, and later ones are not held until the field returns. ",
+        "by the next run, and later ones are not held until the field is again as it was before. ",
         "Fields that are only reported hold no minutes.",
       ),
       more ? h("p", { class: "quiet" }, `Showing the newest ${number(drifts.length)}.`) : null,
@@ -44,7 +44,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
         `First minute: ${time(row.first_minute)}, ${plural(row.minute_rows, "row")}. `,
         `Found at ${time(row.found_at, true)}.`,
       ),
-      row.ended_minute ? h("p", { class: "quiet" }, `The field has been back since ${time(row.ended_minute)}.`) : null,
+      row.ended_minute ? h("p", { class: "quiet" }, `As it was before since ${time(row.ended_minute)}.`) : null,
       row.accepted_by
         ? h(
             "p",
