@@ -135,7 +135,10 @@ def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_ali
 
 @contextlib.contextmanager
 def _mode_starter(mode: str, pipeline: Pipeline, args) -> Iterator[Callable[[], object]]:
-    """Yield a function that starts the mode. Kafka Connect's worker is already running, as in any deployment."""
+    """Yield a function that runs the mode to the end of the topic.
+
+    Of Kafka Connect it only registers the connector: the worker is already running, as in any deployment.
+    """
     if mode == DAG:
         yield lambda: ingest(pipeline, lambda: clients.follower(pipeline), seconds=float("inf"), to_the_end=True)
     elif mode == SPARK:

@@ -1,9 +1,9 @@
 """What a pipeline costs alongside others: `python -m bench.many_pipelines --pipelines 20 --minutes 30`.
 
 Makes `--pipelines` pipelines from the skeleton in a copy of the project, starts a throw-away stack, and writes 1,000 events a
-minute for each of them to the lake. After a warm-up it measures the seconds from the tick to the merge of each run, failed
-runs, the CPU of each part of the stack, and its open sessions. At the end, each pipeline is verified; a failed run
-or a difference gives exit status 1.
+minute for each of them to the lake. After a warm-up it measures the seconds from the tick to the merge of each run
+and the CPU of each part of the stack, and counts failed runs and the open sessions of each store. At the end, each
+pipeline is verified; a failed run or a difference gives exit status 1.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ FILE_OPTIONS = (
     ),
     Parameter(
         "format",
-        "Format of the file, as comma-separated words, such as csv,semicolon,backslash or jsonl. Empty: by content.",
+        "Format of the file, as comma-separated words, such as csv,semicolon,backslash or jsonl. Empty: recognized by content.",
         keyword="format_words",
     ),
     Parameter(

@@ -124,7 +124,7 @@ class Airflow:
         return next(((task["dag_run_id"], task["pid"]) for task in tasks if task["pid"]), None)
 
     def failed_task(self, dag_id: str, run_id: str) -> str | None:
-        """The first task of a run that failed."""
+        """The first failed task of a run; None if no task has failed."""
         return next(iter(self.tasks(dag_id, run_id, "failed")), None)
 
     def _send(self, method: str, path: str, body: Mapping | None = None) -> dict:

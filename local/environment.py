@@ -284,7 +284,7 @@ def airflow_environment(
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         **VISIBLE,
-        # spark-submit takes the first python3 of the PATH.
+        # spark-submit takes the first python3 on the PATH.
         "PATH": f"{VENV / 'bin'}:{environ.get('PATH', os.defpath)}",
         MARK: str(STATE),
     }

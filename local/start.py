@@ -122,7 +122,7 @@ class Stack:
                 setup.set_up()
             except Exception as error:
                 problem = str(error) if isinstance(error, MinutemarkError) else f"{type(error).__name__}: {error}"
-                remedy = "Fix the cause, then run `make run` again. It continues from here."
+                remedy = "Fix the cause, then run the same command again. It continues from here."
                 raise Problem("Schema of lake and warehouse", problem, remedy) from error
 
     def start_airflow(self) -> None:

@@ -58,7 +58,7 @@ class CsvEvents:
 
 
 class TemporaryFileFailed(MinutemarkError):
-    """The counts of equal rows cannot be written, such as on a full disk."""
+    """The counts of equal rows cannot be written, for example because the disk is full."""
 
 
 class Occurrences:
@@ -172,13 +172,13 @@ def payload_of(values: Mapping[str, str | None]) -> str:
 
 
 def names_of(pipeline: Pipeline) -> tuple[str, ...]:
-    """The columns that a file of the pipeline's events may have."""
+    """The columns that the pipeline knows in a file of its events. Others are kept as undeclared fields."""
     return tuple(dict.fromkeys(("create_time", pipeline.event_id, *pipeline.fields)))
 
 
 def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the unknown columns and the missing ones. Raises FileRefused if the file cannot hold this pipeline's events."""
-    if not header:  # of JSON lines
+    if not header:  # JSON lines whose first lines could not be read
         return (), ()
     known = [column for column in header if column in pipeline.fields]
     time_columns = [name for name in ("create_time", pipeline.event_time) if name]
@@ -193,14 +193,15 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
                 f"such as {', '.join(names_of(pipeline)[:_EXPECTED_SHOWN])}."
             )
         )
-    unknown = tuple(column for column in header if column not in ("create_time", *known))
+    unknown = tuple(column for column in header if column not in names_of(pipeline))
     absent = (name for name in pipeline.fields if name not in known and name != pipeline.event_id)
     return unknown, tuple(absent)
 
 
 def column_lines(source: str, unknown: Sequence[str], missing: Sequence[str]) -> list[str]:
-    """Lines of a summary about the columns that check_header found; `source` is the lines' word for where the columns are:
-    `file` or `source`.
+    """Lines of a summary about the columns that check_header found.
+
+    `source` is what the lines call the place of the columns: `file` or `source`.
     """
     lines = []
     if missing:

@@ -120,7 +120,7 @@ def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[StepRes
 
 
 def make_partitions(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Creates partitions of the next few days before there are rows for them, so that no merge waits for DDL."""
+    """Creates partitions a week ahead, before there are rows for them, so that no merge waits for DDL."""
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
             if partitions.tables_by_day(pipeline):
@@ -177,7 +177,7 @@ def _valid_days(days: Mapping[str, float | None]) -> dict[str, float]:
 class HousekeepingResult:
     """What all steps did; their lines were reported while they ran."""
 
-    removed: list[StepResult]
+    removed: list[StepResult]  # and created or kept; a name of the JSON output
     failed: list[str]  # steps
 
     @property

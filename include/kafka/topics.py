@@ -136,7 +136,7 @@ def check_topic(pipeline: Pipeline) -> None:
 
 def limits_of(pipeline: Pipeline) -> Limits:
     """Which timestamps the topic accepts. No limits if they cannot be read, for example without permission."""
-    client = admin()  # the client must exist until the answer is there
+    client = admin()  # the client must exist until the answer has arrived
     try:
         (answer,) = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, pipeline.topic)]).values()
         settings = answer.result(timeout=clients.TIMEOUT)
@@ -153,7 +153,7 @@ def _limit(entry) -> timedelta | None:
 
 def topic_id(topic: str, client: AdminClient | None = None) -> str | None:
     """The id that Kafka gave the topic when it was created; None without a topic or an id. Raises BrokerError."""
-    client = client or admin()  # the client must exist until the answer is there
+    client = client or admin()  # the client must exist until the answer has arrived
     with translate_errors():
         try:
             descriptions = client.describe_topics(TopicCollection([topic]), request_timeout=clients.TIMEOUT)
@@ -168,7 +168,7 @@ def topic_id(topic: str, client: AdminClient | None = None) -> str | None:
 
 def has_members(group: str) -> bool:
     """Whether a consumer has joined the group; one that was killed leaves it after 45 s. Raises BrokerError."""
-    client = admin()  # the client must exist until the answer is there
+    client = admin()  # the client must exist until the answer has arrived
     with translate_errors():
         return bool(client.describe_consumer_groups([group], request_timeout=clients.TIMEOUT)[group].result().members)
 

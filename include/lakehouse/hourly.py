@@ -4,9 +4,10 @@ The warehouse keeps merging while hours are counted. The comparison therefore le
 is not in the table: their events on one side, their contributions on the other.
 
 An hour that agrees gets a small Parquet file, named for its version, with the counts of all its events in the table: a
-minute that is merged again counts as it was last written. An hour keeps its last file while it waits for a minute that
-is held, closed, skipped, not merged yet or lost from the table, has changed in the lake since its merged read, or was
-not written within 15 minutes of its merge. An hour that differs is counted again.
+minute that is merged again counts as it was last written. An hour keeps its last file while it waits for a minute whose
+newest merged read is not in the table: the minute is held, closed, skipped, not merged yet, lost from the table, or was not
+written within 15 minutes of its merge. It also waits for a minute that has changed in the lake since its merged read. An
+hour that differs is counted again.
 """
 
 from __future__ import annotations

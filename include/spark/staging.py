@@ -1,7 +1,7 @@
 """What a job stages besides contributions: rejected rows, repeated ids, and the counts that complete an attempt.
 
-Every staged row carries the attempt's number, so that rows of a driver that was believed dead, or of another attempt, do
-not mix with its rows.
+Every staged row carries the attempt's number, so that rows of another attempt, or of a driver that was believed dead, do
+not mix with those of this attempt.
 """
 
 from __future__ import annotations

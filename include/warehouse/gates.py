@@ -51,8 +51,8 @@ class GateResult:
 def run_gate(conn, batch_id: int, gate: str) -> GateResult:
     """Run the gate's checks, store their results, and act on them. Raises BatchRefused if the batch is not ready.
 
-    staging: holds the minutes that failing checks name and lets the others pass; a still-open minute is only left out,
-    and for a released minute a failure is a warning.
+    staging: holds the minutes that failing checks name and lets the others pass; a failing minute that is still open is
+    left out but not held, and for a released minute a failure is a warning.
     warehouse: a failure makes the batch's minutes pending again.
     """
     with reading(conn):

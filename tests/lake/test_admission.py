@@ -162,6 +162,10 @@ def test_a_file_needs_create_time_or_the_declared_time(tmp_path) -> None:
     path = tmp_path / "events.csv"
     ignored, missing = check_header(path, [*HEADER, "mood"], SHOP)
     assert ignored == ("mood",)
+    without_id = replace(SHOP, fields=tuple(name for name in SHOP.fields if name != "id"))
+    assert check_header(path, [*HEADER, "id"], without_id)[0] == (), (
+        "The column of the id is known even if no rule reads it."
+    )
     assert set(missing) == {"price"}, "A missing id is generated, so its column is not reported."
     with pytest.raises(FileRefused, match="no column create_time or event_time, which pipeline shop needs"):
         check_header(path, HEADER[1:], SHOP)

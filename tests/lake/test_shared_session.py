@@ -1,4 +1,4 @@
-"""The session that all triggers of a process share: one login, no wait for another's poll, and a new one after an error."""
+"""The session that all triggers of a process share: it logs in once, no poll waits for another, and an error replaces it."""
 
 from __future__ import annotations
 

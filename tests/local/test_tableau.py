@@ -237,7 +237,9 @@ def test_a_killed_extract_keeps_the_former_file_and_leaves_no_process(facts, tmp
         (["--file=x.hyper", "--from=yesterday"], "`from` is 'yesterday', which is not a date and time"),
     ],
 )
-def test_implausible_options_are_refused(hyper_api, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_options_that_cannot_work_and_an_unreachable_warehouse_are_refused(
+    hyper_api, tmp_path: Path, arguments: list[str], message: str
+) -> None:
     environ = tableau.extract_environment({connections.variable("warehouse_bi"): '{"host": "127.0.0.1", "port": 1}'})
     done = extract(*arguments, environ=environ, cwd=tmp_path)
     assert done.returncode == 2 and re.search(message, done.stderr)
@@ -248,7 +250,8 @@ def test_implausible_options_are_refused(hyper_api, tmp_path: Path, arguments: l
 def test_an_extract_without_its_connection_says_how_to_define_the_connection(hyper_api, tmp_path: Path) -> None:
     environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
     done = extract("--file=x.hyper", environ=environ, cwd=tmp_path)
-    assert done.returncode == 2 and "Connection 'warehouse_bi' is not defined" in done.stderr
+    assert done.returncode == 2 and "Connection 'warehouse_bi' is not defined. Define it in Airflow" in done.stderr
+    assert "AIRFLOW_CONN_WAREHOUSE_BI" in done.stderr
 
 
 def test_rows_stay_on_the_server_until_they_are_fetched(warehouse_schema: None) -> None:

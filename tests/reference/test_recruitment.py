@@ -59,7 +59,7 @@ def test_a_click_without_a_bid_is_counted_but_leaves_the_average_alone():
             {"create_time": str(event_id(datetime(2099, 6, 1)))}, ("rejected", "create_time"), id="too far ahead"
         ),
         pytest.param(
-            {"custom_track": "alive", "ts": "?", "job_id": "x"}, ("ignored", "alive"), id="kind before all others"
+            {"custom_track": "alive", "ts": "?", "job_id": "x"}, ("ignored", "alive"), id="kind before ts and job_id"
         ),
         pytest.param({"custom_track": None, "ev": "2"}, ("ignored", recruitment.NO_KIND), id="no kind at all"),
         pytest.param({"custom_track": "redirect", "ev": "1"}, ("ignored", "redirect"), id="ev 1 with a kind"),

@@ -56,5 +56,5 @@ def click(**changes: str | None) -> dict[str, str | None]:
 
 
 def custom_event(**ed: object) -> dict[str, str | None]:
-    """An event whose values are only in `ed`."""
+    """An event whose kind, job and publisher are only in `ed`."""
     return {**CLICK, "custom_track": None, "job_id": None, "ed": json.dumps(ed)}

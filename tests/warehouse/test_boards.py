@@ -256,7 +256,7 @@ def test_the_rule_has_the_same_words_wherever_it_is_shown() -> None:
     ]
     comment = VIEWS.replace("\n--", "")
     page = (ROOT / "docs" / "dashboards.md").read_text()
-    adr = (ROOT / "docs" / "adr" / "0034-a-rule-for-the-next-money.md").read_text()
+    adr = (ROOT / "docs" / "adr" / "0034-a-rule-for-where-to-spend-next.md").read_text()
     for text in (comment, superset, grafana, page, adr):
         assert not [phrase for phrase in words if phrase not in " ".join(text.split())]
 

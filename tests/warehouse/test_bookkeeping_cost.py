@@ -15,10 +15,10 @@ from include.warehouse.session import rows
 from tests.warehouse.lab import RECRUITMENT, Lab, minute
 
 MANY = 4_000
-NUMBERS = (  # 0 to 3,999
+NUMBERS = (
     "SELECT a.n + 20 * b.n + 400 * c.n AS n FROM (SELECT {n}) AS a JOIN (SELECT {n}) AS b JOIN (SELECT {n}) AS c"
 ).format(n=" AS n UNION ALL SELECT ".join(str(number) for number in range(20)) + " AS n")
-NUMBERS = f"SELECT n FROM ({NUMBERS}) AS numbers WHERE n < {MANY}"
+NUMBERS = f"SELECT n FROM ({NUMBERS}) AS numbers WHERE n < {MANY}"  # 0 to 3,999
 FEW = 50
 
 

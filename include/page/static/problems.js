@@ -1,4 +1,4 @@
-// Held minutes and their release, rejected events, and failed checks.
+// Held minutes and their release, rejected events, and the results of checks.
 
 import { ask, runPath, toAirflow } from "./airflow.js";
 import { badge, emptyText, field, h, loader, table } from "./dom.js";

@@ -1,5 +1,5 @@
 -- severity: fail
--- Every contribution has a job, an hour from 0 to 23, and a publisher, campaign and group that are known or 0.
+-- Every contribution has a job, an hour from 0 to 23, and no negative publisher, campaign or group.
 SELECT minute, job_id, dates, hours, publisher_id, campaign_id, group_id
 FROM recruitment.events_staged
 WHERE attempt = %(attempt)s
