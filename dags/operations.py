@@ -216,7 +216,8 @@ with operation_dag(
     "its values stop being numbers or times. Drift *ignored*, whose field is `ignored_rows`, means that far more rows than "
     "usual are ignored. An undeclared field has *appeared*.\n\n"
     "After the acceptance, the next run of the minute DAG reads the minutes held for this drift again. Other "
-    "failing checks still hold them. The acceptance ends when the field returns; that of a new field never ends. "
+    "failing checks still hold them. The acceptance ends when the field is again as it was before; that of a new field "
+    "never ends. "
     "`etl.drifts` keeps the record.",
 ):
     accept_drift()

@@ -54,9 +54,9 @@ class Endpoint:
     extra: dict = field(default_factory=dict, repr=False)
 
     def url(self, default_scheme: str) -> str:
-        """The URL of a connection of type http, without login: `host` may be all of it.
+        """The URL of an HTTP connection: `host` if that is a URL, with `port` if it has none; login and password are not added.
 
-        Otherwise it is made of the scheme in `schema`, host, port and the extra `path`.
+        Otherwise it is made of the scheme in `schema`, host, port and the extra `path`. Raises ValueError for a wrong port.
         """
         if "://" in self.host:
             parts = urlsplit(self.host)

@@ -72,7 +72,7 @@ def _remedy(error: Exception) -> str:
 
 
 def _url(target: Endpoint) -> str:
-    url = target.url("https")
+    url = target.host if "://" in target.host else target.url("https")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise WebhookFailed(

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from include.connections import endpoint, variable
+from include.lakehouse import table
+from include.lakehouse.settings import LakehouseError
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,41 @@ from include.connections import endpoint, variable
 def test_the_url_of_a_connection_is_its_host_or_made_of_its_fields(monkeypatch, fields: dict, url: str) -> None:
     monkeypatch.setenv(variable("lakehouse_catalog"), json.dumps({"conn_type": "http", **fields}))
     assert endpoint("lakehouse_catalog").url("http") == url
+
+
+@pytest.mark.parametrize(
+    "value, uri, credential",
+    [
+        ("http://catalog:8181", "http://catalog:8181", None),
+        ("https://me:secret@catalog", "https://catalog", "me:secret"),
+        (
+            '{"conn_type": "http", "host": "https://catalog/api/", "password": "secret"}',
+            "https://catalog/api",
+            "secret",
+        ),
+        ('{"conn_type": "http", "host": "catalog", "login": "me"}', "http://catalog", None),
+    ],
+)
+def test_a_rest_catalog_is_used_by_its_url_with_the_credential_of_an_oauth2_client(
+    monkeypatch, value: str, uri: str, credential: str | None
+) -> None:
+    catalog = pytest.importorskip("pyiceberg.catalog")
+    monkeypatch.setenv(variable("lakehouse_catalog"), value)
+    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", "file:///lakehouse")
+    monkeypatch.setattr(catalog, "load_catalog", lambda name, **properties: properties)
+    properties = table.catalog()
+    assert (properties["type"], properties["uri"], properties.get("credential")) == ("rest", uri, credential)
+
+
+@pytest.mark.parametrize(
+    "value", ["http://catalog:8181/api", '{"conn_type": "http", "host": "http://catalog:x", "port": 1}']
+)
+def test_an_http_connection_without_an_http_url_is_refused_with_the_remedy(monkeypatch, value: str) -> None:
+    """Airflow takes the path of a URI for the schema, by which the URL would begin with api://."""
+    pytest.importorskip("pyiceberg.catalog")
+    monkeypatch.setenv(variable("lakehouse_catalog"), value)
+    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", "file:///lakehouse")
+    with pytest.raises(
+        LakehouseError, match="lakehouse_catalog has no http or https URL. Write the whole URL in its host"
+    ):
+        table.catalog()

@@ -102,8 +102,10 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
     return FlatTable(
         name=name,
         columns=columns,
-        missing=tuple(name for name in pipeline.fields if name not in columns and not is_lake_table),
-        unknown=tuple(sorted(set(columns) - set(known))),
+        missing=tuple(
+            name for name in pipeline.fields if name not in (*columns, pipeline.event_id) and not is_lake_table
+        ),
+        unknown=tuple(sorted(set(columns) - {*known, pipeline.event_id})),
         _token=f"token({', '.join(_BY_MINUTE if is_by_minute else _FLAT)})",
         _is_lake_table=is_lake_table,
         _select_list="".join(f", {_as_text(column, declared[column][1])}" for column in columns),

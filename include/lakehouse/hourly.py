@@ -366,11 +366,13 @@ def _rows_left(pipeline: Pipeline, events, hours: Collection[datetime], tasks: I
     values = pyarrow.array(hours, pyarrow.timestamp("us"))
     batches = []
     scan = ArrowScan(events.metadata, events.io, events.schema(), _within(pipeline, hours))
-    for batch in scan.to_record_batches(tasks):
+    schema = events.schema().as_arrow()
+    # Files of another engine may have another type of strings than those of pyiceberg.
+    for batch in pyarrow.RecordBatchReader.from_batches(schema, scan.to_record_batches(tasks)).cast(schema):
         # pyarrow makes these functions when the module is loaded.
         hour = compute.floor_temporal(batch[pipeline.fact_time], unit="hour")  # ty: ignore[missing-attribute]
         batches.append(batch.filter(compute.is_in(hour, value_set=values)))  # ty: ignore[missing-attribute]
-    return pyarrow.Table.from_batches(batches, None if batches else events.schema().as_arrow())
+    return pyarrow.Table.from_batches(batches, schema)
 
 
 def _within(pipeline: Pipeline, hours: Collection[datetime]):

@@ -4,7 +4,7 @@ minutes of lost files again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -91,7 +91,24 @@ def hour_of(file: DataFile) -> datetime:
     return EPOCH + timedelta(hours=file.partition[0])
 
 
-def event_hours(pipeline: Pipeline, table: Table, files: Iterable[DataFile]) -> Iterator[tuple[datetime, datetime]]:
+def _make_due(conn, pipeline: Pipeline, table: Table, files: list[DataFile]) -> int:
+    """Make the minutes of these files due, and mark the hours of their events; returns how many minutes."""
+    minutes = 0
+    for hour in sorted({hour_of(file) for file in files}):
+        minutes += ledger.record_lost(conn, pipeline, hour, hour + HOUR)
+    for start, end in _event_times(pipeline, table, files):
+        ledger.mark_changed(conn, pipeline, ledger.hours_between(conn, pipeline, start, end))
+    return minutes
+
+
+def _unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, end: datetime) -> list[datetime]:
+    span = tables.between("minute", start, end)
+    minutes = table.scan(row_filter=span, selected_fields=("minute",)).to_arrow()["minute"].unique().to_pylist()
+    known = read(conn, column, sql("merged_minutes"), {"pipeline": pipeline.name, "start": start, "end": end})
+    return sorted(set(minutes) - set(known))
+
+
+def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Iterator[tuple[datetime, datetime]]:
     """The range of the fact's hours for which each file had events; the end is excluded."""
     from pyiceberg.conversions import from_bytes
     from pyiceberg.types import TimestampType
@@ -106,20 +123,3 @@ def event_hours(pipeline: Pipeline, table: Table, files: Iterable[DataFile]) -> 
             # Events of other years are in no fact, and an hour after the year 9999 cannot be computed.
             start, end = max(first, datetime(YEARS.start, 1, 1)), min(last, datetime(YEARS.stop, 1, 1))
             yield folded_hours.hour_of(start), folded_hours.hour_of(end) + HOUR
-
-
-def _make_due(conn, pipeline: Pipeline, table: Table, files: list[DataFile]) -> int:
-    """Make the minutes of these files due, and mark the hours of their events; returns how many minutes."""
-    minutes = 0
-    for hour in sorted({hour_of(file) for file in files}):
-        minutes += ledger.record_lost(conn, pipeline, hour, hour + HOUR)
-    for start, end in event_hours(pipeline, table, files):
-        ledger.mark_changed(conn, pipeline, ledger.hours_between(conn, pipeline, start, end))
-    return minutes
-
-
-def _unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, end: datetime) -> list[datetime]:
-    span = tables.between("minute", start, end)
-    minutes = table.scan(row_filter=span, selected_fields=("minute",)).to_arrow()["minute"].unique().to_pylist()
-    known = read(conn, column, sql("merged_minutes"), {"pipeline": pipeline.name, "start": start, "end": end})
-    return sorted(set(minutes) - set(known))

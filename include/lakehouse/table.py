@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from include.connections import Endpoint, endpoint
 from include.lakehouse.settings import CATALOG, SETTING, LakehouseError, location
@@ -56,10 +57,10 @@ def catalog() -> Catalog:
     from sqlalchemy.engine import URL
 
     target = endpoint(CATALOG)
-    if target.conn_type == "http":
-        properties = {"type": "rest", "uri": target.url("http").rstrip("/")}
-        if target.login:
-            properties["credential"] = f"{target.login}:{target.password}"
+    if target.conn_type in ("http", "https"):
+        properties = {"type": "rest", "uri": _rest_url(target)}
+        if target.password:
+            properties["credential"] = ":".join(filter(None, (target.login, target.password)))
     else:
         database, query = target.schema or "lakehouse", {"connect_timeout": str(CONNECT_SECONDS)}
         url = URL.create(
@@ -71,6 +72,20 @@ def catalog() -> Catalog:
         properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
     with _translate_errors(target):
         return load_catalog("lakehouse", **{**properties, "warehouse": location(), **target.extra})
+
+
+def _rest_url(target: Endpoint) -> str:
+    try:
+        url = urlsplit(target.url(target.conn_type).rstrip("/"))
+        is_http = url.scheme in ("http", "https") and url.hostname
+    except ValueError:  # a port that is not a number
+        is_http = False
+    if not is_http:
+        raise LakehouseError(
+            f"Connection {CATALOG} has no http or https URL. Write the whole URL in its host; a path after host and port is its "
+            "extra `path`, because Airflow takes the path of a connection's URI for the `schema`."
+        )
+    return url.geturl()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Compares the lakehouse with ledger and fact: the events of every minute, the counts of every hour, and the files.
 
-Minutes and hours whose events were in a file that is missing are not compared: the file is the finding.
+If a file is missing, it is the finding: its minutes, and the hours to which they contribute, are not compared.
 
 A minute is read from the ledger, then from the table, and, if they differ, from the ledger again, so that an export or a
 merge in between is not reported. This module needs the lakehouse's packages; it is imported only if the lakehouse is on.
@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
-from itertools import chain
 
 from include.chunks import slices
 from include.durations import DAY, HOUR, MINUTE
@@ -37,7 +36,7 @@ HOUR_DUE, HOUR_WAITS = "lakehouse_hour_due", "lakehouse_hour_waits"
 NOT_DIFFERENCES = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # listed separately
 PURPOSES = {
     NO_TABLE: "The catalog has no such table.",
-    LOST_FILE: "A data file of the lakehouse is missing. The minutes and hours of its events are not compared.",
+    LOST_FILE: "A data file of the lakehouse is missing. Its minutes, and the hours to which they contribute, are not compared.",
     OTHER_EVENTS: "For a minute, the lakehouse does not have the events that the ledger counted.",
     UNKNOWN: "The lakehouse has events of a minute that no merge has read.",
     HOUR_DIFFERS: "An hour of the lakehouse differs from the fact.",
@@ -76,16 +75,17 @@ class LakehouseCheck:
             )
             return
         lost = list(repair.lost_files(table))
-        spans = {file.file_path: self._spans(table, file) for file in lost}
+        hours = {hour: self._fact_hours(hour) for hour in {repair.hour_of(file) for file in lost}}
         for file in lost:
             path, hour = file.file_path, repair.hour_of(file)
-            if any((start is None or until > start) and (end is None or since < end) for since, until in spans[path]):
+            if any((start is None or at > start - HOUR) and (end is None or at < end) for at in {hour, *hours[hour]}):
                 yield Finding(LOST_FILE, hour, path, {"rows": file.record_count}, {}, self._remedy_for_hour(hour))
         for day in self._days(table):
             first, last = max(start or day, day), min(end or day + DAY, day + DAY)
             if first < last:
-                yield from self._minute_findings(table, first, last, {repair.hour_of(file) for file in lost})
-        yield from self._hour_findings(start, end, spans)
+                yield from self._minute_findings(table, first, last, set(hours))
+        lost_paths = {file.file_path for file in lost}
+        yield from self._hour_findings(start, end, lost_paths, set().union(*hours.values()))
 
     def __str__(self) -> str:
         return (
@@ -99,10 +99,10 @@ class LakehouseCheck:
     def _remedy_for_hour(self, hour: datetime) -> str:
         return self._remedy(hour, hour + HOUR)
 
-    def _spans(self, table, file) -> list[tuple[datetime, datetime]]:
-        """The hours that cannot be compared without this file: of its minutes and of its events, the ends excluded."""
-        hour = repair.hour_of(file)
-        return [(hour, hour + HOUR), *repair.event_hours(self._pipeline, table, [file])]
+    def _fact_hours(self, hour: datetime) -> set[datetime]:
+        """The hours of the fact to which minutes of this hour contribute."""
+        query = sql("hours_of_minutes", fact=self._pipeline.lakehouse_fact)
+        return {row["hour"] for row in self._rows(query, start=hour, end=hour + HOUR)}
 
     def _days(self, table) -> list[datetime]:
         """All days that the ledger or the table has minutes of."""
@@ -175,18 +175,13 @@ class LakehouseCheck:
         return {minute: (number, checksum) for minute, (number, checksum) in counts.items()}
 
     def _hour_findings(
-        self, start: datetime | None, end: datetime | None, lost: Mapping[str, Iterable[tuple[datetime, datetime]]]
+        self, start: datetime | None, end: datetime | None, lost: Collection[str], left_out: Collection[datetime]
     ) -> Iterator[Finding]:
-        """Findings on hours, except those of the lost files, whose hours are given by path."""
+        """Findings on hours, except those to which the files `lost` contributed."""
         binds = {"start": start or datetime(1000, 1, 1), "end": end or datetime(9999, 12, 31)}
         known = {row["hour"]: row for row in self._rows(sql("counts"), **binds)}
         fact_hours = self._rows(sql("hours", fact=self._pipeline.lakehouse_fact), **binds)
-        gaps = set(chain.from_iterable(lost.values()))
-        hours = [
-            hour
-            for hour in sorted({*known, *(row["hour"] for row in fact_hours)})
-            if not any(since <= hour < until for since, until in gaps)
-        ]
+        hours = sorted({*known, *(row["hour"] for row in fact_hours)}.difference(left_out))
         for part in slices(hours, hourly.MAX_HOURS):
             comparison = hourly.compare(self._conn, self._pipeline, part, read_only=True, lost=lost)
             counted = {

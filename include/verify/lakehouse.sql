@@ -12,3 +12,7 @@ WHERE pipeline = %(pipeline)s AND hour >= %(start)s AND hour < %(end)s;
 -- name: hours
 -- The hours of a range that the fact has: one row per hour.
 SELECT hour FROM {{ fact.table }} WHERE hour >= %(start)s AND hour < %(end)s;
+
+-- name: hours_of_minutes
+-- The hours of the fact to which the minutes of a range contribute: one row per hour.
+SELECT DISTINCT hour FROM {{ fact.contributions }} WHERE minute >= %(start)s AND minute < %(end)s;

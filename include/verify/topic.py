@@ -135,7 +135,7 @@ class TopicCheck:
         for message in chunk:
             parsed = self._events.read(message)
             minute = minute_of(parsed.create_time) if isinstance(parsed, Event) else parsed.minute
-            at = minute or _timestamp(message)
+            at = minute or (_timestamp(message) if start or end else None)
             if at and ((start and at < start) or (end and at >= end)):
                 continue
             self.tally.messages += 1
@@ -185,6 +185,9 @@ class TopicCheck:
 
 
 def _timestamp(message: Message) -> datetime | None:
-    """The message's timestamp, UTC; None if its broker knows none."""
+    """The message's timestamp, UTC; None if it has none. A producer may have set it to any number."""
     kind, milliseconds = message.timestamp()
-    return None if kind == TIMESTAMP_NOT_AVAILABLE else EPOCH + milliseconds * MILLISECOND
+    try:
+        return None if kind == TIMESTAMP_NOT_AVAILABLE else EPOCH + milliseconds * MILLISECOND
+    except OverflowError:
+        return datetime.max

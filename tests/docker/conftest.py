@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.docker import sink
+from tests.java import needs_java_compiler
 
 if TYPE_CHECKING:
     from tests.docker.worker import Worker
@@ -24,15 +24,12 @@ if TYPE_CHECKING:
 def connect_jars() -> Path:
     """The folder of the worker's jars. Skips the test if the jars or a Java compiler are missing."""
     from local.layout import CONNECT_JARS, SPARK_JARS
-    from local.servers.java import java
 
     if not shutil.which("java") or not list(CONNECT_JARS.glob("connect-runtime-*.jar")):
         pytest.skip(f"Kafka Connect needs Java 17, and its jars in {CONNECT_JARS}: `make setup` fetches them.")
     if not list(SPARK_JARS.glob("java-driver-core-*.jar")):
         pytest.skip(f"The tests' sink needs the Cassandra driver of {SPARK_JARS}: `make setup` fetches it.")
-    modules = subprocess.run([java(), "--list-modules"], capture_output=True, text=True).stdout
-    if "jdk.compiler" not in modules:
-        pytest.skip("This Java has no compiler: install a JDK (Debian: apt-get install openjdk-17-jdk-headless).")
+    needs_java_compiler()
     return CONNECT_JARS
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.java import needs_java_compiler
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import Lab
 from tests.warehouse.shop import Shop
@@ -152,7 +153,9 @@ def lakehouse_in_bucket(lakehouse: Path, storage_emulator: str, monkeypatch) -> 
 @pytest.fixture(scope="session")
 def s3_emulator() -> Iterator[str]:
     """The URL of an emulator of S3 with the bucket `lakehouse`."""
-    boto3 = pytest.importorskip("boto3", reason="boto3 and s3fs are not installed: `make test` installs them.")
+    for name in ("boto3", "moto.server", "s3fs"):
+        pytest.importorskip(name, reason=f"{name} is not installed: `make test` installs it.")
+    import boto3
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -177,6 +180,7 @@ def rest_catalog(tmp_path_factory) -> Iterator[tuple[str, Path]]:
 
     if not REST_CATALOG_JARS.is_dir():
         pytest.skip(f"The jars of an Iceberg REST catalog are not in {REST_CATALOG_JARS}: `make test` fetches them.")
+    needs_java_compiler()
     port, home = free_port(), tmp_path_factory.mktemp("rest_catalog")
     source = Path(__file__).parent / "rest_catalog" / "RestCatalog.java"
     child = Child([java(), "-cp", f"{REST_CATALOG_JARS}/*", str(source), str(port), str(home)], home / "log")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import pyarrow
+import pyarrow.parquet
+
 from include.lakehouse import hourly, table
 from include.lakehouse.export import export
 from tests.lakehouse.events import SHOP, add_to_lake, count_hours, merge_minutes, shop_event, table_rows
@@ -26,4 +29,22 @@ def test_deleted_rows_do_not_count_and_only_the_requested_hours_are_read_into_me
     with hourly.duckdb_over(SHOP, table.table(SHOP), [ANCIENT, TEN]) as connection:
         hours = connection.execute("SELECT date_trunc('hour', event_time), count(*) FROM files GROUP BY 1 ORDER BY 1")
         assert hours.fetchall() == [(ANCIENT, 1), (TEN, 1)]
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (2,)
+
+
+def test_rows_of_another_engines_files_count_beside_deleted_ones(shop: Shop, tmp_path) -> None:
+    """Its files have strings of another Arrow type than those of pyiceberg."""
+    add_to_lake(shop_event(minute(0), 1), shop_event(minute(1), 1))
+    merge_minutes(shop, {at: [operation()] for at in (minute(0), minute(1))})
+    export(SHOP)
+    iceberg_table = table.table(SHOP)
+    rows = iceberg_table.scan(row_filter=table.within([minute(0)])).to_arrow()
+    strings = pyarrow.schema(
+        field.with_type(pyarrow.string()) if pyarrow.types.is_large_string(field.type) else field
+        for field in iceberg_table.schema().as_arrow()
+    )
+    pyarrow.parquet.write_table(rows.cast(strings), tmp_path / "foreign.parquet")
+    iceberg_table.add_files([f"file://{tmp_path}/foreign.parquet"])
+    delete_rows(iceberg_table, minute(1))
+    with hourly.duckdb_over(SHOP, table.table(SHOP), [TEN]) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (2,)

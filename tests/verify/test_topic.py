@@ -89,6 +89,16 @@ def test_a_committed_poison_message_that_is_not_kept_is_found(pipeline, events):
     assert topic_findings(events_only.differences) == {}, "A message without a minute is selected by its timestamp."
 
 
+def test_a_message_with_an_impossible_timestamp_is_later_than_any_range(pipeline, events, send):
+    """A producer that sends nanoseconds, to a broker that does not limit timestamps."""
+    send.add_message(b"{not json either", partition=1, timestamp=1_700_000_000_000_000_000)
+    send.flush()
+    consume(pipeline)
+    assert "34 messages" in report_of(pipeline).notes[0]
+    span = {"start": datetime(2026, 9, 1), "end": datetime(2026, 9, 2)}
+    assert "31 messages" in report_of(pipeline, **span).notes[0]
+
+
 def test_uncommitted_messages_wait_and_are_not_differences(pipeline, events, send):
     send.write([event("2026-09-01 10:05:00") for _ in range(5)])
     report = report_of(pipeline)

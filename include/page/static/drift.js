@@ -44,7 +44,9 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
         `First minute: ${time(row.first_minute)}, ${plural(row.minute_rows, "row")}. `,
         `Found at ${time(row.found_at, true)}.`,
       ),
-      row.ended_minute ? h("p", { class: "quiet" }, `As it was before since ${time(row.ended_minute)}.`) : null,
+      row.ended_minute
+        ? h("p", { class: "quiet" }, `Since ${time(row.ended_minute)}, the field is again as it was before.`)
+        : null,
       row.accepted_by
         ? h(
             "p",
