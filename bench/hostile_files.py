@@ -40,7 +40,7 @@ FILES: dict[str, Callable[[], bytes]] = {
 
 
 def main() -> None:
-    print(f"{'file of about ' + str(MEGABYTES) + ' MB':45} {'peak MB':>8} {'seconds':>8}  outcome")
+    print(f"{'file of at most about ' + str(MEGABYTES) + ' MB, unpacked':45} {'peak MB':>8} {'seconds':>8}  outcome")
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
         path = Path(name) / "file"
         for what, content in FILES.items():

@@ -29,11 +29,11 @@ _FINISHED = ("success", "failed")
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of the last runs; seconds are from the tick at which a run was due to its merge."""
+    """Figures of the last runs. Seconds are counted from a run's tick, when it was due, until its merge."""
 
     runs: int
     failed_runs: int
-    runs_without_batch: int  # nothing had changed
+    runs_without_batch: int  # nothing had changed, or the run failed before it opened a batch
     merged_runs: int
     first_tick: str | None
     last_tick: str | None
@@ -81,7 +81,10 @@ def _tick_text(ticks: list[datetime]) -> str | None:
 
 
 def measure(dag_id: str, count: int) -> Figures:
-    """The figures of the newest `count` finished scheduled runs. Raises Problem if the stack does not answer."""
+    """The figures of the newest `count` finished scheduled runs, at most those among the DAG's newest 100.
+
+    Raises Problem if the stack does not answer.
+    """
     airflow = Airflow(ports.chosen()["AIRFLOW_PORT"])
     try:
         newest = airflow.runs(dag_id, min(100, 2 * count + 10))  # the API returns at most 100

@@ -1,6 +1,6 @@
 """Expected failures: the message says where, what was found and what to do.
 
-Commands print the message and end with `exit_status`; tasks fail with it (dags/operations.py). Neither shows a traceback.
+Commands print the message without a traceback, and end with `exit_status`; tasks fail with the message (dags/operations.py).
 """
 
 from __future__ import annotations

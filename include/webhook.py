@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from include.connections import Endpoint
 
-SECONDS = 3  # timeout of connecting, and of each wait for the receiver
+SECONDS = 3  # timeout for connecting, and for each wait for the receiver
 TRIES = 3
 
 
@@ -56,7 +56,7 @@ def _retry_may_help(error: BaseException) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The cause, in words. Of errors other than urllib's only the class is named: their text may quote URL or token."""
+    """The cause, in words. For errors other than urllib's, only the class is named: their text may contain URL or token."""
     if isinstance(error, urllib.error.HTTPError):
         return f"returned {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):

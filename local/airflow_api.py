@@ -82,7 +82,7 @@ class Airflow:
         return self._send("POST", f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns", body)["dag_run_id"]
 
     def backfill(self, dag_id: str, start: datetime, end: datetime, *, reprocess: bool = True) -> int:
-        """Start a backfill of the intervals that begin from `start` to `end` (UTC); returns its id.
+        """Start a backfill of the intervals that begin between `start` and `end` (UTC, both included); returns its id.
 
         With `reprocess`, completed runs of these intervals are cleared and run again.
         """

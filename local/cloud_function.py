@@ -1,4 +1,4 @@
-"""`make cloud-function`: the source folder for `gcloud functions deploy`, which is main.py, its requirements and include/."""
+"""`make cloud-function`: the source folder for `gcloud functions deploy`, with main.py, its requirements and include/."""
 
 from __future__ import annotations
 

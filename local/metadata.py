@@ -24,7 +24,7 @@ _CLEANED = DATA / "postgres" / "cleaned"  # beside the database that it describe
 
 
 def clean_command(now: datetime) -> list[str]:
-    """`airflow db clean` of rows older than RETENTION; the command itself keeps the newest run of each DAG that is not manual."""
+    """`airflow db clean` of rows older than RETENTION; of each DAG, it keeps the newest run that is not manual."""
     return [
         *("nice", "-n", "10", str(VENV / "bin" / "airflow"), "db", "clean", "--yes"),
         # Without this option, every clean-up would leave archive tables of the rows that it removed.

@@ -144,7 +144,7 @@ def _freshness(pipeline: str, row: dict) -> list[str]:
     newest = "nothing merged yet" if age is None else f"newest event {age} s old"
     lines = [
         f"{pipeline} is {row['state']}: {newest}, minutes pending: {row['pending_minutes']}, held: {row['held_minutes']}, "
-        f"oldest unmerged change {row['delay_seconds']} s old"
+        f"oldest unmerged live change {row['delay_seconds']} s old"
     ]
     if row["lag_p95_seconds"] is not None:
         hour = ", ".join(f"{name} {row[f'lag_{name}_seconds']} s" for name in ("median", "p95", "worst"))

@@ -85,7 +85,10 @@ class WaitForChanges(AnnouncementMixin, BaseSensorOperator):
                 self._announce_hours(context, pipeline)
             return result.batch_id
         if window.what != "changes":
-            raise AirflowSkipException(f"The lake and the ledger of {pipeline.name} agree from {_window_text(window)}.")
+            raise AirflowSkipException(
+                f"{pipeline.name}: lake and ledger agree, {_window_text(window)}, except held, closed and pending live minutes, "
+                "which are not compared."
+            )
         remaining = deadline - datetime.now(UTC)
         if remaining <= timedelta(0) or window.kind == "manual" or (result.hours_due and self.continuous):
             if result.hours_due and window.kind != "manual" and self._announce_hours(context, pipeline):

@@ -77,7 +77,7 @@ for kind, status in REFUSED.items():
 
 
 def require_this_page(request: Request) -> None:
-    """Refuse a change that the user's browser requests for another site: a cookie alone does not show intent."""
+    """Refuse a change that the user's browser requests on behalf of another site: a cookie alone does not show intent."""
     headers = request.headers
     is_json = headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
     if not is_json or CALLER not in headers:

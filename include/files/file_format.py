@@ -64,7 +64,7 @@ def format_from_options(encoding: str = "", words: str = "") -> FileFormat:
             io.TextIOWrapper(io.BytesIO(b"\xff\xfe\0\0.\0\0\0"), file_format.encoding, errors=MARKS).read()
         except (LookupError, UnicodeError):
             raise FileRefused(
-                f"Encoding {encoding!r} is unknown, or no text encoding: use one such as utf-8, cp1252 or utf-16."
+                f"Encoding {encoding!r} is unknown, or is not a text encoding: use one such as utf-8, cp1252 or utf-16."
             ) from None
     for word in filter(None, re.split(r"[,\s]+", words.lower())):
         for values, name in ((_KINDS, "is_json"), (DELIMITERS, "delimiter"), (_QUOTES, "backslash")):

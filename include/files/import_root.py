@@ -46,7 +46,7 @@ def import_root() -> Path:
 
 @contextlib.contextmanager
 def file_under_root(file: str) -> Iterator[OpenedFile]:
-    """Open the regular file of that path, which is absolute or relative to the root.
+    """Open the regular file at that path, which is absolute or relative to the root.
 
     `..` and symbolic links are resolved first. Raises FileRefused, whose message does not reveal
     whether a file outside the root exists.

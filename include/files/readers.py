@@ -201,7 +201,7 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
 def column_lines(source: str, unknown: Sequence[str], missing: Sequence[str]) -> list[str]:
     """Lines of a summary about the columns that check_header found.
 
-    `source` is what the lines call the place of the columns: `file` or `source`.
+    `source` is the lines' name for what has the columns: `file` or `source`.
     """
     lines = []
     if missing:

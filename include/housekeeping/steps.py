@@ -71,7 +71,7 @@ def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[StepResult
             counts = expired.remove_field_counts(conn, name, retention.field_counts, dry=dry)
             yield StepResult(name, "minutes of field counts removed", counts)
             drifts = expired.remove_drifts(conn, name, retention.batches, dry=dry)
-            yield StepResult(name, "records of drift that is over removed", drifts)
+            yield StepResult(name, "records of past drift removed", drifts)
             removed = expired.remove_batches(conn, name, retention.batches, dry=dry)
             yield StepResult(name, "batches removed", removed)
             if name in pipelines.all_pipelines() and not dry:  # its statements delete: they cannot only count

@@ -93,7 +93,7 @@ def follow(
                         continue
                     if start := starting_offsets(consumer, topic, partitions, read_topic_id, record_gaps):
                         # This consumer, the only member of its group, reads all partitions. The group's own assignment
-                        # lacks those that were added after its first member joined; a successor gets it unchanged.
+                        # lacks those that were added after its first member joined, and a successor gets the same assignment.
                         consumer.assign([TopicPartition(*place, offset) for place, offset in start.offsets.items()])
                         followed_partitions, topic_id, lacks_start = partitions, start.topic_id, False
                         at_end.clear()
@@ -128,8 +128,10 @@ def gather(consumer: Consumer, at_end: set[int]) -> Chunk:
 
 
 def partitions_of(client, topic: str) -> set[int]:
-    """The numbers of the topic's partitions as they are now. Raises TopicMissing."""
+    """The numbers of the topic's partitions as they are now. Raises TopicMissing, and KafkaException without permission."""
     metadata = client.list_topics(topic, timeout=clients.TIMEOUT).topics[topic]
+    if metadata.error and metadata.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        raise KafkaException(metadata.error)
     if metadata.error:
         raise TopicMissing(f"Topic {topic}: {metadata.error}. Create it: `./minutemark schema`, or minutemark_setup.")
     return set(metadata.partitions)

@@ -79,7 +79,7 @@ class IngestSummary:
         if self.dead_letters:
             lines.append(
                 f"{self.dead_letters} messages are in {dead_letters_of(self.topic)}, because the warehouse could not keep them. "
-                "The next call keeps them as rejected events, once the warehouse accepts writes."
+                "The next ingest keeps them as rejected events, once the warehouse accepts writes."
             )
         if self.refused:
             lines.append("Rejected messages and their reasons: ./minutemark rejected.")

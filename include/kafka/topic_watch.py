@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from include.connections import ConnectionMissing
 from include.errors import MinutemarkError
 from include.kafka import topics
 from include.kafka.clients import BrokerError, TopicMissing, check_broker
-from include.kafka.connect import name_of, restart_failed
+from include.kafka.connect import LOGIN_SETTING, URL_SETTING, name_of, restart_failed
 from include.kafka.dead_letters import with_dead_letters
 from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, group_of, ingest_mode
 from include.pipelines import Pipeline
@@ -106,14 +107,17 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
             _Consumer(with_dead_letters(pipeline), group_of(pipeline.name, DEAD_LETTERS), name, remedy),
         ]
     connector = name_of(pipeline)
+    address, login = (os.environ.get(name, "").strip() for name in (URL_SETTING, LOGIN_SETTING))
+    # Without the settings, those of the compose file: curl then runs in a container of its network.
+    address, login = address or "http://connect:8083", login.partition(":")[0] or "minutemark"
     return [
         _Consumer(
             pipeline,
             group_of(pipeline.name, CONNECT),
             f"Connector {connector}",
-            f"Read the connector's state (curl -u minutemark http://connect:8083/connectors/{connector}/status) and the "
-            "log of the worker's container, fix the cause, and restart the connector's tasks: "
-            f"curl -u minutemark -X POST 'http://connect:8083/connectors/{connector}/restart?includeTasks=true'.",
+            f"Read the connector's state (curl -u {login} {address}/connectors/{connector}/status) and the worker's log, "
+            "fix the cause, and restart the connector's tasks: "
+            f"curl -u {login} -X POST '{address}/connectors/{connector}/restart?includeTasks=true'.",
         ),
         _Consumer(
             with_dead_letters(pipeline),

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from include.durations import MICROSECOND
 
-GREGORIAN_EPOCH = datetime(1582, 10, 15)  # time-UUIDs count 100 ns from here
+GREGORIAN_EPOCH = datetime(1582, 10, 15)  # time-UUIDs count steps of 100 ns from here
 _TIME_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 # Multicast and locally administered (RFC 9562, 6.10): neither a network card's node nor the demo's has both bits.
 _NO_CARD = 0x030000000000
@@ -70,7 +70,7 @@ def short_id(event_id: str) -> str:
 
 
 def shard_of(event_id: str, shards: int) -> int:
-    """The shard of an event: the partition that a Kafka producer's default partitioner picks for this key."""
+    """The shard of an event: the partition that the default partitioner of Kafka's Java client picks for this key."""
     return (murmur2(event_id.encode()) & 0x7FFFFFFF) % shards
 
 

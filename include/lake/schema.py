@@ -159,7 +159,7 @@ def _login(conn_id: str) -> str | None:
     try:
         return endpoint(conn_id).login
     except ConnectionMissing as error:
-        log.info("Nothing is granted to this account: %s", error)
+        log.info("Nothing is granted for connection %s: %s", conn_id, error)
         return None
 
 

@@ -65,7 +65,7 @@ class Reprocessing:
 
 
 def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], object] = print) -> Reprocessing:
-    """Make the minutes of the selected rejected events pending; write imported rows that are now admitted to the lake.
+    """Make the minutes of the selected rejected events pending; write to the lake the imported rows that are now admitted.
 
     `report` first receives the plan. Returns when the next run can take the minutes.
     """
@@ -145,7 +145,7 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
         fates = f"{counted} counted, {ignored} ignored, {still_rejected} still rejected"
     else:  # other rows of these minutes were added, removed or changed their fate: the ledger does not distinguish them
         fates = f"{passed} counted or ignored, {still_rejected} still rejected"
-    lines = [f"{total} rows of {len(merged)} minutes are processed: {fates}."]
+    lines = [f"{total} rows of {len(merged)} minutes were processed: {fates}."]
     for state, remedy in (
         ("held", "`./minutemark held` says why"),
         ("closed", "the lake may no longer have all of their events"),
@@ -201,8 +201,8 @@ def _write_imports(
 ) -> None:
     """For each chunk, write the events and touch their minutes, and only then delete the rows: a kill loses nothing.
 
-    The events are written as of the time when they were refused: a later version that the lake has by now stays. Events
-    that were deleted after that, which hides such writes, are written as of now, and so are their later versions.
+    The events are written as of the time when they were refused: a later version that the lake has by now stays. An event that
+    has been deleted since, which would hide such a write, is written as of now, and so are its later versions.
     """
     pipeline = reprocessing.pipeline
     check_table(session, pipeline)

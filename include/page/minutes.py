@@ -17,7 +17,7 @@ SHOWN = 60
 _SEARCHED = 240  # newest batches that are searched for these minutes: four hours' worth
 
 # A minute is in one of these states; the first that fits.
-OPEN = "open"  # not over, or not in the ledger and the lake was not polled since it ended: there may be more rows
+OPEN = "open"  # not over; or not in the ledger, and the lake has not been polled since it ended: there may be more rows
 FAILED = "failed"  # pending, and its last finished batch failed
 PENDING = "pending"  # also a held minute that was released or touched
 HELD = "held"

@@ -16,8 +16,9 @@ STEP = timedelta(minutes=15)  # of the day's curve
 
 
 def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
-    """`now`, and an entry per pipeline: the fields of status.freshness, `description`, `day` (the lag over it),
-    `copies` (what waits for the lakehouse and BigQuery; None if they are off) and `alerts`."""
+    """`now`, and an entry per pipeline: the fields of status.freshness, `description`, `day` (the lag over it), `copies` and
+    `alerts`. `copies` is what waits for the lakehouse and BigQuery; None if the lakehouse is off, or not declared.
+    """
     alerts = status.open_alerts(conn)
     entries = []
     for pipeline in pipelines:

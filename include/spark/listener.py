@@ -28,8 +28,8 @@ _FIRST_JOB_SECONDS = 60
 _MIN_IDLE_SECONDS = 0.01  # a timeout of 0 would be an error at once
 MAX_AGE_SECONDS = 6 * 3600  # a JVM accumulates memory and classes: it is replaced after this time
 _ENDS = -1  # not a job's status: this driver runs no more jobs
-# The driver ends after this many failures in a row; the kind of the newest one sets the limit. Until then it keeps running,
-# because a new driver would fail as well.
+# The driver ends after this many failures in a row; the kind of the newest one sets the limit. Until then it keeps running:
+# while the lake fails, a new driver would fail as well, and lost executors are replaced.
 _MAX_FAILURES = {EXECUTOR_LOST: 2, LAKE_FAILED: 3}
 _WAITING_CLIENTS = 128
 _SEND_SECONDS = 60  # for a line to a client that does not read, such as a suspended one

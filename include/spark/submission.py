@@ -50,9 +50,9 @@ _YOUNG_SECONDS = 60  # until then, a folder may have no lock yet
 
 @dataclass(frozen=True)
 class Submission:
-    """Arguments of SparkSubmitOperator. `dir` holds secrets: the caller removes it afterwards.
+    """What spark-submit needs for one attempt or stream. `dir` holds secrets: the caller removes it afterwards.
 
-    With a `driver_key` they start the warm driver of that key, and `job_file` is its job.
+    With a `driver_key`, spark-submit starts the warm driver of that key, and `job_file` is its job.
     """
 
     application: str

@@ -45,10 +45,11 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
     jars = stream_jars()
     if problem := authentication_problem(master, conf):
         raise CannotSubmit(problem)
-    if not runs_here(conf):
+    if not runs_here(conf) or spark.extra.get("deploy-mode") == "cluster":
         raise CannotSubmit(
             "A stream's driver runs on this host (client mode): it commits the group's offsets and uses the connections. Set "
-            'spark.submit.deployMode to "client", or leave it out, in spark-defaults.conf and in extra `conf` of spark_default.'
+            'spark.submit.deployMode to "client", or leave it out, in spark-defaults.conf and in extra `conf` of '
+            "spark_default, and leave out its extra `deploy-mode`."
         )
     stores = tuple(map(endpoint, STORES))
     kafka = java_settings(stores[-1].extra, spark.extra.get("kafka"))

@@ -15,5 +15,5 @@ SELECT DISTINCT minute FROM {{ table }}
 WHERE {{ of_pipeline() }} AND minute >= %(start)s AND minute < %(end)s;
 
 -- name: contributions
--- How many rows a table of contributions has of a range of minutes: one row.
+-- How many rows a table of contributions has for a range of minutes: one row.
 SELECT COUNT(*) FROM {{ table }} WHERE minute >= %(start)s AND minute < %(end)s;

@@ -34,13 +34,13 @@ PURPOSES = {
     UNSTORED: "The group has committed past the message, and it is neither in the lake nor kept as rejected.",
     EXPIRED: "Retention has removed messages that the group has not read.",
     UNREADABLE: "The lake has a partition that cannot be read, so it is unknown whether it has the messages.",
-    WAITING: "Sent, and not yet committed: the topic's consumers read them next.",
+    WAITING: "Messages that were sent and are not committed yet: the topic's consumers read them next.",
 }
 
 
 @dataclass
 class Tally:
-    """Counts of the messages that were read; duplicates count as often as they were delivered."""
+    """Counts of messages; duplicates count as often as they were delivered. `missing` includes those that retention removed."""
 
     messages: int = 0
     in_lake: int = 0

@@ -1,5 +1,5 @@
 -- name: patience
--- Seconds that DDL waits: MySQL waits at least one second; MariaDB, which would wait twice, need not wait: one row.
+-- How many seconds DDL waits: 1 on MySQL, which accepts no less; 0 on MariaDB, which would wait twice: one row.
 SELECT IF(LOCATE('MariaDB', VERSION()), 0, 1);
 
 -- name: sessions

@@ -44,9 +44,9 @@ def reporting_zone(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def days_away_from_utc(name: str) -> Iterator[tuple]:
-    """(day of UTC, offset in seconds, when it changes on that day, offset afterwards) of each day whose offset is not zero.
+    """(day of UTC, offset in seconds, when the offset changes, offset afterwards) of each day whose offset is not zero.
 
-    On a day without change, the change is at its end, to the same offset. No zone has changed twice within a day.
+    On a day without a change, it is the end of the day, and both offsets are the same. No zone has changed twice within a day.
     """
     zone, day = ZoneInfo(name), _FIRST
     before = _offset(zone, day)

@@ -190,7 +190,7 @@ def _grant(cursor, conn_id: str, admin: Endpoint) -> None:
     try:
         target = endpoint(conn_id)
     except ConnectionMissing as missing:
-        log.info("Nothing is granted to this account: %s", missing)
+        log.info("Nothing is granted for connection %s: %s", conn_id, missing)
         return
     if not target.login or target.login == admin.login:
         log.info("Connection %s has the administrator's account: nothing to grant.", conn_id)

@@ -1,4 +1,4 @@
-"""An emulator of BigQuery for `make run MINUTEMARK_BIGQUERY=local` and for tests, in a separate Python environment.
+"""An emulator of BigQuery for tests and for `make run MINUTEMARK_BIGQUERY=local` with a lakehouse, in its own environment.
 
 It listens on loopback only, and requires a token, which is in `.local/env` and in Airflow's environment.
 """

@@ -37,7 +37,7 @@ def test_rows_of_an_import_become_events_and_each_fate_is_reported(airflow):
         conn.commit()
     started = reprocess.begin(RECRUITMENT, Selection())
     airflow.run().must_succeed()
-    assert reprocess.follow(started) == "3 rows of 1 minutes are processed: 1 counted, 1 ignored, 1 still rejected."
+    assert reprocess.follow(started) == "3 rows of 1 minutes were processed: 1 counted, 1 ignored, 1 still rejected."
     must_equal_reference(EXISTING + FIXED, {})
     assert count("etl.rejected_events WHERE origin = 'import'") == 0
 

@@ -70,7 +70,7 @@ def test_messages_that_wait_without_progress_are_a_problem_with_consumer_partiti
         problem.found
         == f"{consumer} has made no progress in {pipeline.topic} for more than 180 s: partition 2 (1 waiting)."
     )
-    remedy = {CONNECT: "log of the worker's container", DAG: f"{pipeline.name}_ingest is paused"}[mode]
+    remedy = {CONNECT: "the worker's log", DAG: f"{pipeline.name}_ingest is paused"}[mode]
     assert remedy in problem.remedy and len(problem.remedy) <= 500 and len(problem.found) <= 500
 
     commit_as_connect(pipeline) if mode == CONNECT else consume(pipeline)

@@ -26,7 +26,7 @@ with throwaway.data_folder() as folder:
 
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stands for /dev/shm."""
+    """Stands in for /dev/shm."""
     monkeypatch.setattr(throwaway, "_MEMORY", tmp_path)
     monkeypatch.setattr(throwaway, "_ROOM", 0)
     return tmp_path

@@ -330,8 +330,8 @@ def test_minutes_past_lake_retention_are_not_released(lab: Lab) -> None:
     assert "closed" not in str(allowed.value)
 
 
-# What releases a minute automatically.
-def test_a_touch_that_fixes_a_held_minute_releases_it(lab: Lab) -> None:
+# What publishes a held minute without a release.
+def test_a_touch_that_fixes_a_held_minute_publishes_it(lab: Lab) -> None:
     hold(lab)
     lab.see(minute(0), at=CLOCK - 100 * SECOND)
     assert lab.pending() == [minute(0)]
@@ -343,7 +343,7 @@ def test_a_touch_that_fixes_a_held_minute_releases_it(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("kind", ["backfill", "manual"])
-def test_a_run_over_a_held_minute_that_passes_releases_it(lab: Lab, kind: str) -> None:
+def test_a_run_over_a_held_minute_that_passes_publishes_it(lab: Lab, kind: str) -> None:
     hold(lab)
     batch_id, result = gate(lab, {minute(0): [contribution()]}, run_id=kind, kind=kind, is_delta=False)
     assert result.passed

@@ -139,7 +139,7 @@ def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, n
     assert output[0] == f"recruitment: 4 rejected rows of 2 minutes, {span}, are read again with their minutes."
     run(lab, broken=1, ignored=1, run_id="fixed")
     assert reprocess.follow(started, pause=0.01).splitlines() == [
-        "4 rows of 2 minutes are processed: 0 counted, 2 ignored, 2 still rejected."
+        "4 rows of 2 minutes were processed: 0 counted, 2 ignored, 2 still rejected."
     ]
     assert lab.facts()[7, 0] == 18 + 18 + 1
     assert len(rejected_rows(lab)) == 2
@@ -175,7 +175,7 @@ def test_a_merge_of_an_earlier_read_does_not_undo_reprocessing(lab: Lab, now, ou
     assert not reprocess._is_finished(lab.ledger(minute), started.started_at)
     run(lab, run_id="fixed")
     assert reprocess.follow(started, pause=0.01) == (
-        "1 rows of 1 minutes are processed: 1 counted or ignored, 0 still rejected."
+        "1 rows of 1 minutes were processed: 1 counted or ignored, 0 still rejected."
     ), "An eleventh row came in between: the ledger cannot distinguish it from the reprocessed one."
     assert lab.facts()[7, 0] == 11
 
@@ -211,7 +211,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     assert rejected_rows(lab) == before, "A reason does not grow each time that it is reprocessed."
     run(lab)
     assert reprocess.follow(started, pause=0.01).splitlines() == [
-        "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected.",
+        "1 rows of 1 minutes were processed: 1 counted, 0 ignored, 0 still rejected.",
         "3 rows of imports and topics were refused again: `./minutemark rejected` says why.",
     ]
 
@@ -227,7 +227,7 @@ def test_a_row_of_an_import_that_the_transform_rejects_is_rejected_with_origin_l
     assert lab.check(batch_id).passed
     merge.merge(batch_id)
     assert reprocess.follow(started, pause=0.01) == (
-        "2 rows of 1 minutes are processed: 1 counted, 0 ignored, 1 still rejected."
+        "2 rows of 1 minutes were processed: 1 counted, 0 ignored, 1 still rejected."
     )
     assert rejected_rows(lab) == [("lake", "bid is negative: -1")]
 
@@ -427,7 +427,7 @@ def test_the_command_waits_for_the_merge_and_reports_the_fates_of_the_rows(lab: 
     run(lab, run_id="fixed")
     command.join(30)
     assert result == [0]
-    assert "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected." in capsys.readouterr().out
+    assert "1 rows of 1 minutes were processed: 1 counted, 0 ignored, 0 still rejected." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

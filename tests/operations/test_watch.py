@@ -140,7 +140,7 @@ def test_held_minutes_failing_batches_and_a_blind_watch_are_each_reported(lab: L
     ledger.hold(
         lab.conn.cursor(),
         "recruitment",
-        [(minute, str(touched_at(now - 60 * SECOND)), "staging_shrink: rows lack")],
+        [(minute, str(touched_at(now - 60 * SECOND)), "staging_shrink: rows are missing")],
         None,
     )
     for number in range(2):
@@ -150,7 +150,7 @@ def test_held_minutes_failing_batches_and_a_blind_watch_are_each_reported(lab: L
     notices = {notice.problem: notice.text for notice in channel.received}
     assert set(notices) == {"blind", "held", "failing"}
     assert "bedan.tracking was last polled 200 s ago" in notices["blind"]
-    assert f"The newest is {minute:%Y-%m-%d %H:%M}: staging_shrink: rows lack" in notices["held"]
+    assert f"The newest is {minute:%Y-%m-%d %H:%M}: staging_shrink: rows are missing" in notices["held"]
     assert (
         "The last 2 batches of recruitment were not merged. The last reason: java.lang.OutOfMemoryError"
         in notices["failing"]

@@ -83,7 +83,7 @@ class Machine:
         return HOME / "logs" / f"{name}.log"
 
     def note(self, what: str) -> None:
-        """Print a line with the seconds since the start of the containers."""
+        """Print a line with the seconds since the start of the services."""
         say(f"   {time.monotonic() - self._began:6.1f} s  {what}")
 
     def seconds(self) -> float:
@@ -150,7 +150,7 @@ class Machine:
                 raise self._problem(service.name, f"not healthy after {check.patience:.0f} s")
 
     def _ended(self, name: str) -> Problem:
-        return self._problem(name, f"ended with {self.children[name].exit_code}")
+        return self._problem(name, f"ended with exit status {self.children[name].exit_code}")
 
     def _problem(self, name: str, problem: str) -> Problem:
         log = self.log(name)

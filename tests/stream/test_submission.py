@@ -103,9 +103,12 @@ def test_the_checkpoints_are_on_the_drivers_machine_unless_a_setting_names_anoth
     assert Job.read(prepare(CLUSTER).job_file).checkpoints == "hdfs:///minutemark"
 
 
-def test_a_driver_on_the_cluster_is_refused():
-    with pytest.raises(CannotSubmit, match=r'spark\.submit\.deployMode to "client"'):
-        prepare(replace(CLUSTER, extra={"conf": {"spark.submit.deployMode": "cluster"}}))
+@pytest.mark.parametrize("extra", [{"conf": {"spark.submit.deployMode": "cluster"}}, {"deploy-mode": "cluster"}])
+def test_a_driver_on_the_cluster_is_refused(extra):
+    with pytest.raises(
+        CannotSubmit, match=r'spark\.submit\.deployMode to "client".* leave out its extra `deploy-mode`'
+    ):
+        prepare(replace(CLUSTER, extra=extra))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")

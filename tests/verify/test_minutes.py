@@ -165,7 +165,7 @@ def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verifie
     assert kinds(report_of()).get("unreadable") is None
 
 
-# Negative controls: the lake.
+# Damage to the lake.
 
 
 def test_a_row_lost_from_the_lake_is_found(good: Lab, writer) -> None:
@@ -221,7 +221,7 @@ def test_a_range_over_midnight_has_all_its_minutes(good: Lab, writer) -> None:
     assert (kinds(report), report.totals["minutes"]) == ({"unannounced_rows": 2}, 3)
 
 
-# Negative controls: the warehouse.
+# Damage to the warehouse.
 
 
 def test_a_deleted_ledger_row_is_found(good: Lab) -> None:

@@ -86,7 +86,7 @@ def test_a_minute_slightly_ahead_is_live() -> None:
 
 
 # ⚑ a batch that fails twice is split
-def test_suspects_are_retried_alone_in_groups_of_their_size() -> None:
+def test_suspects_are_retried_without_other_minutes_in_groups_of_their_size() -> None:
     mixed = pending(minute(50), minute(51)) + pending(*(minute(number) for number in range(5)), split_size=2)
     result = plan(mixed, clock=CLOCK, pipeline=SMALL)
     assert (minutes_of(result), result.split_size) == ([minute(3), minute(4)], 2)

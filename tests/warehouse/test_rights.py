@@ -1,4 +1,4 @@
-"""Set-up with an account of limited rights: those that docs/deploy.md lists are enough, and each is needed."""
+"""Set-up with an account that has limited rights: those that docs/deploy.md lists are enough, and each is needed."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_bi_reads_facts_and_bookkeeping(warehouse_schema: None, statement: str) 
 
 @pytest.fixture
 def short_lock_wait(warehouse_schema: None) -> Iterator[None]:
-    """DDL that waits without its own bound fails after a second, not after a day."""
+    """DDL that waits without its own bound fails after a second, not after a day or a year."""
     with warehouse("warehouse_admin") as admin:
         cursor = admin.cursor()
         cursor.execute("SELECT @@GLOBAL.lock_wait_timeout")

@@ -1,4 +1,4 @@
--- E-commerce: operations, one row per event, which a merge replaces minute by minute. 'other' is an unknown name.
+-- E-commerce: operations, one row per event, which a merge replaces minute by minute. 'other' stands for a name that is missing.
 -- The facts that add them up are declared in include/pipelines/ecommerce.py.
 
 CREATE TABLE IF NOT EXISTS ecommerce.operations_staged (
