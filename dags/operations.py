@@ -249,7 +249,7 @@ HOUSEKEEPING = {
     ),
     "clean_warehouse": (
         "Closes abandoned batches, and deletes staged rows of batches that are not open, payloads of rejected events, "
-        "check samples, field counts, drift that is over and old batches."
+        "check samples, field counts, past drift and old batches."
     ),
     "expire_change_log": "Deletes old days of the change log if all their minutes are merged.",
     "remove_demo_traffic": "Deletes old minutes of the lake that hold only demo events, with MINUTEMARK_DEMO=1.",

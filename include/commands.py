@@ -56,7 +56,7 @@ RETENTIONS = {
     "change_log": "Days to keep a day of the change log after it or its last touch, whichever is later.",
     "rejected_payloads": "Days to keep the payloads of rejected events.",
     "check_samples": "Days to keep the sample rows of check results.",
-    "batches": "Days to keep batches, their minutes and attempts, and records of drift that is over.",
+    "batches": "Days to keep batches, their minutes and attempts, and records of past drift.",
     "contributions": "Days to keep contributions by minute before they are folded by hour.",
     "demo_events": "Days to keep demo events in the lake.",
     "field_counts": "Days to keep the counts of fields per minute.",

@@ -86,8 +86,8 @@ class WaitForChanges(AnnouncementMixin, BaseSensorOperator):
             return result.batch_id
         if window.what != "changes":
             raise AirflowSkipException(
-                f"{pipeline.name}: lake and ledger agree, {_window_text(window)}, except held, closed and pending live minutes, "
-                "which are not compared."
+                f"The lake and the ledger of {pipeline.name} agree from {_window_text(window)}. Held, closed and pending live "
+                "minutes are not compared."
             )
         remaining = deadline - datetime.now(UTC)
         if remaining <= timedelta(0) or window.kind == "manual" or (result.hours_due and self.continuous):

@@ -131,7 +131,7 @@ def partitions_of(client, topic: str) -> set[int]:
     """The numbers of the topic's partitions as they are now. Raises TopicMissing, and KafkaException without permission."""
     metadata = client.list_topics(topic, timeout=clients.TIMEOUT).topics[topic]
     if metadata.error and metadata.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        raise KafkaException(metadata.error)
+        raise KafkaException(KafkaError(metadata.error.code(), f"topic {topic}: {metadata.error.str()}"))
     if metadata.error:
         raise TopicMissing(f"Topic {topic}: {metadata.error}. Create it: `./minutemark schema`, or minutemark_setup.")
     return set(metadata.partitions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -107,9 +108,9 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
             _Consumer(with_dead_letters(pipeline), group_of(pipeline.name, DEAD_LETTERS), name, remedy),
         ]
     connector = name_of(pipeline)
-    address, login = (os.environ.get(name, "").strip() for name in (URL_SETTING, LOGIN_SETTING))
     # Without the settings, those of the compose file: curl then runs in a container of its network.
-    address, login = address or "http://connect:8083", login.partition(":")[0] or "minutemark"
+    address = re.sub("//[^/@]*@", "//", os.environ.get(URL_SETTING, "").strip()).rstrip("/") or "http://connect:8083"
+    login = os.environ.get(LOGIN_SETTING, "").strip().rpartition(":")[0].partition(":")[0] or "minutemark"
     return [
         _Consumer(
             pipeline,

@@ -96,7 +96,7 @@ def _make_due(conn, pipeline: Pipeline, table: Table, files: list[DataFile]) -> 
     minutes = 0
     for hour in sorted({hour_of(file) for file in files}):
         minutes += ledger.record_lost(conn, pipeline, hour, hour + HOUR)
-    for start, end in _event_times(pipeline, table, files):
+    for start, end in _event_hours(pipeline, table, files):
         ledger.mark_changed(conn, pipeline, ledger.hours_between(conn, pipeline, start, end))
     return minutes
 
@@ -108,7 +108,7 @@ def _unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, en
     return sorted(set(minutes) - set(known))
 
 
-def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Iterator[tuple[datetime, datetime]]:
+def _event_hours(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Iterator[tuple[datetime, datetime]]:
     """The range of the fact's hours for which each file had events; the end is excluded."""
     from pyiceberg.conversions import from_bytes
     from pyiceberg.types import TimestampType

@@ -46,7 +46,7 @@ _PROPERTIES = {
 def catalog() -> Catalog:
     """The catalog of connection lakehouse_catalog. Its extra holds further properties of pyiceberg.
 
-    Of a REST catalog, login and password are the ID and secret of an OAuth2 client.
+    Of a REST catalog, login and password are the ID and secret of an OAuth2 client; the password may be all of it.
     """
     try:
         from pyiceberg.catalog import load_catalog

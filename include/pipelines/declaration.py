@@ -79,7 +79,7 @@ class Retention:
     change_log: timedelta = timedelta(days=30)  # after a day and its last touch; pending or held minutes keep it
     rejected_payloads: timedelta = timedelta(days=90)
     check_samples: timedelta = timedelta(days=30)
-    batches: timedelta = timedelta(days=90)  # and records of drift that is over
+    batches: timedelta = timedelta(days=90)  # and records of past drift
     contributions: timedelta = timedelta(days=90)  # minute by minute; older ones are folded per hour
     demo_events: timedelta = timedelta(days=21)  # a week longer than the demo's history
     field_counts: timedelta = timedelta(days=30)  # of fields per minute; the drift checks compare with a day of them

@@ -1,6 +1,7 @@
 """Compares the lakehouse with ledger and fact: the events of every minute, the counts of every hour, and the files.
 
-If a file is missing, it is the finding: its minutes, and the hours to which they contribute, are not compared.
+If a file is missing, it is the finding: the minutes of its hour, and the hours to which they contribute, are not
+compared.
 
 A minute is read from the ledger, then from the table, and, if they differ, from the ledger again, so that an export or a
 merge in between is not reported. This module needs the lakehouse's packages; it is imported only if the lakehouse is on.
@@ -36,7 +37,7 @@ HOUR_DUE, HOUR_WAITS = "lakehouse_hour_due", "lakehouse_hour_waits"
 NOT_DIFFERENCES = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # listed separately
 PURPOSES = {
     NO_TABLE: "The catalog has no such table.",
-    LOST_FILE: "A data file of the lakehouse is missing. Its minutes, and the hours to which they contribute, are not compared.",
+    LOST_FILE: "A data file of the lakehouse is missing. Its hour's minutes, and the hours they contribute to, are not compared.",
     OTHER_EVENTS: "For a minute, the lakehouse does not have the events that the ledger counted.",
     UNKNOWN: "The lakehouse has events of a minute that no merge has read.",
     HOUR_DIFFERS: "An hour of the lakehouse differs from the fact.",

@@ -1,11 +1,13 @@
 """Copying a flat table, such as other pipelines of this kind keep, into the lake."""
 
 import time
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
 from include.files import imports
+from include.files.flat_table import flat_table
 from include.lake.errors import LakeError, LakeTableMismatch
 from include.lake.session import lake
 from include.lake.writer import EventWriter
@@ -82,6 +84,12 @@ def test_a_column_of_a_user_defined_type_is_copied(recruitment, flat, reader):
     assert imports.import_table(recruitment, "flat.typed").written == 1
     [row] = lake_rows(reader, "2026-08-08")
     assert (row.ed, row.custom_track) == ('{"id": "7", "paid": null}', '{"id": null, "paid": true}')
+
+
+def test_the_column_of_the_id_is_neither_unknown_nor_missing(recruitment, flat, reader):
+    by_id = replace(recruitment, event_id="ed", fields=tuple(set(recruitment.fields) - {"ed"}))
+    assert "ed" not in flat_table(reader, by_id, "flat.doubles").unknown
+    assert "bid" not in flat_table(reader, replace(recruitment, event_id="bid"), "flat.doubles").missing
 
 
 def test_a_lake_table_of_the_former_layout_is_copied(recruitment, flat, reader):

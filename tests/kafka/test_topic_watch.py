@@ -77,6 +77,22 @@ def test_messages_that_wait_without_progress_are_a_problem_with_consumer_partiti
     assert problems_at(300) == []
 
 
+def test_the_remedy_for_a_connector_names_the_worker_and_login_of_the_settings_but_no_password(
+    pipeline, send, problems_at, monkeypatch
+):
+    worker = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv(SETTING, CONNECT)
+    monkeypatch.setenv("MINUTEMARK_CONNECT_URL", f"http://me:SECRETWORD@{worker}/")
+    monkeypatch.setenv("MINUTEMARK_CONNECT_LOGIN", "ops:SECRETWORD")
+    topics.make_topics([pipeline])
+    until(lambda: all(map(answers, [pipeline, with_dead_letters(pipeline)])))
+    send_one(pipeline, send, 2)
+    assert problems_at(0) == []
+    [problem] = problems_at(181)
+    assert f"curl -u ops http://{worker}/connectors/minutemark-{pipeline.name}/status" in problem.remedy
+    assert "SECRETWORD" not in problem.remedy
+
+
 def test_slow_progress_is_progress(mode, pipeline, send, problems_at):
     for number in range(1, 6):
         send_one(pipeline, send, 1)

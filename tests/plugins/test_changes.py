@@ -172,7 +172,7 @@ def test_reconcile_without_a_difference_is_skipped_and_never_waits(nothing_pendi
     from airflow.sdk.exceptions import AirflowSkipException
 
     start = datetime(2026, 11, 1, 10, tzinfo=UTC)
-    with pytest.raises(AirflowSkipException, match="agree"):
+    with pytest.raises(AirflowSkipException, match="agree from 2026-11-01"):
         sensor("reconcile").execute(context(interval=(start, start + timedelta(hours=1))))
 
 
