@@ -1,7 +1,7 @@
 """Measures whether the Pipelines page responds at once with a year of minutes in the ledger: `make page-bench`.
 
 Starts a throw-away warehouse and fills it as if a pipeline had run for a year without a pause: 525,600 rows of the
-ledger, 90 days of batches, 30 days of checks, a week of freshness, rejected and held rows. Then it requests each view
+ledger, 90 days of batches, 30 days of checks, a week of freshness, rejected events and held minutes. Then it requests each view
 from a real API server.
 """
 

@@ -99,6 +99,6 @@ def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str])
 
 def _require_end(process: Child) -> None:
     if process.alive():
-        raise BlockingIOError("it is still running")
+        raise BlockingIOError("its preparation is still running")
     if process.exit_code:
         raise RuntimeError(f"Airflow's database could not be prepared:\n{process.log.read_text()[-5000:]}")

@@ -35,6 +35,7 @@ class AttemptOperator(ReportsLineage, SparkSubmitOperator):
             self.hook = AttemptHook(self.submission, self.spark, name=self.name, conf=self.conf)
         except (ValueError, RuntimeError) as error:  # an extra of the connection, or a package that its master needs
             raise AirflowFailException(
-                f"Connection {SPARK!r} cannot be used: {error} Correct the connection, or install the package that it needs."
+                f"Connection {SPARK!r} cannot be used: {str(error).rstrip('.! ')}. Correct the connection, or install the "
+                "package that it needs."
             ) from error
         return self.hook

@@ -52,7 +52,7 @@ class AttemptHook(SparkSubmitHook):
         self._driver: WarmDriver | None = None
 
     def submit(self, application: str = "", **kwargs: Any) -> None:
-        """Run the attempt. Raises AirflowException or DriverEnded."""
+        """Run the attempt or the stream. Raises AirflowException or DriverEnded."""
         # Passed as the operator's env_vars, these variables would become --conf on YARN and Kubernetes.
         environment = {**os.environ, **self._submission.env_vars}
         if self._submission.driver_key is None:

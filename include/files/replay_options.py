@@ -1,4 +1,7 @@
-"""How a file is replayed: its speed, whether its events happen now, and whether all of them are sent. Decisions only."""
+"""How a file is replayed: its speed, whether its events happen now, and whether all of them are sent.
+
+This module only decides; include/files/replay_csv.py sends.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +123,7 @@ class EventSchedule:
     def rows(
         self, records: Iterable[Record], sample: Sample | None = None, after_line: int = 0
     ) -> Iterator[tuple[Record, Event | Refused, datetime | None]]:
-        """(record, its event or rejection, when to send it) after that line; None: at once.
+        """Each record after `after_line`, with its event or rejection and the time to send it; None: at once.
 
         A sample needs the records before that line, too: which rows it takes depends on them.
         """

@@ -32,7 +32,7 @@ def make_archives() -> Iterator[tuple[Path, float]]:
 
 
 def are_current() -> bool:
-    """Whether both archives exist and were made by this Java from these jars: with others, a JVM ignores them."""
+    """Whether both archives exist and were made by this Java from these jars: a JVM ignores others."""
     files = (installation.archive(), installation.launcher_archive(), _source_file())
     return all(file.is_file() for file in files) and _source_file().read_text(encoding="utf-8") == source()
 

@@ -42,8 +42,8 @@ CHECKS = {
     ),
     UNREADABLE: (
         "staging_field_unreadable",
-        "In a minute of at least 100 rows, no declared number or time with at least 20 values has more than 20 % "
-        "unreadable ones, if it had at most 5 % the day before.",
+        "In a minute of at least 100 rows, at most 20 % of the values of a declared number or time are unreadable, if it "
+        "has at least 20 values and at most 5 % of them were unreadable the day before.",
     ),
     IGNORED: (
         "staging_ignored_share",

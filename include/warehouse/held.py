@@ -186,7 +186,7 @@ def _refuse_closed(cursor, pipeline: Pipeline, oldest: datetime) -> None:
     if oldest < first_open:
         raise ReleaseRefused(
             f"{oldest:%Y-%m-%d %H:%M} of {pipeline.name} is closed: {pipeline.retention_text}, and its facts stay as they are. "
-            f"Release from {first_open:%Y-%m-%d %H:%M} on."
+            f"Only minutes from {first_open:%Y-%m-%d %H:%M} on can be released."
         )
 
 

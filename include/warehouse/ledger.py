@@ -225,7 +225,7 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
 
 
 def covers_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID, minutes: Mapping[datetime, UUID]) -> bool:
-    """Whether all touches of a day were polled and their minutes merged or closed: the change log then needs it no longer.
+    """Whether all touches of a day were polled and their minutes merged or closed: the change log then no longer needs the day.
 
     A held minute is not covered: a user still has to decide what happens to it.
     """

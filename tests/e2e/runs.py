@@ -100,7 +100,7 @@ class Airflow:
         return json.loads(value)
 
     def set_state(self, run: Run, task_id: str, state: str) -> None:
-        """Set the state of a task of that run, as if it were in it now."""
+        """Set the state of a task of that run in Airflow's database."""
         with contextlib.closing(sqlite3.connect(self._home / "airflow.db")) as conn, conn:
             conn.execute(
                 "UPDATE task_instance SET state = ? WHERE run_id = ? AND task_id = ?", (state, run.run_id, task_id)

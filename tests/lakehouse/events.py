@@ -1,4 +1,4 @@
-"""Shop events in the lake, merged as by a run of the pipeline, and their rows in the table."""
+"""Shop events in the lake, merged as a run of the pipeline merges them, and their rows in the table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_to_lake(*events: Event) -> None:
 def merge_minutes(
     shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datetime | None = None, **values
 ) -> None:
-    """Merge these operations as the lake's rows of their minutes, long after their last change unless `seen_at` is given."""
+    """Merge these operations as if they were the lake's rows of their minutes, changed long ago unless `seen_at` is given."""
     with lake() as session:
         lake_counts = counts.minute_counts(session, SHOP, operations)
         days = {at.date() for at in operations}

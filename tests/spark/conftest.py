@@ -1,4 +1,4 @@
-"""One Spark session for these tests, set as include/spark/settings.py sets the job's; rows of the lake, and warm drivers."""
+"""One Spark session for these tests, with the job's settings of include/spark/settings.py; rows of the lake, and warm drivers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 {% set added = fact.measures | selectattr("added") | list %}
 {% if added %}
--- Every contribution has the measures added later; minutes without one must be read again.
+-- Every contribution has all added measures; if it lacks one, its minute must be read again.
 -- table: {{ fact.contributions }}
 SELECT
   c.minute
