@@ -1,14 +1,14 @@
 """Measures whether a minute costs more in a larger lake: `make bench` (ROWS="10000 1000000" ROUNDS=10 PARTS="minute poll").
 
-Starts throw-away stores: one Cassandra node, and for each lake a MariaDB server that has all of it merged. Then it measures
+Starts throw-away stores: one Cassandra node, and for each lake a MariaDB server into which all of it has been merged. Measures
 
 - minute: a run of the same 5,000 events, the Spark job and the whole run, on each lake
-- classic: the job of common pipelines (bench/classic.py) on each lake
+- classic: the job that pipelines of this kind usually run (bench/classic.py), on each lake
 - poll: the sensor's poll of a change log with every minute of one year, and of three years
 - catch-up: rows per second of a backlog, from the difference between a larger and a smaller one
 
-The lakes take turns, so that noise of the machine affects all of them. The benchmark prints tables of medians and ratios,
-and writes each round's seconds to bench/results and the plot to docs/pictures.
+The lakes take turns, so that other load on the machine affects all of them alike. The benchmark prints tables of medians
+and ratios, and writes each round's seconds to bench/results and the plot to docs/pictures.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Lake:
 
 
 class Bench:
-    """One Spark session, as the pipeline's warm driver has it, and the parts of the benchmark."""
+    """One Spark session, like that of the pipeline's warm driver, and the parts of the benchmark."""
 
     def __init__(self, folder: Path, rounds: int) -> None:
         self.folder = folder
@@ -164,7 +164,7 @@ class Bench:
         _report("classic", f"the classic job for the same {LIVE_ROWS:,} events, by rows in the lake", seconds)
 
     def polls(self) -> None:
-        """A poll that finds nothing new, because the ledger has merged every minute of the change log."""
+        """A poll that finds nothing new, because the ledger records every minute of the change log as merged."""
         seconds: Seconds = {}
         pipeline = lakes.make_table("polled")
         with self.world("polled", pipeline) as polled:

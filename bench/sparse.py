@@ -1,4 +1,4 @@
-"""A history of few rows a minute: `python -m bench.sparse` (--rows 100000 --minutes 39000 --pipelines recruitment).
+"""A history with few rows per minute: `python -m bench.sparse` (--rows 100000 --minutes 39000 --pipelines recruitment).
 
 Starts throw-away stores, spreads `--rows` rows over `--minutes` minutes, and merges the backlog as the minute DAG does, run after
 run, with ten live minutes in each batch. Prints for each run its minutes, the seconds of its steps, and the CPU seconds of

@@ -101,7 +101,7 @@ COMMANDS = (
             Parameter("rate", "Speed relative to the original, or max.", default="1"),
             Parameter(
                 "shift",
-                "Whether events happen now, or keep their times and ids.",
+                "Whether the times of the events are shifted to now, with new ids, or kept with their ids.",
                 default="now",
                 choices=("now", "none"),
             ),
@@ -133,7 +133,7 @@ COMMANDS = (
         "include.operations.setup:set_up",
         "Creates missing tables, topics and grants in Cassandra, MySQL and Kafka.",
         BRING,
-        details="It deletes no facts, and changes existing tables only after an upgrade or a change of the declaration",
+        details="It deletes no facts, and changes existing tables only after an upgrade or a change to a pipeline's declaration",
         dag="minutemark_setup",
     ),
     Command(

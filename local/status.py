@@ -142,9 +142,11 @@ def _print(status: dict) -> None:
 def _freshness(pipeline: str, row: dict) -> list[str]:
     age = row["newest_event_seconds"]
     newest = "nothing merged yet" if age is None else f"newest event {age} s old"
+    delay = row["delay_seconds"]
+    waiting = f"oldest unmerged live change {delay} s old" if delay else "no live change waits"
     lines = [
         f"{pipeline} is {row['state']}: {newest}, minutes pending: {row['pending_minutes']}, held: {row['held_minutes']}, "
-        f"oldest unmerged live change {row['delay_seconds']} s old"
+        f"{waiting}"
     ]
     if row["lag_p95_seconds"] is not None:
         hour = ", ".join(f"{name} {row[f'lag_{name}_seconds']} s" for name in ("median", "p95", "worst"))

@@ -1,6 +1,6 @@
 """`make tableau`: the views for BI tools as a Tableau extract, written in an environment that has Tableau's Hyper API.
 
-The command sees the read-only account's connection and no other, in its environment.
+In its environment, the command sees the read-only account's connection and no other.
 """
 
 from __future__ import annotations

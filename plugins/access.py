@@ -82,7 +82,7 @@ class KnownHosts:
         from starlette.responses import JSONResponse
 
         problem = f"This server does not accept requests for host {', '.join(headers) or 'none'}. "
-        remedy = f"Open Airflow at {self._hosts[0]} or {self._hosts[-1]}, or add the host to {HOSTS} of the API server."
+        remedy = f"Open Airflow at the address in [api] base_url, or add the host to {HOSTS} of the API server."
         return await JSONResponse({"detail": problem + remedy}, status_code=421)(
             scope, receive, send_with_frame_headers
         )

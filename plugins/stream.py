@@ -16,7 +16,7 @@ from plugins.attempt_operator import AttemptOperator
 
 
 class StreamTopic(AttemptOperator):
-    """One run of include/stream/run.py: until the next run's stream takes over, or its time is over.
+    """One run of include/stream/run.py: until the next run's stream takes over, or its time is up.
 
     Passwords travel in a file of mode 0600, never in arguments, environment or rendered templates.
     """
@@ -50,7 +50,7 @@ class StreamTopic(AttemptOperator):
         except AirflowException as error:
             raise AirflowException((self.hook and self.hook.reason) or str(error)) from error
         finally:
-            # The folder holds the passwords; a sweep may have removed it already.
+            # The folder holds the passwords.
             shutil.rmtree(self.submission.dir, ignore_errors=True)
         servers = str(endpoint(KAFKA).extra.get("bootstrap.servers", ""))
         self.lineage = lineage.ingest_lineage(pipeline, servers, endpoint(LAKE_WRITER), result["written"])

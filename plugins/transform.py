@@ -92,7 +92,7 @@ class TransformDelta(AttemptOperator):
             record_failure(reason)
             raise (AirflowFailException if is_final else AirflowException)(reason) from error
         finally:
-            # The folder holds the passwords; a sweep may have removed it already.
+            # The folder holds the passwords.
             shutil.rmtree(self.submission.dir, ignore_errors=True)
 
 

@@ -1,6 +1,6 @@
 """Deletes rows past their retention, in short transactions. After a kill, the next call resumes.
 
-With `dry` each function counts what it would change, and changes nothing.
+With `dry`, a function counts what it would change, and changes nothing.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def empty_samples(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> 
 
 
 def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
-    """Remove batches opened longer than `age` ago, with minutes, attempts and check results; returns how many batches.
+    """Remove batches opened more than `age` ago, with minutes, attempts and check results; returns how many batches.
 
     Open batches, the newest batch and the ten newest merged ones stay. The ledger keeps the numbers of removed batches
     and attempts: merges compare attempts, and queries that look up a batch by its number do not need removed ones.
@@ -96,7 +96,7 @@ def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
 
 
 def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
-    """Remove counts of fields that were merged longer than `age` ago; minutes that are read again get new ones."""
+    """Remove counts of fields that were merged more than `age` ago; minutes that are read again get new ones."""
     binds = {"pipeline": pipeline, "chunk": CHUNK, **_age_binds(age)}
     if dry:
         return read(conn, value, sql("count_field_counts"), binds)
@@ -104,7 +104,7 @@ def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = Fals
 
 
 def remove_drifts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
-    """Remove drift that ended longer than `age` ago, and undeclared fields that no kept count of fields has.
+    """Remove drift that ended more than `age` ago, and undeclared fields that no kept count of fields has.
 
     Other drift holds minutes, or would be reported again. Accepted drift stays: it determines the verdict on its
     minutes whenever they are read again. Takes the pipeline's lock, as gates do.

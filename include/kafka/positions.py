@@ -62,7 +62,7 @@ def starting_offsets(
         raise_unless_transient(error.args[0])
         return None
     if topic_id is None and any(place.metadata for place in committed):
-        log.warning("The id of topic %s cannot be read now; the next attempt reads it again.", topic)
+        log.warning("The id of topic %s cannot be read now; the next attempt tries again.", topic)
         return None
     is_first = all(place.offset < 0 for place in committed)
     starts: Offsets = {}

@@ -59,14 +59,15 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
                 pipeline.name,
                 "stuck",
                 now,
-                f"A topic is missing: {', '.join(missing)}. Its events are not consumed.",
-                "Create it: ./minutemark schema, or the DAG minutemark_setup. If it was deleted by mistake, events that were "
+                f"Missing topics: {', '.join(missing)}. Their messages are not consumed.",
+                "Create them: ./minutemark schema, or the DAG minutemark_setup. If one was deleted by mistake, events that were "
                 "not consumed have to be sent again.",
             )
         else:
             yield from _stuck_problem(conn, pipeline, now)
     for name, error in errors.items():
-        others = " The pipelines after it were not checked either." if broker_is_down and name == [*errors][-1] else ""
+        stopped_here = broker_is_down and name == [*errors][-1] and name != pipelines[-1].name
+        others = " The pipelines after it were not checked either." if stopped_here else ""
         log.warning("The topics of pipeline %s were not checked.%s %s", name, others, error)
 
 

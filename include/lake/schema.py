@@ -79,7 +79,10 @@ def _apply(account: Endpoint) -> None:
 def _with_grants(error: LakePermissionMissing, account: Endpoint) -> LakePermissionMissing:
     """The error with the statements that grant all permissions that set-up needs."""
     if account.conn_id == LAKE_ADMIN:
-        role, remedy = account.login, f"All permissions that the account of connection {LAKE_ADMIN} needs for set-up:"
+        role, remedy = (
+            f'"{account.login}"',
+            f"All permissions that the account of connection {LAKE_ADMIN} needs for set-up:",
+        )
     else:
         role = "minutemark_admin"
         remedy = (

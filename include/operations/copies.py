@@ -48,7 +48,7 @@ def backlog_of(conn, pipeline: Pipeline) -> dict | None:
 def problems(pipeline: Pipeline, backlog: dict, now: datetime) -> Iterator[Problem]:
     """The problems of a pipeline with this backlog. A backlog that is being written is not a problem.
 
-    Nor is a backlog before the first export: at the first run, all minutes have been due for a long time. A failed run
+    Nor is a backlog of minutes before the first export: at the first run, all have been due for a long time. A failed run
     sends its own notice.
     """
     dag = f"{pipeline.name}_lakehouse"

@@ -27,7 +27,7 @@ def query(statement: str) -> Rows:
                 raise
             remedy = "Fix the statement. SHOW TABLES FROM etl lists etl's tables; SHOW DATABASES lists the databases."
             if code in DENIED or code == _READ_ONLY:
-                remedy = "This account can read only facts, dimensions and the ledger, not payloads or staging."
+                remedy = "This account can only read, and not payloads, staging or samples of checks."
             message = getattr(error, "msg", None) or error.args[-1]  # mysql-connector-python has msg
             raise StatementRejected(f"The warehouse rejected the statement: {message} ({code}). {remedy}") from error
         return Rows([column[0] for column in cursor.description or ()], cursor.fetchall())
@@ -40,12 +40,12 @@ def query_bigquery(statement: str) -> Rows:
 
     try:
         with tables.translate_errors():
-            from google.api_core.exceptions import ClientError
+            from google.api_core.exceptions import BadRequest, NotFound
 
             bigquery = tables.client()
             try:
                 rows = tables.query(bigquery, statement)
-            except ClientError as error:
+            except (BadRequest, NotFound) as error:  # not Forbidden, whose remedy is another
                 raise StatementRejected(
                     f"BigQuery rejected the statement: {error.message.rstrip('. ')}. Fix the statement."
                 ) from error

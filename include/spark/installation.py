@@ -31,7 +31,7 @@ def jars_of(pom: str, variable: str, folder: str, *, what: str, condition: str =
     jars = sorted(str(jar) for jar in place.glob("*.jar"))
     if not jars:
         raise CannotSubmit(
-            f"There are no {what} in {place}. `make setup` puts them there{condition}. In other deployments, run "
+            f"There are no {what} in {place}. `make setup` puts them into {folder}{condition}. In other deployments, run "
             f"`mvn -f {pom} dependency:copy-dependencies -DoutputDirectory={place}`, "
             f"or set {variable} to the folder that has them."
         )

@@ -1,6 +1,6 @@
 """The alerts of the watch: one notice when a problem starts, one an hour while it lasts, and one when it is resolved.
 
-A notice is recorded after it was sent, so it may be sent twice. While no channel accepts it, each check sends it again.
+A notice is recorded after it is sent, so it may be sent twice. While no channel accepts it, each check sends it again.
 A problem that is over before a channel accepts its first notice is not reported.
 """
 

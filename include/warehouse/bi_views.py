@@ -1,7 +1,6 @@
 """The views for BI tools, as include/sql/<pipeline>/bi_views.sql describes them: grain, columns, types and meanings.
 
-Views in MySQL have no comments. The descriptions in the Tableau extract, in BigQuery, in dbt's sources and in
-docs/bi-tools.md come from here.
+Views in MySQL have no comments. The descriptions in BigQuery, in dbt's sources and in docs/bi-tools.md come from here.
 """
 
 from __future__ import annotations

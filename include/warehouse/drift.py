@@ -154,7 +154,7 @@ class _Window:
                 total[name] += sign * count
 
     def gaps(self, name: str, drifts: Iterable[Drift]) -> tuple[int, int]:
-        """The most consecutive rows without the field before it was back, and the rows since it was last present.
+        """The longest run of rows without the field that ended with its return, and the rows since it was last present.
 
         Both are counted in whole minutes. Minutes within a recorded disappearance of the field do not count.
         """

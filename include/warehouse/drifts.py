@@ -42,8 +42,8 @@ CHECKS = {
     ),
     UNREADABLE: (
         "staging_field_unreadable",
-        "In a minute of at least 100 rows, at most 20 % of the values of a declared number or time are unreadable, if it "
-        "has at least 20 values and at most 5 % of them were unreadable the day before.",
+        "In a minute of at least 100 rows that has at least 20 values of a declared number or time, at most 20 % of these are "
+        "unreadable, if at most 5 % of the field's values were unreadable the day before.",
     ),
     IGNORED: (
         "staging_ignored_share",

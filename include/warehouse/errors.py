@@ -94,7 +94,7 @@ def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
     if code in _PREVENTED:
         return (
             "refused a statement",
-            f"If it is read-only, make it writable, or correct the host and port of connection {target.conn_id}.",
+            f"If the server is read-only, make it writable, or correct the host and port of connection {target.conn_id}.",
         )
     if code in _NO_SPACE:
         return "cannot read or write its files", "Free disk space on the server, and read its log."

@@ -79,8 +79,8 @@ def judge(
 ) -> Verdict:
     """The verdict on a batch of `minutes`. If a failure names no minutes, or minutes outside the batch, the whole batch fails.
 
-    The check `undecided_by` cannot decide about `undecided` minutes yet. They wait, with that reason, unless they fail
-    another check or a release publishes them.
+    The check `undecided_by` cannot judge the minutes of `undecided` yet. They wait, each with its reason,
+    unless they fail another check or a release publishes them.
     """
     original, minutes = tuple(outcomes), frozenset(minutes)
     outcomes = list(original)

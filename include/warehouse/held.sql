@@ -35,7 +35,7 @@ WHERE l.pipeline = %(pipeline)s AND l.state = 'held'
 ORDER BY l.minute LIMIT %(limit)s;
 
 -- name: failures
--- Failed checks of an attempt in the staging gate, with samples of rows or without: one row per check.
+-- Failed checks of an attempt in the staging gate, with or without samples of rows: one row per check.
 SELECT check_name, offending_rows, {{ "sample" if samples else "NULL AS sample" }} FROM etl.check_results
 WHERE batch_id = %(batch_id)s AND attempt = %(attempt)s AND gate = 'staging' AND outcome = 'fail'
 ORDER BY check_result_id;

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 MAX_HOURS = 24  # or batches to check: a task handles at most this many, and the next run continues
 MAX_FACT_HOURS = 48  # an event lists the newest of its fact hours, and counts all
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for this long
-LONGEST_QUIET = HOUR  # after which an hour is announced even if merges keep changing it
+LONGEST_WAIT = HOUR  # an hour is announced after this time even if merges keep changing it
 # If the gate has not passed this long after the merge or its last failure, its DAG run has ended or waits for a slot.
 CHECK_AFTER = timedelta(minutes=5)
 
@@ -189,7 +189,7 @@ def _binds(pipeline: Pipeline, limit: int) -> dict[str, object]:
         "ahead": pipeline.future_tolerance // MICROSECOND,
         "live": timedelta(minutes=pipeline.live_minutes) // MICROSECOND,
         "quiet": QUIET // MICROSECOND,
-        "longest": LONGEST_QUIET // MICROSECOND,
+        "longest": LONGEST_WAIT // MICROSECOND,
         "limit": limit,
     }
 

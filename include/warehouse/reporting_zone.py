@@ -46,7 +46,8 @@ def reporting_zone(environ: Mapping[str, str] = os.environ) -> str:
 def days_away_from_utc(name: str) -> Iterator[tuple]:
     """(day of UTC, offset in seconds, when the offset changes, offset afterwards) of each day whose offset is not zero.
 
-    On a day without a change, it is the end of the day, and both offsets are the same. No zone has changed twice within a day.
+    On a day without a change, the third value is the end of the day, and both offsets are the same. No zone has changed twice
+    within a day.
     """
     zone, day = ZoneInfo(name), _FIRST
     before = _offset(zone, day)
@@ -76,7 +77,7 @@ def _change(zone: ZoneInfo, day: datetime) -> datetime:
 
 
 def write(cursor) -> None:
-    """Write the rows for the declared zone and this machine's time zone data, if they differ."""
+    """Write the rows for the declared zone and this machine's time zone data, if they differ from the stored ones."""
     name = reporting_zone()
     days = list(days_away_from_utc(name))
     if list(execute(cursor, sql("days")).fetchall()) != days:

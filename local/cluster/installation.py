@@ -1,4 +1,4 @@
-"""What the cluster needs in addition to the local environment: Celery, and its client of Redis."""
+"""What the cluster needs in addition to the local environment: Celery, and the Redis client that it uses."""
 
 from __future__ import annotations
 

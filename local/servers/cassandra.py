@@ -65,7 +65,7 @@ commitlog_directory: "{home}/commitlog"
 hints_directory: "{home}/hints"
 saved_caches_directory: "{home}/saved_caches"
 cdc_raw_directory: "{home}/cdc"
-# A killed process loses nothing (the log is memory-mapped); a power cut loses at most this second.
+# A killed process loses nothing (the log is memory-mapped); a power cut loses at most the last second.
 commitlog_sync: periodic
 commitlog_sync_period: 1000ms
 commitlog_segment_size: 16MiB

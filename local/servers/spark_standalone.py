@@ -1,8 +1,8 @@
 """A Spark standalone cluster from the installed pyspark: a master, and workers that start executors for applications.
 
-All of it listens on loopback and requires the cluster's secret. The secret is in a file that only its owner can read:
-Spark would show it in `ps` as an option of the JVM. The web pages show applications and their executors to every user of
-the machine, but accept no commands.
+All of it listens on loopback, and its processes require the cluster's secret of each other. The secret is in a file that
+only its owner can read: Spark would show it in `ps` as an option of the JVM. The web pages show applications and their
+executors to every user of the machine, but accept no commands.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Master(SparkServer):
 
 @dataclass(frozen=True)
 class Worker(SparkServer):
-    """A worker of the master at `master_url`: that many cores, and that much memory for executors.
+    """A worker of the master at `master_url`, with `cores` cores and `memory_mb` MiB of memory for executors.
 
     Its work folder, with the jars and logs of applications, and the folder for spilled data are within `home`.
     """

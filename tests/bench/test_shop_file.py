@@ -66,7 +66,7 @@ def test_kinds_and_empty_values_have_the_shares_of_the_data_set(rows):
     assert share(rows, "brand", "") == pytest.approx(0.14, abs=0.03)
 
 
-def test_rows_are_sorted_and_have_day_and_night_on_every_day(rows):
+def test_rows_are_sorted_and_follow_the_same_daily_rhythm_on_every_day(rows):
     times = [row["event_time"] for row in rows]
     assert times == sorted(times)
     hours = Counter(time[:13] for time in times)

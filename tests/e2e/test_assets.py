@@ -51,7 +51,7 @@ def events(stack: Stack) -> list[tuple[str, dict]]:
 
 
 def event_counts(stack: Stack) -> Counter[tuple[str, bool]]:
-    """The number of events of each partition key, of corrections and of first announcements."""
+    """The number of events by partition key, with corrections and first announcements counted separately."""
     return Counter((key, hour["correction"]) for key, hour in events(stack))
 
 
@@ -103,7 +103,7 @@ def block_commits() -> Iterator[None]:
 
 
 def client_address(condition: str) -> str:
-    """Wait for the one warehouse session that meets this condition on the list of sessions; return its client's address."""
+    """Wait for the one warehouse session whose row in the process list meets this condition; return its client's address."""
     hosts: list[str] = []
     with warehouse(WAREHOUSE_ADMIN) as admin:
 

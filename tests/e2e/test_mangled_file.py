@@ -59,7 +59,7 @@ def test_the_minutes_of_a_mangled_file_are_held_and_no_figure_changes(airflow, a
     }
 
 
-def test_the_good_file_again_releases_all_held_minutes(airflow, as_file):
+def test_importing_the_good_file_again_publishes_all_held_minutes(airflow, as_file):
     import_events(RECRUITMENT, as_file(GOOD))
     airflow.catch_up()
     must_equal_reference(GOOD, {})

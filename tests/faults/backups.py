@@ -1,4 +1,4 @@
-"""Backups of the stack's stores, made and restored as docs/backup.md describes: a dump of the warehouse, the lake's files."""
+"""Backups of the stack's stores, made and restored as docs/backup.md describes: a dump of the warehouse, files of the lake."""
 
 from __future__ import annotations
 

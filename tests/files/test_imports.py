@@ -113,7 +113,7 @@ def test_importing_a_file_again_changes_nothing(recruitment, csv_file):
     before = lake_rows("2026-07-03 10:00"), len(rejected())
     again = imports.import_events(recruitment, path)
     assert (again.written, again.rejected) == (first.written, first.rejected) == (3, 1)
-    assert again.resumed_at is None  # not resumed: the user may repeat it because the lake table has changed
+    assert again.resumed_at is None  # a new import, not a resumed one: the lake table may have changed
     assert (lake_rows("2026-07-03 10:00"), len(rejected())) == before
 
 

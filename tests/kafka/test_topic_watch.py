@@ -227,12 +227,12 @@ def test_a_missing_topic_is_a_problem_that_names_it_and_how_to_create_it(mode, p
     delete(pipeline.topic)
     [problem] = problems_at(60)
     assert (problem.pipeline, problem.problem, problem.since) == (pipeline.name, "stuck", NOON + 60 * SECOND)
-    assert problem.found.startswith(f"A topic is missing: {pipeline.topic}. ")
+    assert problem.found.startswith(f"Missing topics: {pipeline.topic}. ")
     assert "./minutemark schema" in problem.remedy and "minutemark_setup" in problem.remedy
     delete(letters.topic)
     [problem] = problems_at(600)
     missing = f"{pipeline.topic}, {letters.topic}" if mode == CONNECT else pipeline.topic
-    assert problem.found.startswith(f"A topic is missing: {missing}. ")
+    assert problem.found.startswith(f"Missing topics: {missing}. ")
     topics.make_topics([pipeline])
     until(lambda: answers(letters) and answers(pipeline))
     assert problems_at(660) == []

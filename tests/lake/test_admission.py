@@ -195,12 +195,12 @@ def test_json_lines_of_equal_rows_are_separate_events_even_after_a_correction() 
 
 
 @pytest.mark.parametrize("number", ["²", "9" * 5_000])
-def test_a_stored_row_whose_number_is_not_one_is_an_event(number: str) -> None:
+def test_a_stored_row_whose_occurrence_is_not_a_number_is_still_an_event(number: str) -> None:
     payload = json.dumps({OCCURRENCE: number, "event_time": ROW[0]})
     assert StoredEvents(SHOP, CLOCK).read(payload, "").values["id"] == content_id(SHOP, {"event_time": ROW[0]})
 
 
-def test_an_id_that_is_a_nested_value_is_the_same_text_on_every_way_to_the_lake() -> None:
+def test_an_id_that_is_a_nested_value_is_the_same_text_on_every_path_to_the_lake() -> None:
     line = '{"id":{"$oid":"5f"},"event_time":"2019-11-01 00:00:07","price":%s}'
     lines = [line % price for price in ("1.5", "NaN", '"\\ud83d\\ude00"', '"NaN","a":"\\"NaN\\\\","b":[-Infinity]')]
     events = [JsonLineEvents(SHOP, CLOCK).read(Record(1, 1, [line])) for line in lines]

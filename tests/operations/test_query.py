@@ -56,9 +56,9 @@ def test_the_read_only_account_answers_on_the_command_line(warehouse_server, tmp
         ("SELEC 1", "Fix the statement. SHOW TABLES FROM etl lists etl's tables; SHOW DATABASES lists the databases."),
         (
             "CREATE DATABASE mine",
-            "This account can read only facts, dimensions and the ledger, not payloads or staging.",
+            "This account can only read, and not payloads, staging or samples of checks.",
         ),
-        ("SET GLOBAL max_connections = 1", "This account can read only facts, dimensions and the ledger"),
+        ("SET GLOBAL max_connections = 1", "This account can only read"),
     ],
 )
 def test_a_rejection_by_the_server_is_reported_as_a_sentence(warehouse_server, statement, remedy):

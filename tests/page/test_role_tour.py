@@ -1,7 +1,7 @@
 """A tour of every endpoint of Airflow's API server, without a login and as each role, with runs that have something to show.
 
-It finds no password, no row for a role without permission to read the connection of the account that reads it, and no
-change without permission.
+No answer has a password. Only roles with permission to read the connection of the account see rows, and no role changes
+anything without permission.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SHOWS_RUN = {
 SHOWS_VARIABLES = {"/api/v2/variables", "/api/v2/variables/{variable_key:path}"}
 
 
-# Features that this project does not use, and settings that Airflow shows to no user.
+# What the tour's database does not contain, such as asset events, and settings that Airflow shows to no user.
 NOTHING_THERE = re.compile(
     "asset|state-store|hitlDetails|listMapped|partitioned|importErrors|externalLogUrl|enqueue-test|/config|/teams"
 )

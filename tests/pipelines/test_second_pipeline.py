@@ -17,8 +17,8 @@ OWN_FILES = re.compile(
 )
 
 
-def machine_modules() -> dict[str, str]:
-    """Every source file of the machinery by its path."""
+def shared_sources() -> dict[str, str]:
+    """Every source file that pipelines share, by its path."""
     files = (path for folder in SHARED_FOLDERS for path in sorted((ROOT / folder).rglob("*")))
     sources = [path for path in files if path.suffix in (".py", ".sql", ".cql", ".yaml", ".yml", ".json")]
     named = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sources}
@@ -28,14 +28,14 @@ def machine_modules() -> dict[str, str]:
 def test_no_shared_module_knows_the_second_pipeline() -> None:
     mentions = {
         name: match[0]
-        for name, text in machine_modules().items()
+        for name, text in shared_sources().items()
         if (match := re.search("ecommerce", text, re.IGNORECASE))
     }
     assert not mentions, f"Move this to the declaration, and read it from there: {mentions}"
 
 
-def test_all_parts_of_the_machinery_are_searched() -> None:
-    names = set(machine_modules())
+def test_all_shared_folders_are_searched() -> None:
+    names = set(shared_sources())
     assert {
         "include/warehouse/merge.py",
         "include/lake/admission.py",
@@ -48,7 +48,7 @@ def test_all_parts_of_the_machinery_are_searched() -> None:
 
 
 @pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda pipeline: pipeline.name)
-def test_a_pipeline_has_all_that_the_machinery_looks_for(pipeline: pipelines.Pipeline) -> None:
+def test_a_pipeline_has_all_that_the_shared_code_looks_for(pipeline: pipelines.Pipeline) -> None:
     for pattern in (
         "warehouse.sql", "merge.sql", "fold.sql", "checks/staging_*.sql", "checks/warehouse_*.sql", "verify/minutes_*.sql",
         "verify/facts_*.sql", "verify/total_facts.sql",

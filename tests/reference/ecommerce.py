@@ -1,4 +1,4 @@
-"""The facts of a list of raw shop events, in plain Python, written from the design (§6, §9) alone.
+"""The facts of a list of raw shop events, in plain Python, written from the design (§2, §6, §9) alone.
 
 It shares no code with `include/`, so that a mistake has to be made twice to go unseen. Rows are those of the lake, or of a
 file: one without an id is a separate event, one without create_time belongs to the minute of its event_time.
@@ -73,7 +73,7 @@ def lake_rows(rows: Iterable[Row]) -> list[Row]:
     """Each event once, in its last version; versions of an event have the same create_time and id."""
     result: dict[object, Row] = {}
     for number, row in enumerate(rows):
-        key = (row.get("create_time"), row.get("id")) if _text(row, "id") else number
+        key = (row.get("create_time") or _time(row.get("event_time")), row.get("id")) if _text(row, "id") else number
         result[key] = row
     return list(result.values())
 

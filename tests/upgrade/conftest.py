@@ -1,4 +1,4 @@
-"""Stores with what an earlier version left in them; at the end both are dropped."""
+"""Lake and warehouse as an earlier version left them; at the end both are dropped."""
 
 from __future__ import annotations
 

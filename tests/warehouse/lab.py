@@ -64,7 +64,7 @@ class Lab:
 
     @contextlib.contextmanager
     def refusing(self, change: str, table: str, of: str | None = None) -> Iterator[None]:
-        """Make the warehouse refuse every such change (INSERT, UPDATE or DELETE) of a table, or of a column, during the block."""
+        """In the block, the warehouse refuses each `change` (INSERT, UPDATE or DELETE) of the table, or of the column `of`."""
         refuse = f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{change} refused'"
         if of:
             refuse = f"BEGIN IF NOT OLD.{of} <=> NEW.{of} THEN {refuse}; END IF; END"

@@ -58,7 +58,7 @@ function frame() {
     at("pipelines").replaceChildren(
       overview.all
         ? emptyText(
-            "You do not have permission to see a pipeline. ",
+            "You do not have permission to see any pipeline. ",
             "Ask an administrator for permission to read the runs of its minute DAG.",
           )
         : emptyText("No pipeline is declared. Add one to include/pipelines."),
@@ -100,7 +100,7 @@ function lakehouse(copies, now) {
   const age = copies.merged_at && (Date.parse(now) - Date.parse(copies.merged_at)) / 1000;
   const due = copies.minutes && `${plural(copies.minutes, "minute")} to write, the first merged ${duration(age)} ago`;
   const hours = copies.hours && `${plural(copies.hours, "hour")} to count`;
-  const waiting = copies.waiting && `${plural(copies.waiting, "hour")} not published until their minutes are written`;
+  const waiting = copies.waiting && `${plural(copies.waiting, "hour")} not published until all minutes are written`;
   return [due, hours, waiting].filter(Boolean).join(", ") || "up to date";
 }
 

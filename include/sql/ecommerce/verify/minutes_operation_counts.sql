@@ -1,4 +1,4 @@
--- Each minute holds exactly as many operations as were counted, and a minute that was never read has none.
+-- Each minute has exactly as many operations as were counted, and a minute that was never read has none.
 -- Days that housekeeping has dropped are not compared.
 -- table: ecommerce.operations
 SELECT d.minute, SUM(d.counted) AS expected_events, SUM(d.operation_rows) AS found_events

@@ -22,5 +22,5 @@ PIPELINE = Pipeline(
     ),
     readable=("skeleton.events_hourly",),
     tags=("skeleton",),
-    event_time="event_time",  # create_time is made from it if a file has none
+    event_time="event_time",  # create_time is made from it if an event has none
 )
