@@ -89,7 +89,7 @@ def _with_grants(error: LakePermissionMissing, account: Endpoint) -> LakePermiss
             f"Or define connection {LAKE_ADMIN} (AIRFLOW_CONN_{LAKE_ADMIN.upper()}, or in Airflow under Admin, Connections) "
             "with an account that has these permissions:"
         )
-    grants = "\n".join(administrator_grants(role))  # ty: ignore[invalid-argument-type]
+    grants = "\n".join(administrator_grants(role))
     return LakePermissionMissing(
         f"{error} {remedy}\n{grants}\nPermissions on a keyspace are needed only if it already exists."
     )
