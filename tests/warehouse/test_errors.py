@@ -25,7 +25,10 @@ def driver(request, lab: Lab, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (1290, "If the server is read-only, make it writable, or correct the host and port of connection warehouse_etl"),
+        (
+            1290,
+            "If the server is read-only, make it writable, or correct the host and port of connection warehouse_etl",
+        ),
         (1836, "If the server is read-only"),
         (1021, "Free disk space"),
         (1114, "Free disk space"),
