@@ -52,7 +52,7 @@ def test_a_comment_may_contain_a_quote() -> None:
 
 
 def test_a_fact_of_an_output_that_is_not_declared_is_refused() -> None:
-    with pytest.raises(ValueError, match="sums the output baskets: declare it in outputs"):
+    with pytest.raises(ValueError, match="facts sum undeclared outputs, baskets: declare them in outputs"):
         replace(ECOMMERCE, facts=(fact(output="baskets"),))
 
 
