@@ -44,9 +44,8 @@ log = logging.getLogger(__name__)
 FOLLOW_SECONDS = 90.0
 _DEAD_LETTER_SECONDS = 30.0
 _WAREHOUSE_RETRY_AFTER = 15.0  # seconds: each attempt to reach a server that is down may cost a timeout
-_LOCK_PATIENCE = (
-    "SET SESSION lock_wait_timeout = 2, innodb_lock_wait_timeout = 2"  # seconds for each try; events wait meanwhile
-)
+# Seconds for each try: events wait meanwhile.
+_LOCK_PATIENCE = "SET SESSION lock_wait_timeout = 2, innodb_lock_wait_timeout = 2"
 
 
 @dataclass

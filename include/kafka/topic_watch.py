@@ -111,15 +111,16 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
     connector = name_of(pipeline)
     # Without the settings, those of the compose file: curl then runs in a container of its network.
     address = re.sub("//[^/@]*@", "//", os.environ.get(URL_SETTING, "").strip()).rstrip("/") or "http://connect:8083"
-    login = os.environ.get(LOGIN_SETTING, "").strip().rpartition(":")[0].partition(":")[0] or "minutemark"
+    login = os.environ.get(LOGIN_SETTING, "").strip()
+    name = login.partition(":")[0] if ":" in login else "minutemark"
     return [
         _Consumer(
             pipeline,
             group_of(pipeline.name, CONNECT),
             f"Connector {connector}",
-            f"Read the connector's state (curl -u {login} {address}/connectors/{connector}/status) and the worker's log, "
+            f"Read the connector's state (curl -u {name} {address}/connectors/{connector}/status) and the worker's log, "
             "fix the cause, and restart the connector's tasks: "
-            f"curl -u {login} -X POST '{address}/connectors/{connector}/restart?includeTasks=true'.",
+            f"curl -u {name} -X POST '{address}/connectors/{connector}/restart?includeTasks=true'.",
         ),
         _Consumer(
             with_dead_letters(pipeline),

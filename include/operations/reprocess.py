@@ -223,9 +223,8 @@ def _write_imports(
         for rejected_at, same_time in groupby(zip(times, events, strict=True), itemgetter(0)):
             as_of = max(rejected_at, as_of + 1)  # a time's rows may be in several chunks: the later version wins
             writer.write((event for _, event in same_time), as_of=as_of)
-        now = max(
-            change_log.write_clock(session), now + 1
-        )  # before the look-up: a version that is written in the meantime wins
+        # Before the look-up: a version that is written in the meantime wins.
+        now = max(change_log.write_clock(session), now + 1)
         unreadable: list[Event] = []
         with translate_errors(endpoint(LAKE_READER)):
             absent = presence.absent(events, lambda unread, _, unreadable=unreadable: unreadable.extend(unread))
