@@ -137,7 +137,7 @@ def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_ali
 def _mode_starter(mode: str, pipeline: Pipeline, args) -> Iterator[Callable[[], object]]:
     """Yield a function that runs the mode to the end of the topic.
 
-    Of Kafka Connect it only registers the connector: the worker is already running, as in any deployment.
+    For Kafka Connect it only registers the connector: the worker is already running, as in any deployment.
     """
     if mode == DAG:
         yield lambda: ingest(pipeline, lambda: clients.follower(pipeline), seconds=float("inf"), to_the_end=True)

@@ -56,15 +56,16 @@ class Endpoint:
     def url(self, default_scheme: str) -> str:
         """The URL of an HTTP connection: `host` if that is a URL, with `port` if it has none; login and password are not added.
 
-        Otherwise it is made of the scheme in `schema`, host, port and the extra `path`. Raises ValueError for a wrong port.
+        Otherwise it is made of the scheme in `schema`, host, port and the extra `path`. Raises ValueError if the result is no
+        http or https URL; the message does not quote it.
         """
-        if "://" in self.host:
-            parts = urlsplit(self.host)
-            if self.port and not parts.port:
-                parts = parts._replace(netloc=f"{parts.netloc}:{self.port}")
-            return parts.geturl()
-        port = f":{self.port}" if self.port else ""
-        return f"{self.schema or default_scheme}://{self.host}{port}/{str(self.extra.get('path', '')).lstrip('/')}"
+        url, port = self.host, f":{self.port}" if self.port else ""
+        if "://" not in url:
+            url = f"{self.schema or default_scheme}://{url}{port}/{str(self.extra.get('path', '')).lstrip('/')}"
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"Connection {self.conn_id} has no http or https URL.")
+        return parts._replace(netloc=parts.netloc + port).geturl() if port and not parts.port else url
 
 
 def variable(conn_id: str) -> str:

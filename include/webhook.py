@@ -7,7 +7,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from dataclasses import replace
 
 from include.connections import Endpoint
 
@@ -72,13 +72,12 @@ def _remedy(error: Exception) -> str:
 
 
 def _url(target: Endpoint) -> str:
-    url = target.host if "://" in target.host else target.url("https")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        return (replace(target, port=None) if "://" in target.host else target).url("https")
+    except ValueError:
         raise WebhookFailed(
             f"Connection {target.conn_id} has no http or https URL in its host: write the whole URL there."
-        )
-    return url
+        ) from None
 
 
 def _headers(target: Endpoint) -> dict[str, str]:

@@ -199,9 +199,9 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
 
 
 def column_lines(source: str, unknown: Sequence[str], missing: Sequence[str]) -> list[str]:
-    """Lines of a summary about the columns that check_header found.
+    """Lines of a summary about the columns of a file or another source, as check_header found them.
 
-    `source` is the lines' name for what has the columns: `file` or `source`.
+    `source` is the word by which the lines name it: `file` or `source`.
     """
     lines = []
     if missing:

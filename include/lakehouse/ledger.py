@@ -23,7 +23,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 _MINUTES_PER_QUERY = 1_000
-PATIENCE = timedelta(minutes=15)  # after its merge, until the minute's hours wait for it to be written
+PATIENCE = timedelta(minutes=15)  # after a minute's merge; from then on, its hours wait until it is written
 
 
 def due(conn, pipeline: Pipeline, limit: int) -> list[dict]:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from include.connections import Endpoint, endpoint
 from include.lakehouse.settings import CATALOG, SETTING, LakehouseError, location
@@ -76,16 +75,12 @@ def catalog() -> Catalog:
 
 def _rest_url(target: Endpoint) -> str:
     try:
-        url = urlsplit(target.url(target.conn_type).rstrip("/"))
-        is_http = url.scheme in ("http", "https") and url.hostname
-    except ValueError:  # a port that is not a number
-        is_http = False
-    if not is_http:
+        return target.url(target.conn_type).rstrip("/")
+    except ValueError:  # also a port that is not a number
         raise LakehouseError(
             f"Connection {CATALOG} has no http or https URL. Write the whole URL in its host; a path after host and port is its "
             "extra `path`, because Airflow takes the path of a connection's URI for the `schema`."
-        )
-    return url.geturl()
+        ) from None  # which may quote a login in the URL
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def query(statement: str) -> Rows:
                 raise
             remedy = "Fix the statement. SHOW TABLES FROM etl lists etl's tables; SHOW DATABASES lists the databases."
             if code in DENIED or code == _READ_ONLY:
-                remedy = "This account can only read, and not payloads, staging or samples of checks."
+                remedy = "This account can only read, and has no access to payloads, staging or samples of checks."
             message = getattr(error, "msg", None) or error.args[-1]  # mysql-connector-python has msg
             raise StatementRejected(f"The warehouse rejected the statement: {message} ({code}). {remedy}") from error
         return Rows([column[0] for column in cursor.description or ()], cursor.fetchall())

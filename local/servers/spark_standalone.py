@@ -1,7 +1,7 @@
 """A Spark standalone cluster from the installed pyspark: a master, and workers that start executors for applications.
 
-All of it listens on loopback, and its processes require the cluster's secret of each other. The secret is in a file that
-only its owner can read: Spark would show it in `ps` as an option of the JVM. The web pages show applications and their
+All of it listens on loopback, and its processes authenticate each other by the cluster's secret, in a file that only its
+owner can read: Spark would show it in `ps` as an option of the JVM. The web pages show applications and their
 executors to every user of the machine, but accept no commands.
 """
 

@@ -10,6 +10,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from tests.java import needs_java_compiler
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import Lab
 from tests.warehouse.shop import Shop
+
+if TYPE_CHECKING:
+    from local.process import Child
 
 # Accepted by the emulator, as any other would be.
 _S3_ACCOUNT = {"aws_access_key_id": "lakehouse", "aws_secret_access_key": "lakehouse"}
@@ -112,12 +116,18 @@ def shop(schemas, lab: Lab, lakehouse) -> Shop:  # noqa: F811
     return Shop(lab.conn)
 
 
+def _wait_for(url: str, child: Child) -> None:
+    """Wait until the server answers at this URL. Raises Problem if it ends, or is not ready within a minute."""
+    from local import waiting
+    from local.loopback import fetch
+
+    waiting.until(lambda: fetch(url, 5), what=url, seconds=60, errors=(OSError,), alive=child.alive, log=str(child.log))
+
+
 @pytest.fixture(scope="session")
 def storage_emulator(bigquery_emulator) -> Iterator[str]:
     """The URL of an emulator of Cloud Storage with the bucket `lakehouse`, which BigQuery's emulator reads too."""
-    from local import waiting
     from local.layout import BIGQUERY
-    from local.loopback import fetch
     from local.process import Child, free_port
 
     port = free_port()
@@ -128,14 +138,7 @@ def storage_emulator(bigquery_emulator) -> Iterator[str]:
     child = Child(command, home / "storage.log", {**os.environ, "STORAGE_DIR": bigquery_emulator.buckets.name})
     url = f"http://127.0.0.1:{port}"
     try:
-        waiting.until(
-            lambda: fetch(f"{url}/storage/v1/b/lakehouse", 5),
-            what="the emulator of Cloud Storage",
-            seconds=60,
-            errors=(OSError,),
-            alive=child.alive,
-            log=str(child.log),
-        )
+        _wait_for(f"{url}/storage/v1/b/lakehouse", child)
         yield url
     finally:
         child.stop()
@@ -172,9 +175,7 @@ def s3_emulator() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def rest_catalog(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     """The URL of an Iceberg REST catalog, and the folder of its tables."""
-    from local import waiting
     from local.layout import REST_CATALOG_JARS
-    from local.loopback import fetch
     from local.process import Child, free_port
     from local.servers.java import java
 
@@ -186,14 +187,7 @@ def rest_catalog(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     child = Child([java(), "-cp", f"{REST_CATALOG_JARS}/*", str(source), str(port), str(home)], home / "log")
     url = f"http://127.0.0.1:{port}"
     try:
-        waiting.until(
-            lambda: fetch(f"{url}/v1/config", 5),
-            what="the REST catalog",
-            seconds=60,
-            errors=(OSError,),
-            alive=child.alive,
-            log=str(child.log),
-        )
+        _wait_for(f"{url}/v1/config", child)
         yield url, home / "lakehouse"
     finally:
         child.stop()

@@ -56,7 +56,7 @@ def test_the_read_only_account_answers_on_the_command_line(warehouse_server, tmp
         ("SELEC 1", "Fix the statement. SHOW TABLES FROM etl lists etl's tables; SHOW DATABASES lists the databases."),
         (
             "CREATE DATABASE mine",
-            "This account can only read, and not payloads, staging or samples of checks.",
+            "This account can only read, and has no access to payloads, staging or samples of checks.",
         ),
         ("SET GLOBAL max_connections = 1", "This account can only read"),
     ],
