@@ -24,25 +24,33 @@ REPLAY_AGAIN = "replay it again: events that were sent with shifted times then c
 
 
 def shortfall(
-    stored: int, rejected: int, max_percent: float, damage: str | None = None, *, again: str = IMPORT_AGAIN
+    accepted: int,
+    rejected: int,
+    max_percent: float,
+    damage: str | None = None,
+    *,
+    verb: str = "stored",
+    again: str = IMPORT_AGAIN,
 ) -> str | None:
-    """Why an import counts as failed; None if it does not. `again` says how to read its file a second time.
+    """Why an import or a replay counts as failed; None if it does not.
 
-    It failed if the file is damaged, nothing was stored, or more than `max_percent` percent of the rows were rejected.
+    It counts as failed if the file is damaged, no row was accepted, or more than `max_percent` percent of the rows were
+    rejected. `verb` says what happened to accepted rows, and `again` how to read the file a second time.
     """
+    rows = accepted + rejected
     if damage:
         return (
-            f"The file cannot be read to its end: {damage}. The {stored + rejected:,} rows before that were read, {stored:,} of "
-            f"them stored. Fetch or compress the file again, then {again}."
+            f"The file cannot be read to its end: {damage}. The {rows:,} rows before that were read, and {accepted:,} of them "
+            f"were {verb}. Fetch or compress the file again, then {again}."
         )
-    if not stored:
+    if not accepted:
         return f"All {rejected:,} rows were rejected." if rejected else "There were no rows."
-    share = 100 * rejected / (stored + rejected)
+    share = 100 * rejected / rows
     if share <= max_percent:
         return None
     return (
-        f"{rejected:,} of {stored + rejected:,} rows were rejected: {share:.3g} %, more than `max_rejected` ({max_percent:g} %). "
-        f"The others are stored. Set a higher `max_rejected`, or fix the file and {again}."
+        f"{rejected:,} of {rows:,} rows were rejected: {share:.3g} %, more than `max_rejected` ({max_percent:g} %). "
+        f"The others were {verb}. Set a higher `max_rejected`, or fix the file and {again}."
     )
 
 
@@ -58,7 +66,7 @@ class Progress:
 
 
 class ImportRunning(WarehouseError):
-    """Another import of the same source is running; the message says where it is and what to do."""
+    """Another import of the same source is running; the message names its connection, and says what to do."""
 
 
 class ImportLog:
@@ -90,8 +98,8 @@ class ImportLog:
     def begin(self, *, again: bool = False) -> Progress:
         """Resume an unfinished import of this source, unless `again`; a finished one always starts over.
 
-        Raises ImportRunning while another connection imports this source. The server releases the source with the
-        connection, so that the successor of a killed import can take over.
+        Raises ImportRunning while another connection imports this source. The server releases the lock when the connection
+        ends, so that the successor of a killed import can take over.
         """
         self._acquire_source()
         self.progress = in_transaction(self._conn, lambda cursor: self._begin(cursor, again))
@@ -109,7 +117,7 @@ class ImportLog:
         in_transaction(self._conn, lambda cursor: self._update(cursor, "done"))
 
     def clock(self) -> datetime:
-        """Now by the clock of `started_at`."""
+        """The current time by the clock of `started_at`."""
         return in_transaction(self._conn, server_time)
 
     def _acquire_source(self) -> None:

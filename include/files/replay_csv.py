@@ -59,7 +59,7 @@ class ReplaySummary:
     def problem(self) -> str | None:
         """Why the replay counts as failed; None if it does not."""
         damage = self.damage.problem if self.damage else None
-        return shortfall(self.sent, self.rejected, self.max_rejected, damage, again=REPLAY_AGAIN)
+        return shortfall(self.sent, self.rejected, self.max_rejected, damage, verb="sent", again=REPLAY_AGAIN)
 
     def __str__(self) -> str:
         lines = [

@@ -173,6 +173,7 @@ def test_intact_rows_of_a_damaged_file_are_sent_and_the_replay_fails(shop, shop_
     monkeypatch.setitem(replay_csv.pipelines.all_pipelines(), shop.name, shop)
     summary = replay_csv.run_replay(shop.name, str(path), rate="max")
     assert f"the gzip data is damaged at byte {len(intact)}" in summary.problem
+    assert "of them were sent" in summary.problem
     assert "shifted times then count a second time" in summary.problem
     assert len(sent(shop)) == 5
 
