@@ -88,9 +88,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
     if kind == "OverloadedErrorMessage":
         return f"is overloaded ({text}). Check its load and the log of its nodes, then try again."
     if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure"}:
-        return (
-            f"did not answer in time, even after a retry ({text or kind}). Check its load and its log, then try again."
-        )
+        return f"did not answer in time ({text or kind}). Check its load and its log, then try again."
     if "too_many_tombstones" in lower or "tombstone" in lower:
         return (
             f"has too many deleted rows in one place ({text}). After gc_grace_seconds of the table, `nodetool garbagecollect` "
