@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from include.durations import utc_now
+from include.durations import in_words, utc_now
 from include.files.import_log import ImportLog
 from include.files.record_files import Record
 from include.kafka import topics
@@ -82,7 +82,7 @@ class Feed:
             self.flush()
 
     def flush(self) -> None:
-        """Return when all rows that were taken are safe and recorded."""
+        """Wait until all rows taken so far are safe and recorded."""
         self._sender.flush()
         if self._sent or self._refused:
             self._replays.advance(self._line, self._sent, self._refused)
@@ -120,7 +120,7 @@ class Feed:
         ahead, behind, now = self._limits.ahead, self._limits.behind, self._clock.now()
         if behind is not None and event_time < now - behind:
             raise BrokerError(
-                f"Topic {self._pipeline.topic} removes messages whose timestamp is older than {behind}, possibly before they are "
+                f"Topic {self._pipeline.topic} removes messages older than {in_words(behind)}, possibly before they are "
                 f"consumed, and the file has an event of {event_time} UTC. Give the topic retention.ms=-1 while the replay "
                 "lasts, use the shift `now`, or import the file."
             )
