@@ -1,7 +1,7 @@
 """Where the stores are: one Endpoint per connection id, from Airflow or from the environment.
 
-Inside a task, Airflow resolves a connection (from its UI, a secrets backend, or the environment). Commands outside
-Airflow read the same AIRFLOW_CONN_<ID> variables themselves if they hold JSON, because importing Airflow takes seconds.
+Inside a task, Airflow resolves a connection (from its UI, a secrets backend, or the environment). Outside Airflow,
+commands read AIRFLOW_CONN_<ID> variables that hold JSON directly, because importing Airflow takes seconds.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Endpoint:
     extra: dict = field(default_factory=dict, repr=False)
 
     def url(self, default_scheme: str) -> str:
-        """The URL of an HTTP connection: `host` if that is a URL, with `port` if it has none; login and password are not added.
+        """The URL of an HTTP connection, without login and password: `host` if that is a URL, with `port` if the URL has none.
 
-        Otherwise it is made of the scheme in `schema`, host, port and the extra `path`. Raises ValueError if the result is no
-        http or https URL; the message does not quote it.
+        Otherwise it is built from the scheme in `schema`, host, port and the extra `path`. Raises ValueError if the result is
+        not an http or https URL; the message does not quote it.
         """
         url, port = self.host, f":{self.port}" if self.port else ""
         if "://" not in url:
@@ -130,7 +130,7 @@ async def endpoint_in_trigger(conn_id: str) -> Endpoint:
 def _missing(conn_id: str) -> ConnectionMissing:
     return ConnectionMissing(
         f"Connection {conn_id!r} is not defined. Define it in Airflow (Admin, Connections), in a secrets backend, "
-        f"or as {variable(conn_id)}; `make services` writes those of the stores that it starts to .local/env."
+        f"or as {variable(conn_id)}; `make services` writes the connections of its stores to .local/env."
     )
 
 

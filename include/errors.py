@@ -12,7 +12,7 @@ SET_UP = "run the DAG `minutemark_setup` (`make run` and `make services` do the 
 _STORAGE = {
     errno.ENOSPC: "free disk space",
     errno.EDQUOT: "free disk space, or raise the quota",
-    errno.EACCES: "let this user read and write the file, and access its folder",
+    errno.EACCES: "allow this user to read and write the file, and to access its folder",
     errno.EROFS: "make the file system writable",
 }
 
@@ -25,7 +25,7 @@ class MinutemarkError(Exception):
 
 
 def storage_problem(error: OSError, place: object) -> str | None:
-    """What to print for a disk that is full or not accessible; None for any other error. `place` stands in for a file name."""
+    """What to print for a disk that is full or not accessible, about the error's file or `place`; None for any other error."""
     if error.errno not in _STORAGE:
         return None
     where = error.filename or place

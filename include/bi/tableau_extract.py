@@ -38,7 +38,7 @@ class ExtractRefused(MinutemarkError):
 
 
 def write(file: Path, views: list[View], start: datetime | None, end: datetime | None) -> dict[str, int]:
-    """Write the hours of these views from `start` to `end` (excluded); None leaves a side open. Returns rows by view.
+    """Write the hours of these views from `start` to `end` (excluded); None leaves a side open. Returns the rows per view.
 
     Raises ExtractRefused, WarehouseError.
     """
@@ -61,8 +61,8 @@ def write(file: Path, views: list[View], start: datetime | None, end: datetime |
     except hyper_api.HyperException as error:
         message = " ".join(str(error).split())
         raise ExtractRefused(
-            f"FILE={file} cannot be written: {message}. Wait until another extract of this name has ended, free disk space, "
-            "or name another folder."
+            f"FILE={file} cannot be written: {message}. If another extract is writing this file, wait until it ends. "
+            "Otherwise free disk space, or name another folder."
         ) from error
     return rows
 
@@ -83,8 +83,8 @@ def _hyper_api():
         import tableauhyperapi
     except ImportError as error:
         raise ExtractRefused(
-            f"Tableau's Hyper API is not installed here ({error}). Run `make tableau`, which installs it into an environment "
-            "of its own, or install the package tableauhyperapi: it has builds for Linux on x86-64, macOS and Windows."
+            f"Tableau's Hyper API is not installed here ({error}). Run `make tableau`, which installs it into a separate "
+            "environment, or install the package tableauhyperapi: it has builds for Linux on x86-64, macOS and Windows."
         ) from error
     return tableauhyperapi
 
@@ -98,7 +98,8 @@ def _hyper_file(hyper_api, file: Path, cleanup: contextlib.ExitStack) -> Iterato
         hyper_api.HyperProcess(telemetry, parameters=settings) as process,
         hyper_api.Connection(process.endpoint, str(file), hyper_api.CreateMode.CREATE_AND_REPLACE) as connection,
     ):
-        cleanup.callback(file.unlink, missing_ok=True)  # not before: Hyper refuses the file of an extract that runs
+        # Not earlier: Hyper refuses a file that another running extract is writing, and that file must stay.
+        cleanup.callback(file.unlink, missing_ok=True)
         yield connection
 
 

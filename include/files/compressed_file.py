@@ -1,7 +1,7 @@
 """Opens a file that is compressed in one of several formats, or plain: its first bytes decide, whatever its name.
 
 A file that cannot be read is refused with one line that says what it is and what to do instead. Reading is streamed:
-no format needs the whole file in memory, and no codec a window of more than _MAX_MEMORY.
+no format needs the whole file in memory, and no codec needs a window of more than _MAX_MEMORY.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PEEK = 256 * 1024  # bytes that can be looked at before they are read
 _CHUNK = 128 * 1024
 _MAX_MEMORY = 256 * 1024 * 1024
 _MAX_LAYERS = 4
-_MAX_LEFT_OUT = 1024 * 1024  # bytes of garbage after the end: more are damage
+_MAX_LEFT_OUT = 1024 * 1024  # bytes of garbage after the end: more count as damage
 _LONGEST_START = 16  # bytes by which a member is recognized
 _MIN_DATA = 8  # bytes: fewer after the end are garbage, whatever they contain
 _PLAIN_TEXT = re.compile(rb"[\0\t-\r\x1a -~]*")  # no member consists only of text
@@ -83,7 +83,7 @@ def decompressed(
         raise FileRefused(f"{path}: file not found (looked in {folder}). Correct the path.") from None
     except OSError as error:
         raise FileRefused(
-            f"{path}: it cannot be opened ({error.strerror}). Let this user read the file and access its folder."
+            f"{path}: it cannot be opened ({error.strerror}). Allow this user to read the file and access its folder."
         ) from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(raw)
@@ -249,10 +249,8 @@ class _Members(_Layer):
         super().__init__(path, compression)
         self._compressed, self._codec = compressed, codec
         self._member = codec.member()
-        self._member_start, self._intact_bytes = (
-            0,
-            0,
-        )  # where the member begins, in the compressed bytes and in the content
+        self._member_start = 0  # where the member begins in the compressed bytes
+        self._intact_bytes = 0  # where it begins in the content
         self._taken = 0  # compressed bytes that were read
         self._ended = False
 
@@ -419,7 +417,7 @@ def _magic(magic: bytes, offset: int = 0) -> Callable[[bytes], bool]:
 
 
 def _binary(magic: bytes) -> Callable[[bytes], bool]:
-    """Recognizes magic bytes that are letters, which the header of a CSV may begin with, too."""
+    """Recognizes magic bytes that are letters, with which the header of a CSV may also begin."""
     return lambda head: head.startswith(magic) and _CONTROL.search(head[:4096]) is not None
 
 

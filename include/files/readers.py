@@ -108,7 +108,7 @@ class Occurrences:
         except sqlite3.OperationalError as error:
             raise TemporaryFileFailed(
                 f"The temporary file that counts equal rows without ids cannot be written: {error}. Free disk space in the "
-                "temporary folder, or set SQLITE_TMPDIR to a folder with more space, then start again: it resumes."
+                "temporary folder, or set SQLITE_TMPDIR to a folder with more space, then run the same command again to resume."
             ) from error
         return occurrence
 

@@ -71,8 +71,8 @@ class IngestSummary:
             lines.append("The next follower has taken over.")
         if self.misplaced:
             lines.append(
-                f"{self.misplaced} events were in a partition other than their shard's: their producer should choose it by "
-                "murmur2 of the event's id (docs/deploy.md). They are in the right shard of the lake."
+                f"{self.misplaced} events were in a partition other than their shard's: their producer should choose the "
+                "partition by murmur2 of the event's id (docs/deploy.md). They are in the right shard of the lake."
             )
         lines += self.closed.lines()
         if self.dead_letters:

@@ -62,7 +62,7 @@ def starting_offsets(
         raise_unless_transient(error.args[0])
         return None
     if topic_id is None and any(place.metadata for place in committed):
-        log.warning("The id of topic %s cannot be read now; the next attempt tries again.", topic)
+        log.warning("The id of topic %s cannot be read now; the follower tries again.", topic)
         return None
     is_first = all(place.offset < 0 for place in committed)
     starts: Offsets = {}
@@ -95,7 +95,7 @@ def starting_offsets(
 def commit(consumer: Consumer, offsets: Offsets, topic_id: str | None) -> bool:
     """Commit; returns False if this member has to join again, or after another transient error.
 
-    Raises KafkaException for other errors, such as that of a member that a successor has fenced. Read `topic_id` before
+    Raises KafkaException for other errors, such as after a successor has fenced this member. Read `topic_id` before
     the messages: a topic that was created again since then has another id.
     """
     try:
@@ -119,7 +119,7 @@ def is_taken_over(error: KafkaError) -> bool:
 
 
 def raise_unless_transient(error: KafkaError) -> None:
-    """Raise an error from which the client does not recover; return for others."""
+    """Raise the error unless the client recovers from it."""
     rejoining = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
     if error.code() not in rejoining and not error.retriable():
         raise KafkaException(error)

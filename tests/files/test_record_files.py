@@ -47,7 +47,7 @@ def test_a_file_in_a_folder_that_is_not_accessible_is_refused_with_its_remedy(cs
             stack.callback(os.seteuid, 0)
             os.seteuid(65534)
         with pytest.raises(
-            FileRefused, match=r"Permission denied\). Let this user read the file and access its folder"
+            FileRefused, match=r"Permission denied\). Allow this user to read the file and access its folder"
         ):
             checked_fingerprint(path)
 

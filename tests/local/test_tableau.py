@@ -202,7 +202,7 @@ def test_a_second_extract_with_the_same_name_is_refused_and_does_not_disturb_the
     file = tmp_path / "day.hyper"
     with waiting_extract(file) as (writing, arguments):
         done = extract(*arguments)
-        assert done.returncode == 2 and "Wait until another extract of this name has ended" in done.stderr
+        assert done.returncode == 2 and "If another extract is writing this file, wait" in done.stderr
     assert writing.wait(60) == 0
     assert read(file)["ecommerce.bi_visits"]["rows"] and [*tmp_path.iterdir()] == [file]
 
