@@ -40,7 +40,7 @@ class FlatRow(NamedTuple):
 
 @dataclass(frozen=True)
 class FlatTable:
-    """A table of a pipeline's events: its columns without create_time and the partition key, and how they fit."""
+    """A table of a pipeline's events: its columns except create_time and the partition key, compared with the declared fields."""
 
     name: str
     columns: tuple[str, ...]
@@ -50,12 +50,12 @@ class FlatTable:
     _select_list: str
     _is_lake_table: bool
 
-    def rows(self, session: Session, after_token: int = FIRST_TOKEN) -> Iterator[FlatRow]:
+    def rows(self, session: Session, from_token: int = FIRST_TOKEN) -> Iterator[FlatRow]:
         """Every row from that token on (included: two keys may share it), in token order."""
         from cassandra.query import SimpleStatement
 
         query = f"SELECT {self._token}, create_time{self._select_list} FROM {self.name} WHERE {self._token} >= %s"
-        for token, create_time, *values in session.execute(SimpleStatement(query, fetch_size=_PAGE), (after_token,)):
+        for token, create_time, *values in session.execute(SimpleStatement(query, fetch_size=_PAGE), (from_token,)):
             values_by_name = dict(zip(self.columns, values, strict=True))
             yield FlatRow(
                 token,

@@ -1,9 +1,9 @@
 """Imports: a file of events or of a dimension, or a flat Cassandra table. `./minutemark import` and the DAG
 minutemark_import call this.
 
-Rejected rows are kept with their reasons. A stopped import of events resumes where it was stopped; that of a dimension
-starts over. A finished import that is started again imports everything again, which counts no row twice, and validates
-rejected rows again.
+Rejected rows are kept with their reasons. A stopped import of events resumes where it was stopped; an import of a
+dimension starts over. A finished import that is started again imports everything again, which counts no row twice, and
+validates rejected rows again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 _ROWS_PER_CHUNK = 4_000
 _VALUES_SHOWN = 10
 _CHARACTERS_PER_CHUNK = 8_000_000
-_SAMPLE_SIZES = (200, 2)  # rows to look up of the first chunk, and of each later chunk: too few to take time
+_SAMPLE_SIZES = (200, 2)  # rows to look up from the first chunk, and from each later one: too few to slow the import
 
 
 @dataclass
@@ -189,10 +189,10 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
         return _finish_import(summary, imports, started)
 
 
-def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[FlatRow]:
+def _explained_rows(table: FlatTable, source, from_token: int) -> Iterator[FlatRow]:
     """The table's rows. Errors while they are read name the reader's connection; errors of the code that uses them do not."""
     with translate_errors(endpoint(LAKE_READER)):
-        yield from table.rows(source, after_token)
+        yield from table.rows(source, from_token)
 
 
 def import_dimension(
@@ -258,7 +258,7 @@ def _write_all(
     on_position: Callable[[int], None],
 ) -> None:
     """Write chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
-    with translate_errors(endpoint(LAKE_READER)):  # the writer's session is the inner one
+    with translate_errors(endpoint(LAKE_READER)):  # else an error would name the writer's connection
         presence = Presence(lookup, pipeline)
     checked_chunks = _look_up_samples(
         chunks(rows, _characters_of, _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK), read, presence, summary
