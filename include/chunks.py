@@ -1,4 +1,4 @@
-"""Divides rows into chunks of limited number and size."""
+"""Divides rows into chunks with a limited number of rows and a limited size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def chunks(
 ) -> Iterator[list[Item]]:
     """The items in chunks of at most `max_items` items, whose sizes add up to at most `max_size`.
 
-    An item that is larger than this is a chunk by itself.
+    An item larger than `max_size` is a chunk by itself.
     """
     chunk: list[Item] = []
     size = 0

@@ -16,7 +16,7 @@ _UNITS = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"))
 
 
 def utc_now() -> datetime:
-    """Now by the clock of this machine, naive and in UTC."""
+    """The current time by the clock of this machine, naive and in UTC."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -26,12 +26,12 @@ def minute_floor(time: datetime) -> datetime:
 
 
 def minute_ceil(time: datetime) -> datetime:
-    """The first minute that begins at a naive time or after it."""
+    """The first minute that begins at or after a naive time."""
     return minute_floor(time + MINUTE - MICROSECOND)
 
 
 def in_words(length: timedelta) -> str:
-    """A length of time in the largest unit that it is a whole number of: `30 days`, `36 hours`."""
+    """A length of time in the largest unit that divides it: `30 days`, `36 hours`."""
     unit, name = next(((unit, name) for unit, name in _UNITS if not length % unit), _UNITS[-1])
     number = length / unit
     return f"{number:g} {name}" if number == 1 else f"{number:g} {name}s"

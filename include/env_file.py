@@ -46,7 +46,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def read_dot_env(path: Path) -> dict[str, str]:
-    """The variables of `.env`, by Docker's rules for env files, but without expansion of `$` and for values of one line.
+    """The variables of `.env`, by Docker's rules for env files, but without expansion of `$` and without multiline values.
 
     https://docs.docker.com/compose/how-tos/environment-variables/variable-interpolation/#env-file-syntax
     A missing file has no variables. Raises UnreadableEnvFile.
@@ -94,7 +94,7 @@ def _digest(name: str, value: str) -> str:
 
 
 def overrides(environ: Mapping[str, str], dot_env: Mapping[str, str]) -> dict[str, str]:
-    """The variables of `environ` that take precedence over `.env`: all but those that only sourcing `.local/env` set."""
+    """The variables of `environ` that take precedence over `.env`: all except those set only by sourcing `.local/env`."""
     return {name: value for name, value in environ.items() if name not in dot_env or not is_sourced(environ, name)}
 
 

@@ -16,7 +16,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-# For one call. BigQuery allows 30,000 changes to a table's partitions a day: 20 every minute make 28,800.
+# In one call. BigQuery allows 30,000 changes to a table's partitions a day: 20 every minute make 28,800.
 MAX_HOURS = 20
 _TABLE = "SELECT table_id, created_ms FROM etl.bigquery_tables WHERE pipeline = %(pipeline)s"
 

@@ -1,7 +1,7 @@
 """Load jobs: each appends the file of one hour, under an id that names the table, the hour and the version.
 
 BigQuery keeps the ids of jobs and refuses a second job with the same id. A repeated load therefore finds the first job,
-waits for it, and starts another one only if that one failed.
+waits for it, and starts another only if the first one failed.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def view(pipeline: Pipeline) -> str:
 def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     """The table that load jobs append to. Creates the dataset, the table, its columns and the view if they are missing.
 
-    Replaces a view with another query, updates the descriptions of the columns, and makes required columns nullable.
+    Replaces the view if its query differs, updates the descriptions of the columns, and makes required columns nullable.
     """
     from google.api_core.exceptions import NotFound
 
@@ -143,7 +143,7 @@ def descriptions(pipeline: Pipeline) -> dict[str, str]:
 def _update_columns(bigquery: Client, name: str, texts: dict[str, str]) -> None:
     """Give the columns of a table or view their descriptions, and make them nullable.
 
-    Columns of the files are nullable, and BigQuery refuses to load these into required columns.
+    The files have nullable columns, which BigQuery refuses to load into required ones.
     """
     from google.cloud.bigquery import SchemaField
 

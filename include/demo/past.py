@@ -1,8 +1,8 @@
 """Past demo events, from before the first start, so that boards show a day at once, and the Decide board two weeks.
 
-A few minutes of each hour have events, ingested the same way as live ones: in the last day those of all minutes of the
-hour, before it only their own. A minute always gets the same ids: sending it twice adds nothing. A pipeline has past
-events if its demo module has `PAST` and `past_event`.
+A few minutes of each hour have events, ingested the same way as live ones. In the last day, they have the events of all
+minutes of the hour; earlier ones have only their own. A minute always gets the same ids: sending it twice adds nothing.
+A pipeline has past events if its demo module has `PAST` and `past_event`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 # Events of each UTC hour, in percent of the busiest hour.
 _DAY = (22, 17, 14, 13, 15, 21, 34, 52, 70, 83, 91, 95, 97, 94, 92, 93, 96, 100, 98, 92, 80, 62, 44, 31)
 _STEP = timedelta(minutes=5)  # between two minutes that have events; each stands for all five
-# Each _STEP of this time has one minute with events. Before it, every 20th minute has events, each only its own.
+# Each _STEP of this time has one minute with events. Before it, every 20th minute has only its own events.
 _DAY_OF_STEPS = timedelta(hours=25)
 _SPARSE_STEP = 20  # minutes
 _GAP = timedelta(milliseconds=150)  # between two events: a minute has room for 400
@@ -80,7 +80,7 @@ def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
 
 
 def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = None, conn_id: str = LAKE_WRITER) -> int:
-    """Send all past events, or those of the time `past`, at _PACE; returns how many."""
+    """Send all past events, or those that are at most `past` old, at _PACE; returns how many."""
     demo, sent, started = demo_of(pipeline), 0, time.monotonic()
     with writer_of(pipeline, conn_id) as writer:
         minutes = past_minutes(now, past or demo.PAST)

@@ -92,7 +92,7 @@ def _job(rng: random.Random) -> int:
 
 
 def _visit(rng: random.Random, now: datetime, path: str = "/") -> dict[str, str]:
-    """What every event carries. `ts` is the visitor's clock: mostly right, rarely days behind."""
+    """The columns of every visit. `ts` is the time by the visitor's clock: usually right, rarely days behind."""
     seconds_behind = rng.gauss(0.2, 0.6) if rng.random() > 0.01 else rng.uniform(60, 864_000)
     name, agent = rng.choice(_BROWSERS)
     screen = rng.choice(_SCREENS)

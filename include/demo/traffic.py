@@ -41,9 +41,8 @@ log = logging.getLogger(__name__)
 OWN_HOSTS = {"localhost", "cassandra", "mysql", "kafka"}
 SLICE = 0.5  # seconds between two writes
 _MARGIN = timedelta(seconds=0.5)  # before the end of the minute
-_NODE = (
-    0x6D6D64  # upper half of the node in every id that the demo makes; an odd first octet belongs to no network card
-)
+# The upper half of the node in every id that the demo makes. No network card has an odd first octet.
+_NODE = 0x6D6D64
 _LAG_LIMITS = MINUTE, timedelta(minutes=30)
 _POISON = (
     b'{"create_time": "2026-',  # cut off
@@ -140,7 +139,7 @@ def run_traffic(
     """Send `events` events over the next `seconds`, and stop at `until` (UTC), by default the end of this minute.
 
     If it starts late, it sends the same number of events in the time that is left. `late`, `duplicate`, `broken` and `poison`
-    are shares of 1: late events come from a sender that was offline, so that all late events of a call are equally old, 1 to
+    are shares of 1: late events come from a sender that was offline, so that all late events of a call are equally late, 1 to
     30 minutes; a duplicate is the same event again within seconds; a poison message is not an event, and is sent in
     addition, to a topic only.
     """
