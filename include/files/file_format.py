@@ -19,7 +19,7 @@ _LONGEST_HEADER = 100_000  # characters that determine the delimiter; csv accept
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _KINDS = {"csv": False, "jsonl": True}
 _QUOTES = {"doubled": False, "backslash": True}
-_BYTE_ORDER_MARKS = (  # UTF-32's before UTF-16's, because it begins with it
+_BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, because its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),

@@ -34,7 +34,7 @@ class OpenedFile:
         return os.fstat(self._descriptor)
 
     def open(self, mode: str, buffering: int = -1) -> IO[bytes]:
-        """Open it at its beginning. Readers share one position: each starts after the previous one has ended."""
+        """Open the file at its beginning. Readers share one position: each starts after the previous one has ended."""
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         return os.fdopen(os.dup(self._descriptor), mode, buffering)
 
@@ -48,8 +48,8 @@ def import_root() -> Path:
 def file_under_root(file: str) -> Iterator[OpenedFile]:
     """Open the regular file at that path, which is absolute or relative to the root.
 
-    `..` and symbolic links are resolved first. Raises FileRefused, whose message does not reveal
-    whether a file outside the root exists.
+    `..` and symbolic links are resolved first. Raises FileRefused, whose message does not reveal whether a file outside the
+    root exists.
     """
     root = import_root()
     try:

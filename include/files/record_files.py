@@ -50,7 +50,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class RecordFile:
-    """An open file; `position()` is how many bytes of the (compressed) file have been read."""
+    """An open file; `position()` returns how many bytes of the (compressed) file have been read."""
 
     header: list[str]  # of JSON lines: the fields of the first lines, if they could be read
     format: FileFormat
@@ -104,7 +104,7 @@ def open_records(
     stated_format: FileFormat = FileFormat(),  # noqa: B008
     damage: Damage | None = None,
 ) -> Iterator[RecordFile]:
-    """Open the file and read its header. `names` are the columns that it may have; `stated_format` is what users state of it.
+    """Open the file and read its header. `names` are the columns that it may have; `stated_format` is what the user states.
 
     With the `damage` that `fingerprint` found, the records end with the last whole line before it.
     """
@@ -166,7 +166,7 @@ def _check_text(path: Path, sample: str) -> None:
 
 
 def _names_in(path: Path, sample: str, *, is_whole: bool) -> list[str]:
-    """The fields that the first JSON lines have. Unless the sample `is_whole`, its first line may be longer than it."""
+    """The fields that the first JSON lines have. Unless `is_whole`, the first line may be longer than the sample."""
     lines = [line for line in re.split(r"[\r\n]", sample) if line.strip()]  # other line separators belong to a value
     if lines[0].strip() == "{":
         raise FileRefused(
@@ -240,7 +240,7 @@ def _records(lines: _Lines, file_format: FileFormat, columns: _Columns) -> Itera
 
 
 def _plain_records(lines: _Lines, file_format: FileFormat, columns: _Columns) -> Iterator[Record]:
-    """The next records while each is one plain line; reading them this way takes half the time."""
+    """The next records while each is one plain line; this takes half as long as reading them one by one."""
     while batch := lines.plain_batch():
         try:
             rows = list(csv.reader(batch, **file_format.dialect))

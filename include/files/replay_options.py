@@ -1,4 +1,4 @@
-"""How a file is replayed: its speed, whether its events happen now, and whether all of them are sent.
+"""How a file is replayed: at which speed, whether its times are shifted to now, and whether all of its events are sent.
 
 This module only decides; include/files/replay_csv.py sends.
 """

@@ -17,7 +17,7 @@ from include.lake.writer import Event, event_id
 from include.pipelines import Pipeline
 from include.readings import DATE_AND_TIME, LAST_EPOCH, OFFSET, UTC, WHITE_SPACE, YEARS
 
-# The namespace of the ids of shifted events; another one would duplicate the events of a resumed replay.
+# The namespace of the ids of shifted events. Changing it would duplicate the events of a resumed replay.
 _NAMESPACE = uuid.UUID("5b0d1c9e-7c0a-5a1f-8a54-0f6a1f6f7f42")
 _SPACE = f"[{WHITE_SPACE}]*"
 _TIME = re.compile(rf"{_SPACE}{DATE_AND_TIME}(?:{OFFSET}|{UTC}){_SPACE}")
@@ -39,7 +39,7 @@ class Timeline:
     def text(self, text: str) -> str:
         """The text of the moved time, in the format and zone of `text`; a text that is not a time is unchanged.
 
-        A time is what include/readings.py reads. Seconds or milliseconds since 1970 keep their unit.
+        Times are read by the rules of include/readings.py. Seconds or milliseconds since 1970 keep their unit.
         """
         time = readings.instant(text)
         if time is None:

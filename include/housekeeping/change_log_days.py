@@ -48,7 +48,7 @@ def forget_days(
             continue
         forgotten += 1
         if not dry:
-            with translate_errors(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+            with translate_errors(endpoint(LAKE_WRITER)):  # else an error would name the reader's connection
                 change_log.forget(writer, lake_table, state)
             for pipeline in pipelines:
                 ledger.forget_day(conn, pipeline, day, state.day_changed_at)

@@ -25,7 +25,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-# Older minutes were checked by earlier runs. The limit spares a lake with real events a daily read of all minutes.
+# Older minutes were checked by earlier runs. Without a limit, all minutes of a lake with real events would be read every day.
 LOOK_BACK = timedelta(days=30)
 _MINUTES_PER_CHUNK = 60
 _DELETIONS_IN_FLIGHT = 16
@@ -76,12 +76,12 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
     for minutes in slices(closed_minutes, _MINUTES_PER_CHUNK):
         demo_only = _demo_only(reader, pipeline, minutes)
         statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
-        # With the newest write timestamp that was read. Rows written since have a later one: the time of their write, or
-        # the start of their import.
+        # With the newest write timestamp that was read. Rows written since then have a later one: the time of their
+        # write, or the start of their import.
         partitions = [
             (stamp, minute, shard) for minute, stamp in demo_only.items() if stamp for shard in range(pipeline.shards)
         ]
-        with translate_errors(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+        with translate_errors(endpoint(LAKE_WRITER)):  # else an error would name the reader's connection
             delete = writer.prepare(statement)
             execute_concurrent_with_args(
                 writer, delete, partitions, concurrency=_DELETIONS_IN_FLIGHT, raise_on_first_error=True
@@ -100,7 +100,7 @@ def _demo_only(reader, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[
     """The minutes among these that contain only demo events, with their newest write timestamps; None without events."""
     newest_writes: dict[datetime, int | None] = dict.fromkeys(minutes)
     query = f"SELECT create_time, WRITETIME(payload) FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
-    for statement in (f"{query} LIMIT 1", query):  # in most minutes with other events, the first event is one of these
+    for statement in (f"{query} LIMIT 1", query):  # in most minutes with other events, the first one is such an event
         partitions = [(minute, shard) for minute in newest_writes for shard in range(pipeline.shards)]
         mixed_minutes = set()
         for (minute, _), answer in answers_of(reader, reader.prepare(statement), partitions):

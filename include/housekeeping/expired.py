@@ -69,7 +69,7 @@ def empty_payloads(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
 
 
 def empty_samples(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
-    """Empty the samples of check results older than `age`: they show rows of staging. The verdicts stay with the batch."""
+    """Empty the samples of check results older than `age`: they contain rows of staging. The verdicts stay with the batch."""
     statement = "UPDATE etl.check_results SET sample = NULL WHERE check_result_id IN (%(ids)s)"
     return _empty(conn, sql("old_samples"), statement, pipeline, age, dry)
 

@@ -86,7 +86,7 @@ def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResu
         pipelines_by_table.setdefault(pipeline.lake_table, []).append(pipeline)
     with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
         if not dry:
-            with translate_errors(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+            with translate_errors(endpoint(LAKE_WRITER)):  # else an error would name the reader's connection
                 copy_former_days(reader, writer)
         for lake_table, its_pipelines in pipelines_by_table.items():
             age = max(override_retention(pipeline.retention, days).change_log for pipeline in its_pipelines)
