@@ -118,7 +118,7 @@ def admin() -> AdminClient:
 
 
 def check_broker() -> None:
-    """Return when the broker answers this account. Raises BrokerError, ConnectionMissing."""
+    """Check that the broker answers this account. Raises BrokerError, ConnectionMissing."""
     with translate_errors():
         admin().list_topics(timeout=TIMEOUT)
 

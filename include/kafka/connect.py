@@ -23,7 +23,7 @@ from include.errors import MinutemarkError
 from include.kafka.ingest_mode import CONNECT, dead_letters_of, ingest_mode
 from include.pipelines import Pipeline, all_pipelines
 
-# Columns that the transform computes under other names; all others have the same name in the row and in the table.
+# Columns that the transform computes under other names; all others have the same name in its output and in the table.
 _COMPUTED = {"minute": "_minute", "shard": "_shard"}
 _PATIENCE = 1_800.0  # seconds: on a first start, the set-up DAG needs minutes to create the tables
 _PAUSE = 5.0

@@ -1,7 +1,7 @@
 """The dead-letter topic: messages that cannot be events, each with its original place.
 
 Connect sends the messages that its transform refuses. While the warehouse is down or refuses writes, a follower or a
-stream sends those that it refuses, and a record of each range of messages that retention removed.
+stream sends its refused messages, and a record of each range of messages that retention removed.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class EventProducer:
             self._failures.append(error.str())
 
     def flush(self) -> None:
-        """Return when the broker has everything that was added. Raises BrokerError."""
+        """Wait until the broker has everything that was added. Raises BrokerError."""
         waiting = self._client.flush(clients.TIMEOUT)
         failures, self._failures = self._failures, []
         if waiting or failures:

@@ -1,4 +1,4 @@
-"""The pipelines' topics: creates them with a partition for each shard, measures their offsets, and reads them again."""
+"""The pipelines' topics: creates them with a partition for each shard, measures their offsets, and reads their messages again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from include.pipelines import Pipeline, all_pipelines
 log = logging.getLogger(__name__)
 
 _PATIENCE = 30.0  # seconds without an expected message
-# A dead letter keeps its event's timestamp, by which a broker would soon remove it. Headers make it longer than its message.
+# A dead letter keeps its message's timestamp, by which a broker would soon remove it. Headers make it longer than the message.
 _DEAD_LETTER_SETTINGS = {
     "message.timestamp.type": "LogAppendTime",
     "max.message.bytes": "16777216",  # dead_letters.LONGEST

@@ -110,7 +110,7 @@ class RowValidator:
         self._first_open = pipeline.first_open(clock)
 
     def admit(self, values: Mapping[str, str | None], *, content: str | None = None, text: str | None = None) -> Event:
-        """The row as an event, or NotAdmitted.
+        """The row as an event. Raises NotAdmitted.
 
         `content` is its content_id, by default that of a first occurrence; `text` is its JSON, if it came as JSON.
         """

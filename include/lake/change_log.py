@@ -1,4 +1,4 @@
-"""The change log: which minutes of a lake table were written, and when last. Writers touch minutes; polls read the log.
+"""The change log: when each minute of a lake table was last written. Writers touch minutes; polls read the log.
 
 `changed_days` has one partition for each lake table and one row for each day, with the day's newest touch: a poll reads
 that partition. `minute_changes` has the minutes of a day.

@@ -1,4 +1,4 @@
-"""Counts the rows of minutes in the lake, with a checksum of their ids, to compare with the ledger; or estimates them."""
+"""Counts the rows of minutes in the lake, with a checksum of their ids, to compare with the ledger; also estimates row counts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def read_partitions(
 
 
 def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int]:
-    """Estimate the rows of each minute from the middle one of its group; the minutes form up to 60 groups.
+    """Estimate the rows of each minute from the middle minute of its group; the minutes form up to 60 groups.
 
     More than 5,000 rows count as 5,000. Minutes whose sample cannot be read are left out.
     """

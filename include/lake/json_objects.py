@@ -43,7 +43,7 @@ class JsonObjects:
             raise NotAdmitted(f"the {self._what} {error}") from None
 
     def event(self, text: str, values: dict[str, str | None], content: str | None = None) -> Event:
-        """The event of an `identified` object, or NotAdmitted."""
+        """The event of an `identified` object. Raises NotAdmitted."""
         if not any(values.values()) and (place := _row_in_envelope(text)):
             raise NotAdmitted(f"the {self._what} is {_ENVELOPES[place]}: unwrap {place} before it is sent")
         if content is None and needs_content_id(self._pipeline, values):
@@ -56,9 +56,8 @@ class JsonObjects:
 def _row_in_envelope(text: str) -> str | None:
     """Where a change event (of Debezium, for example), or a message with its schema, has its row; else None."""
     try:
-        fields = json.loads(
-            text, parse_int=str, parse_float=str
-        )  # as strings: Python does not parse integers of more than 4,300 digits
+        # Numbers as strings: Python does not parse integers of more than 4,300 digits.
+        fields = json.loads(text, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         return None
     for place, holder in (("payload.after", fields.get("payload")), ("after", fields)):

@@ -31,7 +31,7 @@ class NotATimeUUID(ValueError):
 
 
 def parse(text: str) -> uuid.UUID:
-    """The time-UUID written as `text`, or NotATimeUUID."""
+    """The time-UUID written as `text`. Raises NotATimeUUID."""
     if not _TIME_UUID.fullmatch(text):
         raise NotATimeUUID(f"{text[:60]!r} is not a time-UUID (version 1, 36 characters)")
     return uuid.UUID(text)

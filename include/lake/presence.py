@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Presence:
-    """Looks events up in one lake table; the query is prepared once."""
+    """Looks up events in one lake table; the query is prepared once."""
 
     def __init__(self, session: Session, pipeline: Pipeline) -> None:
         self._session = session
@@ -58,7 +58,7 @@ class Presence:
         return missing
 
     def key_of(self, event: Event) -> tuple[UUID, str]:
-        """What identifies the event: create_time and id."""
+        """The event's key within its partition: create_time and id."""
         return event.create_time, event_id(self._pipeline, event)
 
 

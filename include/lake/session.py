@@ -25,7 +25,7 @@ PAGE = 5_000  # rows
 def lake(conn_id: str | Endpoint = LAKE_READER) -> Iterator[Session]:
     """A session of that connection, closed at exit; errors of the driver are raised as LakeError.
 
-    The driver reads neither the schema nor the ring: this keeps connecting fast. Token-aware routing, which would need
+    The driver reads neither the schema nor the ring, so that it connects fast. Token-aware routing, which would need
     both, cost a bulk writer 25 % more CPU, to save one hop in the cluster.
     """
     target = endpoint(conn_id)
@@ -53,7 +53,7 @@ def translate_errors(target: Endpoint) -> Iterator[None]:
 
 
 def open_session(target: Endpoint) -> tuple[Cluster, Session]:
-    """A cluster and its session, with the settings of every session. Shut the cluster down.
+    """A cluster and its session, with the settings of every session. The caller shuts the cluster down.
 
     Raises the driver's errors, and LakeError for a connection without a host or with files that cannot be read.
     """
@@ -69,10 +69,8 @@ def _open(target: Endpoint) -> tuple[Cluster, Session]:
     logging.getLogger("cassandra").setLevel(logging.ERROR)  # what matters arrives as an exception
     if not target.host:
         raise LakeError(f"Connection {target.conn_id} has no host: set it to the address of a Cassandra node.")
-    for protocol in (
-        target.extra.get("protocol_version") or 5,
-        None,
-    ):  # None: let the driver negotiate, for older servers
+    protocols = (target.extra.get("protocol_version") or 5, None)  # None: the driver negotiates, for older servers
+    for protocol in protocols:
         cluster = _cluster(target, protocol)
         try:
             session = cluster.connect(target.schema or None)

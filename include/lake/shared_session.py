@@ -43,7 +43,7 @@ _sessions: dict[str, _SharedSession] = {}  # by the connection's fields
 
 @contextlib.asynccontextmanager
 async def shared_lake(target: Endpoint) -> AsyncIterator[Session]:
-    """The process's session of that connection. Take it for each poll: after an error the next poll gets a new one.
+    """The process's session of that connection. Enter it once per poll: after an error, the next poll gets a new session.
 
     Raises errors of the driver as LakeError.
     """
