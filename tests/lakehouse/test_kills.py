@@ -163,7 +163,7 @@ def test_a_kill_between_the_commit_and_its_record_that_meets_a_count(shop_with_m
     assert count_hours() == {ELSEWHERE: (1, 0)}
 
 
-def test_a_kill_between_the_file_of_an_hour_and_its_note(shop_with_moved_event: Shop, lakehouse) -> None:
+def test_a_kill_between_the_file_of_an_hour_and_its_record(shop_with_moved_event: Shop, lakehouse) -> None:
     export(SHOP)
     with counts_blocked(), running(COUNT) as process:
         wait_until(lambda: any(lakehouse.glob(f"hourly/*/{ELSEWHERE:%Y-%m-%dT%H}/*.parquet")), process)
