@@ -146,14 +146,14 @@ def test_a_count_while_an_export_commits(shop_with_moved_event: Shop) -> None:
     assert_exact()
 
 
-def test_a_kill_between_the_commit_and_its_note(shop_with_moved_event: Shop) -> None:
+def test_a_kill_between_the_commit_and_its_record(shop_with_moved_event: Shop) -> None:
     before = snapshot()
     with rows_locked("SELECT * FROM etl.minute_ledger"), running(EXPORT) as process:
         wait_until(lambda: snapshot() != before, process)
     assert_exact()
 
 
-def test_a_kill_between_the_commit_and_its_note_that_meets_a_count(shop_with_moved_event: Shop) -> None:
+def test_a_kill_between_the_commit_and_its_record_that_meets_a_count(shop_with_moved_event: Shop) -> None:
     """The count in between leaves the minute out on both sides."""
     before = snapshot()
     with rows_locked("SELECT * FROM etl.minute_ledger"), running(EXPORT) as process:
@@ -163,7 +163,7 @@ def test_a_kill_between_the_commit_and_its_note_that_meets_a_count(shop_with_mov
     assert count_hours() == {ELSEWHERE: (1, 0)}
 
 
-def test_a_kill_between_the_file_of_an_hour_and_its_note(shop_with_moved_event: Shop, lakehouse) -> None:
+def test_a_kill_between_the_file_of_an_hour_and_its_record(shop_with_moved_event: Shop, lakehouse) -> None:
     export(SHOP)
     with counts_blocked(), running(COUNT) as process:
         wait_until(lambda: any(lakehouse.glob(f"hourly/*/{ELSEWHERE:%Y-%m-%dT%H}/*.parquet")), process)

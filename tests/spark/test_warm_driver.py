@@ -148,7 +148,7 @@ def test_a_driver_whose_application_is_lost_leaves_the_job_to_a_new_one(run_job)
     await_that(lambda: is_gone(pid_in(first)), "the driver without an application stayed")
 
 
-def test_a_driver_of_former_settings_ends_when_that_of_new_settings_starts(run_job) -> None:
+def test_a_driver_with_outdated_settings_ends_when_one_with_new_settings_starts(run_job) -> None:
     """⚑ On a cluster it would hold the cores that the new one waits for."""
     former = pid_in(run_job()[1])
     place = KEY.partition("-")[0]

@@ -46,13 +46,13 @@ def test_rows_limit_the_backlog_before_the_live_minutes() -> None:
         (990, 1),
     ],
 )
-def test_minutes_and_rows_share_the_room_of_a_batch(rows, expected) -> None:
+def test_minutes_and_rows_share_the_limit_of_a_batch(rows, expected) -> None:
     shared = replace(SMALL, max_minutes=100, max_rows=1_000)
     backlog = pending(*(minute(number) for number in range(110)), rows=rows)
     assert len(minutes_of(plan(backlog, clock=CLOCK, pipeline=shared))) == expected
 
 
-def test_suspects_share_the_room_of_a_batch_too() -> None:
+def test_suspects_share_the_limit_of_a_batch_too() -> None:
     shared = replace(SMALL, max_minutes=100, max_rows=1_000)
     suspects = pending(*(minute(number) for number in range(110)), split_size=80)
     assert len(minutes_of(plan(suspects, clock=CLOCK, pipeline=shared))) == 50

@@ -236,7 +236,7 @@ def test_drift_that_is_over_is_removed_after_its_retention(day: Lab) -> None:
     assert remove_drifts(day) == 2 and recorded_drifts(day) == []
 
 
-def test_drift_that_decides_about_minutes_is_never_removed(day: Lab) -> None:
+def test_drift_that_still_affects_minutes_is_never_removed(day: Lab) -> None:
     publish_minutes(day, {minute(1): RENAMED})
     age_drifts(day, 100)
     assert remove_drifts(day) == 1 and recorded_drifts(day) == [("job_id", DISAPPEARED)], "It is open."

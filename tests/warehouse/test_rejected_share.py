@@ -175,7 +175,7 @@ def hour_at(hour: int, rows: Rows) -> dict[datetime, Rows]:
 # ⚑ the mangled file
 @pytest.mark.one_server
 @pytest.mark.parametrize("size", [1, 7, 60])
-def test_a_mangled_file_is_held_by_the_hour_and_released_by_the_good_one(lab: Lab, size: int) -> None:
+def test_minutes_of_a_mangled_file_are_held_and_published_after_the_good_one(lab: Lab, size: int) -> None:
     good = hour_at(3, Rows(5))
     lab.see(*good)
     read(lab, good, good)
