@@ -37,7 +37,7 @@ class HourFile:
 
     @classmethod
     def at(cls, url: str) -> HourFile | None:
-        """The file at a URL; None for a file that is not an hour's, or is in another lakehouse, or whose table no pipeline declares.
+        """The file at a URL; None if it is not an hour's file of this lakehouse, or no pipeline declares its table.
 
         Raises LakehouseError if MINUTEMARK_LAKEHOUSE is not a URL.
         """

@@ -79,8 +79,8 @@ def _rest_url(target: Endpoint) -> str:
         return target.url(target.conn_type).rstrip("/")
     except ValueError:  # also a port that is not a number
         raise LakehouseError(
-            f"Connection {CATALOG} has no http or https URL. Write the whole URL in its host, or put a path into its "
-            "extra `path`, because Airflow reads the path of a connection's URI as the `schema`."
+            f"Connection {CATALOG} has no http or https URL. Write the whole URL in its host. With host and port, "
+            "put a path into extra `path`, because Airflow reads the path of a connection's URI as the `schema`."
         ) from None  # the cause may quote a login in the URL
 
 

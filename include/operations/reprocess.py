@@ -95,7 +95,7 @@ def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], obje
         _remember_counts(conn, reprocessing, to_read)
         for minute, keys_of_minute in to_read.items():
             reprocessing.keys.setdefault(minute, set()).update(keys_of_minute)
-        # In the change log, not in the ledger: a run that started earlier, with the old rule, would overwrite it.
+        # Touched in the change log, because a run that started earlier, with the old rule, would overwrite a mark in the ledger.
         change_log.touch(session, pipeline.lake_table, to_read)
         reprocessing.started_at = change_log.clock(session)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
@@ -201,8 +201,8 @@ def _write_imports(
 ) -> None:
     """For each chunk, write the events and touch their minutes, and only then delete the rows: a kill loses nothing.
 
-    The events are written as of the time when they were refused: a later version that the lake has by now stays. An event that
-    has been deleted since, which would hide such a write, is written as of now, and so are its later versions.
+    The events are written as of the time when they were refused: a later version that the lake has by now stays. A deletion
+    since then would hide such a write, so a deleted event is written as of now, and so are its later versions.
     """
     pipeline = reprocessing.pipeline
     check_table(session, pipeline)
@@ -221,9 +221,9 @@ def _write_imports(
                 refused.append((row["rejected_id"], str(error), error.minute or row["minute"]))
         _remember_counts(conn, reprocessing, {minute_of(event.create_time) for event in events})
         for rejected_at, same_time in groupby(zip(times, events, strict=True), itemgetter(0)):
-            as_of = max(rejected_at, as_of + 1)  # a time's rows may be in several chunks: the later version wins
+            as_of = max(rejected_at, as_of + 1)  # rows of one time may be in several chunks: the later version wins
             writer.write((event for _, event in same_time), as_of=as_of)
-        # Before the look-up: a version that is written in the meantime wins.
+        # Before the query: a version that is written in the meantime wins.
         now = max(change_log.write_clock(session), now + 1)
         unreadable: list[Event] = []
         with translate_errors(endpoint(LAKE_READER)):
