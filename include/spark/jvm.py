@@ -26,8 +26,8 @@ _SPECULATION = (
 )
 TIME_ZONE = "-Duser.timezone=UTC"
 LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
-# With its defaults, C2 takes two fifths of a cold driver's CPU, for code that runs only at the start. With thresholds ten times
-# as high, it has compiled the code that every minute needs after some twenty jobs instead of fifteen.
+# With default thresholds, C2 takes two fifths of a cold driver's CPU, for code that runs only at the start. With thresholds
+# ten times as high, it has compiled the code that every minute needs after some twenty jobs instead of fifteen.
 _LATE_C2 = (
     "-XX:Tier4InvocationThreshold=50000",
     "-XX:Tier4MinInvocationThreshold=6000",
