@@ -1,4 +1,4 @@
-"""Formats results for people and for programs: as a table whose rows are groups, tab-separated values, or JSON."""
+"""Formats results for people and for programs: as a table of groups, as tab-separated values, or as JSON."""
 
 from __future__ import annotations
 

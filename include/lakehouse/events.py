@@ -1,4 +1,4 @@
-"""Reads events of the lake as columns, by key, with the types that include/readings.py reads."""
+"""Reads events from the lake by key, as columns with the types of include/readings.py."""
 
 from __future__ import annotations
 

@@ -146,14 +146,14 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
     else:  # other rows of these minutes were added, removed or changed their fate: the ledger does not distinguish them
         fates = f"{passed} counted or ignored, {still_rejected} still rejected"
     lines = [f"{total} rows of {len(merged)} minutes were processed: {fates}."]
-    for state, remedy in (
+    for state, note in (
         ("held", "`./minutemark held` says why"),
         ("closed", "the lake may no longer have all of their events"),
     ):
         minutes = sorted(minute for minute in reprocessing.keys if ledger_rows[minute]["state"] == state)
         if minutes:
             rows = sum(len(reprocessing.keys[minute]) for minute in minutes)
-            lines.append(f"{rows} rows are in {len(minutes)} minutes that are {state}, {_span(minutes)}: {remedy}.")
+            lines.append(f"{rows} rows are in {len(minutes)} minutes that are {state}, {_span(minutes)}: {note}.")
     if reprocessing.refused:
         lines.append(
             f"{reprocessing.refused} rows of imports and topics were refused again: `./minutemark rejected` says why."
@@ -192,7 +192,7 @@ def run_reprocess(
     started = begin(pipelines.get(pipeline), selection, report)
     if not started.keys:
         return ReprocessResult("", refused=started.refused)
-    text = follow(started) if wait else f"The next runs of {pipeline}_minute process them."
+    text = follow(started) if wait else f"The next runs of {pipeline}_minute process these minutes."
     return ReprocessResult(text, started.rows, frozenset(started.keys), started.written, started.refused)
 
 

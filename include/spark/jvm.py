@@ -13,7 +13,7 @@ _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
 # Spark generates huge methods; interpreting them costs more than anything else.
 _HUGE_METHODS = "-XX:-DontCompileHugeMethods"
-# The connector repeats a refused request at the same node. The Cassandra driver's default policy tries the next node: a node
+# The connector repeats a refused request on the same node. The Cassandra driver's default policy tries the next node: a node
 # that is cut off from the others refuses every quorum until it is reconnected. The connector has no setting for the
 # policy; a property of the JVM takes precedence over the connector's own.
 _RETRY_POLICY = "-Ddatastax-java-driver.advanced.retry-policy.class=DefaultRetryPolicy"
