@@ -1,4 +1,4 @@
-"""Formats results for people and for programs: as a table whose rows are groups, tab-separated values, or JSON."""
+"""Formats results for people and for programs: as a table of groups, as tab-separated values, or as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Listing:
     rows: Sequence[Mapping[str, object]]
     groups: Sequence[Mapping[str, object]]
     columns: Mapping[str, str]  # of the table: a group's key to the column's title
-    empty: str  # what the table says without rows
+    empty: str  # the text if there are no rows
     details: Callable[[Mapping], Iterable[str]]  # lines below a group's row
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Rows:
         grid = Table(*self.names, show_lines=False)
         for row in self.rows:
             grid.add_row(*(Text("NULL" if value is None else str(value)) for value in row))
-        # Piped, a table is as wide as it needs to be.
+        # In a pipe, the width does not depend on a terminal.
         console = Console(width=None if sys.stdout.isatty() else max(80, 24 * len(self.names)))
         with console.capture() as text:
             console.print(grid)
@@ -121,12 +121,12 @@ def _to_plain_data(value: Any) -> object:
 
 
 def without_numbers(text: str | None) -> str | None:
-    """The text with its numbers replaced, so that texts that differ only in numbers form one group."""
+    """The text with N for each number, so that texts that differ only in numbers form one group."""
     return text and re.sub(r"\d[\d,.]*\d|\d", "N", text)
 
 
 def common_text(texts: Sequence[str | None]) -> str | None:
-    """The text of a group: the common text if all are equal, else the first one without its numbers."""
+    """The text of a group: the common text if all are equal, else the first one with N for each number."""
     return texts[0] if len(set(texts)) == 1 else without_numbers(texts[0])
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from include.warehouse.merge import MergeResult
 
-# Gauges: keys of an entry of status.freshness.
+# Gauges: each metric and its key in an entry of status.freshness.
 GAUGES = {
     "freshness_seconds": "lag",
     "delay_seconds": "delay",
@@ -23,7 +23,7 @@ GAUGES = {
     "pending_minutes": "pending",
     "held_minutes": "held",
 }
-# Counters: fields of a MergeResult.
+# Counters: each fate and its field of a MergeResult.
 ROWS = {"counted": "counted_rows", "ignored": "ignored_rows", "rejected": "rejected_rows"}
 ROWS_METRIC = "rows"
 BATCH_METRIC = "batch_duration"  # a timer, like Airflow's task.duration: milliseconds on the wire

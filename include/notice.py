@@ -22,7 +22,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Notice:
-    """One message. `since` and `until` are naive UTC; `link` leads to the first place to look."""
+    """One message. `since` and `until` are naive UTC; `link` leads to the page to open first."""
 
     subject: str  # a pipeline or a DAG
     problem: str  # a key of _TITLES

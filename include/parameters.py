@@ -17,7 +17,7 @@ class ValueRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Type:
-    """How a value is read, from text or from JSON, and what JSON Schema calls it."""
+    """How a value is read from text or JSON, and its JSON Schema."""
 
     name: str
     read: Callable[[str, Any], Any]  # gets the parameter's name and the value; raises MinutemarkError
@@ -92,7 +92,7 @@ class Parameter:
         )
 
     def form_default(self) -> Any:
-        """What the form shows at first. It cannot leave a required field empty."""
+        """The value that the form shows at first. For a required field: its first choice, or an empty text."""
         return next(iter(self.choices), "") if self.required else self.default
 
     def schema(self) -> dict:

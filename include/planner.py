@@ -63,7 +63,7 @@ def open_delta(
     *,
     polled: Poll,
 ) -> int | None:
-    """Open a batch of minutes that `polled` and earlier polls found changed; None if no pending minute can be read."""
+    """Open a batch of minutes that `polled` or earlier polls found changed; None if no pending minute can be read."""
     batches.close_abandoned(conn, pipeline, run.dag_id, run.run_id)
     typical = ledger.typical_rows(conn, pipeline)
     pending = _with_sampled_rows(pipeline, lake_session, ledger.pending_minutes(conn, pipeline, polled.clock))
@@ -92,7 +92,7 @@ def open_delta(
 def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: datetime, end: datetime) -> int:
     """Open a batch of the minutes from `start` to `end` (excluded): changed, held or neither. Raises RangeRefused.
 
-    The other minutes of folded hours come with them.
+    If an hour of these minutes is folded, its other minutes are added.
     """
     minutes = list(minutes_between(start, end))
     if len(minutes) > MAX_RANGE:
@@ -196,7 +196,7 @@ def _with_folded_hours(
 ) -> tuple[list[Pending], dict[datetime, list[PlannedMinute]]]:
     """The pending minutes that this run may take and, for those in folded hours, all minutes of their hour.
 
-    A folded hour that is closed cannot be replaced, so its minutes stay pending and are not read. A batch has room for
+    A folded hour that is closed cannot be replaced, so its minutes stay pending and are not read. A batch takes
     only the oldest few of the other folded hours.
     """
     hours = folded_hours.folded_among(conn.cursor(), pipeline.name, [changed.minute for changed in pending])

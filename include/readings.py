@@ -32,7 +32,7 @@ _HIDDEN = ("\ufeff", "\u200b")
 _NUMBER, _INSTANT = re.compile(NUMBER), re.compile(f"{DATE_AND_TIME}(?:{OFFSET}|{UTC})")
 _EXACT, _PLACES = Context(prec=200, rounding=ROUND_HALF_UP), Decimal(1).scaleb(-18)
 _MAX_DIGITS = 38
-_LONGEST_TIME = 100  # characters: longer than what the patterns accept, and short enough to be kept
+_LONGEST_TIME = 100  # characters: more than the patterns accept, and few enough for the cache
 _LIMIT = Decimal(10) ** 20  # the whole part of DECIMAL(38, 18)
 _BIGINT = 2**63
 

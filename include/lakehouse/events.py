@@ -1,4 +1,4 @@
-"""Reads events of the lake as columns, by key, with the types that include/readings.py reads."""
+"""Reads events from the lake by key, as columns with the types of include/readings.py."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def only_minutes(events: pyarrow.Table, minutes: Collection[datetime]) -> pyarro
     import pyarrow.compute
 
     values = pyarrow.array(minutes, type=events.schema.field("minute").type)
-    return events.filter(pyarrow.compute.is_in(events["minute"], value_set=values))  # ty: ignore[missing-attribute]  # made when the module is loaded
+    return events.filter(pyarrow.compute.is_in(events["minute"], value_set=values))  # ty: ignore[missing-attribute]  # added at import
 
 
 def _reader(pipeline: Pipeline) -> Callable[[str], dict[str, object]]:

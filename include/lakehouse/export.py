@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 MAX_ROWS = 200_000  # in one commit: some 200 MB of memory
 MAX_MINUTES = 1_440  # in one call
-TIME_LIMIT = 300.0  # seconds, after which a call leaves the rest to the next one
+TIME_LIMIT = 300.0  # seconds, after which a call leaves the other minutes to the next one
 
 
 @dataclass
@@ -120,9 +120,9 @@ def _write(
     if as_merged:
         minutes = sorted(row["minute"] for row in as_merged)
         events = only_minutes(events, minutes)
-        # Hours that lose events are noted first: once the commit is done, nothing records which they were. They are noted
-        # again afterwards, because another run may count them in between. A kill after such a count leaves it wrong until
-        # `./minutemark verify` reports it.
+        # Hours that lose events are marked before the commit, because afterwards nothing records which hours these were. They
+        # are marked again after it, because another run may count them in between. If this run is killed after such a count,
+        # the count stays wrong until `./minutemark verify` reports it.
         hours = table.hours_of(pipeline, events_table, minutes)
         ledger.mark_changed(conn, pipeline, hours)
         table.replace(events_table, minutes, events)

@@ -16,7 +16,7 @@ _HOUR = "%Y-%m-%dT%H"
 def folder_of(pipeline: Pipeline) -> str:
     """The URL of the folder that holds the pipeline's hourly files.
 
-    Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where it is.
+    Raises LakehouseError if MINUTEMARK_LAKEHOUSE is not a URL.
     """
     return f"{location()}/hourly/{pipeline.lakehouse.table}"
 
@@ -32,14 +32,14 @@ class HourFile:
 
     @classmethod
     def of(cls, pipeline: Pipeline, hour: datetime, version: int) -> HourFile:
-        """The file in the lakehouse. Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where that is."""
+        """The file in the lakehouse. Raises LakehouseError if MINUTEMARK_LAKEHOUSE is not a URL."""
         return cls(pipeline, hour, version, f"{folder_of(pipeline)}/{hour:{_HOUR}}/{version}.parquet")
 
     @classmethod
     def at(cls, url: str) -> HourFile | None:
-        """The file at a URL; None if it is another file, in another lakehouse, or of a table that no pipeline declares.
+        """The file at a URL; None if it is not an hour's file of this lakehouse, or no pipeline declares its table.
 
-        Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where the lakehouse is.
+        Raises LakehouseError if MINUTEMARK_LAKEHOUSE is not a URL.
         """
         if not url.startswith(location()) or not (match := _PATH.fullmatch(url.removeprefix(location()))):
             return None

@@ -60,7 +60,7 @@ class HoursNotCounted(MinutemarkError):
 
 @dataclass(frozen=True)
 class HourlyCount:
-    """An hour as the table counts it."""
+    """The counts of an hour, from the table."""
 
     hour: datetime
     version: int
@@ -69,7 +69,7 @@ class HourlyCount:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of some hours in fact and table. An hour that is missing from one has no entry in its mapping."""
+    """The figures of several hours in fact and table. A mapping has no entry for an hour without rows on its side."""
 
     of_fact: FiguresByHour  # without minutes that are not current
     of_table: FiguresByHour  # without these minutes, too
@@ -92,7 +92,7 @@ def count(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> list[HourlyCount]:
         none = dict.fromkeys(pipeline.lakehouse.measures, 0)
         unequal = {hour for hour in due if comparison.of_fact.get(hour, none) != comparison.of_table.get(hour, none)}
         if unequal:
-            # Events may have been rewritten with the same ids before they were exported: the ledger cannot show it.
+            # Events may have been rewritten with the same ids before they were exported: the ledger cannot show this.
             changed = _changed_in_lake(conn, pipeline, unequal, comparison.days)
             without_changed = compare(conn, pipeline, unequal, changed=changed)
         counted, waiting, differing = [], [], {}
@@ -367,7 +367,7 @@ def _rows_left(pipeline: Pipeline, events, hours: Collection[datetime], tasks: I
     batches = []
     scan = ArrowScan(events.metadata, events.io, events.schema(), _within(pipeline, hours))
     schema = events.schema().as_arrow()
-    # Files of another engine may have another type of strings than those of pyiceberg.
+    # Files of another engine may use a different string type than pyiceberg's files.
     for batch in pyarrow.RecordBatchReader.from_batches(schema, scan.to_record_batches(tasks)).cast(schema):
         # pyarrow makes these functions when the module is loaded.
         hour = compute.floor_temporal(batch[pipeline.fact_time], unit="hour")  # ty: ignore[missing-attribute]
@@ -376,7 +376,7 @@ def _rows_left(pipeline: Pipeline, events, hours: Collection[datetime], tasks: I
 
 
 def _within(pipeline: Pipeline, hours: Collection[datetime]):
-    """The expression that is true for events of the spans of these hours. One search with it reads each manifest once."""
+    """The expression that is true for events of the spans of these hours. One scan with it reads each manifest once."""
     from pyiceberg.expressions import AlwaysFalse, Or
 
     return Or(AlwaysFalse(), *(table.between(pipeline.fact_time, *span) for span in _spans(hours)))  # ty: ignore[invalid-argument-type]

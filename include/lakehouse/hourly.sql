@@ -16,7 +16,7 @@ UPDATE etl.lakehouse_hours SET differs_since = COALESCE(differs_since, CURRENT_T
 WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) < %(version)s;
 
 -- name: figures
--- What the fact has of these hours: one row per hour.
+-- The fact's figures for these hours: one row per hour.
 SELECT hour, {{ measures | join(", ") }} FROM {{ fact.table }} WHERE hour IN (%(hours)s);
 
 -- name: contributions

@@ -2,9 +2,9 @@
 
 A minute is current while the table has the events of its newest merged read. The ledger changes before events are removed
 from the table, and after they are added, so that a kill in between makes a minute due again and never loses it.
-`lakehouse_attempt` is 0 if the table has lost a minute, or if the minute must be written again; `lakehouse_kept` is then set
-if the table still has its events, and stays set if the lake has lost some of them, so that the minute cannot be written
-again (`lakehouse_skipped`).
+`lakehouse_attempt` is 0 if the table has lost a minute, or if the minute must be written again. In the second case,
+`lakehouse_kept` is the attempt whose events the table still has. It stays set if the minute cannot be written again because
+the lake has lost some of its events (`lakehouse_skipped`).
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def record_lost(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int
 
 
 def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
-    """Make everything due again unless the ledger describes this table; returns whether it described another one.
+    """Make everything due again unless the ledger describes this table; returns whether it described a different one.
 
-    It works day by day and records the table last: after a kill, the next call repeats it.
+    Works day by day and records the table last: after a kill, the next call starts over.
     """
     binds = {"pipeline": pipeline.name, "table": table_uuid}
     with reading(conn) as cursor:

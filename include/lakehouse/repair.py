@@ -34,7 +34,10 @@ class Lost:
     minutes: int
 
     def __str__(self) -> str:
-        return f"{self.files} data files of the table are missing; the next exports write {self.minutes} minutes again."
+        return (
+            f"{self.files} data files of the table are missing. The next exports write {self.minutes} minutes again, except "
+            "closed ones."
+        )
 
 
 def drop_lost_files(conn, pipeline: Pipeline, table: Table) -> Lost:
@@ -109,7 +112,7 @@ def _unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, en
 
 
 def _event_hours(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Iterator[tuple[datetime, datetime]]:
-    """The range of the fact's hours for which each file had events; the end is excluded."""
+    """For each file, the range of the fact's hours that it had events of; the end is excluded."""
     from pyiceberg.conversions import from_bytes
     from pyiceberg.types import TimestampType
 

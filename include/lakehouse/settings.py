@@ -20,10 +20,10 @@ def is_on(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def location(environ: Mapping[str, str] = os.environ) -> str:
-    """Where the files are. Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where."""
-    place = environ.get(SETTING, "").rstrip("/")
-    if "://" not in place:
+    """The URL of the folder or bucket. Raises LakehouseError if MINUTEMARK_LAKEHOUSE is not a URL."""
+    url = environ.get(SETTING, "").rstrip("/")
+    if "://" not in url:
         raise LakehouseError(
-            f"{SETTING} is {place!r}. Set it to the folder or bucket of the lakehouse, such as file:///data/lakehouse."
+            f"{SETTING} is {url!r}. Set it to the folder or bucket of the lakehouse, such as file:///data/lakehouse."
         )
-    return place
+    return url

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def create_events_view(spark: SparkSession, pipeline: Pipeline, name: str = "events") -> None:
-    """Create a temporary view of the events that count. It keeps showing this snapshot; create it again for a newer one.
+    """Create a temporary view of the events. It keeps showing this snapshot; create it again for a newer one.
 
     Minutes before the pipeline's `earliest`, and those that are too far ahead now, are left out.
-    Raises LakehouseError if the table has no events, or deleted rows that its files still have.
+    Raises LakehouseError if the table has no events, or if its files still contain deleted rows.
     """
     tasks = list(table.table(pipeline).scan().plan_files())
     if not tasks:

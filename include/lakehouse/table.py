@@ -45,7 +45,8 @@ _PROPERTIES = {
 def catalog() -> Catalog:
     """The catalog of connection lakehouse_catalog. Its extra holds further properties of pyiceberg.
 
-    Of a REST catalog, login and password are the ID and secret of an OAuth2 client; the password may be all of it.
+    For a REST catalog, login and password are the ID and secret of an OAuth2 client. Without a login, the password is the
+    whole credential.
     """
     try:
         from pyiceberg.catalog import load_catalog
@@ -78,9 +79,9 @@ def _rest_url(target: Endpoint) -> str:
         return target.url(target.conn_type).rstrip("/")
     except ValueError:  # also a port that is not a number
         raise LakehouseError(
-            f"Connection {CATALOG} has no http or https URL. Write the whole URL in its host; a path after host and port is its "
-            "extra `path`, because Airflow takes the path of a connection's URI for the `schema`."
-        ) from None  # which may quote a login in the URL
+            f"Connection {CATALOG} has no http or https URL. Write the whole URL in its host. With host and port, "
+            "put a path into extra `path`, because Airflow reads the path of a connection's URI as the `schema`."
+        ) from None  # the cause may quote a login in the URL
 
 
 @contextmanager
@@ -97,7 +98,7 @@ def _translate_errors(target: Endpoint) -> Iterator[None]:
         why = " ".join(str(getattr(error, "orig", None) or error).split())[:400]
         raise LakehouseError(
             f"The catalog of the lakehouse at connection {CATALOG} ({where}) cannot be used: {why}. Start it (`make run` "
-            f"starts its own), or correct connection {CATALOG}."
+            f"starts one), or correct connection {CATALOG}."
         ) from error
 
 
@@ -197,8 +198,8 @@ def replace(events_table: Table, minutes: Collection[datetime], events: pyarrow.
 def commit_retries(events_table: Table) -> Retrying:
     """Retries of a commit: `for retry in commit_retries(events_table): with retry: …`. Each one refreshes the table first.
 
-    pyiceberg itself repeats a commit unless another writer has replaced the same files. In that case, the commit must be
-    planned again: each retry looks up what to write or delete. The last one raises CommitFailedException or
+    pyiceberg itself repeats a commit unless another writer has replaced the same files. Such a conflict means that the
+    commit must be planned again: each retry looks up what to write or delete. The last one raises CommitFailedException or
     ValidationException.
     """
     from pyiceberg.exceptions import CommitFailedException, ValidationException
@@ -208,7 +209,7 @@ def commit_retries(events_table: Table) -> Retrying:
         retry=retry_if_exception_type((CommitFailedException, ValidationException)),
         stop=stop_after_attempt(TRIES),
         wait=wait_random(0, 1),
-        before=lambda _: events_table.refresh(),  # ty: ignore[invalid-argument-type]  # what it returns is not used
+        before=lambda _: events_table.refresh(),  # ty: ignore[invalid-argument-type]  # the return value is not used
         reraise=True,
     )
 

@@ -171,5 +171,5 @@ def _referenced_files(table: Table) -> Iterator[str]:
 
 
 def _modified_at(file_system, path: str) -> datetime:
-    modified_at = file_system.modified(path)  # each file system lists the time under another name
+    modified_at = file_system.modified(path)  # in a listing, each file system names this time differently
     return modified_at.astimezone(UTC).replace(tzinfo=None)

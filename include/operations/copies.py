@@ -30,7 +30,7 @@ def backlog_of(conn, pipeline: Pipeline) -> dict | None:
     hours                     to be counted
     waiting                   hours that keep their last count, because a minute is not in the table as it was merged
     differing, differs_since  hours whose counts differ from the fact
-    to_load                   hours to be loaded into BigQuery; None if that is off. counted_at: the earliest of their
+    to_load                   hours to be loaded into BigQuery; None if BigQuery is off. counted_at: the earliest of their
                               counts; loaded_at: the last load
     """
     if not (pipeline.lakehouse and lakehouse.is_on()):
@@ -67,7 +67,7 @@ def problems(pipeline: Pipeline, backlog: dict, now: datetime) -> Iterator[Probl
             "hours_differ",
             backlog["differs_since"],
             f"Hours of {pipeline.lakehouse.table} that lakehouse and warehouse count differently: {backlog['differing']}.",
-            f"Run `./minutemark verify {pipeline.name}` or minutemark_verify: it lists each difference with its remedy.",
+            f"Run `./minutemark verify {pipeline.name}` or the DAG minutemark_verify. Both list each difference with its remedy.",
         )
     if backlog["to_load"] and _is_stuck(backlog["counted_at"], backlog["loaded_at"], now):
         yield Problem(
@@ -80,5 +80,5 @@ def problems(pipeline: Pipeline, backlog: dict, now: datetime) -> Iterator[Probl
         )
 
 
-def _is_stuck(waits_since: datetime | None, progressed_at: datetime | None, now: datetime) -> bool:
-    return waits_since is not None and now - max(filter(None, (waits_since, progressed_at))) > LIMIT
+def _is_stuck(waiting_since: datetime | None, progressed_at: datetime | None, now: datetime) -> bool:
+    return waiting_since is not None and now - max(filter(None, (waiting_since, progressed_at))) > LIMIT

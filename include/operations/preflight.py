@@ -1,4 +1,4 @@
-"""Checks the Java, jars, connections and pools that the DAGs need; each problem says what to do.
+"""Checks Java, jars, connections and pools for the DAGs; each problem says what to do.
 
 The lakehouse and BigQuery are not checked.
 """
@@ -28,7 +28,7 @@ from include.kafka.ingest_mode import ingest_mode
 
 
 class PreflightFailed(MinutemarkError):
-    """Something is missing; the message lists all of it."""
+    """A check failed; the message lists all problems."""
 
 
 def preflight() -> list[str]:
@@ -136,8 +136,8 @@ def wait_for_pools(
 ) -> None:
     """Within a run, raise PreflightFailed if no task has got a slot of a pool after `patience` seconds.
 
-    `pool_of_task` has a task of this run for each pool. `users` are other tasks in each pool, as (dag_id, task_id): while
-    they hold all its slots, the pool exists.
+    `pool_of_task` has a task of this run for each pool. `users` are other tasks in each pool, as (dag_id, task_id): if
+    one of them has a slot, the pool exists.
     """
     deadline = time.monotonic() + patience
     while True:

@@ -45,7 +45,7 @@ def query_bigquery(statement: str) -> Rows:
             bigquery = tables.client()
             try:
                 rows = tables.query(bigquery, statement)
-            except (BadRequest, NotFound) as error:  # not Forbidden, whose remedy is another
+            except (BadRequest, NotFound) as error:  # not Forbidden, which has a different remedy
                 raise StatementRejected(
                     f"BigQuery rejected the statement: {error.message.rstrip('. ')}. Fix the statement."
                 ) from error

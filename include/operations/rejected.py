@@ -25,7 +25,7 @@ def rejected_events(
     end: datetime | None = None,
     reason: str | None = None,
 ) -> Listing:
-    """Rejected events of one pipeline or all, in a range of minutes or in all; with `reason`, those whose reason begins so."""
+    """Rejected events of one pipeline or all, in a range of minutes or in all; `reason` is the beginning of their reason."""
     chosen = pipelines.named_or_all(pipeline)
     account, payloads = _account()
     with warehouse(account) as conn:

@@ -95,7 +95,7 @@ def begin(pipeline: Pipeline, selection: Selection, report: Callable[[str], obje
         _remember_counts(conn, reprocessing, to_read)
         for minute, keys_of_minute in to_read.items():
             reprocessing.keys.setdefault(minute, set()).update(keys_of_minute)
-        # In the change log, not in the ledger: a run that started earlier, with the old rule, would overwrite it.
+        # Touched in the change log, because a run that started earlier, with the old rule, would overwrite a mark in the ledger.
         change_log.touch(session, pipeline.lake_table, to_read)
         reprocessing.started_at = change_log.clock(session)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
@@ -146,14 +146,14 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
     else:  # other rows of these minutes were added, removed or changed their fate: the ledger does not distinguish them
         fates = f"{passed} counted or ignored, {still_rejected} still rejected"
     lines = [f"{total} rows of {len(merged)} minutes were processed: {fates}."]
-    for state, remedy in (
+    for state, note in (
         ("held", "`./minutemark held` says why"),
         ("closed", "the lake may no longer have all of their events"),
     ):
         minutes = sorted(minute for minute in reprocessing.keys if ledger_rows[minute]["state"] == state)
         if minutes:
             rows = sum(len(reprocessing.keys[minute]) for minute in minutes)
-            lines.append(f"{rows} rows are in {len(minutes)} minutes that are {state}, {_span(minutes)}: {remedy}.")
+            lines.append(f"{rows} rows are in {len(minutes)} minutes that are {state}, {_span(minutes)}: {note}.")
     if reprocessing.refused:
         lines.append(
             f"{reprocessing.refused} rows of imports and topics were refused again: `./minutemark rejected` says why."
@@ -192,7 +192,7 @@ def run_reprocess(
     started = begin(pipelines.get(pipeline), selection, report)
     if not started.keys:
         return ReprocessResult("", refused=started.refused)
-    text = follow(started) if wait else f"The next runs of {pipeline}_minute process them."
+    text = follow(started) if wait else f"The next runs of {pipeline}_minute process these minutes."
     return ReprocessResult(text, started.rows, frozenset(started.keys), started.written, started.refused)
 
 
@@ -201,8 +201,8 @@ def _write_imports(
 ) -> None:
     """For each chunk, write the events and touch their minutes, and only then delete the rows: a kill loses nothing.
 
-    The events are written as of the time when they were refused: a later version that the lake has by now stays. An event that
-    has been deleted since, which would hide such a write, is written as of now, and so are its later versions.
+    The events are written as of the time when they were refused: a later version that the lake has by now stays. A deletion
+    since then would hide such a write, so a deleted event is written as of now, and so are its later versions.
     """
     pipeline = reprocessing.pipeline
     check_table(session, pipeline)
@@ -221,9 +221,9 @@ def _write_imports(
                 refused.append((row["rejected_id"], str(error), error.minute or row["minute"]))
         _remember_counts(conn, reprocessing, {minute_of(event.create_time) for event in events})
         for rejected_at, same_time in groupby(zip(times, events, strict=True), itemgetter(0)):
-            as_of = max(rejected_at, as_of + 1)  # a time's rows may be in several chunks: the later version wins
+            as_of = max(rejected_at, as_of + 1)  # rows of one time may be in several chunks: the later version wins
             writer.write((event for _, event in same_time), as_of=as_of)
-        # Before the look-up: a version that is written in the meantime wins.
+        # Before the query: a version that is written in the meantime wins.
         now = max(change_log.write_clock(session), now + 1)
         unreadable: list[Event] = []
         with translate_errors(endpoint(LAKE_READER)):

@@ -20,7 +20,7 @@ sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
-FAILURES_IN_A_ROW = 2  # one failed run is reported by its own DAG, and the next run usually fixes it
+FAILURES_IN_A_ROW = 2  # one failed run is reported by its own DAG, and the next run usually succeeds
 
 
 def watch(notify: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ETL) -> list[dict]:

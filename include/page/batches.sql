@@ -1,6 +1,6 @@
 -- name: newest
 -- A derived table, the newest batches of a pipeline: one row per batch. It filters the newest
--- batches of all pipelines: no index orders one pipeline's batches by age, whatever their state.
+-- batches of all pipelines: no index orders one pipeline's batches of all states by age.
 (
   SELECT n.batch_id FROM (SELECT batch_id, pipeline FROM etl.batches ORDER BY batch_id DESC LIMIT %(batches)s) AS n
   WHERE n.pipeline = %(pipeline)s

@@ -39,7 +39,7 @@ def page(
     before: datetime | None = None,
     state: str = "all",
 ) -> dict:
-    """`rows` from `start` to `end` (excluded), or to the minute `before` (excluded) where the last page ended, and whether
+    """`rows` from `start` to `end` (excluded), or to the minute `before` (excluded) where the previous page ended, and whether
     there are `more`. Each row: minute, state, pending, reason, counts, ignored_by_kind, newest_create_time, merged_at, batch_id,
     run, and the `options` of its merged read that differ from the defaults.
     """

@@ -17,7 +17,7 @@ SHOWN = 60
 _SEARCHED = 240  # newest batches that are searched for these minutes: four hours' worth
 
 # A minute is in one of these states; the first that fits.
-OPEN = "open"  # not over; or not in the ledger, and the lake has not been polled since it ended: there may be more rows
+OPEN = "open"  # has not ended; or is not in the ledger, and the lake has not been polled since its end: rows may follow
 FAILED = "failed"  # pending, and its last finished batch failed
 PENDING = "pending"  # also a held minute that was released or touched
 HELD = "held"
@@ -38,7 +38,7 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     minutes = [newest - number * MINUTE for number in reversed(range(SHOWN))]
     binds = batches.newest_binds(pipeline, _SEARCHED) | {"start": minutes[0], "now": clock}
     known = {row["minute"]: row for row in rows(conn.cursor(), sql("ledger"), binds)}
-    # The oldest first, so that the last of each minute stays.
+    # Oldest first: the last batch of each minute stays.
     tries = rows(conn.cursor(), sql("tries", newest=batches.sql("newest")), binds)
     last_batches = {row["minute"]: row for row in tries}
     finished_batches = {row["minute"]: row for row in tries if row["state"] != "open"}

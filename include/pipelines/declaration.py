@@ -25,7 +25,7 @@ copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 
 OCCURRENCE = "_minutemark_occurrence"  # number of a rejected row among equal rows; kept in its payload
-# Reserved for what ingest adds, and what an import adds to a rejected row: these names are not the producer's.
+# Names of fields that ingest adds to an event, and an import to a rejected row: no producer's field has them.
 RESERVED = frozenset({"_minute", "_shard", "_day", "_lake_table", OCCURRENCE})
 # Names, and prefixes of names, of the columns that the job itself adds.
 _OWN_COLUMNS = frozenset(
@@ -34,7 +34,7 @@ _OWN_COLUMNS = frozenset(
 )
 _OWN_PREFIXES = ("_present_", "_unreadable_")
 _LONG_AGO = datetime(1000, 1, 1)  # the earliest time that MySQL accepts
-EVOLVE, HOLD = "evolve", "hold"  # what an undeclared field does to its minute: nothing but a report, or a hold
+EVOLVE, HOLD = "evolve", "hold"  # what happens to a minute with an undeclared field: only a report, or a hold
 MINUTE, CONTINUOUS = SCHEDULES = "minute", "continuous"  # when a run starts: each minute, or when the previous one ends
 LONGEST_RETENTION = timedelta(days=36500)
 _READ_PAYLOAD = "Leave it out: the transform can still read it from payload."
@@ -53,7 +53,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A table imported in full from a file, whose changes reach the facts at once."""
+    """A table imported in full from a file; its changes reach the facts at once."""
 
     name: str  # --table of `./minutemark import`
     table: str  # database.table
@@ -128,7 +128,7 @@ class Pipeline:
     shards: int = 4  # fixed for the life of the lake table
     live_minutes: int = 10  # newest minutes, which a batch takes first
     # A batch of max_minutes without rows takes about 20 s on two cores, and so does a batch of max_rows rows in
-    # only a few minutes. Minutes and rows share that time: a batch may have half of each limit.
+    # only a few minutes. Minutes and rows share that time: a batch may have, for example, half of each.
     max_minutes: int = 12_000
     max_rows: int = 500_000
     settle: timedelta = timedelta(seconds=30)  # a minute touched less than this before its read is read again
@@ -153,7 +153,7 @@ class Pipeline:
         if undeclared := named - {None, *self.fields}:
             raise ValueError(
                 f"Pipeline {self.name}: required, numbers, times, event_time, fact_time or kind_column name "
-                f"{', '.join(sorted(map(str, undeclared)))}, which fields does not have: correct the name, or add it."
+                f"{', '.join(sorted(map(str, undeclared)))}, which are not in fields: correct the name, or add it."
             )
         if self.lake_retention is not None and not timedelta() < self.lake_retention <= LONGEST_RETENTION:
             raise ValueError(
@@ -242,7 +242,7 @@ class Pipeline:
 
     @property
     def too_early_reason(self) -> str:
-        """The reason why an event from before `earliest` is rejected."""
+        """The reason why an event before `earliest` is rejected."""
         return f"create_time is before {self.earliest:%Y-%m-%d}, the earliest that this pipeline accepts"
 
     @property

@@ -1,6 +1,6 @@
 """Declares a fact that is a sum: its tables, merge, fold, checks and verify queries are generated from key and measures.
 
-include/sql/summed_fact/ has the SQL templates; `./minutemark sql …` prints them filled.
+include/sql/summed_fact/ has the SQL templates; `./minutemark sql …` prints the SQL that they produce.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Refuses a text where a declaration needs a tuple: Python reads ("NULL") without its comma as the letters N, U, L, L."""
+"""Refuses a string where a declaration needs a tuple: without the comma, ("NULL") is a string, whose items are letters."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 
 def require_tuples(declared: Any, where: str) -> None:
-    """Raise ValueError if a field of this dataclass that holds a tuple has a text."""
+    """Raise ValueError if a field of this dataclass that is declared as a tuple has a string."""
     for field in fields(declared):
         value = getattr(declared, field.name)
         if str(field.type).startswith("tuple") and isinstance(value, str):
-            raise ValueError(f"{where}: {field.name} is the text {value!r}: write a tuple, with a comma: ({value!r},).")
+            raise ValueError(
+                f"{where}: {field.name} is the string {value!r}: write a tuple, with a comma: ({value!r},)."
+            )

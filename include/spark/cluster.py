@@ -72,7 +72,7 @@ def _cancel_without_application(spark: SparkSession, is_over: threading.Event, s
         if refusals == _REFUSALS:
             log.info("the master no longer knows application %s", spark.sparkContext.applicationId)
         with contextlib.suppress(Exception):
-            spark.sparkContext.cancelAllJobs()  # again at each check: the job may start another one of Spark's
+            spark.sparkContext.cancelAllJobs()  # again at each check: the batch's job may start another Spark job
 
 
 def _is_unknown(spark: SparkSession) -> bool:

@@ -74,7 +74,7 @@ def _name_or_other(name: Column) -> Column:
 
 
 def _event() -> Column:
-    """The row's values in the columns of ecommerce.operations, where hour and revenue follow from them."""
+    """The row's values for the columns of ecommerce.operations, which generates hour and revenue from them."""
     return F.struct(
         F.col("typed_time").alias("event_time"),
         F.col("counted_kind").alias("event_type"),

@@ -13,7 +13,7 @@ _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
 # Spark generates huge methods; interpreting them costs more than anything else.
 _HUGE_METHODS = "-XX:-DontCompileHugeMethods"
-# The connector repeats a refused request at the same node. The Cassandra driver's default policy tries the next node: a node
+# The connector repeats a refused request on the same node. The Cassandra driver's default policy tries the next node: a node
 # that is cut off from the others refuses every quorum until it is reconnected. The connector has no setting for the
 # policy; a property of the JVM takes precedence over the connector's own.
 _RETRY_POLICY = "-Ddatastax-java-driver.advanced.retry-policy.class=DefaultRetryPolicy"
@@ -26,8 +26,8 @@ _SPECULATION = (
 )
 TIME_ZONE = "-Duser.timezone=UTC"
 LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
-# With its defaults, C2 takes two fifths of a cold driver's CPU, for code that runs only at the start. With thresholds ten times
-# as high, it has compiled the code that every minute needs after some twenty jobs instead of fifteen.
+# With default thresholds, C2 takes two fifths of a cold driver's CPU, for code that runs only at the start. With thresholds
+# ten times as high, it has compiled the code that every minute needs after some twenty jobs instead of fifteen.
 _LATE_C2 = (
     "-XX:Tier4InvocationThreshold=50000",
     "-XX:Tier4MinInvocationThreshold=6000",

@@ -61,7 +61,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
 def instants(times: Sequence[datetime]) -> str:
     """These times (naive, UTC, whole seconds) as SQL literals.
 
-    One text: 600 literals as Column objects cost a second of round trips to the JVM.
+    One string, because 600 literals as Column objects cost a second of round trips to the JVM.
     """
     return ", ".join(f"TIMESTAMP '{time:%Y-%m-%d %H:%M:%S}Z'" for time in times)
 

@@ -163,6 +163,6 @@ class _ClientLogHandler(logging.Handler):
 def _exit_when_client_leaves(client: socket.socket, is_over: threading.Event) -> None:
     """End this process when the running job's task has ended: its next attempt needs the cores."""
     with contextlib.suppress(OSError):
-        client.recv(1)  # nothing is ever sent: it returns when the client disconnects
+        client.recv(1)  # the client sends nothing more: recv returns when it disconnects
     if not is_over.is_set():
         os._exit(3)

@@ -1,4 +1,4 @@
-"""What stops a job, explained for the reader of the task's log."""
+"""Explains the errors that stop a job, for the reader of the task's log."""
 
 from __future__ import annotations
 

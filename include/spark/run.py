@@ -167,7 +167,7 @@ def main() -> int:
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--job", type=Path, help="job.json written by include/spark/submission.py")
     group.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="listen there for jobs: include/spark/warm_driver.py"
+        "--keep", type=Path, metavar="FOLDER", help="listen for jobs in this folder: include/spark/warm_driver.py"
     )
     parser.add_argument("--idle", type=float, metavar="SECONDS", default=listener.IDLE_SECONDS, help="with --keep")
     arguments = parser.parse_args()

@@ -94,7 +94,7 @@ def _tuning(master: str) -> dict[str, str]:
         tuning |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
-            # One JVM needs no heartbeat, and a heartbeat while the job stops delays it by ten seconds.
+            # One JVM needs no heartbeat, and a heartbeat while Spark stops delays the stop by ten seconds.
             "spark.executor.heartbeatInterval": "3600s",
             "spark.network.timeout": "7200s",
         }
@@ -142,7 +142,7 @@ def _correctness(master: str) -> dict[str, str]:
 
 
 def reading_settings() -> dict[str, str]:
-    """Those of the correctness settings that a running session accepts: how rows are interpreted, and how the lake is read."""
+    """The correctness settings that a running session accepts: how rows are interpreted, and how the lake is read."""
     return {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "false",

@@ -80,7 +80,7 @@ def prepare(
 ) -> Submission:
     """Write properties and job into a private folder. `conf` (extra of spark_default) wins over defaults.
 
-    `extra` is the whole extra of that connection. The command line depends on it: another extra means another driver.
+    `extra` is the whole extra of that connection. The command line depends on it: a different extra means a different driver.
     With `keep`, the driver keeps running on this host until it has had no job for `idle_seconds`. Cluster mode ignores `keep`,
     because its driver runs elsewhere. Raises CannotSubmit.
     """
@@ -178,10 +178,10 @@ def _driver_key(
     idle_seconds: float,
     extra: Mapping[str, object],
 ) -> str:
-    """Names a warm driver by all that it works with: settings, accounts, command line, environment, and its code.
+    """Names a warm driver by everything that it works with: settings, accounts, command line, environment, and its code.
 
     The part before the hyphen names its place: this installation (project, interpreter and Java), the master and the
-    stores' addresses. Of two drivers of one place the older one has outdated settings, and ends when the newer one
+    stores' addresses. If two drivers have the same place, the older one has outdated settings, and ends when the newer one
     starts. The project's path has its symbolic links resolved: if a deployment is a link to the folder of a release,
     each release is a place of its own, and its driver ends when it has been idle.
     """

@@ -1,4 +1,4 @@
-"""Typed values from strings: null if the string is empty or not such a value. Needs a session in UTC.
+"""Typed values from strings: null if the string is empty or cannot be read as one. Needs a session in UTC.
 
 The patterns of numbers and times are defined once, in include/readings.py. Every helper extracts what it can read before it
 casts: a cast of hostile text (a bid of 1e-2000000000) can stop the whole job. Each helper uses its argument once if possible:

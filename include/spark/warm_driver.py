@@ -76,7 +76,7 @@ class WarmDriver:
                 break
             if self._started:
                 raise DriverEnded(self._last_output("before it took the job", output_before))
-            self.disconnect()  # it was ending and never took the job: connect to the next one
+            self.disconnect()  # it was ending and did not take the job: connect to the next driver
             time.sleep(0.1)
         for answer in answers:
             if "log" in answer:
@@ -85,7 +85,7 @@ class WarmDriver:
                 for line in self._output_since(output_before):
                     log_line(line)
                 return answer["exit"]
-        raise DriverEnded(self._last_output("while it worked", output_before))
+        raise DriverEnded(self._last_output("while it ran the job", output_before))
 
     def disconnect(self) -> None:
         """Disconnect from the driver, which ends if it runs the job of this client."""
@@ -105,7 +105,7 @@ class WarmDriver:
     def _connect(self) -> None:
         """Connect to the driver; start it if none answers. If too many clients wait for it, wait without its lock."""
         while True:
-            # Of two clients, one starts the driver.
+            # If two clients find no driver, only one starts it.
             with contextlib.suppress(BlockingIOError), _hold_lock(self._folder):
                 self._socket = _connect_to(self._folder)
                 if self._socket is None:

@@ -416,7 +416,7 @@ def test_the_command_waits_for_the_merge_and_reports_the_fates_of_the_rows(lab: 
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
     assert minutemark("reprocess", "recruitment", "--no-wait") == 0
-    assert "The next runs of recruitment_minute process them." in capsys.readouterr().out
+    assert "The next runs of recruitment_minute process these minutes." in capsys.readouterr().out
     result: list[int] = []
     command = threading.Thread(target=lambda: result.append(minutemark("reprocess", "recruitment", "--reason=")))
     seen_query = "SELECT seen_changed_at FROM etl.minute_ledger WHERE pipeline = 'recruitment'"

@@ -74,14 +74,14 @@ def test_an_id_with_the_name_of_another_column_of_the_lake_is_refused(name):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"null_words": ("NULL")}, r"null_words is the text 'NULL': write a tuple, with a comma: \('NULL',\)"),
-        ({"required": "id"}, "required is the text 'id'"),
+        ({"null_words": ("NULL")}, r"null_words is the string 'NULL': write a tuple, with a comma: \('NULL',\)"),
+        ({"required": "id"}, "required is the string 'id'"),
         (
             {"event_time": "eventtime"},
-            "event_time, fact_time or kind_column name eventtime, which fields does not have",
+            "event_time, fact_time or kind_column name eventtime, which are not in fields",
         ),
-        ({"fact_time": "tS"}, "kind_column name tS, which fields does not have"),
-        ({"kind_column": "type"}, "kind_column name type, which fields does not have"),
+        ({"fact_time": "tS"}, "kind_column name tS, which are not in fields"),
+        ({"kind_column": "type"}, "kind_column name type, which are not in fields"),
         ({"shards": 0}, "shards is 0: write 1 or more"),
         ({"outputs": SHOP.outputs * 2}, "have the name operations: choose another"),
         ({"lakehouse": Lakehouse("ecommerce.events", "visits", ("views",))}, "fact visits has no plain sum views"),

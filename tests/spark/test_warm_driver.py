@@ -223,7 +223,7 @@ def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new
     await_that(lambda: job.with_suffix(".started").exists(), "the job never began")
     os.kill(working, signal.SIGKILL)
     running.join(20)
-    assert ended and "while it worked" in ended[0] and "printed by the machine" in ended[0]
+    assert ended and "while it ran the job" in ended[0] and "printed by the machine" in ended[0]
     assert pid_in(run_job()[1]) != working
 
 

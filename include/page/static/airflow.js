@@ -4,8 +4,8 @@ const ROOT = new URL("..", location.href); // this page is <root>/minutemark/pip
 
 export class Refused extends Error {}
 
-// Data of the page: ask("recruitment/ledger", {from, to}).
-export function ask(path, query = {}) {
+// Loads data of the page: loadData("recruitment/ledger", {from, to}).
+export function loadData(path, query = {}) {
   const url = new URL(`api/pipelines${path ? `/${path}` : ""}`, location.href);
   for (const [name, value] of Object.entries(query)) if (value) url.searchParams.set(name, value);
   return send("GET", url);
@@ -34,12 +34,12 @@ async function send(method, url, body, headers = {}) {
   }
   const content = await response.json().catch(() => null);
   if (response.ok) return content;
-  const error = new Refused(reason(response.status, content));
+  const error = new Refused(explanation(response.status, content));
   error.status = response.status;
   throw error;
 }
 
-function reason(status, content) {
+function explanation(status, content) {
   const detail = typeof content?.detail === "string" ? content.detail : "";
   if (status === 401) return "Your session has expired. Log in on Airflow's start page, then return here.";
   if (status === 403)
@@ -47,7 +47,7 @@ function reason(status, content) {
       ? detail
       : "You do not have permission for this. Ask your Airflow administrator.";
   if (detail) return detail;
-  if (Array.isArray(content?.detail)) return content.detail.map((one) => one.msg).join(" ");
+  if (Array.isArray(content?.detail)) return content.detail.map((problem) => problem.msg).join(" ");
   return `The server failed (${status}). Try again, or read the log of Airflow's API server.`;
 }
 
@@ -90,6 +90,6 @@ export function followTheme() {
     follow();
     new MutationObserver(follow).observe(airflowRoot, { attributes: true, attributeFilter: ["class"] });
   } catch {
-    // The page around this one has another origin: the browser's own setting decides.
+    // The page around this frame has another origin: the browser's own setting decides.
   }
 }

@@ -1,6 +1,6 @@
-// Airflow's backfills of a pipeline: a form that previews and starts one, and a list with a button that cancels it.
+// Airflow's backfills of a pipeline: a form that previews and starts one, and a list with buttons that cancel them.
 
-import { airflow, ask, toAirflow } from "./airflow.js";
+import { airflow, loadData, toAirflow } from "./airflow.js";
 import { badge, emptyText, field, h, loader, problem, table } from "./dom.js";
 import { asField, duration, number, plural, time } from "./format.js";
 
@@ -29,7 +29,11 @@ export function backfill({ pipeline, place, isCurrent }) {
   const show = loader({ place: list, isCurrent, load, parts });
 
   async function plan() {
-    const known = await ask(`${pipeline.pipeline}/backfill`, { from: from.value, to: to.value, chunk: chunk.value });
+    const known = await loadData(`${pipeline.pipeline}/backfill`, {
+      from: from.value,
+      to: to.value,
+      chunk: chunk.value,
+    });
     const request = {
       dag_id: known.dag_id,
       from_date: known.from,
@@ -45,7 +49,7 @@ export function backfill({ pipeline, place, isCurrent }) {
   }
 
   function previewOf({ known, runs, dag, request }) {
-    const takes = known.seconds
+    const estimate = known.seconds
       ? ` At about ${duration(known.seconds)} per run this takes ${duration(known.seconds * runs)}, ` +
         "or longer because live minutes go first."
       : "";
@@ -63,14 +67,14 @@ export function backfill({ pipeline, place, isCurrent }) {
           "p",
           {},
           `${plural(runs, "run")} of ${known.dag_id}, one after the other, from ${time(known.first_minute)} to `,
-          `${time(known.end_minute)} UTC (${plural(known.minutes, "minute")}).${takes}`,
+          `${time(known.end_minute)} UTC (${plural(known.minutes, "minute")}).${estimate}`,
         ),
         runs < known.runs ? h("p", {}, `${plural(known.runs - runs, "run")} of this range will not run again.`) : null,
         h(
           "p",
           {},
           `The ledger has ${number(known.known)} of these minutes, with ${plural(known.raw_rows, "row")}. `,
-          "Each one is read from the lake and replaced, whether it changed or not",
+          "Each minute of the range is read from the lake and replaced, whether it changed or not",
           known.closed ? ", except closed minutes. " : ". ",
           "A minute without events is published as empty.",
         ),
@@ -81,7 +85,7 @@ export function backfill({ pipeline, place, isCurrent }) {
           ? h(
               "p",
               {},
-              `${plural(known.closed, "closed minute")} will not change: the lake may lack some of their events.`,
+              `${plural(known.closed, "closed minute")} will not change: the lake may lack some of the events.`,
             )
           : null,
         dag.is_paused
@@ -108,9 +112,9 @@ export function backfill({ pipeline, place, isCurrent }) {
     button.disabled = true;
     try {
       if (dag.is_paused) await airflow("PATCH", `dags/${request.dag_id}?update_mask=is_paused`, { is_paused: false });
-      const made = await airflow("POST", "backfills", request);
+      const started = await airflow("POST", "backfills", request);
       preview.replaceChildren(
-        h("p", { class: "done", role: "status" }, `Backfill ${made.id} of ${request.dag_id} has started.`),
+        h("p", { class: "done", role: "status" }, `Backfill ${started.id} of ${request.dag_id} has started.`),
       );
       show();
     } catch (error) {
@@ -122,19 +126,20 @@ export function backfill({ pipeline, place, isCurrent }) {
   async function load() {
     const dags = ["reconcile", "minute"].map((kind) => `${pipeline.pipeline}_${kind}`);
     const pages = await Promise.all(dags.map((dag) => airflow("GET", `backfills?dag_id=${dag}&order_by=-id&limit=5`)));
-    const all = pages.flatMap((one) => one.backfills).sort((one, other) => other.id - one.id);
+    const all = pages.flatMap((page) => page.backfills).sort((a, b) => b.id - a.id);
     return { all, runs: await Promise.all(all.map(progress)) };
   }
 
-  // How many runs of the backfill are in each state; {} if a newer range overlaps: their runs cannot be distinguished.
-  async function progress(one, at, all) {
+  // How many runs of the backfill are in each state. {} if a newer backfill overlaps it: Airflow's API does not
+  // distinguish the runs of the two.
+  async function progress(entry, at, all) {
     const overlaps = (other) =>
-      other.dag_id === one.dag_id && other.from_date <= one.to_date && one.from_date <= other.to_date;
+      other.dag_id === entry.dag_id && other.from_date <= entry.to_date && entry.from_date <= other.to_date;
     if (all.slice(0, at).some(overlaps)) return {};
     const states = ["queued", "running", "success", "failed"];
-    const range = `run_type=backfill&logical_date_gte=${one.from_date}&logical_date_lte=${one.to_date}&limit=1`;
+    const range = `run_type=backfill&logical_date_gte=${entry.from_date}&logical_date_lte=${entry.to_date}&limit=1`;
     const counts = await Promise.all(
-      states.map((state) => airflow("GET", `dags/${one.dag_id}/dagRuns?state=${state}&${range}`)),
+      states.map((state) => airflow("GET", `dags/${entry.dag_id}/dagRuns?state=${state}&${range}`)),
     );
     return Object.fromEntries(states.map((state, at) => [state, counts[at].total_entries]));
   }
@@ -154,24 +159,27 @@ export function backfill({ pipeline, place, isCurrent }) {
         "Failed or cancelled": "n",
         "": "",
       },
-      all.map((one, at) => [
-        String(one.id),
-        h("a", toAirflow(`dags/${one.dag_id}/backfills`), one.dag_id),
-        time(one.from_date),
-        time(one.to_date),
-        badge(one.completed_at ? "ended" : one.is_paused ? "paused" : "running"),
+      all.map((entry, at) => [
+        String(entry.id),
+        h("a", toAirflow(`dags/${entry.dag_id}/backfills`), entry.dag_id),
+        time(entry.from_date),
+        time(entry.to_date),
+        badge(entry.completed_at ? "ended" : entry.is_paused ? "paused" : "running"),
         ...["queued", "running", "success", "failed"].map((state) => number(runs[at][state])),
-        one.completed_at || !pipeline.may_edit
+        entry.completed_at || !pipeline.may_edit
           ? ""
-          : h("button", { type: "button", onclick: () => cancel(one, runs[at]) }, "Cancel"),
+          : h("button", { type: "button", onclick: () => cancel(entry, runs[at]) }, "Cancel"),
       ]),
     );
-    return [h("p", { class: "quiet" }, "No runs are counted for a backfill whose range a newer one overlaps."), rows];
+    return [
+      h("p", { class: "quiet" }, "Runs are not counted for a backfill whose range overlaps that of a newer one."),
+      rows,
+    ];
   }
 
-  async function cancel(one, runs) {
+  async function cancel(entry, runs) {
     try {
-      await airflow("PUT", `backfills/${one.id}/cancel`, {});
+      await airflow("PUT", `backfills/${entry.id}/cancel`, {});
       const rest = runs.running
         ? ` ${plural(runs.running, "run")} in progress will finish, because a merge is all or nothing.`
         : "";
@@ -179,7 +187,7 @@ export function backfill({ pipeline, place, isCurrent }) {
         h(
           "p",
           { class: "done", role: "status" },
-          `Backfill ${one.id} is cancelled. Its queued runs will not start. Merged minutes stay.${rest}`,
+          `Backfill ${entry.id} is cancelled. Its queued runs will not start. Merged minutes stay.${rest}`,
         ),
       );
     } catch (error) {
@@ -219,4 +227,4 @@ export function backfill({ pipeline, place, isCurrent }) {
   return { reload: show };
 }
 
-const options = (of) => Object.entries(of).map(([value, title]) => h("option", { value }, title));
+const options = (titles) => Object.entries(titles).map(([value, title]) => h("option", { value }, title));

@@ -1,6 +1,6 @@
 // Fields that differ from the day before, and a form that accepts the difference.
 
-import { ask } from "./airflow.js";
+import { loadData } from "./airflow.js";
 import { badge, emptyText, h, loader } from "./dom.js";
 import { number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
@@ -9,7 +9,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
   const status = h("p", { class: "done", role: "status", hidden: true });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
-  const show = loader({ place: result, isCurrent, load: () => ask(`${pipeline.pipeline}/drift`), parts });
+  const show = loader({ place: result, isCurrent, load: () => loadData(`${pipeline.pipeline}/drift`), parts });
 
   function parts({ drifts, more }) {
     if (!drifts.length) return [emptyText("No drift was found. Minutes with fewer than 100 rows are not compared.")];

@@ -18,7 +18,7 @@ export function duration(seconds) {
 
 export const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 
-// As a field of type datetime-local holds it.
+// The value for a field of type datetime-local.
 export const asField = (date) => date.toISOString().slice(0, 16);
 
 export function lastHours(hours) {

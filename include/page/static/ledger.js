@@ -1,6 +1,6 @@
 // The ledger of a range, page by page.
 
-import { ask, runPath, toAirflow } from "./airflow.js";
+import { loadData, runPath, toAirflow } from "./airflow.js";
 import { badge, emptyText, field, h, loader, table } from "./dom.js";
 import { lastHours, number, time } from "./format.js";
 
@@ -13,7 +13,7 @@ export function ledger({ pipeline, place, isCurrent }) {
   const state = h(
     "select",
     { name: "state" },
-    STATES.map((one) => h("option", { value: one }, one)),
+    STATES.map((name) => h("option", { value: name }, name)),
   );
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
   let pages = [null]; // where each page begins: the minute at which the previous page ended
@@ -22,11 +22,11 @@ export function ledger({ pipeline, place, isCurrent }) {
 
   function load() {
     const before = pages[pages.length - 1];
-    return ask(`${pipeline.pipeline}/ledger`, { from: from.value, to: to.value, state: state.value, before });
+    return loadData(`${pipeline.pipeline}/ledger`, { from: from.value, to: to.value, state: state.value, before });
   }
 
   function parts({ rows, more }) {
-    const own = pages; // a second click of the same button changes nothing
+    const own = pages; // a second click on the same button changes nothing
     if (!rows.length && pages.length === 1) {
       return [emptyText("The ledger has no matching minute in this range. Choose a longer range, or all states.")];
     }

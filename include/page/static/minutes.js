@@ -1,6 +1,6 @@
 // The last sixty minutes as a strip, the rows of each, and how old the newest event was over the last day.
 
-import { ask, runPath, toAirflow } from "./airflow.js";
+import { loadData, runPath, toAirflow } from "./airflow.js";
 import { dayChart, rowsChart } from "./charts.js";
 import { badge, h, loader, table } from "./dom.js";
 import { clock, duration, number, time } from "./format.js";
@@ -8,7 +8,7 @@ import { clock, duration, number, time } from "./format.js";
 const MEANINGS = {
   merged: "published",
   pending: "changed and not read since; a minute is read once more after it has settled",
-  open: "not over yet, or the lake has not been polled since it ended",
+  open: "has not ended yet, or the lake has not been polled since it ended",
   held: "failed a check, or failed alone in Spark or the merge, and is not published; or waits until its hour is read",
   failed: "its last run failed; the next run retries it",
   empty: "no events",
@@ -24,7 +24,7 @@ export function minutes({ pipeline, current, place, isCurrent }) {
   const show = loader({
     place,
     isCurrent,
-    load: () => ask(`${pipeline.pipeline}/minutes`),
+    load: () => loadData(`${pipeline.pipeline}/minutes`),
     parts: (content) => parts(current(), content, detail),
   });
   show();
@@ -32,11 +32,11 @@ export function minutes({ pipeline, current, place, isCurrent }) {
 }
 
 function parts(pipeline, { minutes: all, day }, detail) {
-  const say = (one) => () => (detail.textContent = label(one));
+  const showDetail = (minute) => () => (detail.textContent = label(minute));
   return [
     figures(pipeline),
     h("h2", {}, "The last 60 minutes"),
-    h("div", { class: "hour" }, rowsChart(all, say), strip(all, say), axis(all)),
+    h("div", { class: "hour" }, rowsChart(all, showDetail), strip(all, showDetail), axis(all)),
     detail,
     legend(all),
     h("h2", {}, "Age of the newest published event over the last day"),
@@ -46,27 +46,29 @@ function parts(pipeline, { minutes: all, day }, detail) {
       { Minute: "", State: "", "Rows in": "n", Counted: "n", Ignored: "n", Rejected: "n", Merged: "", Run: "" },
       [...all]
         .reverse()
-        .map((one) => [
-          time(one.minute),
-          badge(one.state),
-          ...["raw_rows", "counted_rows", "ignored_rows", "rejected_rows"].map((name) => number(one[name])),
-          one.merged_at ? one.merged_at.slice(11, 19) : "–",
-          one.run ? h("a", toAirflow(runPath(one.run)), "run") : "–",
+        .map((minute) => [
+          time(minute.minute),
+          badge(minute.state),
+          ...["raw_rows", "counted_rows", "ignored_rows", "rejected_rows"].map((name) => number(minute[name])),
+          minute.merged_at ? minute.merged_at.slice(11, 19) : "–",
+          minute.run ? h("a", toAirflow(runPath(minute.run)), "run") : "–",
         ]),
     ),
   ];
 }
 
-function figures(one) {
-  const lag = (of) => (of ? `${duration(of.median)} · ${duration(of.p95)} · ${duration(of.worst)}` : "–");
-  const hour = one.lag_median === null ? null : { median: one.lag_median, p95: one.lag_p95, worst: one.lag_worst };
+function figures(entry) {
+  const lag = (period) =>
+    period ? `${duration(period.median)} · ${duration(period.p95)} · ${duration(period.worst)}` : "–";
+  const hour =
+    entry.lag_median === null ? null : { median: entry.lag_median, p95: entry.lag_p95, worst: entry.lag_worst };
   const all = {
-    Lag: duration(one.lag),
+    Lag: duration(entry.lag),
     "Lag, last hour: median · p95 · worst": lag(hour),
-    "Lag, last day: median · p95 · worst": lag(one.day),
-    "Oldest unmerged change": one.delay ? duration(one.delay) : "none",
-    "Minutes pending · held": `${number(one.pending)} · ${number(one.held)}`,
-    "Last poll": one.look_age === null ? "never" : `${duration(one.look_age)} ago`,
+    "Lag, last day: median · p95 · worst": lag(entry.day),
+    "Oldest unmerged change": entry.delay ? duration(entry.delay) : "none",
+    "Minutes pending · held": `${number(entry.pending)} · ${number(entry.held)}`,
+    "Last poll": entry.look_age === null ? "never" : `${duration(entry.look_age)} ago`,
   };
   return h(
     "dl",
@@ -75,15 +77,15 @@ function figures(one) {
   );
 }
 
-function strip(all, say) {
-  const cells = all.map((one) => {
+function strip(all, showDetail) {
+  const cells = all.map((minute) => {
     const attributes = {
-      class: `cell ${one.state}`,
-      "aria-label": label(one),
-      onmouseenter: say(one),
-      onfocus: say(one),
+      class: `cell ${minute.state}`,
+      "aria-label": label(minute),
+      onmouseenter: showDetail(minute),
+      onfocus: showDetail(minute),
     };
-    return one.run ? h("a", { ...attributes, ...toAirflow(runPath(one.run)) }) : h("span", attributes);
+    return minute.run ? h("a", { ...attributes, ...toAirflow(runPath(minute.run)) }) : h("span", attributes);
   });
   return h("div", { class: "strip" }, cells);
 }
@@ -92,12 +94,14 @@ function axis(all) {
   return h(
     "div",
     { class: "strip axis", "aria-hidden": "true" },
-    all.map((one, number) => h("span", {}, number % 10 ? "" : clock(one.minute))),
+    all.map((minute, number) => h("span", {}, number % 10 ? "" : clock(minute.minute))),
   );
 }
 
 function legend(all) {
-  const states = Object.keys(MEANINGS).filter((state) => state !== "closed" || all.some((one) => one.state === state));
+  const states = Object.keys(MEANINGS).filter(
+    (state) => state !== "closed" || all.some((minute) => minute.state === state),
+  );
   return h(
     "ul",
     { class: "legend" },
@@ -105,11 +109,11 @@ function legend(all) {
   );
 }
 
-function label(one) {
+function label(minute) {
   const rows =
-    one.raw_rows === null
+    minute.raw_rows === null
       ? ""
-      : `: ${number(one.raw_rows)} in = ${number(one.counted_rows)} counted + ${number(one.ignored_rows)} ignored + ` +
-        `${number(one.rejected_rows)} rejected`;
-  return `${time(one.minute)} ${one.state}${rows}${one.reason ? `. ${one.reason}` : ""}`;
+      : `: ${number(minute.raw_rows)} in = ${number(minute.counted_rows)} counted + ` +
+        `${number(minute.ignored_rows)} ignored + ${number(minute.rejected_rows)} rejected`;
+  return `${time(minute.minute)} ${minute.state}${rows}${minute.reason ? `. ${minute.reason}` : ""}`;
 }

@@ -1,6 +1,6 @@
 // The frame of the page: the cards of the pipelines, the views of the chosen one, and the reload every ten seconds.
 
-import { ask, followTheme } from "./airflow.js";
+import { loadData, followTheme } from "./airflow.js";
 import { backfill } from "./backfill.js";
 import { badge, emptyText, h, problem, swap } from "./dom.js";
 import { drift } from "./drift.js";
@@ -21,7 +21,7 @@ const VIEWS = {
   verify: ["Verify", verify],
   backfill: ["Backfill", backfill],
 };
-const at = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 
 let overview = null;
 let chosen = { pipeline: null, view: "minutes" };
@@ -36,26 +36,26 @@ function readHash() {
 function choose(pipeline, view) {
   chosen = { pipeline, view };
   history.replaceState(null, "", `#${encodeURIComponent(pipeline)}/${view}`);
-  frame();
+  drawFrame();
   show();
 }
 
 async function load() {
   try {
-    overview = await ask("");
+    overview = await loadData("");
   } catch (error) {
-    at("pipelines").replaceChildren(problem(error.message, start));
+    byId("pipelines").replaceChildren(problem(error.message, start));
     return false;
   }
-  at("status").textContent = `${overview.user} · ${time(overview.now, true)} UTC`;
-  frame();
+  byId("status").textContent = `${overview.user} · ${time(overview.now, true)} UTC`;
+  drawFrame();
   return true;
 }
 
-function frame() {
+function drawFrame() {
   const all = overview.pipelines;
   if (!all.length) {
-    at("pipelines").replaceChildren(
+    byId("pipelines").replaceChildren(
       overview.all
         ? emptyText(
             "You do not have permission to see any pipeline. ",
@@ -65,34 +65,40 @@ function frame() {
     );
     return;
   }
-  if (!all.some((one) => one.pipeline === chosen.pipeline)) chosen.pipeline = all[0].pipeline;
-  swap(at("pipelines"), ...all.map(card));
-  at("views").hidden = false;
-  swap(at("views"), ...Object.entries(VIEWS).map(([name, [title]]) => viewLink(name, title)));
+  if (!all.some((entry) => entry.pipeline === chosen.pipeline)) chosen.pipeline = all[0].pipeline;
+  swap(byId("pipelines"), ...all.map(card));
+  byId("views").hidden = false;
+  swap(byId("views"), ...Object.entries(VIEWS).map(([name, [title]]) => viewLink(name, title)));
 }
 
-function card(one) {
-  const unpublished = [`${plural(one.pending, "minute")} pending`, one.held ? `${number(one.held)} held` : null];
+function card(entry) {
+  const unpublished = [`${plural(entry.pending, "minute")} pending`, entry.held ? `${number(entry.held)} held` : null];
   return h(
     "button",
     {
       type: "button",
       class: "card",
-      "aria-pressed": String(one.pipeline === chosen.pipeline),
-      onclick: () => choose(one.pipeline, chosen.view),
+      "aria-pressed": String(entry.pipeline === chosen.pipeline),
+      onclick: () => choose(entry.pipeline, chosen.view),
     },
-    h("span", { class: "name" }, one.pipeline, badge(one.state)),
-    h("span", { class: "big" }, one.lag === null ? "nothing published yet" : `newest event ${duration(one.lag)} old`),
+    h("span", { class: "name" }, entry.pipeline, badge(entry.state)),
+    h(
+      "span",
+      { class: "big" },
+      entry.lag === null ? "nothing published yet" : `newest event ${duration(entry.lag)} old`,
+    ),
     h(
       "span",
       { class: "quiet" },
-      one.day ? `at most ${duration(one.day.p95)} old for 95 % of the last day` : one.description,
+      entry.day ? `at most ${duration(entry.day.p95)} old for 95 % of the last day` : entry.description,
     ),
     h("span", { class: "quiet" }, unpublished.filter(Boolean).join(", ")),
-    one.copies && h("span", { class: "quiet" }, `Lakehouse: ${lakehouse(one.copies, overview.now)}`),
-    one.copies && one.copies.to_load !== null && h("span", { class: "quiet" }, `BigQuery: ${bigquery(one.copies)}`),
-    one.copies?.differing ? h("span", { class: "alert" }, differing(one.copies.differing)) : null,
-    one.alerts.map((alert) => h("span", { class: "alert" }, alert.found)),
+    entry.copies && h("span", { class: "quiet" }, `Lakehouse: ${lakehouse(entry.copies, overview.now)}`),
+    entry.copies &&
+      entry.copies.to_load !== null &&
+      h("span", { class: "quiet" }, `BigQuery: ${bigquery(entry.copies)}`),
+    entry.copies?.differing ? h("span", { class: "alert" }, differing(entry.copies.differing)) : null,
+    entry.alerts.map((alert) => h("span", { class: "alert" }, alert.found)),
   );
 }
 
@@ -108,7 +114,7 @@ const bigquery = (copies) => (copies.to_load ? `${plural(copies.to_load, "hour")
 
 const differing = (hours) => `${plural(hours, "hour")} counted differently in lakehouse and warehouse: run Verify`;
 
-const current = () => overview.pipelines.find((one) => one.pipeline === chosen.pipeline);
+const current = () => overview.pipelines.find((entry) => entry.pipeline === chosen.pipeline);
 
 function viewLink(name, title) {
   const { held } = current();
@@ -128,7 +134,7 @@ function viewLink(name, title) {
 function show() {
   const own = ++turn;
   const place = h("section", {}, h("p", { class: "quiet" }, "Loading …"));
-  at("view").replaceChildren(place);
+  byId("view").replaceChildren(place);
   shown = VIEWS[chosen.view][1]({
     pipeline: current(),
     current,
@@ -140,7 +146,7 @@ function show() {
 }
 
 async function start() {
-  at("pipelines").replaceChildren(h("p", { class: "quiet" }, "Loading …"));
+  byId("pipelines").replaceChildren(h("p", { class: "quiet" }, "Loading …"));
   if ((await load()) && overview.pipelines.length) show();
 }
 

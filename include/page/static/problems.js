@@ -1,6 +1,6 @@
 // Held minutes and their release, rejected events, and the results of checks.
 
-import { ask, runPath, toAirflow } from "./airflow.js";
+import { loadData, runPath, toAirflow } from "./airflow.js";
 import { badge, emptyText, field, h, loader, table } from "./dom.js";
 import { lastHours, number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
@@ -11,7 +11,7 @@ export function held({ pipeline, place, isCurrent, refresh }) {
   const status = h("p", { class: "done", role: "status", hidden: true });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
-  const load = () => ask(`${pipeline.pipeline}/held`);
+  const load = () => loadData(`${pipeline.pipeline}/held`);
   const show = loader({ place: result, isCurrent, load, parts });
 
   function parts({ minutes, more, sees_rows }) {
@@ -21,8 +21,8 @@ export function held({ pipeline, place, isCurrent, refresh }) {
         "p",
         { class: "quiet" },
         "A held minute is not published: it failed a check, failed alone in Spark or the merge, or waits until its ",
-        "hour is read. Other minutes continue. It is read again when it changes, and published if it passes. ",
-        "Release publishes it as it is, once.",
+        "hour is read. Other minutes continue. A held minute is read again when it changes, and published if it ",
+        "passes. Release publishes it as it is, once.",
       ),
       more ? h("p", { class: "quiet" }, `Showing the oldest ${number(minutes.length)}.`) : null,
       ...minutes.map((row) => heldMinute(row, sees_rows)),
@@ -95,7 +95,7 @@ export function rejected({ pipeline, place, isCurrent }) {
   const to = h("input", { type: "datetime-local", name: "to", value: day.to });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
-  const load = () => ask(`${pipeline.pipeline}/rejected`, { from: from.value, to: to.value });
+  const load = () => loadData(`${pipeline.pipeline}/rejected`, { from: from.value, to: to.value });
   const show = loader({ place: result, isCurrent, load, parts });
 
   function parts({ groups, more, most, sees_rows }) {
@@ -158,7 +158,7 @@ export function rejected({ pipeline, place, isCurrent }) {
 }
 
 export function gates({ pipeline, place, isCurrent }) {
-  const show = loader({ place, isCurrent, load: () => ask(`${pipeline.pipeline}/gates`), parts });
+  const show = loader({ place, isCurrent, load: () => loadData(`${pipeline.pipeline}/gates`), parts });
 
   function parts({ checks, findings, batches, sees_rows }) {
     if (!checks.length) return [emptyText("No check has run yet. Checks run with the first batch of the minute DAG.")];
@@ -175,19 +175,19 @@ export function gates({ pipeline, place, isCurrent }) {
           "Last failure or warning": "",
           Purpose: "long",
         },
-        checks.map((one) => [
-          one.gate,
-          h("code", {}, one.check_name),
-          one.severity,
-          number(one.runs),
-          number(one.warnings),
-          number(one.failures),
-          time(one.found_at, true),
-          one.purpose,
+        checks.map((check) => [
+          check.gate,
+          h("code", {}, check.check_name),
+          check.severity,
+          number(check.runs),
+          number(check.warnings),
+          number(check.failures),
+          time(check.found_at, true),
+          check.purpose,
         ]),
       ),
       h("h2", {}, "Failures and warnings, newest first"),
-      ...(findings.length ? findings.map((one) => finding(one, sees_rows)) : [emptyText("None. Every check passed.")]),
+      ...(findings.length ? findings.map((row) => finding(row, sees_rows)) : [emptyText("None. Every check passed.")]),
     ];
   }
 
@@ -195,20 +195,20 @@ export function gates({ pipeline, place, isCurrent }) {
   return {};
 }
 
-function finding(one, seesRows) {
+function finding(row, seesRows) {
   return h(
     "article",
     {},
-    h("h3", {}, one.check_name, badge(one.outcome)),
-    h("p", {}, one.purpose),
+    h("h3", {}, row.check_name, badge(row.outcome)),
+    h("p", {}, row.purpose),
     h(
       "p",
       { class: "quiet" },
-      `${plural(one.offending_rows, "offending row")} at the ${one.gate} gate of batch ${one.batch_id}, `,
-      `${time(one.checked_at, true)}. `,
-      one.run ? h("a", toAirflow(runPath(one.run)), "Open the run") : null,
+      `${plural(row.offending_rows, "offending row")} at the ${row.gate} gate of batch ${row.batch_id}, `,
+      `${time(row.checked_at, true)}. `,
+      row.run ? h("a", toAirflow(runPath(row.run)), "Open the run") : null,
     ),
-    samples(one.sample, seesRows),
+    samples(row.sample, seesRows),
   );
 }
 

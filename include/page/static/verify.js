@@ -1,4 +1,4 @@
-// The last runs of minutemark_verify with their results, and a form that starts one.
+// The last runs of minutemark_verify with their results, and a form that starts a run.
 
 import { airflow, runPath, toAirflow } from "./airflow.js";
 import { badge, emptyText, field, h, loader, problem, table } from "./dom.js";
@@ -33,7 +33,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
     }
   }
 
-  // The report of the run's task; null while it runs, if it ended without one, or without permission to read it.
+  // The report of the run's task; null while the run lasts, if it left no report, or without permission to read that.
   async function report(run) {
     if (run.state !== "success" && run.state !== "failed") return null;
     try {
@@ -56,7 +56,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
       ];
     return runs.map((run, at) => {
       const summary = reports[at];
-      const words = !summary
+      const title = !summary
         ? run.state
         : summary.totals.differences
           ? plural(summary.totals.differences, "difference")
@@ -64,7 +64,7 @@ export function verify({ pipeline, overview, place, isCurrent }) {
       return h(
         "article",
         {},
-        h("h3", {}, `${time(run.run_after, true)} UTC`, h("span", { class: `badge ${verdict(run, summary)}` }, words)),
+        h("h3", {}, `${time(run.run_after, true)} UTC`, h("span", { class: `badge ${verdict(run, summary)}` }, title)),
         h(
           "p",
           { class: "quiet" },
@@ -144,8 +144,8 @@ function details(summary) {
   const totals = summary.totals;
   const sums = Object.keys(totals).filter((name) => totals[name] !== null);
   const kinds = [
-    ...summary.differences.map((one) => [one, "different"]),
-    ...summary.apart.map((one) => [one, "apart"]),
+    ...summary.differences.map((group) => [group, "different"]),
+    ...summary.apart.map((group) => [group, "apart"]),
   ];
   return h(
     "div",
@@ -153,20 +153,20 @@ function details(summary) {
     table(Object.fromEntries(sums.map((name) => [name.replace("_", " "), "n"])), [
       sums.map((name) => number(totals[name])),
     ]),
-    kinds.map(([one, what]) =>
+    kinds.map(([group, section]) =>
       h(
         "details",
-        { open: what === "different" },
+        { open: section === "different" },
         h(
           "summary",
           {},
-          what === "different" ? badge("failed") : badge("pending"),
-          ` ${one.kind}, ${number(one.count)}: ${one.purpose}`,
+          section === "different" ? badge("failed") : badge("pending"),
+          ` ${group.kind}, ${number(group.count)}: ${group.purpose}`,
         ),
         h(
           "ul",
           {},
-          one.first.map((line) =>
+          group.first.map((line) =>
             h(
               "li",
               {},
@@ -181,9 +181,9 @@ function details(summary) {
   );
 }
 
-const values = (of) =>
-  of
-    ? Object.entries(of)
+const values = (row) =>
+  row
+    ? Object.entries(row)
         .map(([name, value]) => `${name}=${value}`)
         .join(" ")
     : "nothing";

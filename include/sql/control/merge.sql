@@ -128,7 +128,7 @@ WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 UPDATE etl.batch_minutes SET state = 'merged' WHERE batch_id = %(batch_id)s AND state = 'planned';
 
--- Minutes that failed in a larger batch have passed, so the other suspects (such minutes) may be read in larger batches.
+-- Minutes that failed in a larger batch have passed in this one, so the others that failed may be read in larger batches.
 UPDATE etl.minute_ledger AS l FORCE INDEX (pending_minutes)
 JOIN etl.batches AS b ON b.batch_id = %(batch_id)s AND b.split_size IS NOT NULL
 SET l.split_size = LEAST(l.split_size * 2, 100000)

@@ -78,7 +78,8 @@ FROM (
 ) AS r
 LEFT JOIN etl.reporting_days AS z ON z.day = DATE(r.minute_utc);
 
--- One row per batch: its minutes and rows, and the seconds between its run's due time and its merge.
+-- One row per batch: its minutes and rows, and the seconds from the time when its run was due (without such a time: from
+-- its opening) to its merge.
 CREATE OR REPLACE VIEW etl.board_batches AS
 SELECT
   b.pipeline, b.batch_id,

@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS etl.pipelines (
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Up to which touch the change log was read: one row per pipeline and day. drilled_at is the lake's clock at the poll that
+-- How far the change log was read: one row per pipeline and day. drilled_at is the lake's clock at the poll that
 -- last read the minutes of the day.
 CREATE TABLE IF NOT EXISTS etl.day_cursors (
   pipeline VARCHAR(48) NOT NULL,

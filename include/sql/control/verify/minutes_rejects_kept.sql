@@ -1,4 +1,4 @@
--- Each rejected row of a minute is kept, and none is kept of a minute that was never read.
+-- Each rejected row of a minute is kept, and none is kept for a minute that was never read.
 -- table: etl.rejected_events
 SELECT l.minute, COALESCE(l.rejected_rows, 0) AS expected_rows, COALESCE(r.kept, 0) AS found_rows
 FROM etl.minute_ledger AS l
