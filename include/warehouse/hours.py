@@ -205,7 +205,7 @@ def _time(text: str) -> datetime:
 def figures(pipeline: Pipeline, fact_hours: Iterable[str]) -> dict[str, list[dict[str, object]]]:
     """The measures of the pipeline's facts in each of these hours, by table, as the bi account reads them.
 
-    Facts are keyed by the event's own time: an hour of create_time adds to the `fact_hours` of its event.
+    Facts are keyed by the event's own time: an hour of create_time adds to the `fact_hours` of its asset event.
     """
     hours = [_time(text) for text in fact_hours]
     if not hours:

@@ -186,7 +186,7 @@ def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
         minutes = column(cursor, sql("held_for_hour"), {"pipeline": pipeline.name, "since": clock - _RECENT})
         hours = _hours(cursor, pipeline, {hour_of(minute) for minute in minutes}, clock)
         is_due = any(any(changed_verdicts(hour)) for hour in hours)
-    if not is_due:  # the lock would wait for every merge
+    if not is_due:  # nothing to change, so do not wait for a merge to release the lock
         return
 
     def recheck(cursor) -> None:
