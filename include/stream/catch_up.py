@@ -31,7 +31,7 @@ class StreamFailed(MinutemarkError):
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """What one stream wrote, as its driver counted it."""
+    """What one stream wrote, as counted by its driver."""
 
     written: int
     refused: int

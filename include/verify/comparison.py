@@ -26,7 +26,7 @@ class MinuteState(StrEnum):
 
 
 PURPOSES = {
-    "unknown_to_ledger": "The change log names the minute, the ledger does not, and no poll will read its day again.",
+    "unknown_to_ledger": "The change log has the minute, but the ledger does not, and no poll will read its day again.",
     "unannounced_rows": "The lake has rows in a minute that neither the ledger nor the change log knows.",
     "unread_rows": "The lake has rows that no read has counted, and no touch makes them pending.",
     "vanished_rows": "The lake no longer has all the rows that were read.",

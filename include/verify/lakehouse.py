@@ -41,7 +41,7 @@ PURPOSES = {
     OTHER_EVENTS: "For a minute, the lakehouse does not have exactly the rows that were merged.",
     UNKNOWN: "The lakehouse has events of a minute that no merge has read.",
     HOUR_DIFFERS: "An hour of the lakehouse differs from the fact.",
-    COUNT_DIFFERS: "The newest count of an hour is not what the lakehouse holds.",
+    COUNT_DIFFERS: "The newest count of an hour differs from the events in the lakehouse.",
     HOUR_FILE: "The file of an hour's newest count is missing or differs.",
     DUE: "Minutes that are not in the lakehouse yet: the next runs write them.",
     SKIPPED: "Minutes that are not in the lakehouse, because the lake did not have the rows that were merged.",

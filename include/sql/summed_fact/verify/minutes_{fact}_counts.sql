@@ -1,4 +1,4 @@
--- The contributions of a minute to {{ fact.table }} hold exactly its counted rows, and a minute that was never read has
+-- A minute's contributions to {{ fact.table }} add up to exactly its counted rows, and a minute that was never read has
 -- none.
 -- A folded hour is stored at its first minute, and has the counted rows of all 60 minutes.
 -- table: {{ fact.contributions }}
