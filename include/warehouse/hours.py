@@ -28,7 +28,7 @@ MAX_HOURS = 24  # or batches to check: a task handles at most this many, and the
 MAX_FACT_HOURS = 48  # an event lists the newest of its fact hours, and counts all
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for this long
 LONGEST_WAIT = HOUR  # an hour is announced after this time even if merges keep changing it
-# If the gate has not passed this long after the merge or its last failure, its DAG run has ended or waits for a slot.
+# If a gate has not passed this long after the merge, or after the gate's last failure, its run has ended or waits for a slot.
 CHECK_AFTER = timedelta(minutes=5)
 
 

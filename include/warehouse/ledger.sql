@@ -101,14 +101,14 @@ WHERE l.pipeline = %(pipeline)s AND l.minute IN (%(minutes)s)
 FOR UPDATE;
 
 -- name: hold
--- Holds a minute for a change.
+-- Holds a minute, and records the change that was read.
 INSERT INTO etl.minute_ledger (pipeline, minute, state, reason, held_changed_at, waiting)
 VALUES (%s, %s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason), held_changed_at = VALUES(held_changed_at),
   waiting = VALUES(waiting), split_size = NULL;
 
 -- name: hold_without_reading
--- Holds a minute for its newest change.
+-- Holds a minute, and records its newest change as the one that was read.
 UPDATE etl.minute_ledger
 SET state = 'held', reason = %s, held_changed_at = seen_changed_at, waiting = 0, split_size = NULL
 WHERE pipeline = %s AND minute = %s AND state <> 'closed';

@@ -180,7 +180,7 @@ def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock
 def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
     """Update the verdicts on held minutes whose hour has ended since: those that wait, and those whose hour has been bad so far.
 
-    There may be no read of the hour after its end. Hours from more than a day ago were judged when they were read.
+    The hour may not be read again after its end. Hours from more than a day ago were judged when they were read.
     """
     with reading(conn) as cursor:
         minutes = column(cursor, sql("held_for_hour"), {"pipeline": pipeline.name, "since": clock - _RECENT})

@@ -1,4 +1,4 @@
-"""Checks, for preflight, the settings of the warehouse's server without which a later write would fail."""
+"""Checks, for preflight, the server settings without which later writes to the warehouse would fail."""
 
 from __future__ import annotations
 
