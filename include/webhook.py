@@ -43,7 +43,7 @@ def _send(request: urllib.request.Request) -> None:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: a redirected POST becomes a GET, whose answer would look like a confirmation."""
+    """Refuses redirects: a redirected POST becomes a GET, whose response would look like a confirmation."""
 
     def redirect_request(self, *_):  # ty: ignore[incompatible-method-override]  # ignores all arguments
         return None

@@ -9,7 +9,7 @@ from include.durations import HOUR, MINUTE, minute_floor
 from include.errors import MinutemarkError
 
 YEARS = range(1582, 5237)  # of time-UUIDs, and so of the lake's minutes
-LOOK_BACK = timedelta(hours=3)  # before a reconcile run's interval: writers that touch no change log may be this late
+LOOK_BACK = timedelta(hours=3)  # before a reconcile run's interval: writers that do not touch minutes may be this late
 
 
 class WindowRefused(MinutemarkError):

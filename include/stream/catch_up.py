@@ -31,7 +31,7 @@ class StreamFailed(MinutemarkError):
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """What one stream wrote, as its driver counted it."""
+    """What one stream wrote, as counted by its driver."""
 
     written: int
     refused: int
@@ -43,14 +43,14 @@ class StreamSummary:
 
 
 def consume(pipeline: str, seconds: float | None = None, again: bool = False) -> object:
-    """Consume a pipeline's topic, up to its end or for `seconds`; with `again`, everything that it still holds."""
+    """Consume a pipeline's topic, up to its end or for `seconds`; with `again`, all messages that the topic still has."""
     if ingest_mode() != BY_SPARK or again:
         return ingest.consume(pipeline, seconds, again)
     declared = pipelines.get(pipeline)
     if has_members(group_of(declared.name, DAG)):
         raise StreamFailed(
             f"{declared.name}_ingest is streaming this topic, or a stream failed or was killed less than a minute ago. This "
-            "command would end that stream, and the DAG might not start the next one for ten minutes. Pause the DAG, "
+            "command would end a running stream, and the DAG might not start the next one for ten minutes. Pause the DAG, "
             "mark its run as failed, and repeat this command. If no stream is running, wait a minute and repeat it."
         )
     return run_stream(declared, seconds=seconds)
@@ -61,7 +61,7 @@ def run_stream(
 ) -> StreamSummary:
     """Run one stream with spark-submit: up to the end of the topic, or for `seconds`.
 
-    `report` gets each line of its log. Raises StreamFailed, and what submission.prepare raises.
+    `report` gets each line of the stream's log. Raises StreamFailed, and what submission.prepare raises.
     """
     prepared = submission.prepare(
         pipeline, endpoint(SPARK), seconds=float("inf") if seconds is None else seconds, to_the_end=seconds is None

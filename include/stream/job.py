@@ -11,13 +11,13 @@ from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, Endpoint, as_
 from include.pipelines import Pipeline
 
 SECONDS = 690.0  # ten minutes, plus the time that a successor may need to start before its predecessor leaves
-MESSAGES_PER_MICRO_BATCH = 50_000  # in all partitions: a few seconds of work, after which the group's offsets move
+MESSAGES_PER_MICRO_BATCH = 50_000  # in all partitions: a few seconds of work, after which the offsets are committed
 STORES = (LAKE_WRITER, WAREHOUSE_ETL, KAFKA)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A stream that runs for `seconds` or, with `to_the_end`, up to the topic's end offsets when the stream starts."""
+    """A stream that runs for `seconds` or, with `to_the_end`, up to the end offsets that the topic has when it starts."""
 
     pipeline: Pipeline
     seconds: float
@@ -34,7 +34,7 @@ class Job:
 
     @classmethod
     def read(cls, file: Path) -> Job:
-        """The job that `to_bytes` made. The file's folder is private: nobody else can have written the file."""
+        """The job that `to_bytes` serialized. The file's folder is private: nobody else can have written the file."""
         return pickle.loads(file.read_bytes())
 
     def to_bytes(self) -> bytes:

@@ -1,7 +1,7 @@
 """A stream's membership in the pipeline's consumer group, under the follower's name: each fences the other.
 
 Spark's consumers belong to no group and commit nothing. This client reads nothing, and joins as the static member
-whose name followers use, too (include/kafka/clients.py). A stream that joins fences the follower or stream before
+whose name followers also use (include/kafka/clients.py). A stream that joins fences the follower or stream before
 it, and a follower fences a stream: commits of a fenced member fail. The successor starts at the committed offsets.
 """
 
@@ -85,7 +85,7 @@ class Member:
         return Start(starts, topic_id)
 
     def join(self) -> None:
-        """Return when this stream is the group's member, and its predecessor is fenced. Raises BrokerError."""
+        """Join the group, which fences the predecessor; returns once this stream is the member. Raises BrokerError."""
         if self.joined:
             return
         with translate_errors():

@@ -1,8 +1,8 @@
-"""Writes a topic partition's part of a micro-batch in an executor: the follower's code, in a Python worker.
+"""Writes a topic partition's part of a micro-batch, with the follower's code in a Python worker of an executor.
 
 Events go to the lake, then their minutes to the change log. For a message that is not an event, the driver gets
-only the offset. The driver reads the message again, and keeps it as the follower does. So executors need only the
-account of lake_writer, and no message is too large for the driver.
+only the offset. The driver reads the message again, and keeps it as the follower does. So executors need no account
+of the warehouse, and no message is too large for the driver.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from include.pipelines import Pipeline
 # As much as a follower has in memory.
 _MAX_MESSAGES = 2_000
 _MAX_BYTES = 8_000_000
-_WARM_UP_MESSAGES = 200  # in a partition
+_WARM_UP_MESSAGES = 200  # per partition
 
 _sessions: dict[str, Any] = {}  # of this process: a login takes a tenth of a second
 

@@ -44,7 +44,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_TIME, level=logging.WARNING)
     log.setLevel(logging.INFO)
-    end_with_parent()  # the JVM, which this process needs
+    end_with_parent()  # the parent is the JVM, which this process needs
     job = Job.read(arguments.job)
     job.use_connections()
     with step("start"):

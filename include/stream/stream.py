@@ -87,17 +87,17 @@ class Stream:
         return time.monotonic() > self._over_at
 
     def _follow(self) -> bool:
-        """Run one query; True if it failed. The next query runs only if the group's offsets have changed."""
+        """Run one query; True if it failed. The next query runs only if the topic or the group's offsets have changed."""
         if self._error is None:
             # Planned while the predecessor still writes: the steps up to the first micro-batch take seconds.
             self._planned = self._member.peek()
         else:
             can_be_checked = self._positions or isinstance(self._error, TopicChanged)
             if self._is_over() and not can_be_checked:
-                raise self._error  # the time was up before the stream could check whether the topic has changed
+                raise self._error  # the time was up before the stream could check whether the topic had changed
             self._planned, self._ready = self._take_over(), True
             if self._is_over():
-                return False  # the topic has changed: the next stream continues there
+                return False  # the topic has changed: the next stream continues at the group's offsets
         checkpoint = f"{self._checkpoints}/{uuid.uuid4()}"
         running = query.start(self._spark, self._job, self._planned.offsets, checkpoint, self._write)
         is_final = False
@@ -132,7 +132,7 @@ class Stream:
                 self._commit_ends(running)
             elif running.status["message"].startswith("Waiting"):  # no message has started a micro-batch
                 self._join()
-            running.awaitTermination(_PAUSE)  # ty: ignore[invalid-argument-type]  # takes parts of a second, too
+            running.awaitTermination(_PAUSE)  # ty: ignore[invalid-argument-type]  # accepts fractions of a second
         if self._error is not None:
             return  # a micro-batch has failed
         if failure := running.exception():
@@ -186,8 +186,8 @@ class Stream:
     def _store_batch(self, batch: DataFrame) -> None:
         """Write events and touch their minutes, then store the other messages as rejected events, then commit the offsets."""
         clock = change_log.clock(self._session)
-        # The write times of a partition's chunks count up from this one, and those of the next micro-batch are later, whichever
-        # node's clock was read.
+        # The write times of a partition's chunks count up from this time, and those of the next micro-batch are later,
+        # whichever node's clock was read.
         self._as_of = max((clock - EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_MICRO_BATCH)
         # Commits nothing new. If it succeeds, no successor had joined when the clock was read: a successor reads a later time,
         # so its writes replace those of this stream, even of a task that hangs.
@@ -208,7 +208,7 @@ class Stream:
         return PartitionWriter(self._pipeline, self._job.lake, clock, self._as_of, starts)
 
     def _keep_refused(self, results: list[PartitionResult]) -> None:
-        """Read again the messages that are not events, as of the same time, and keep them as the follower does."""
+        """Read the messages that are not events again, and keep them as the follower does, as of the same write time."""
         refused = {result.partition: set(result.refused) for result in results if result.refused}
         if not refused:
             return

@@ -85,7 +85,7 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
 
 
 def _cores(master: str, pipeline: Pipeline) -> dict[str, str]:
-    """A limit, because on a standalone cluster an application gets all cores by default, and the next one waits for its end."""
+    """A limit: on a standalone cluster, an application gets all cores by default, and the next one waits until it ends."""
     return {"spark.cores.max": str(pipeline.shards)} if master.startswith(STANDALONE) else {}
 
 

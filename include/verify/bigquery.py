@@ -41,7 +41,10 @@ class BigQueryCheck:
         return f"{tables.view(self._pipeline)}: {self.hours:,} hours of BigQuery were compared with the lakehouse's counts."
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
-        """Differences in the hours from `start` to `end` (excluded), or in all hours. Raises BigQueryError."""
+        """Findings on the hours from `start` to `end` (excluded), or on all hours: differences, and hours to be loaded.
+
+        Raises BigQueryError.
+        """
         known, shown = self._counted_hours(start, end), self._hours_of_view(start, end)
         if shown is None and (loaded := [hour for hour, row in known.items() if not row["to_load"]]):
             run = f"the next run of {self._pipeline.name}_lakehouse"

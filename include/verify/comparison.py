@@ -26,7 +26,7 @@ class MinuteState(StrEnum):
 
 
 PURPOSES = {
-    "unknown_to_ledger": "The change log names the minute, the ledger does not, and no poll will read its day again.",
+    "unknown_to_ledger": "The change log has the minute, but the ledger does not, and no poll will read its day again.",
     "unannounced_rows": "The lake has rows in a minute that neither the ledger nor the change log knows.",
     "unread_rows": "The lake has rows that no read has counted, and no touch makes them pending.",
     "vanished_rows": "The lake no longer has all the rows that were read.",
@@ -116,7 +116,7 @@ def kind_of(known: Known, in_lake: tuple[int, int]) -> str:
 
 
 def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
-    """A minute from its row of the ledger, or None, and its last touch in the change log, or None."""
+    """A minute, from its row of the ledger and its last touch in the change log; each may be None."""
     touched = str(touched) if touched else None
     if row is None:
         return Known(touched=touched, day_is_due=day_is_due)
@@ -136,7 +136,7 @@ def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
 
 
 def finding_of(pipeline: Pipeline, comparison: Comparison) -> Finding:
-    """The finding for a minute that is not the same."""
+    """The finding for a minute whose state is not `same`."""
     known, name = comparison.known, pipeline.name
     if comparison.state is MinuteState.UNREADABLE and comparison.unreadable:
         shard, why = comparison.unreadable

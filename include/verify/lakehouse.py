@@ -1,6 +1,6 @@
 """Compares the lakehouse with ledger and fact: the events of every minute, the counts of every hour, and the files.
 
-If a file is missing, it is the finding: the minutes of its hour, and the hours to which they contribute, are not
+A missing file is itself a finding: the minutes of its hour, and the hours to which they contribute, are not
 compared.
 
 A minute is read from the ledger, then from the table, and, if they differ, from the ledger again, so that an export or a
@@ -36,23 +36,23 @@ DUE, SKIPPED, CLOSED = "lakehouse_due", "lakehouse_skipped", "lakehouse_closed"
 HOUR_DUE, HOUR_WAITS = "lakehouse_hour_due", "lakehouse_hour_waits"
 NOT_DIFFERENCES = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # listed separately
 PURPOSES = {
-    NO_TABLE: "The catalog has no such table.",
+    NO_TABLE: "The catalog does not have the table.",
     LOST_FILE: "A data file of the lakehouse is missing. Its hour's minutes, and the hours they contribute to, are not compared.",
-    OTHER_EVENTS: "For a minute, the lakehouse does not have the events that the ledger counted.",
+    OTHER_EVENTS: "For a minute, the lakehouse does not have exactly the rows that were merged.",
     UNKNOWN: "The lakehouse has events of a minute that no merge has read.",
     HOUR_DIFFERS: "An hour of the lakehouse differs from the fact.",
-    COUNT_DIFFERS: "The newest count of an hour is not what the lakehouse holds.",
+    COUNT_DIFFERS: "The newest count of an hour differs from the events in the lakehouse.",
     HOUR_FILE: "The file of an hour's newest count is missing or differs.",
     DUE: "Minutes that are not in the lakehouse yet: the next runs write them.",
     SKIPPED: "Minutes that are not in the lakehouse, because the lake did not have the rows that were merged.",
-    CLOSED: "Minutes that were closed before their newest merged read was written, so it is not in the lakehouse.",
+    CLOSED: "Minutes that were closed before their newest merged read was written to the lakehouse.",
     HOUR_DUE: "Hours that are not counted with all their events yet: the next runs count them.",
     HOUR_WAITS: "Hours that keep their last count, because a minute is not in the lakehouse as it was merged.",
 }
 
 
 class LakehouseCheck:
-    """The check of one pipeline. Afterwards `minutes` and `hours` are the numbers that were compared."""
+    """The check of one pipeline. Afterwards `minutes` and `hours` are the numbers of minutes and hours compared."""
 
     def __init__(self, pipeline: Pipeline, conn) -> None:
         self._pipeline, self._conn = pipeline, conn
@@ -161,7 +161,7 @@ class LakehouseCheck:
         return {row["minute"]: row for row in records}
 
     def _in_table(self, table, start: datetime, end: datetime, lost: set[datetime]) -> dict[datetime, tuple[int, int]]:
-        """Rows and the sum of the CRC-32 of their ids by minute, hour by hour; the hours `lost` are left out."""
+        """For each minute, the number of rows and the sum of their ids' CRC-32; the hours `lost` are left out."""
         table.refresh()
         own_id = self._pipeline.event_id
         counts: dict[datetime, list[int]] = defaultdict(lambda: [0, 0])

@@ -69,7 +69,7 @@ class Minutes:
         earlier: Mapping[datetime, Comparison] | None = None,
         on_row: Callable[[datetime, str], object] | None = None,
     ) -> dict[datetime, Comparison]:
-        """Compare each minute. With `earlier` comparisons, the lake is counted only if that could decide something."""
+        """Compare each minute. With `earlier` comparisons, the rows of minutes that a run will read are not counted."""
         minutes = sorted(minutes)
         known_before, clock = self._read_known(minutes), change_log.clock(self._lake)
         to_count = [

@@ -88,7 +88,10 @@ class Findings:
 
 @dataclass
 class PipelineReport:
-    """The report of one pipeline. `apart` are not differences: they cannot be decided yet, or can no longer be decided."""
+    """The report of one pipeline.
+
+    Findings in `apart` are not differences: they cannot be decided yet, or can no longer be decided.
+    """
 
     pipeline: str
     span: str

@@ -31,7 +31,7 @@ from include.warehouse import rejected
 
 UNSTORED, EXPIRED, WAITING, UNREADABLE = "topic_unstored", "topic_expired", "topic_waiting", "topic_unreadable"
 PURPOSES = {
-    UNSTORED: "The group has committed past the message, and it is neither in the lake nor kept as rejected.",
+    UNSTORED: "The group has committed past the message, but the message is neither in the lake nor kept as rejected.",
     EXPIRED: "Retention has removed messages that the group has not read.",
     UNREADABLE: "The lake has a partition that cannot be read, so it is unknown whether it has the messages.",
     WAITING: "Messages that were sent and are not committed yet: the topic's consumers read them next.",
@@ -119,7 +119,7 @@ class TopicCheck:
         except TopicMissing:
             if ingest_mode() == CONNECT:
                 raise
-            return  # an earlier version's set-up created no such topic
+            return  # the set-up of an earlier version did not create this topic
         consumer = "minutemark_dead_letters" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
         yield from self._offset_findings(letters, ranges, f"check that {consumer} runs and the warehouse answers")
         span = {number: (max(offsets.begin, offsets.committed or 0), offsets.end) for number, offsets in ranges.items()}
@@ -171,7 +171,7 @@ class TopicCheck:
                 yield self._unstored_finding(message, minute)
 
     def _unreadable_finding(self, events: list[Event], error: Exception) -> Finding:
-        """The finding for a partition that cannot be read, once in each chunk."""
+        """The finding for a partition that cannot be read: one per chunk of messages."""
         self.tally.unreadable += len(events)
         minute = minute_of(events[0].create_time)
         shard = shard_of(event_id(self._pipeline, events[0]), self._pipeline.shards)

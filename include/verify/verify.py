@@ -41,12 +41,12 @@ def verify(
     lines: int = LINES,
     poll: float = POLL,
 ) -> Report:
-    """Verify these pipelines: all minutes that lake or warehouse know, or all from `start` to `end` (excluded).
+    """Verify these pipelines: all minutes that lake or warehouse have, or all from `start` to `end` (excluded).
 
-    Facts are always compared over all their keys, and, if an ingest mode is set, so are the messages that a topic still
-    holds. Minutes that differ are compared again, see include/verify/minutes.py. If lakehouse and BigQuery are on, their
-    minutes and hours are compared too. A partition of the lake, or a copy, that cannot be read is a difference, with its
-    remedy; everything else is verified.
+    Facts are always compared over all their keys. If an ingest mode is set, the messages that the topic still has are
+    compared with the lake. Minutes that differ are compared again (include/verify/minutes.py). If lakehouse and BigQuery
+    are on, their minutes and hours are compared too. A partition of the lake, or a copy, that cannot be read is a
+    difference, with its remedy; everything else is verified.
     Raises LakeError, WarehouseError, BrokerError or ConnectionMissing if a store cannot be reached at all.
     """
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
@@ -57,7 +57,7 @@ def verify(
 
 
 class _PipelineCheck:
-    """Verifies one pipeline: its minutes, the rules inside the warehouse, its facts, and minutes that must be compared again."""
+    """Verifies one pipeline: topic, minutes, warehouse rules, facts and copies, and a second time the minutes that differed."""
 
     def __init__(self, pipeline: Pipeline, session, conn, lines: int) -> None:
         self._pipeline, self._session, self._conn = pipeline, session, conn

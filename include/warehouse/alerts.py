@@ -74,7 +74,7 @@ def mark_notified(conn, alert: Alert, now: datetime) -> None:
 
 
 def updated_alert(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
-    """The alert at this check: opened, kept open with the latest text, or closed after a while without the problem."""
+    """The alert at this check: opened, kept open with the latest text, or over after RESOLVE_AFTER without the problem."""
     if problem is not None:
         texts = {"found": problem.found[:LONGEST_REASON], "remedy": problem.remedy[:LONGEST_REASON]}
         if alert is None or alert.state == "over":

@@ -147,9 +147,9 @@ def open_batch(
 
 
 def new_attempt(conn, batch_id: int) -> int:
-    """Record a new attempt, with a number larger than all earlier ones; call it before the lake is read.
+    """Record a new attempt, whose number is larger than all earlier ones. Call this before the lake is read.
 
-    The gate must pass again.
+    The gate must then pass again.
     """
 
     def record(cursor) -> int:
@@ -180,7 +180,7 @@ def record_failure(conn, batch_id: int, reason: str) -> None:
 
 
 def last_delta(conn, pipeline: Pipeline) -> LastDelta:
-    """Whether the newest delta batch had suspects, and the oldest suspect of the last batch that had some.
+    """Whether the newest delta batch had suspects, and the oldest suspect of the last batch that had any.
 
     Suspects are minutes of a batch that kept failing. The result decides which kind of batch is next.
     """
@@ -249,7 +249,7 @@ def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bo
 
 def _query_under_lock(cursor, pipeline: Pipeline, query: str, binds: Mapping[str, object]) -> list[int]:
     """The batches that the query returns once the pipeline's lock is held: until then, a merge may commit one of them."""
-    if not column(cursor, query, binds):  # the lock would wait for every merge
+    if not column(cursor, query, binds):  # without batches, do not wait for a merge to release the lock
         return []
     lock(cursor, pipeline)
     return column(cursor, query, binds)
@@ -283,7 +283,7 @@ def _split_or_hold(cursor, pipeline: Pipeline, batch_id: int) -> None:
 
 
 def _others_passed(cursor, binds: dict, opened_at: datetime, minutes: int, day: date) -> bool:
-    """Whether another batch was merged since this one was opened, or since its minute or folded hour first failed alone.
+    """Whether another batch has been merged since this one was opened, or its minute or folded hour first failed alone.
 
     Only batches with a minute of that `day` or a later one count: a problem of a new day, such as a missing partition, does
     not affect old minutes. Failures before the minute's last merge do not count.
@@ -300,7 +300,7 @@ def state_text(state: str) -> str:
 def _not_open(batch_id: int, state: str, reason: str | None) -> str:
     why = f" ({reason})" if reason else ""
     remedy = {
-        "merged": "It needs no other attempt; to read its minutes again, clear the run from wait_for_changes.",
+        "merged": "It needs no further attempt; to read its minutes again, clear the run from wait_for_changes.",
         "skipped": "None of its minutes was left to publish; to read them again, clear the run from wait_for_changes.",
     }.get(state, "Clear the run from wait_for_changes, which opens a new batch.")
     return f"Batch {batch_id} is not open: it {state_text(state)}{why}. {remedy}"

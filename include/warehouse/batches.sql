@@ -102,8 +102,8 @@ SET l.split_size = LEAST(COALESCE(l.split_size, %(size)s), %(size)s)
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND l.state <> 'held';
 
 -- name: first_failure
--- When the first failed delta batch of the same size with a minute of this batch was opened, since that minute's last
--- merge: one row.
+-- When the first failed delta batch of the same size that shares a minute with this batch was opened; only batches that
+-- were opened after that minute's last merge count: one row.
 SELECT MIN(f.opened_at) FROM etl.batch_minutes AS m
 JOIN etl.batches AS f ON f.pipeline = %(pipeline)s AND f.state = 'failed' AND f.is_delta = 1 AND f.minutes = %(minutes)s
 JOIN etl.batch_minutes AS same ON same.batch_id = f.batch_id AND same.minute = m.minute

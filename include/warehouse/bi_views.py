@@ -36,7 +36,7 @@ class Column:
 
 @dataclass(frozen=True)
 class View:
-    """A flat view. `hour_utc` is its column to filter by."""
+    """A flat view, with a column `hour_utc` to filter by."""
 
     name: str  # database.view
     grain: str

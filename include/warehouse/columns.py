@@ -82,7 +82,7 @@ def add_missing(conn, statement: str, patience: int | None = None) -> list[str]:
 
 
 def exists(conn, table: str) -> bool:
-    """Whether there is such a table; `table` is database.table."""
+    """Whether the table exists; `table` is database.table."""
     return bool(_catalog_names(conn, table))
 
 
@@ -127,8 +127,8 @@ def _check(table: str, name: str, definition: str) -> None:
     own = re.sub(r"\(.*\)", "()", without_texts, flags=re.DOTALL)
     if "NOT NULL" in own and " DEFAULT " not in own:
         raise ColumnRefused(
-            f"{table} has no column {name} yet, and its warehouse.sql declares it NOT NULL without a DEFAULT: existing rows "
-            "would get a value that was never counted. Declare it NULL, or with a DEFAULT that is true for them."
+            f"{table} has no column {name} yet, and its declaration is NOT NULL without a DEFAULT: existing rows would get a "
+            "value that was never counted. Declare the column NULL, or with a DEFAULT that is correct for existing rows."
         )
 
 

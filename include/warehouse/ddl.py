@@ -1,5 +1,5 @@
 """DDL on tables in use. DDL waits for every open transaction on the table, and later statements wait for the DDL.
-Therefore it gives up soon, and the error lists the sessions to wait for.
+Therefore DDL gives up soon, and the error lists the sessions to wait for.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-_TRIES = 8  # without waiting: MariaDB itself uses a table for a moment after a DELETE, and a try blocks nothing
-REBUILD_PATIENCE = 10  # seconds: the last step of a rebuild waits too, and its copy is lost if it gives up
+_TRIES = 8  # without patience: MariaDB itself uses a table for a moment after a DELETE, and these tries block nothing
+REBUILD_PATIENCE = 10  # seconds: the last step of a rebuild waits too, and the new copy is lost if that step gives up
 _MAX_SESSIONS = 5  # in a message
 
 

@@ -1,5 +1,5 @@
 -- name: patience
--- How many seconds DDL waits: 1 on MySQL, which accepts no less; 0 on MariaDB, which would wait twice: one row.
+-- How many seconds DDL waits (1 on MySQL, which accepts no less; 0 on MariaDB, which would wait twice): one row.
 SELECT IF(LOCATE('MariaDB', VERSION()), 0, 1);
 
 -- name: sessions

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from include.durations import minute_floor
 from include.pipelines import Pipeline
 
-UNKNOWN_ROWS = 1_000  # estimate for a minute before rows were merged
+UNKNOWN_ROWS = 1_000  # estimate for a minute while the pipeline has no merged rows
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def plan(
     last: LastDelta = LastDelta(),
     folded: Mapping[datetime, Sequence[PlannedMinute]] = MappingProxyType({}),
 ) -> BatchPlan:
-    """The next batch. `typical_rows` is the estimate for a minute never read. Batches of suspects alternate with ordinary ones.
+    """The next batch. `typical_rows` is the estimate for a minute that was never read.
+
+    Batches of suspects alternate with ordinary ones.
 
     `folded` maps a pending minute of a folded hour to all minutes of the hour, which are taken together.
     """
@@ -97,21 +99,21 @@ def _fill_batch(
 ) -> tuple[PlannedMinute, ...]:
     """The first of these minutes, at least one minute or folded hour, until the batch is full or has `limit` minutes."""
     chosen: dict[datetime, PlannedMinute] = {}
-    room = pipeline.max_minutes * pipeline.max_rows
+    budget = pipeline.max_minutes * pipeline.max_rows
     for candidate in pending:
         if candidate.minute in chosen:  # with its folded hour
             continue
         single = [PlannedMinute(candidate.minute, candidate.changed_at, estimate(candidate.raw_rows, typical_rows))]
         group = folded.get(candidate.minute, single)
-        room -= _cost(group, pipeline)
-        if chosen and (room < 0 or (limit is not None and len(chosen) + len(group) > limit)):
+        budget -= _cost(group, pipeline)
+        if chosen and (budget < 0 or (limit is not None and len(chosen) + len(group) > limit)):
             break
         chosen.update((planned.minute, planned) for planned in group)
     return tuple(chosen[minute] for minute in sorted(chosen))
 
 
 def _cost(minutes: Sequence[PlannedMinute], pipeline: Pipeline) -> int:
-    """The time that reading these minutes takes, of which a full batch has max_minutes x max_rows.
+    """The cost of reading these minutes; a full batch costs max_minutes x max_rows.
 
     `max_minutes` empty minutes cost as much as `max_rows` rows.
     """
@@ -120,7 +122,7 @@ def _cost(minutes: Sequence[PlannedMinute], pipeline: Pipeline) -> int:
 
 
 def estimate(raw_rows: int | None, typical_rows: float | None) -> int:
-    """Rows that a read of this minute will probably find."""
+    """The number of rows that this minute probably has."""
     if raw_rows is not None:
         return raw_rows
     return round(typical_rows) if typical_rows is not None else UNKNOWN_ROWS

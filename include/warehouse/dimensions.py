@@ -26,7 +26,7 @@ def import_dimension(conn, dimension: Dimension, rows: Iterable[Mapping[str, obj
     imported = 0
     remaining = iter(rows)
     while chunk := list(itertools.islice(remaining, CHUNK)):
-        by_key = {row[dimension.key]: row for row in chunk}  # the last of several rows with one key is the newest
+        by_key = {row[dimension.key]: row for row in chunk}  # of several rows with one key, the last is the newest
         in_transaction(conn, lambda cursor, part=by_key: _upsert(cursor, pipeline, dimension, part))
         imported += len(chunk)
     return imported

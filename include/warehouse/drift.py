@@ -20,7 +20,7 @@ from include.pipelines.declaration import HOLD
 DISAPPEARED, UNREADABLE, IGNORED, APPEARED = "disappeared", "unreadable", "ignored", "appeared"
 IGNORED_ROWS = "ignored_rows"  # the `field` of a drift of the share of ignored rows
 MIN_ROWS = 100  # a minute with fewer rows is not compared
-HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less history, only drift on record is compared, with its recorded share
+HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less history, a field is compared only with its drift on record
 USUAL_SHARE = 0.05  # share of rows above which a field is a regular one
 # By chance, a field that 5 % of the rows have is absent from one in 170 minutes of 100 rows, and from fewer than one in
 # 20,000 minutes in which ten rows should have it.
@@ -74,7 +74,7 @@ class Return(NamedTuple):
 
 @dataclass(frozen=True)
 class Drift:
-    """A drift on record. It covers minutes from a day before the first one that showed it until the field returned."""
+    """A drift on record. It covers the minutes from a day before its first minute until the field returned."""
 
     kind: str
     field: str
@@ -102,7 +102,7 @@ class Records:
         return next((drift for drift in drifts_of_field if drift.covers(finding.minute)), None)
 
     def note(self, finding: DriftFinding) -> None:
-        """Extend the drift that covers the minute to it; if there is none, start one."""
+        """Extend the drift that covers the finding's minute to that minute, or start a new drift."""
         drift = self.covering(finding)
         if drift is None:
             self.drifts.append(Drift(finding.kind, finding.field, finding.minute, finding.minute, finding.usual))

@@ -47,7 +47,7 @@ CHECKS = {
     ),
     IGNORED: (
         "staging_ignored_share",
-        "No minute of at least 100 rows has so many ignored rows that fewer than a quarter of the usual other rows are left.",
+        "No minute of at least 100 rows has so many ignored rows that the others are fewer than a quarter of the usual number.",
     ),
     APPEARED: ("staging_unknown_field", "No event has a field that is neither declared nor accepted."),
 }
@@ -115,18 +115,18 @@ def outcomes(pipeline: Pipeline, findings: DriftFindings, on_record: Sequence[Dr
 def record(
     cursor, pipeline: Pipeline, findings: DriftFindings, held: Iterable[datetime], on_record: Sequence[Drift]
 ) -> None:
-    """Record drift that holds minutes, new fields and returned fields. Take the pipeline's lock first; it does not commit."""
+    """Record drift that holds minutes, new fields and returned fields, without a commit. Take the pipeline's lock first."""
     held = set(held)
     records = Records(on_record)
     texts: dict[tuple[str, str, datetime], DriftFinding] = {}
-    room = _MAX_NEW - sum(drift.kind == APPEARED for drift in on_record)
+    allowed = _MAX_NEW - sum(drift.kind == APPEARED for drift in on_record)
     for event in sorted((*findings.drifting, *findings.returned), key=lambda entry: entry.minute):
         if isinstance(event, Return):
             records.end(event)
         elif event.minute in held or records.covering(event):
             records.note(event)
             texts[event.kind, event.field, event.minute] = event
-    for finding in findings.new_fields[: max(room, 0)]:
+    for finding in findings.new_fields[: max(allowed, 0)]:
         records.note(finding)
         texts[finding.kind, finding.field, finding.minute] = finding
     for drift in records.drifts:

@@ -45,7 +45,7 @@ def code_of(error: BaseException) -> int | None:
 
 
 def is_driver_error(error: BaseException) -> bool:
-    """Whether it is an exception of either driver."""
+    """Whether the error is an exception of either driver."""
     return type(error).__module__.startswith(("MySQLdb", "mysql.connector"))
 
 

@@ -28,7 +28,7 @@ class FailedBatch:
     merge_tries: int
     reason: str | None
     is_open: bool  # its first minute was still open when the batch was opened
-    is_folded_hour: bool  # and nothing else: it cannot be split
+    is_folded_hour: bool  # its minutes are one folded hour, which cannot be split
 
     @property
     def failed_step(self) -> str | None:
@@ -51,7 +51,7 @@ class FailedBatch:
         return f"fails alone in {self.failed_step}: {cause}"
 
     def decision(self, others_passed: bool) -> Decision:
-        """The decision. `others_passed`: other batches were merged since it failed; if not, the minute may not be the cause."""
+        """The decision. `others_passed`: another batch was merged meanwhile; if not, the minute may not be the cause."""
         if self.failed_step is None:
             return Decision.RETRY
         return Decision.HOLD if self.cannot_be_split and others_passed else Decision.SPLIT

@@ -1,6 +1,6 @@
 """Hours whose contributions were folded: a batch takes all sixty minutes of such an hour, and a merge replaces all or none.
 
-Facts go by the event's own time, so only the whole hour can replace its folded rows.
+A folded row does not show which minutes it came from, so only the whole hour can replace it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def folded_among(cursor, pipeline: str, minutes: Iterable[datetime]) -> list[dat
 
 
 def add_missing_minutes(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) -> int:
-    """Add the missing minutes of folded hours to a new batch that has some of them; returns how many. Does not commit.
+    """Add the missing minutes of each folded hour that a new batch has minutes of; returns how many. Does not commit.
 
     Insert the batch's row first: folding searches for open batches after it has marked its hour, so that one of
     the two always sees the other.

@@ -1,6 +1,6 @@
 """Lag: the age of the newest published event at each instant of a window. Only a merge lowers it.
 
-At an instant t, the lag is t minus the newest create_time published until then. It rises with the clock, and falls when a
+At an instant t, the lag is t minus the newest create_time published by then. It rises with the clock, and falls when a
 merge publishes a newer event; `etl.freshness` has a row for each such merge. So a backfill of old minutes does not change
 it, nor does an empty or held minute, or one far ahead of the lake's clock, or a run that merges nothing new.
 """

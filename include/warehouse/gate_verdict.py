@@ -1,4 +1,4 @@
-"""Decides the verdict of a staging gate, without access to a store: which minutes fail, pass, or pass by a release."""
+"""Decides the verdict of a staging gate, without access to a store: which minutes fail, pass, or pass as released."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CheckOutcome:
     outcome: str  # pass, warn or fail; with severity fail, warn means that only released minutes break the rule
     offending_rows: int
     sample: list[dict]
-    # The minutes that the check names, or any other values of a faulty check; None if it names no minutes.
+    # The minutes that the check names (a faulty check may have other values); None if it names no minutes.
     minutes: frozenset[Any] | None
     purpose: str
     reasons: Mapping[datetime, str] = MappingProxyType({})  # by minute, if the purpose does not say enough

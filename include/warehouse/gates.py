@@ -118,7 +118,7 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     minutes = write(conn, sql("make_pending"), binds)
     message = (
         f"{_describe(failed)}. {minutes} minutes are pending again, so the next run of {pipeline.name}_minute replaces them. "
-        "If it fails the same way, look for a writer of contributions or facts that does not take the pipeline's lock."
+        "If that run fails the same way, look for a writer of contributions or facts that does not take the pipeline's lock."
     )
     return GateResult(batch.batch_id, WAREHOUSE, attempt, False, outcomes, message=message)
 

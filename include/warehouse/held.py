@@ -41,7 +41,7 @@ class Released:
         if self.minutes:
             lines.append(
                 f"Released by {self.by}: {_listed(self.minutes)}. The next run of {self.pipeline}_minute reads and "
-                "publishes them. Checks that they fail in its staging gate count as warnings, once."
+                "publishes them. Checks that they fail in that run's staging gate count as warnings, once."
             )
         if self.before:
             lines.append(f"Already released, waiting for the next run: {_listed(self.before)}.")
@@ -72,7 +72,7 @@ def release(
         if not records:
             raise ReleaseRefused(_nothing_held(cursor, pipeline, start, end))
         _refuse_closed(cursor, pipeline, records[0]["minute"])
-        # The ledger first, as in a hold: two transactions then wait, and do not deadlock.
+        # The ledger first, as in a hold, so that one of two transactions waits, and they do not deadlock.
         cursor.execute(sql("release"), binds)
         new = [row for row in records if row["release_id"] is None]
         cursor.executemany(
@@ -131,7 +131,7 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, l
 
 
 def summary(conn, pipelines: Iterable[Pipeline]) -> str:
-    """What is held, as text."""
+    """The held minutes, as text."""
     with reading(conn) as cursor:
         minutes_by_pipeline = {pipeline.name: _held(cursor, pipeline) for pipeline in pipelines}
     held = [f"Held in {name}: {_listed(minutes)}." for name, minutes in minutes_by_pipeline.items() if minutes]
@@ -181,7 +181,7 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
 
 
 def _refuse_closed(cursor, pipeline: Pipeline, oldest: datetime) -> None:
-    """Raise ReleaseRefused for a closed minute: a read of it would publish only the rows that the lake still has."""
+    """Raise ReleaseRefused for a closed minute: its next read would publish only the rows that the lake still has."""
     first_open = pipeline.first_open(server_time(cursor))
     if oldest < first_open:
         raise ReleaseRefused(

@@ -16,7 +16,7 @@ SELECT release_id, minute, released_by FROM etl.releases
 WHERE pipeline = %(pipeline)s AND used_at IS NULL ORDER BY release_id;
 
 -- name: held_minutes
--- Held minutes with their status, the reason of their hold and their unused release: one row per minute.
+-- Held minutes with their status, the reason for their hold, and their unused release: one row per minute.
 SELECT l.pipeline, l.minute,
   CASE
     WHEN r.release_id IS NOT NULL THEN 'released'

@@ -28,7 +28,7 @@ MAX_HOURS = 24  # or batches to check: a task handles at most this many, and the
 MAX_FACT_HOURS = 48  # an event lists the newest of its fact hours, and counts all
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for this long
 LONGEST_WAIT = HOUR  # an hour is announced after this time even if merges keep changing it
-# If the gate has not passed this long after the merge or its last failure, its DAG run has ended or waits for a slot.
+# If a gate has not passed this long after the merge, or after the gate's last failure, its run has ended or waits for a slot.
 CHECK_AFTER = timedelta(minutes=5)
 
 
@@ -205,7 +205,7 @@ def _time(text: str) -> datetime:
 def figures(pipeline: Pipeline, fact_hours: Iterable[str]) -> dict[str, list[dict[str, object]]]:
     """The measures of the pipeline's facts in each of these hours, by table, as the bi account reads them.
 
-    Facts are keyed by the event's own time: an hour of create_time adds to the `fact_hours` of its event.
+    Facts are keyed by the event's own time: an hour of create_time adds to the `fact_hours` of its asset event.
     """
     hours = [_time(text) for text in fact_hours]
     if not hours:

@@ -1,8 +1,8 @@
 {# A lake whose clock is ahead does not reach an hour early. #}
 {% macro bound(clock, at) %}LEAST({{ clock }}, {{ at }} + INTERVAL %(ahead)s MICROSECOND){% endmacro %}
 
-{# The newest first: a backlog never delays the hour that has just ended. Complete: its end and the settle
-time have passed, none of its minutes is pending or waits for its hour, and the gate after their merges has passed. An
+{# The newest first, so that a backlog never delays the hour that has just ended. An hour is complete when its end and
+the settle time have passed, none of its minutes is pending or waiting, and the gate after their merges has passed. An
 hour that has just ended is announced at once. An older hour may still be merged, as in a backfill or an import. #}
 {% macro due(to_announce) %}
 {% set clock = bound("k.lake_clock", "CURRENT_TIMESTAMP(6)") %}

@@ -183,7 +183,7 @@ def settles_at(conn, pipeline: Pipeline) -> datetime | None:
 
 
 def typical_rows(conn, pipeline: Pipeline) -> float | None:
-    """Average rows of the non-empty minutes of the last five merged batches; None before the first."""
+    """Average rows of the non-empty minutes of the last five merged batches; None without such minutes."""
     average = value(conn.cursor(), sql("typical_rows"), {"pipeline": pipeline.name})
     return None if average is None else float(average)
 

@@ -1,5 +1,5 @@
-{# The condition on split_size makes each query walk the index pending_minutes; MySQL would walk the primary key for the
-order. #}
+{# The condition on split_size makes each query walk the index pending_minutes. Without it, MySQL would walk the primary
+key for the order. #}
 {# A folded hour is read as a whole or not at all: a held or closed minute blocks it. #}
 {% macro pending(condition, order) %}
 SELECT minute, seen_changed_at, raw_rows, split_size FROM etl.minute_ledger AS l FORCE INDEX (pending_minutes)
@@ -37,8 +37,8 @@ ON DUPLICATE KEY UPDATE held_since = VALUES(held_since), held_at = VALUES(held_a
 {{ pending("split_size IS NOT NULL", "minute") }};
 
 -- name: last_to_settle
--- When the newest pending minute was touched, if all of them are merged and pending only for their settle time: one
--- row. The first minute with news ends the search of a backlog. A minute of a folded hour is not news: it may be
+-- When a pending minute was last touched, if all of them are merged and pending only for their settle time: one row.
+-- The first minute with another cause ends the search of a backlog. Minutes of folded hours do not end it: each may be
 -- pending for as long as another minute of its hour is held.
 SELECT MAX(seen_changed_time) FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS (
@@ -101,14 +101,14 @@ WHERE l.pipeline = %(pipeline)s AND l.minute IN (%(minutes)s)
 FOR UPDATE;
 
 -- name: hold
--- Holds a minute for a change.
+-- Holds a minute, and records the change that was read.
 INSERT INTO etl.minute_ledger (pipeline, minute, state, reason, held_changed_at, waiting)
 VALUES (%s, %s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason), held_changed_at = VALUES(held_changed_at),
   waiting = VALUES(waiting), split_size = NULL;
 
 -- name: hold_without_reading
--- Holds a minute for its newest change.
+-- Holds a minute, and records its newest change as the one that was read.
 UPDATE etl.minute_ledger
 SET state = 'held', reason = %s, held_changed_at = seen_changed_at, waiting = 0, split_size = NULL
 WHERE pipeline = %s AND minute = %s AND state <> 'closed';
@@ -146,7 +146,7 @@ UPDATE etl.minute_ledger SET state = IF(attempt IS NULL, 'seen', 'merged'), reas
 WHERE pipeline = %(pipeline)s AND state = 'closed' AND minute IN (%(minutes)s);
 
 -- name: came_into_range
--- Merged minutes that were too far ahead at their read and are not now: one row per minute.
+-- Merged minutes that were too far ahead when they were read, and are not now: one row per minute.
 SELECT minute FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND state = 'merged' AND minute > %(start)s AND minute <= %(until)s
   AND read_at < minute - INTERVAL %(ahead_seconds)s SECOND;
@@ -191,7 +191,7 @@ SELECT minute FROM etl.minute_ledger FORCE INDEX (by_state)
 WHERE pipeline = %(pipeline)s AND state = 'held' AND minute < %(oldest)s ORDER BY minute;
 
 -- name: close_held
--- Closes held minutes; the reason of the hold stays in the reason.
+-- Closes held minutes; their new reason includes why they were held.
 UPDATE etl.minute_ledger
 SET state = 'closed', reason = LEFT(CONCAT(%(reason)s, COALESCE(reason, '-')), %(longest)s), waiting = 0
 WHERE pipeline = %(pipeline)s AND state = 'held' AND minute IN (%(minutes)s);
@@ -202,7 +202,7 @@ UPDATE etl.minute_ledger SET state = 'closed', reason = %(reason)s
 WHERE pipeline = %(pipeline)s AND pending = 1 AND minute < %(oldest)s;
 
 -- name: forget_day
--- Removes the cursor of a day that has not moved.
+-- Removes a day's cursor if it has not moved.
 DELETE FROM etl.day_cursors WHERE pipeline = %(pipeline)s AND day = %(day)s AND day_changed_at = %(seen)s;
 
 -- name: close_minute

@@ -13,7 +13,7 @@ SET m.state = 'superseded',
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND (l.attempt > %(attempt)s OR l.state = 'closed');
 
 -- name: drop_unreleased
--- Leaves out the minutes of a batch that passed their gate by a release that has been used up since.
+-- Leaves out the minutes of a batch that passed their gate because of a release that has been used up since.
 UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY)
 STRAIGHT_JOIN etl.release_passes AS p FORCE INDEX (PRIMARY)
   ON p.batch_id = m.batch_id AND p.attempt = %(attempt)s AND p.minute = m.minute
@@ -35,7 +35,7 @@ SELECT MAX(published_at) FROM etl.freshness
 WHERE pipeline = %(pipeline)s AND published_at < CURRENT_TIMESTAMP(6) - INTERVAL %(days)s DAY;
 
 -- name: ended_attempts
--- The attempts among these whose batch of this pipeline is not open: one row per attempt.
+-- The attempts among these whose batch belongs to this pipeline and is not open: one row per attempt.
 SELECT a.attempt FROM etl.attempts AS a
 JOIN etl.batches AS b ON b.batch_id = a.batch_id
 WHERE a.attempt IN (%(attempts)s) AND b.pipeline = %(pipeline)s AND b.state <> 'open';

@@ -27,7 +27,7 @@ DAYS_AHEAD = 7
 _YEARS_FROM = 2000
 _MONTHS = 12  # before the current month, and as many after it
 _MAX_ROWS_TO_COPY = 1_000  # by splitting a partition, which takes some milliseconds
-_MAX_PARTITIONS = 8_000  # a table can have 8,192: 20 years of days, then months
+_MAX_PARTITIONS = 8_000  # a table can have 8,192; after 20 years of days, no partition is split
 _ORDINAL_OF_DAY_0 = 365  # TO_DAYS of a date minus its ordinal
 
 
@@ -120,7 +120,7 @@ def convert_to_ranges(conn, pipeline: Pipeline) -> None:
 
 
 def partitions_of(conn, table: str) -> list[Partition]:
-    """The partitions of a table by range, oldest first."""
+    """The range partitions of a table, oldest first."""
     partitions, start = [], None
     if _method(conn, table) != "RANGE":
         return partitions

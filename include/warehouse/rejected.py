@@ -31,7 +31,7 @@ _CUT_CHARACTERS = 1_000_000  # what a larger payload is cut to
 
 @dataclass(frozen=True)
 class Selection:
-    """A selection of rejected events: by the reason, or its start, and by minute; None selects all.
+    """A selection of rejected events: by a reason, or the beginning of one, and by minute; None selects all.
 
     Rows without a minute are in no range of minutes.
     """
@@ -48,8 +48,8 @@ def by_reason(
     conn, pipelines: Iterable[Pipeline], selection: Selection, *, payloads: bool, limit: int | None = None
 ) -> list[dict]:
     """Groups of each pipeline's rejected events, the largest first: pipeline, origin, reason, rows, minutes,
-    first_minute, last_minute, newest (when one was rejected last), and `samples` of two. `payloads` needs the account
-    of warehouse_etl.
+    first_minute, last_minute, newest (when the last one was rejected), and up to two `samples`. `payloads` needs the
+    account of warehouse_etl.
 
     If a pipeline has more than `limit` selected events, only those of the newest minutes are grouped.
     """

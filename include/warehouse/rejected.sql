@@ -57,7 +57,7 @@ WHERE pipeline = %(pipeline)s AND origin = 'lake' AND minute IN (%(minutes)s);
 
 -- name: imported
 -- Chosen rejected events of imports and topics, with their length and source, in the order of their source: one row per
--- event. The rows of a chunk have one time, and keys that end with a line or an offset.
+-- event. The rows of a chunk have the same time, and their keys end with a line or an offset.
 SELECT rejected_id, CHAR_LENGTH(payload), SUBSTRING_INDEX(origin_key, ':', 1) FROM etl.rejected_events
 WHERE pipeline = %(pipeline)s AND origin IN ('import', 'kafka') AND {{ chosen() }}
 ORDER BY rejected_at, CHAR_LENGTH(origin_key), origin_key;

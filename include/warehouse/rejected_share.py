@@ -180,13 +180,13 @@ def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock
 def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
     """Update the verdicts on held minutes whose hour has ended since: those that wait, and those whose hour has been bad so far.
 
-    There may be no read of the hour after its end. Hours from more than a day ago were judged when they were read.
+    The hour may not be read again after its end. Hours from more than a day ago were judged when they were read.
     """
     with reading(conn) as cursor:
         minutes = column(cursor, sql("held_for_hour"), {"pipeline": pipeline.name, "since": clock - _RECENT})
         hours = _hours(cursor, pipeline, {hour_of(minute) for minute in minutes}, clock)
         is_due = any(any(changed_verdicts(hour)) for hour in hours)
-    if not is_due:  # the lock would wait for every merge
+    if not is_due:  # nothing to change, so do not wait for a merge to release the lock
         return
 
     def recheck(cursor) -> None:

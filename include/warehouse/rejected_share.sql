@@ -1,5 +1,5 @@
 -- name: held_for_hour
--- Held minutes that wait for their hour, or are of the last day: one row per minute.
+-- Held minutes that wait for their hour or belong to the last day: one row per minute.
 SELECT minute FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND state = 'held' AND pending = 0 AND (waiting = 1 OR minute > %(since)s);
 
@@ -17,7 +17,7 @@ LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute
 WHERE l.pipeline = %(pipeline)s AND l.minute >= %(start)s AND l.minute < %(end)s ORDER BY l.minute;
 
 -- name: suspects
--- Minutes with so many rejected rows that their hour decides about them, and held ones: one row per minute.
+-- Minutes with so many rejected rows that their hour determines the verdict, and held minutes: one row per minute.
 SELECT minute FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s
   AND (state = 'held' OR (state = 'merged' AND rejected_rows * 100 > raw_rows * %(percent)s));

@@ -1,4 +1,4 @@
-"""Checks, for preflight, the settings of the warehouse's server without which a later write would fail."""
+"""Checks, for preflight, the server settings without which later writes to the warehouse would fail."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from include.connections import Endpoint
 from include.warehouse.session import execute, reading
 
 MIN_PACKET = 16 * 1024 * 1024  # bytes: a rejected event with the longest payload that is kept
-# By SHOW: a server that no longer has one of the variables returns the others.
+# SHOW, because a server that no longer has one of the variables still returns the others.
 _SETTINGS = "SHOW VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'max_allowed_packet')"
 
 

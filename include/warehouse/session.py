@@ -24,8 +24,8 @@ _SQL_MODE = (
 def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -> Iterator[Any]:
     """A DB-API connection, rolled back and closed at exit: commit what should stay.
 
-    Uses mysqlclient; or mysql-connector-python, if mysqlclient is not installed, or if the connection's extra `client`
-    is mysql-connector-python. Errors of the driver are raised as WarehouseError, except those of a statement, such as
+    Uses mysqlclient, or mysql-connector-python if mysqlclient is not installed or the connection's extra `client` is
+    mysql-connector-python. Errors of the driver are raised as WarehouseError, except those of a statement, such as
     wrong syntax or a duplicate key.
     """
     target = endpoint(conn_id)
@@ -79,7 +79,7 @@ def in_transaction(conn, work: Callable[[Any], Result], *, tries: int = 4) -> Re
 
 @contextlib.contextmanager
 def reading(conn) -> Iterator[Any]:
-    """A cursor for reads. Their transaction ends with the block, so that the next one sees later commits."""
+    """A cursor for reads. Their transaction ends with the block, so that later reads see newer commits."""
     cursor = conn.cursor()
     try:
         yield cursor

@@ -21,7 +21,7 @@ CONTROL, TEMPLATES = "control", "summed_fact"
 
 @dataclass(frozen=True)
 class SqlFile:
-    """A SQL file with its templates filled."""
+    """A SQL file; a template is filled in."""
 
     name: str  # without folder and suffix
     source: Path  # what to edit

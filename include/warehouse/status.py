@@ -22,14 +22,14 @@ sql = Statements(__file__)
 # The state of a pipeline is the first of these that applies.
 NEW = "new"  # its lake was never polled
 BLIND = "blind"  # not polled for longer than look_limit: pending minutes are unknown
-STALE = "stale"  # a live change, or any while nothing is merged, has waited for longer than delay_limit
+STALE = "stale"  # a live change, or any change while nothing is merged, has waited for longer than delay_limit
 # In the next two, the lag is unknown or above delay_limit, and no live change waits.
 HELD = "held"  # minutes newer than the published events are held
 SILENT = "silent"  # no newer minute is held
 FRESH = "fresh"  # lag within delay_limit, or a live change waits, but not yet for too long
 
 _MAX_SEARCHED = 1_000  # newest pending minutes that are searched for the oldest change
-_MAX_FAILURES = 100  # consecutive delta batches that are counted at most
+_MAX_FAILURES = 100  # at most this many consecutive delta batches are counted
 _MAX_SHOWN = 10  # fields
 
 
@@ -44,7 +44,7 @@ def freshness(conn) -> list[dict]:
     newest_create_time  of all published events; see include/warehouse/freshness.py
     lag                 its age now; lag_median, lag_p95, lag_worst over the last hour, of which lag_covered is known
     delay               age of the oldest live change that was seen in the lake and is not merged; 0: none
-    waiting_since       since when the change that makes it stale has waited, live or not
+    waiting_since       since when the change that makes the pipeline stale has waited, live or not
     looked_at, look_age when the lake was last polled
     pending, held       numbers of minutes; held does not include waiting ones
     last_merged_at      of the newest merge of any run; merge_age is its age
@@ -107,9 +107,9 @@ def named_fields(names: Sequence[str]) -> str:
 
 
 def _waiting_since(pipeline: Pipeline, now: datetime, changes: dict, last_delta_at: datetime | None) -> datetime | None:
-    """The change that has waited longer than delay_limit, or None.
+    """The time of a change that has waited longer than delay_limit, or None.
 
-    It is the oldest live change; or the oldest of all changes, if no delta batch was merged within delay_limit.
+    It is the oldest live change or, if no delta batch was merged within delay_limit, the oldest of all changes.
     A backlog, such as an imported year, is not a delay: fresh minutes go first.
     """
     horizon = now - pipeline.delay_limit

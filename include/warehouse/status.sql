@@ -57,7 +57,7 @@ WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0 AND minute > %(
 LIMIT 1;
 
 -- name: new_fields
--- Undeclared fields that were found within the last day: one row per field.
+-- Undeclared fields that were first found within the last day and are not accepted: one row per field.
 SELECT field FROM etl.drifts
 WHERE pipeline = %(pipeline)s AND kind = 'appeared' AND accepted_by IS NULL AND found_at >= %(now)s - INTERVAL 1 DAY
 ORDER BY drift_id;

@@ -1,4 +1,4 @@
-"""The watch's record of topics: how far each partition had been consumed, and when that last changed."""
+"""The watch's record of topics: how far each partition has been consumed, and when its committed offset last moved."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime)
 def record_failed_check(conn, pipeline: Pipeline, now: datetime) -> datetime:
     """Record a failed check; returns when the broker last answered for every topic of this pipeline.
 
-    If it has not answered yet, that is the time of the first failed check.
+    If the broker has never answered, returns the time of the first failed check.
     """
 
     def change(cursor) -> datetime:
@@ -67,6 +67,6 @@ def record_failed_check(conn, pipeline: Pipeline, now: datetime) -> datetime:
 def forget_failure(conn, pipeline: Pipeline, now: datetime) -> None:
     """Remove what was recorded before `now`, because the broker has answered for every topic.
 
-    That is the first failed check, and progress of topics that the pipeline no longer has.
+    This removes the first failed check, and the progress of topics that the pipeline no longer has.
     """
     write(conn, sql("forget_older"), {"pipeline": pipeline.name, "now": now})

@@ -7,11 +7,11 @@ ON DUPLICATE KEY UPDATE
   committed = VALUES(committed), waiting = VALUES(waiting), seen_at = VALUES(seen_at);
 
 -- name: forget_absent
--- Removes partitions that the watch did not find: a topic may have been created again with fewer of them.
+-- Removes partitions that the watch did not find: a topic may have been created again with fewer partitions.
 DELETE FROM etl.topic_progress WHERE pipeline = %(pipeline)s AND topic = %(topic)s AND seen_at < %(now)s;
 
 -- name: stuck
--- Partitions whose messages have not moved since `before`: one row per partition.
+-- Partitions with waiting messages whose committed offset has not moved since `before`: one row per partition.
 SELECT partition_number, waiting, moved_at FROM etl.topic_progress
 WHERE pipeline = %(pipeline)s AND topic = %(topic)s AND waiting > 0 AND moved_at < %(before)s
 ORDER BY partition_number;

@@ -23,7 +23,7 @@ def view_name(statement: str) -> str | None:
 
 
 def replace_changed(conn, statement: str) -> bool:
-    """Run this CREATE OR REPLACE VIEW unless the view still has its definition; returns whether it ran. DDL commits.
+    """Run this CREATE OR REPLACE VIEW unless the view already has this definition; returns whether it ran. DDL commits.
 
     Raises WarehouseError for a view in use.
     """
@@ -43,7 +43,7 @@ def replace_changed(conn, statement: str) -> bool:
 
 
 def _stored_digest(conn, view: str) -> str | None:
-    """The digest of the definition as the server shows it; None if there is no such view."""
+    """The digest of the definition as the server shows it; None if the view does not exist."""
     definition = catalog_rows(conn, view, "views", "view_definition")
     return _digest(definition[0][0]) if definition else None
 

@@ -125,7 +125,7 @@ def test_a_column_without_a_value_for_existing_rows_is_refused(lab: Lab) -> None
     before = definition_of(FACTS)
     new = "returns BIGINT NOT NULL COMMENT 'of what has no DEFAULT , yet', company_id BIGINT NULL"
     with pytest.raises(
-        columns.ColumnRefused, match="recruitment.events has no column returns yet.*Declare it NULL, or with"
+        columns.ColumnRefused, match="recruitment.events has no column returns yet.*Declare the column NULL, or with"
     ):
         add_missing(STATEMENTS[FACTS].replace("company_id BIGINT NULL", new))
     assert definition_of(FACTS) == before

@@ -1,5 +1,6 @@
 -- Replaces the operations of the planned minutes of a batch: runs inside the merge, before the facts are summed.
--- Binds: pipeline, batch_id, attempt. STRAIGHT_JOIN: from the few minutes to the large table, by key.
+-- Binds: pipeline, batch_id, attempt. STRAIGHT_JOIN makes the server read the few minutes first, and then the large
+-- table by key.
 -- The table of a joined DELETE has no alias: MariaDB would look for the alias in the default database, and the session
 -- has none.
 

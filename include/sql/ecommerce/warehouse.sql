@@ -1,5 +1,5 @@
--- E-commerce: operations, one row per event, which a merge replaces minute by minute. 'other' stands for a name that is missing.
--- The facts that add them up are declared in include/pipelines/ecommerce.py.
+-- E-commerce: operations, one row per event, which a merge replaces minute by minute. 'other' stands for a missing
+-- name. The facts that sum the operations are declared in include/pipelines/ecommerce.py.
 
 CREATE TABLE IF NOT EXISTS ecommerce.operations_staged (
   attempt BIGINT UNSIGNED NOT NULL,

@@ -160,8 +160,8 @@ SELECT
   spend_before, clicks_before, applications_before, qualified_before
 FROM decided;
 
--- How the cost changed: over the last 168 full hours, now and on each of the seven days before. The first point is
--- cost_per_qualified_before of a decision, and the last point is its cost_per_qualified.
+-- How the cost changed: sums over 168 full hours, up to now and up to each of the seven days before. The cost at the
+-- first point is cost_per_qualified_before of a decision, and at the last point its cost_per_qualified.
 CREATE OR REPLACE VIEW recruitment.board_cost_trend AS
 SELECT
   d.kind,

@@ -1,6 +1,6 @@
 -- Folds the contributions of one hour of create_time into one row per fact key, at the hour's first minute. Runs under
--- the pipeline's lock. No fact changes: a sum of sums is the same, and so is the newest of newest times. Binds: hour,
--- next_hour.
+-- the pipeline's lock. No fact changes: summing sums gives the same sum, and the newest time stays the newest. Binds:
+-- hour, next_hour.
 {% import "macros.jinja" as m %}
 
 INSERT INTO {{ fact.contributions }} (minute, {{ m.key(fact) }}, {{ m.contributed(fact) }})

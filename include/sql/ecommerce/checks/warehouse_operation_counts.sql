@@ -1,5 +1,5 @@
 -- severity: fail
--- Each minute of the batch has as many operations as its newest read counted, unless its day is dropped.
+-- Each minute of the batch has as many operations as its newest read counted, unless its day has been dropped.
 SELECT m.minute, l.counted_rows, COUNT(o.minute) AS operation_rows
 FROM etl.batch_minutes AS m
 STRAIGHT_JOIN etl.pipelines AS p

@@ -1,5 +1,5 @@
 -- severity: fail
--- No contribution counts more of a kind than it has events, or more bids than clicks.
+-- A contribution's counts by kind add up to at most its events, and it has at most as many bids as clicks.
 SELECT minute, job_id, dates, hours, event_count, clicks, impressions, conversions, qualified, unqualified, bid_count
 FROM recruitment.events_staged
 WHERE attempt = %(attempt)s

@@ -1,5 +1,5 @@
 -- severity: warn
--- Warns about jobs missing in recruitment.job: their facts have no company until `./minutemark import --table job`
+-- Warns about jobs missing from recruitment.job: their facts have no company until `./minutemark import --table job`
 -- adds them.
 SELECT s.job_id, SUM(s.event_count) AS events
 FROM recruitment.events_staged AS s

@@ -1,6 +1,6 @@
 {% if not fact.output %}
 -- severity: fail
--- A minute's contributions to {{ fact.table }} hold exactly its counted rows.
+-- A minute's contributions to {{ fact.table }} add up to exactly its counted rows.
 SELECT c.minute, c.counted_rows, COALESCE(s.event_count, 0) AS contributed
 FROM etl.staged_counts AS c
 LEFT JOIN (

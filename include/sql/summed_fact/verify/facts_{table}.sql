@@ -4,8 +4,8 @@
 {% import "macros.jinja" as m %}
 {% set first = fact.key[0].name %}
 
--- The end of the slice of keys after `after`; NULL for the last one. By index, or each slice would read the whole
--- table.
+-- The end of the slice of keys after `after`; NULL for the last slice. Each half reads an index: otherwise, every
+-- slice would read the whole table.
 SELECT MIN(ends.{{ first }}) AS upto
 FROM (
   (SELECT {{ first }} FROM {{ fact.contributions }} WHERE %(after)s IS NULL OR {{ first }} > %(after)s

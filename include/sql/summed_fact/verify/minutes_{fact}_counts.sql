@@ -1,6 +1,6 @@
--- The contributions of a minute to {{ fact.table }} hold exactly its counted rows, and a minute that was never read has
+-- A minute's contributions to {{ fact.table }} add up to exactly its counted rows, and a minute that was never read has
 -- none.
--- A folded hour is stored at its first minute, and has the counted rows of all 60.
+-- A folded hour is stored at its first minute, and has the counted rows of all 60 minutes.
 -- table: {{ fact.contributions }}
 SELECT l.minute, COALESCE(l.counted_rows, 0) AS expected_events, COALESCE(c.events, 0) AS found_events
 FROM etl.minute_ledger AS l
