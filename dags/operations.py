@@ -109,7 +109,7 @@ def import_rows(params=None, dag_run=None) -> None:
 
 release_minutes = operation("release", "release_minutes", timedelta(minutes=5))
 accept_drift = operation("accept", "accept_drift", timedelta(minutes=5))
-# With `wait`, the task lasts until all reprocessed minutes are merged, which may be those of weeks.
+# With `wait`, the task ends when all reprocessed minutes are merged, which may take hours.
 reprocess_rejected = operation("reprocess", "reprocess_rejected", timedelta(hours=12))
 verify = operation("verify", "verify", timedelta(hours=12))  # every id of the lake is read
 
