@@ -1,6 +1,6 @@
 FROM astrocrpublic.azurecr.io/runtime:3.3-8-python-3.12
 
-# The image is Debian 13, which has no Java 17; Spark 3.5 supports no newer one than that.
+# The image is Debian 13, which has no Java 17, the newest version that Spark 3.5 supports.
 USER root
 ENV JAVA_HOME=/opt/java/openjdk
 ENV PATH="${JAVA_HOME}/bin:${PATH}"
@@ -19,6 +19,6 @@ RUN --mount=type=bind,from=maven:3.9-eclipse-temurin-17,source=/usr/share/maven,
       dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="${MINUTEMARK_STREAM_JARS}" \
     && chown -R astro:0 /opt/minutemark
 
-# Classes that a driver loads, prepared: a short run starts in half the time. Without the archive it starts all the same.
+# An archive of the classes that a driver loads: it halves the start-up time of Spark, which also starts without it.
 USER astro
 RUN python -m include.spark.warm_start || echo "No warm-start archive: Spark starts more slowly."

@@ -9,12 +9,12 @@ MINUTEMARK := ./minutemark
 COMMANDS := import replay-csv ingest schema verify held rejected release accept reprocess replay housekeeping query bigquery sql dbt-sources
 UV := .local/tools/uv/bin/uv
 INSTALLED = [ -x $(VENV)/python ] || { echo "Not installed yet. Run: make setup" >&2; exit 2; }
-# supervisord deletes this file when it ends. Its Python may be gone before it, for example after an upgrade of the system.
+# supervisord deletes its pid file when it ends. It may still run when its Python is missing, such as after a system upgrade.
 STATE = $(or $(MINUTEMARK_STATE),.local)
 MAY_RUN = [ -e "$(STATE)/run/supervisord.pid" ]
 CANNOT_STOP = { echo "The stack may be running, but the Python environment that stops it is missing. Run: make setup && make stop" >&2; exit 2; }
 
-# Options of targets. One that is only in the environment is ignored: it is there by chance, as NAME on WSL.
+# Options of targets. Those that are set only in the environment are ignored: they are there by chance, as NAME is on WSL.
 OPTION_NAMES := ALL ARGS CLUSTER COLUMN DAYS DETACH EVENTS FILE FORCE FROM JSON KEEP NAME PARTS PIPELINE ROUNDS ROWS RUNS SEED SOAK START STRICT TO VIEWS WAREHOUSE
 $(foreach name,$(OPTION_NAMES),$(if $(filter environment,$(origin $(name))),$(eval undefine $(name))))
 
@@ -28,7 +28,7 @@ ifdef WAREHOUSE
 export MINUTEMARK_WAREHOUSE := $(WAREHOUSE)
 endif
 
-# These commands use the project's Python, not the one that the calling shell is set to.
+# These commands use the project's Python, whatever the calling shell has set.
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help

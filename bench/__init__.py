@@ -1,1 +1,1 @@
-"""Benchmarks of throw-away stores, or of a running local stack."""
+"""Benchmarks on throw-away stores, or on a running local stack."""

@@ -2,7 +2,7 @@
 
 Options: --minutes 2880 --events 5000 --back-dated 0.01. Stages shop events minute by minute in a throw-away MariaDB, a share of
 them back-dated by up to a day, and merges them: the first and the last hour minute by minute, the minutes between them in
-batches. Prints for both hours the median seconds of the merge and of its gate, the rows that the merge read
+batches. For both hours, it prints the median seconds of the merge and of its gate, the rows that the merge read
 (Handler_read_%), and the contributions of the fact keys that it touched. Writes the figures of each merge to
 bench/results/back-dated-events.csv, and the plot to docs/pictures.
 """
@@ -35,8 +35,8 @@ from local import throwaway
 START = datetime(2026, 3, 1)
 MINUTE = timedelta(minutes=1)
 MINUTES_PER_HOUR = 60
-BATCH = 50  # minutes, between the measured hours
-MAX_BACK_DATING = 86_400  # seconds by which an event is back-dated at most
+BATCH = 50  # minutes in a batch between the measured hours
+MAX_BACK_DATING = 86_400  # seconds: an event is back-dated by at most this
 RESULTS = Path(__file__).parent / "results" / "back-dated-events.csv"
 COLUMNS = ("minute", "minutes", "merge_seconds", "gate_seconds", "rows_read", "contributions_of_touched_keys")
 SHOP = pipelines.get("ecommerce")

@@ -1,7 +1,7 @@
 """The job that common pipelines run each minute, for comparison: it scans the whole lake for new events.
 
 1. scan the lake for its newest time, to know whether there is work
-2. scan it again for what is newer than the warehouse's newest fact, and aggregate that
+2. scan it again for events that are newer than the warehouse's newest fact, and aggregate them
 3. append the result to the facts
 """
 
@@ -21,7 +21,7 @@ KEY = ("job_id", "dates", "hours", "publisher_id", "campaign_id", "group_id")
 
 
 def run(spark, pipeline: Pipeline, newest_fact: str, url: str, properties: Mapping[str, str]) -> int:
-    """One run; returns the rows that it appended. `newest_fact` is the newest time in the warehouse: "2026-06-01 11:59:59"."""
+    """One run; returns the number of rows appended. `newest_fact` is the newest time of a fact, such as 2026-06-01 11:59:59."""
     from pyspark.sql import functions as F
 
     for name, value in {"spark.sql.codegen.wholeStage": "true", "spark.sql.shuffle.partitions": "4"}.items():

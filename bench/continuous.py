@@ -28,7 +28,7 @@ import psutil
 from local.isolation import isolate, work_in_copy
 
 PAUSE_BETWEEN_KILLS = 60, 180  # seconds between two kills, at least and at most
-_WARM_UP = 60.0  # seconds: until the driver has compiled what it runs
+_WARM_UP = 60.0  # seconds until the driver has compiled its code
 
 
 def main() -> int:
@@ -93,7 +93,7 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def end_traffic(airflow, pipeline) -> None:
-    """Pause the traffic; return when all sent events are in the lake, the last minute is over, and all minutes have settled."""
+    """Pause the traffic; return when all sent events are in the lake, the last minute is over, and none is pending."""
     from include.kafka import topics
     from include.kafka.ingest_mode import group_of, ingest_mode
     from include.warehouse.session import warehouse
@@ -179,7 +179,7 @@ class Cpu:
                 self._drivers[driver.pid, driver.create_time()] = _seconds_of(driver)
 
     def cores(self) -> dict[str, float]:
-        """Average number of busy cores by part; `machine` is everything on it, other work included."""
+        """Average number of busy cores by part; `machine` is the whole machine, other work included."""
         self.record_drivers()
         seconds = time.monotonic() - self._began
         used = self._by_part()
@@ -195,7 +195,7 @@ class Cpu:
         programs = {entry["pid"]: entry["name"] for entry in supervisor.processes() if entry["pid"]}
         [parent] = {psutil.Process(pid).ppid() for pid in programs}
         for pid in (parent, *programs):
-            # supervisord has the time of programs that were killed; here that is only the scheduler.
+            # The time of a killed program counts as supervisord's; here only the scheduler is killed.
             name = "scheduler and tasks" if programs.get(pid, "scheduler") == "scheduler" else programs[pid]
             program = psutil.Process(pid)
             for process in (program, *(program.children(recursive=True) if pid != parent else ())):
@@ -230,7 +230,7 @@ def _kills(seed: int, airflow, dag_id: str) -> Iterator[str]:
         name = rng.choice(("task", "task", "scheduler", "driver"))
         deadline, killed = time.monotonic() + 20, False
         while not killed and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):  # the API may be late
+            with contextlib.suppress(OSError):  # the API may not answer in time
                 killed = kill(victims[name]())
             time.sleep(0.05)
         yield name if killed else f"{name} not found"
@@ -239,9 +239,12 @@ def _kills(seed: int, airflow, dag_id: str) -> Iterator[str]:
 def kill(pids: list[int]) -> bool:
     killed = False
     for pid in pids:
+        members: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            for member in (*process.children(recursive=True), process):
+            members = [*process.children(recursive=True), process]
+        for member in members:  # the others are killed even if one has just ended
+            with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
                 killed = True
     return killed

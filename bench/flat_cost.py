@@ -1,11 +1,11 @@
 """Measures whether a minute costs more in a larger lake: `make bench` (ROWS="10000 1000000" ROUNDS=10 PARTS="minute poll").
 
-Starts throw-away stores: one Cassandra node, and for each lake a MariaDB server into which all of it has been merged. Measures
+Starts throw-away stores: one Cassandra node, and for each lake a warehouse into which the whole lake has been merged. Measures
 
-- minute: a run of the same 5,000 events, the Spark job and the whole run, on each lake
+- minute: the Spark job and the whole run over the same 5,000 events, on each lake
 - classic: the job that pipelines of this kind usually run (bench/classic.py), on each lake
 - poll: the sensor's poll of a change log with every minute of one year, and of three years
-- catch-up: rows per second of a backlog, from the difference between a larger and a smaller one
+- catch-up: rows per second, from the difference between a larger and a smaller backlog
 
 The lakes take turns, so that other load on the machine affects all of them alike. The benchmark prints tables of medians
 and ratios, and writes each round's seconds to bench/results and the plot to docs/pictures.
@@ -56,6 +56,11 @@ def main() -> int:
     parser.add_argument("--backlogs", type=int, nargs=2, default=BACKLOGS, metavar=("SMALLER", "LARGER"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
+    if "catch-up" in args.parts and max(args.rows) < max(args.backlogs):
+        parser.error(
+            f"The part catch-up needs a lake of at least {max(args.backlogs)} rows. Add it to --rows (make: ROWS=), or leave out "
+            "the part (make: PARTS=)."
+        )
     packages.require(packages.PLOT, packages.INSTALL_PLOT)
     os.environ["TZ"] = "UTC"
     time.tzset()

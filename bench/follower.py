@@ -31,7 +31,7 @@ _SPAN = timedelta(hours=3)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench.follower", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.follower", description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=300_000)
     arguments = parser.parse_args()
     pipeline = pipelines.get("ecommerce")

@@ -1,6 +1,6 @@
-"""How much memory it takes to read files that are made to fill it: `python -m bench.hostile_files`.
+"""How much memory an import needs for files that are crafted to exhaust it: `python -m bench.hostile_files`.
 
-Each file is unpacked, fingerprinted and read into records, as an import does before anything is written.
+Each file is unpacked, fingerprinted and read into records, as in an import, but nothing is written.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Progress:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench.ingest_modes", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.ingest_modes", description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument(
         "--sink", type=Path, help="folder of a sink for Kafka Connect; without one, that mode is skipped"
@@ -113,15 +113,19 @@ def _run_mode(mode: str, declaration: Pipeline, sent: list, args) -> tuple[Progr
         running = threading.Thread(target=run, daemon=True)
         progress = Progress(time.monotonic(), [])
         running.start()
-        _watch(pipeline, mode, progress, len(sent) + len(POISON), running.is_alive if mode != CONNECT else lambda: True)
+        _record_commits(
+            pipeline, mode, progress, len(sent) + len(POISON), running.is_alive if mode != CONNECT else lambda: True
+        )
         running.join()
     if mode == CONNECT:
         ingest_dead_letters(pipeline)
     return progress, _digest(pipeline)
 
 
-def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_alive: Callable[[], bool]) -> None:
-    """Record the group's committed offsets until they are those of all messages."""
+def _record_commits(
+    pipeline: Pipeline, mode: str, progress: Progress, total: int, is_alive: Callable[[], bool]
+) -> None:
+    """Record the group's committed offsets until they cover all messages."""
     with clients.reader(group_of(pipeline.name, mode)) as client:
         while not progress.commits or progress.commits[-1][1] < total:
             alive = is_alive()

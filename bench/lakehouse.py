@@ -3,9 +3,9 @@
 `python -m bench.lakehouse --minutes 60 --kills SEED [--bigquery]` starts a throw-away stack with demo traffic of all
 pipelines, 5,000 events a minute for each, some of them late, and a past day of the shop. It kills the lakehouse's tasks
 in a random order: while they write events, count, load into BigQuery (with `--bigquery`), and compact, expire and
-delete. It backfills a day, and deletes an hour by hand: rows of the table, a data file, the files of its counts, and
-its row of the fact. At the end the traffic stops. Then hourly counts of DuckDB, Spark SQL, MySQL and the BigQuery view
-must be equal row for row, and `verify` must report no difference; otherwise the exit status is 1.
+delete. It backfills a day, and deletes parts of an hour, as if by hand: rows of the table, a data file, the files of its
+counts, and its row of the fact. At the end the traffic stops. Then the hourly counts of DuckDB, Spark SQL, MySQL and the
+BigQuery view must be equal row for row, and `verify` must report no difference; otherwise the exit status is 1.
 
 `python -m bench.lakehouse --events 10000000` fills a table minute by minute on real stores, and prints seconds a minute, bytes,
 files and memory; see bench/lakehouse_size.py.
@@ -37,9 +37,9 @@ WARM_UP = 60.0  # seconds
 PAUSE_BETWEEN_KILLS = 20, 90  # seconds between two kills, at least and at most
 BACKFILL_AT, DELETE_AT = 0.3, 0.6  # shares of the measured time
 LATE_PERIOD = timedelta(minutes=40)  # in which late demo events arrive and their minutes are merged again
-PATIENCE = 900.0  # seconds in which everything must be written, counted and loaded at the end
+PATIENCE = 900.0  # seconds to wait for the backfill to end, and for everything to be written, counted and loaded
 TASKS = ("write_events", "count_hours", "load_into_bigquery")
-# Compacts all hours but future ones, and expires what is older than five minutes.
+# Compacts all hours except future ones, and expires what is older than five minutes.
 UPKEEP = (
     "from datetime import UTC, datetime, timedelta; from include import pipelines; from include.lakehouse.upkeep import upkeep; "
     "print(upkeep(pipelines.get('ecommerce'), now=datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=2), "
@@ -93,7 +93,7 @@ def _run_with_kills(args: argparse.Namespace) -> int:
             kills, backfill_id, deleted = Counter(), None, False
             rng, killer = random.Random(args.kills), _kills(args.kills, airflow, args.bigquery)
             started_at, length = time.monotonic(), args.minutes * 60
-            next_kill, waits = started_at + rng.uniform(*PAUSE_BETWEEN_KILLS), []
+            next_kill, lags = started_at + rng.uniform(*PAUSE_BETWEEN_KILLS), []
             while (spent := time.monotonic() - started_at) < length:
                 if backfill_id is None and spent >= BACKFILL_AT * length:
                     last = _hour_of(continuous.now(conn))
@@ -105,7 +105,7 @@ def _run_with_kills(args: argparse.Namespace) -> int:
                 if time.monotonic() >= next_kill:
                     kills[next(killer)] += 1
                     next_kill = time.monotonic() + rng.uniform(*PAUSE_BETWEEN_KILLS)
-                waits.append(_wait(conn, pipeline))
+                lags.append(_lag_of_lakehouse(conn, pipeline))
                 time.sleep(1)
             end = continuous.now(conn)
             chain = continuous.figures_of(conn, pipeline, begin, end)
@@ -124,9 +124,9 @@ def _run_with_kills(args: argparse.Namespace) -> int:
             "seed": args.kills,
             "kills": dict(kills),
             "runs": _runs(airflow),
-            "lag_p50": _quantile(waits, 0.5),
-            "lag_p95": _quantile(waits, 0.95),
-            "lag_worst": max(waits),
+            "lag_p50": _quantile(lags, 0.5),
+            "lag_p95": _quantile(lags, 0.95),
+            "lag_worst": max(lags),
             "chain_seconds_from_batch_to_merge": chain["seconds_from_batch_to_merge"],
             "hours": {name: len(rows) for name, rows in counts.items()},
             "counts": {name: [sum(row[i] for row in rows.values()) for i in (0, 1)] for name, rows in counts.items()},
@@ -141,7 +141,7 @@ def _run_with_kills(args: argparse.Namespace) -> int:
 
 
 def _start_stack():
-    """On a busy machine, the first start may time out; the next start continues from there."""
+    """Start the stack. On a busy machine, a start may time out; the next one continues from there."""
     from local import start
     from local.problems import Problem
 
@@ -219,7 +219,7 @@ def _kill_task(airflow, task_id: str, delay: float) -> str:
 
 
 def _kill_upkeep(rng: random.Random) -> str:
-    """Start an upkeep process, and kill it after a few seconds; let about every third end by itself."""
+    """Start an upkeep process, and kill it after a few seconds; about one in three may end by itself."""
     process = subprocess.Popen([sys.executable, "-c", UPKEEP])
     try:
         process.wait(60 if rng.random() < 1 / 3 else rng.uniform(2, 6))
@@ -230,7 +230,7 @@ def _kill_upkeep(rng: random.Random) -> str:
     return "upkeep ended" if process.returncode == 0 else "upkeep failed"
 
 
-def _wait(conn, pipeline) -> float:
+def _lag_of_lakehouse(conn, pipeline) -> float:
     """The seconds since the earliest merge of a minute that is not yet in the lakehouse; 0 if all are."""
     seconds = continuous.one_value(
         conn,
@@ -242,14 +242,14 @@ def _wait(conn, pipeline) -> float:
 
 
 def _ignore_api_errors():
-    """Ignores the errors of a busy Airflow's API. `local` must not be imported before the copy of the project is in place."""
+    """Ignores errors of a busy API. `local` must not be imported before the copy of the project is in place."""
     from local.problems import Problem
 
     return contextlib.suppress(OSError, Problem)
 
 
 def _retry(call: Callable, *args):
-    """The API's answer, after five attempts at most."""
+    """The API's answer, after at most five attempts."""
     for _ in range(4):
         with _ignore_api_errors():
             return call(*args)
@@ -257,7 +257,7 @@ def _retry(call: Callable, *args):
 
 
 def _backfill(airflow, first, last) -> int:
-    """Create the backfill, unless an earlier request without an answer did; a second one would conflict. Returns its id."""
+    """Create the backfill, unless an earlier request created it without an answer: a second would conflict. Returns its id."""
     existing = airflow.get(f"/api/v2/backfills?dag_id={PIPELINE}_reconcile")["backfills"]
     return existing[0]["id"] if existing else airflow.backfill(f"{PIPELINE}_reconcile", first, last)
 
@@ -272,7 +272,7 @@ def _await(condition: Callable[[], bool]) -> None:
 
 
 def _await_copies(conn, pipeline, *, bigquery: bool) -> None:
-    """Return when everything is written, counted and loaded, or when the time is over; verify names what is left."""
+    """Return when everything is written, counted and loaded, or when PATIENCE is exceeded; verify names what is left."""
     due = [
         "SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %s AND to_lakehouse = 1",
         "SELECT COUNT(*) FROM etl.lakehouse_hours WHERE pipeline = %s AND to_count = 1",
@@ -283,7 +283,7 @@ def _await_copies(conn, pipeline, *, bigquery: bool) -> None:
 
 
 def _counts_by_engine(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int, int]]]:
-    """Visits and additions to carts of all hours, by engine."""
+    """Visits and cart additions of all hours, by engine."""
     from include.lakehouse import hourly, table
     from include.lakehouse.spark_view import create_events_view
     from include.spark import settings

@@ -1,8 +1,9 @@
 """What the lakehouse costs as it grows: `python -m bench.lakehouse --events 10000000`.
 
-Fills a table on real stores with minutes of 5,000 shop events, with one commit for each, as `write_events` does, and does the
-upkeep of each hour. Then it exports and counts minutes from the lake as the DAG does: plain ones, and ones with 1 % late
-events, which replace fifty older minutes of the last day. Prints seconds a minute, bytes, files, snapshots and memory.
+Fills a table on real stores with minutes of 5,000 shop events, one commit for each, as `write_events` does, and runs the
+upkeep after every hour. Then it exports and counts minutes of the lake as the DAG does, first without late events, then
+with 1 %, for which fifty older minutes of the last day are replaced as well. Prints seconds a minute, bytes, files,
+snapshots and memory.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from include.pipelines import Pipeline
 from local import connections, throwaway
 
 EVENTS_PER_MINUTE = 5_000
-LATE = 50  # minutes of the last day that late events replace, in each measured minute
+LATE = 50  # older minutes that are replaced with each measured minute, because of late events
 MEASURED = 5
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 KINDS = ("view",) * 18 + ("cart", "purchase")
@@ -71,7 +72,7 @@ def _measure(files: Path, pipeline: Pipeline, events: int) -> dict:
         _merge(pipeline, [minute], written=True)
         if number % 60 == 59:
             with _time_block(upkeep_seconds):
-                # Commits follow each other faster than once a minute: keep the snapshots of as many commits as a stack does.
+                # Commits follow each other faster than once a minute: keep the snapshots of as many commits as a stack keeps.
                 oldest_kept = committed_at[max(0, number - upkeep.KEPT // MINUTE)]
                 done = upkeep.upkeep(pipeline, now=minute, kept=minute - oldest_kept)
             print(
@@ -105,7 +106,7 @@ def _measure(files: Path, pipeline: Pipeline, events: int) -> dict:
 
 
 def _register_table(pipeline: Pipeline) -> None:
-    """Register the table: otherwise the export takes it for a new one, and writes everything again."""
+    """Register the table: otherwise the export assumes that it is new, and writes everything again."""
     from include.lakehouse.table import table
     from include.warehouse.session import warehouse
 
@@ -179,7 +180,7 @@ def _write(pipeline: Pipeline, minutes: list[datetime]) -> None:
 
 
 def _merge(pipeline: Pipeline, minutes: list[datetime], *, written: bool = False) -> None:
-    """What a merge of these minutes leaves in the ledger, the contributions and the fact.
+    """Write what a merge of these minutes leaves in the ledger, the contributions and the fact.
 
     `written`: the table already has these minutes.
     """

@@ -31,7 +31,7 @@ def make_table(name: str) -> Pipeline:
             f"CREATE TABLE {pipeline.lake_table} (minute timestamp, shard int, create_time timeuuid, payload text, "
             "PRIMARY KEY ((minute, shard), create_time))"
         )
-        for account in ("lake_reader", "lake_writer"):  # Spark fills it with the account that it reads with
+        for account in ("lake_reader", "lake_writer"):  # Spark also writes with the account that it reads with
             session.execute(f"GRANT ALL ON KEYSPACE {name} TO {connections.LAKE_LOGINS[account]}")
     return pipeline
 
@@ -52,7 +52,7 @@ def fill(
 
 
 def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, rows_per_minute: int, unique: bool = False):
-    """A frame of `rows_per_minute` events in `newest` (UTC) and in each of the minutes before it.
+    """A frame of `rows_per_minute` events in each of `minutes` minutes, up to and including `newest` (UTC).
 
     Every minute has the same visits, moved in time. With `unique` no two events share a job, so each counted event
     is a separate fact.

@@ -1,6 +1,6 @@
 """What a pipeline costs alongside others: `python -m bench.many_pipelines --pipelines 20 --minutes 30`.
 
-Makes `--pipelines` pipelines from the skeleton in a copy of the project, starts a throw-away stack, and writes 1,000 events a
+Creates `--pipelines` pipelines from the skeleton in a copy of the project, starts a throw-away stack, and writes 1,000 events a
 minute for each of them to the lake. After a warm-up it measures the seconds from the tick to the merge of each run
 and the CPU of each part of the stack, and counts failed runs and the open sessions of each store. At the end, each
 pipeline is verified; a failed run or a difference gives exit status 1.
@@ -25,7 +25,7 @@ import psutil
 
 from local.isolation import isolate, work_in_copy
 
-_WARM_UP = timedelta(minutes=3)  # the first batches compile what the driver runs
+_WARM_UP = timedelta(minutes=3)  # in the first batches, the driver still compiles its code
 _SEED = 19
 
 

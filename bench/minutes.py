@@ -1,4 +1,4 @@
-"""How fast the last scheduled minutes were: `python -m bench.minutes [--runs 30] [--dag recruitment_minute]`.
+"""How fast the last scheduled runs were: `python -m bench.minutes [--runs 30] [--dag recruitment_minute]`.
 
 It reads the runs from Airflow's REST API and the batches as the bi account, and changes nothing.
 """
@@ -81,7 +81,7 @@ def _tick_text(ticks: list[datetime]) -> str | None:
 
 
 def measure(dag_id: str, count: int) -> Figures:
-    """The figures of the newest `count` finished scheduled runs, at most those among the DAG's newest 100.
+    """The figures of the newest `count` finished scheduled runs among the DAG's newest `2 * count + 10`, at most 100.
 
     Raises Problem if the stack does not answer.
     """

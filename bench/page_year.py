@@ -1,8 +1,8 @@
 """Measures whether the Pipelines page responds at once with a year of minutes in the ledger: `make page-bench`.
 
 Starts a throw-away warehouse and fills it as if a pipeline had run for a year without a pause: 525,600 rows of the
-ledger, 90 days of batches, 30 days of checks, a week of freshness, rejected events and held minutes. Then it requests each view
-from a real API server.
+ledger, 90 days of batches, 30 days of checks, a week of freshness, and 200,000 rejected events. Some minutes are held. Then it
+requests each view from a real API server.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIMIT = 300  # milliseconds
 DATA = "/minutemark/api/pipelines"
 USER = "ada"
 
-# The numbers from 0 to 999,999, without the sequences of a particular engine.
+# The numbers from 0 to 999,999, in SQL that MySQL and MariaDB both accept.
 _DIGITS = "(SELECT 0 AS d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 10)) + ")"
 _NUMBERS = (
     "(SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d + 100000 * g.d AS n FROM "

@@ -48,7 +48,7 @@ BACK_DATED_PICTURE = PICTURE.with_name("back-dated-events.svg")
 
 
 def draw_back_dated_events(file: Path, picture: Path = BACK_DATED_PICTURE) -> None:
-    """Plot the seconds of each merge of one minute, in the first and in the last hour, and of its gate."""
+    """Plot the seconds of each one-minute merge and of its gate, in the first and the last hour."""
     import matplotlib
 
     matplotlib.use("svg")

@@ -154,7 +154,7 @@ class _Sessions:
     """The sessions in the shop; `tails` are the ends of their rows, user and session."""
 
     def __init__(self, rng: random.Random, request: Request) -> None:
-        # A session without an event is not in the file; those in it have on average one event more than all sessions.
+        # Sessions without an event are not in the file. Those in it have, on average, one event more than the mean of all.
         renewals_per_row = 1 / (_EVENTS_PER_SESSION - 1)
         self._rng, self._renewals = rng, _Quota(renewals_per_row)
         self._users = max(1, request.rows // _EVENTS_PER_USER)

@@ -105,7 +105,7 @@ def measure(kind: str, master: str, rounds: int, backlog: Sequence[datetime]) ->
         return time.perf_counter() - started
 
     first = job([LIVE_MINUTE], LIVE_ROWS)
-    for _ in range(rounds if keep else 0):  # until its code is compiled
+    for _ in range(rounds if keep else 0):  # until the driver has compiled its code
         job([LIVE_MINUTE], LIVE_ROWS)
     seconds = sorted(job([LIVE_MINUTE], LIVE_ROWS) for _ in range(rounds))
     max_rows = pipelines.get("recruitment").max_rows
@@ -124,13 +124,13 @@ def measure(kind: str, master: str, rounds: int, backlog: Sequence[datetime]) ->
 
 
 def stage(master: str, minutes: Sequence[datetime], rows: int, keep: bool) -> str | None:
-    """One attempt as the transform task submits it; returns the key of its driver."""
+    """One attempt as the transform task submits it; returns the key of its driver, or None."""
     planned = tuple(PlannedMinute(minute) for minute in minutes)
     batch = Batch(1, "recruitment", RunInfo("bench", "run", None), LIVE_MINUTE + timedelta(hours=1), planned, rows)
     own = {
         "spark.authenticate.secret": SECRET,
         "spark.executor.memory": "768m",
-        "spark.dynamicAllocation.enabled": "false",  # what is measured is one application that has all cores
+        "spark.dynamicAllocation.enabled": "false",  # one application gets all cores
     }
     conf = None if master == LOCAL else own
     submitted = submission.prepare(
@@ -158,7 +158,7 @@ def stage(master: str, minutes: Sequence[datetime], rows: int, keep: bool) -> st
 
 
 def end(key: str) -> None:
-    """End the driver, and wait until it is gone: its cores are for the next kind."""
+    """End the driver, and wait until it is gone: the next kind needs its cores."""
     import psutil
 
     driver = psutil.Process(int((folder_of(key) / PID).read_text()))

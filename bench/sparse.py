@@ -1,8 +1,8 @@
-"""A history with few rows per minute: `python -m bench.sparse` (--rows 100000 --minutes 39000 --pipelines recruitment).
+"""What it costs to merge a history with few rows per minute: `python -m bench.sparse` (--rows 100000 --minutes 39000).
 
 Starts throw-away stores, spreads `--rows` rows over `--minutes` minutes, and merges the backlog as the minute DAG does, run after
 run, with ten live minutes in each batch. Prints for each run its minutes, the seconds of its steps, and the CPU seconds of
-all processes, stores included: they show what a run costs on a shared machine.
+all processes, stores included, which show what a run costs on a shared machine.
 """
 
 from __future__ import annotations

@@ -40,13 +40,13 @@ from include.warehouse.merge import merge
 from include.warehouse.session import warehouse
 from local import connections, throwaway
 
-WARM_UPS = 6  # batches, until Spark and Cassandra have compiled what they run
+WARM_UPS = 6  # batches, until Spark and Cassandra have compiled their code
 WARM_UP_ROWS = 5_000
 FEW_ROWS = 1_000
 REPETITIONS = 3  # runs of the small batch; the lowest cost counts, because noise only adds to it
 MINUTES = 10  # over which the events of a batch are spread
 SIZES = (1, 100, 10_000)  # thousand events a minute
-# The main class or program of each process, as its command line has it.
+# The main class or program of each process, as in its command line.
 _PROGRAMS = {
     "CassandraDaemon": "Cassandra",
     "kafka.Kafka": "Kafka",
@@ -134,7 +134,7 @@ def main() -> int:
 
 
 def _costs(world: World, spark, pipeline: Pipeline, rows: int, rng: random.Random) -> Cost:
-    """Send events, then measure a follower and a run that process exactly these."""
+    """Send events, then measure a follower and a run that process exactly these events."""
     with producer(pipeline) as target:
         target.write(_events(pipeline, rows, rng))
     meter = Meter()
@@ -150,7 +150,7 @@ def _costs(world: World, spark, pipeline: Pipeline, rows: int, rng: random.Rando
         status = run.attempt(spark, run.Job.read(submitted.job_file))
         shutil.rmtree(submitted.dir)
     if status:
-        raise RuntimeError(f"The Spark job of batch {batch_id} ended with {status}.")
+        raise RuntimeError(f"The Spark job of batch {batch_id} ended with status {status}.")
     for name in ("staging", "warehouse"):
         with meter.step(f"check {name}"), warehouse() as conn:
             if not (result := run_gate(conn, batch_id, name)).passed:

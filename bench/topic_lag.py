@@ -1,8 +1,8 @@
 """How far the lake is behind its topic: `python -m bench.topic_lag [--pipeline recruitment] [--seconds 180]`.
 
-Four times a second, it samples the topic's end offsets and those that its group has committed: messages before these are
-safely in the lake. The lag of a sample is the time until everything sent before it is committed. Run this against a running
-stack; it changes nothing.
+Four times a second, it samples the topic's end offsets and the committed offsets of its consumer group: messages before
+a committed offset are safely stored. The lag of a sample is the time until everything sent before it is committed. Run
+this against a running stack; it changes nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from include.kafka.topics import offset_ranges_of
 from local import environment
 
 _PAUSE = 0.25
-_GRACE = 30.0  # seconds to wait until the last sample is committed
+_GRACE = 30.0  # seconds to wait for the messages of the last sample to be committed
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Offsets by partition at one time: the topic's ends, and what is committed."""
+    """Offsets by partition at one time: the topic's ends, and those that its group has committed."""
 
     at: float
     ends: Mapping[int, int]
@@ -37,10 +37,10 @@ class Sample:
 
 
 def lags(samples: Sequence[Sample]) -> list[float]:
-    """For each sample, the seconds until everything sent before it was committed; omits samples that never were."""
+    """For each sample, the seconds until everything sent before it was committed; omits it if that never happened."""
     seconds_behind = []
     for number, sample in enumerate(samples):
-        if not sample.ends:  # taken after the measurement, to see the last samples committed
+        if not sample.ends:  # taken after the measurement, to see when the last messages are committed
             continue
         committed_at = (later.at for later in samples[number:] if _has_committed(later, sample))
         if (at := next(committed_at, None)) is not None:
@@ -73,7 +73,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.topic_lag", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", default="recruitment")
     parser.add_argument(
-        "--seconds", type=float, default=180.0, help="time to measure; in three minutes, three tasks take over"
+        "--seconds",
+        type=float,
+        default=180.0,
+        help="seconds to measure; with MINUTEMARK_INGEST=dag, a new task takes over each minute",
     )
     args = parser.parse_args()
     os.environ.update(environment.read())

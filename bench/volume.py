@@ -1,4 +1,4 @@
-"""A history of any length at full speed: `make volume FILE=2019-Nov.csv.gz` (PIPELINE=ecommerce; see `make shop-file`).
+"""How fast a file of any length is imported and processed: `make volume FILE=2019-Nov.csv.gz` (PIPELINE=ecommerce).
 
 Starts throw-away stores, imports the file as `./minutemark import` does, processes the backlog as the minute DAG does, run after
 run, and verifies all of it. Prints the rows per second of each million at import and of each batch, how long the steps of

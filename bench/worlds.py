@@ -1,6 +1,6 @@
-"""A lake of some size with its own warehouse, and a run of the pipeline in it: what the DAG's tasks do, without Airflow.
+"""A lake of any size with its own warehouse, and a run of the pipeline on both: what the DAG's tasks do, without Airflow.
 
-Airflow's share of a run, a few seconds, does not depend on the size of the lake: it would only hide the cost that does.
+Airflow's share of a run, a few seconds, does not depend on the size of the lake, and would hide the costs that do.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class World:
 
 @contextlib.contextmanager
 def world(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, str]) -> Iterator[World]:
-    """A world with an empty warehouse, whose server stops with it."""
+    """A world with an empty warehouse, whose server stops when the context ends."""
     home = folder / name
     home.mkdir()
     with throwaway.warehouse_server(home, passwords) as variables:
@@ -150,7 +150,7 @@ def world(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, s
 
 
 def session(passwords: Mapping[str, str]):
-    """The session of the pipeline's own driver, with the properties that the transform task would give it."""
+    """A session like that of the pipeline's own driver, with the properties that the transform task sets."""
     from pyspark.sql import SparkSession
 
     from include.spark import run

@@ -40,7 +40,7 @@ if ingest_mode() == CONNECT:
         "minutemark_dead_letters",
         # At second 45, because the minute DAGs need the cores at their tick.
         schedule=CronDataIntervalTimetable("* * * * * 45", timezone="UTC"),
-        description="Keeps messages that Kafka Connect's transform refused, as rejected events.",
+        description="Keeps the messages that Kafka Connect's transform refused. They become rejected events.",
         doc_md=__doc__,
         max_active_runs=1,
         dagrun_timeout=timedelta(minutes=5),

@@ -1,7 +1,7 @@
 """Sends past demo events once, so that boards also show data from before the first start.
 
-1. **send_past** sends events of the last day, and of two weeks for `recruitment`: a few minutes of each hour have events.
-   Like live demo events, they go to the pipeline's topic or, without MINUTEMARK_INGEST, to the lake.
+1. **send_past** sends events of the last day or, for `recruitment`, of the last two weeks. Only a few minutes of each
+   hour have events. Like live demo events, they go to the pipeline's topic or, without MINUTEMARK_INGEST, to the lake.
 
 The task is skipped if the warehouse already has events of another sender that are more than an hour old, or if a store
 is external. If the events are sent again, they have the same ids and count once. These DAGs exist only with

@@ -41,7 +41,7 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
         description=f"Sends demo events for {pipeline.name} every minute.",
         doc_md=__doc__,
         schedule=CronDataIntervalTimetable("* * * * *", timezone="UTC"),
-        max_active_runs=1,  # it ends just before its minute does
+        max_active_runs=1,  # a run ends just before its minute does
         dagrun_timeout=timedelta(minutes=5),
         # On a first start, minutemark_setup creates the pipeline's tables at the same time.
         default_args={"owner": pipeline.owner, "retries": 8, "retry_delay": timedelta(seconds=5)},

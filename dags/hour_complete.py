@@ -3,7 +3,7 @@
 1. **report_hour** runs once for each complete hour of create_time (UTC). When late events, a release or a backfill change
    an hour that was announced before, the task runs again, marked as a correction.
 
-Copy this file for a DAG of your own. Its schedule is the asset `<pipeline>_hours`, which has a partition for each hour: a run
+Copy this file for a DAG of your own. The schedule is the asset `<pipeline>_hours`, which has a partition for each hour: a run
 gets one hour, even if several are complete at once. These DAGs exist only with `MINUTEMARK_EXAMPLES=1`. See docs/assets.md.
 """
 

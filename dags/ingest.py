@@ -3,13 +3,13 @@
 1. **follow_topic** follows the topic until the task of the next run takes over. Twice a second it writes what arrived:
    events to the lake, then their minutes and days to the change log. Messages that are not events go to
    `etl.rejected_events`, with topic, partition and offset; while the warehouse is down or refuses writes, they go to
-   the dead-letter topic, from which a later task takes them. Then it commits the offsets.
+   the dead-letter topic, from which a later task takes them. Then the task commits the offsets.
 
 The tasks of two runs overlap for a moment, so that the topic is followed without a gap. The new task takes the old
 one's place in the consumer group, and the old one ends. A killed task leaves its messages uncommitted. They are read again
 and produce the same rows.
 
-These DAGs exist with `MINUTEMARK_INGEST=dag` and `MINUTEMARK_INGEST=spark`. With `dag`, a run starts each minute, and the
+These DAGs exist with `MINUTEMARK_INGEST=dag` or `MINUTEMARK_INGEST=spark`. With `dag`, a run starts each minute, and the
 task itself reads and writes. Without a successor, it continues for 30 seconds after its minute. With `spark`, a run starts
 every ten minutes, and its task runs Spark Structured Streaming with spark-submit. Without a successor, it continues for 90
 seconds. With `connect`, Kafka Connect does this instead.

@@ -1,11 +1,11 @@
 """Copies the events of settled minutes into an Apache Iceberg table, and counts hours from that table alone.
 
 1. **write_events** finds the minutes whose newest merged read is not yet in the table, reads them from the lake by key, and
-   replaces their rows in the table, with about 200,000 events at most in a commit. Most minutes are written once, a
+   replaces their rows in the table, with at most about 200,000 events in a commit. Most minutes are written once, a
    minute or two after their merge.
 2. **count_hours** counts the hours whose events changed, with DuckDB over the table's files, and compares them with the
-   fact of the warehouse. An hour that agrees gets a small Parquet file, or keeps its last one while the table lacks
-   one of its minutes. If an hour differs, the task fails and names it.
+   fact of the warehouse. An hour that agrees gets a small Parquet file, or keeps its last one while one of its
+   minutes is not in the table as it was last merged. If an hour differs, the task fails and names it.
 3. **load_into_bigquery**, if `MINUTEMARK_BIGQUERY` names a dataset, starts a load job for the file of each hour that was
    counted since its last load.
 

@@ -1,7 +1,7 @@
 """Loads changed minutes of the lake into the warehouse, every minute or continuously.
 
 A scheduled run processes the minutes that the ledger lists as pending, not the minute in its name. A late row is therefore
-processed by the next run that has room for its minute, however old the minute is, unless it is closed. After an outage,
+processed by the next run that can take its minute, however old that minute is, unless it is closed. After an outage,
 each run takes the newest minutes first and then the oldest, about 20 seconds' worth in all. A backfill takes exactly the
 minutes of its intervals.
 

@@ -109,7 +109,7 @@ def import_rows(params=None, dag_run=None) -> None:
 
 release_minutes = operation("release", "release_minutes", timedelta(minutes=5))
 accept_drift = operation("accept", "accept_drift", timedelta(minutes=5))
-# Reprocessing weeks waits until all their minutes are merged.
+# With `wait`, the task ends when all reprocessed minutes are merged, which may take hours.
 reprocess_rejected = operation("reprocess", "reprocess_rejected", timedelta(hours=12))
 verify = operation("verify", "verify", timedelta(hours=12))  # every id of the lake is read
 
@@ -149,7 +149,7 @@ def housekeeping_task(step: str, description: str):
 
 
 def preflight_tasks() -> list:
-    """check_connections, check_pools, and a task in each pool that check_pools watches."""
+    """check_connections, check_pools, and in each pool a task that check_pools watches."""
     pool_tasks = [task(task_id=f"try_pool_{pool}", pool=pool, **_TRY_POOL)(_do_nothing)() for pool in POOLS]
     return [check_connections(), check_pools(), *pool_tasks]
 
@@ -216,8 +216,8 @@ with operation_dag(
     "its values stop being numbers or times. Drift *ignored*, whose field is `ignored_rows`, means that far more rows than "
     "usual are ignored. An undeclared field has *appeared*.\n\n"
     "After the acceptance, the next run of the minute DAG reads the minutes held for this drift again. Other "
-    "failing checks still hold them. The acceptance ends when the field is again as it was before; that of a new field "
-    "never ends. "
+    "failing checks still hold them. The acceptance ends when the field is again as it was before; for an undeclared "
+    "field, it never ends. "
     "`etl.drifts` keeps the record.",
 ):
     accept_drift()
@@ -234,9 +234,9 @@ with operation_dag(
 with operation_dag(
     "verify",
     timedelta(hours=13),
-    "The run fails if something differs. Its log says what differs, where, and what to do. It changes nothing, and can "
+    "The run fails if something differs. Its log says what differs, where, and what to do. This DAG changes nothing, and can "
     "run alongside all other DAGs. Minutes that are pending, open or held are listed separately.\n\n"
-    "Without `from` and `to` it verifies every minute that the lake's change log or the warehouse knows. With them it "
+    "Without `from` and `to` it verifies every minute that the lake's change log or the warehouse has. With them it "
     "verifies every minute of the range, including minutes missing from the change log.",
 ):
     verify()

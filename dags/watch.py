@@ -1,19 +1,19 @@
-"""Checks each minute that every pipeline is fresh, and alerts if one is not.
+"""Checks once a minute whether every pipeline is fresh, and alerts if one is not.
 
 1. **check_pipelines** queries the warehouse for the state of each pipeline. A pipeline is
    - *stale* if a change of a live minute, or any change while nothing is merged, waits longer than `delay_limit`,
    - *blind* if its lake has not been polled within `look_limit`,
-   - *failing* if minutes are pending and the last two or more batches failed,
+   - *failing* if minutes are pending and at least the last two batches failed,
    - *held* if some of its minutes are held,
    - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`, if a topic
      is missing, or if its topics could not be checked for that long,
-   - *lakehouse_behind* if minutes wait to be written to the lakehouse, and none was written for 15 minutes,
-   - *bigquery_behind* if hours wait to be loaded into BigQuery, and none was loaded for 15 minutes,
+   - *lakehouse_behind* if minutes wait to be written to the lakehouse, and none has been written for 15 minutes,
+   - *bigquery_behind* if hours wait to be loaded into BigQuery, and none has been loaded for 15 minutes,
    - *hours_differ* if hours of the lakehouse have differed from the fact for 15 minutes.
 
 A source that sends nothing causes no alert. Each problem is reported when it starts, once an hour while it lasts, and when
 it is over. Reports go to the log and to every channel whose connection is defined (docs/deploy.md). If Airflow's metrics
-are on, the task also sends the figures there (docs/monitoring.md).
+are on, the task also sends its figures as metrics (docs/monitoring.md).
 
 If the warehouse does not answer, this task fails. If no worker takes the task, the run times out after five minutes. In
 both cases Airflow reports the failed run.

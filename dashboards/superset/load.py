@@ -1,6 +1,6 @@
-"""Superset's own database, its roles, the account that users log in with, and the boards of the folders beside this file.
+"""Sets up Superset's own database, roles and accounts, and loads the boards of the folders beside this file.
 
-Runs in Superset's environment at each start, before its server. Every step can be repeated.
+Runs in Superset's environment at each start, before the server starts. Every step can be repeated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from superset.app import create_app
 
 FOLDER = Path(__file__).parent
 KINDS = ("databases", "datasets", "charts")
-# The boards belong to an account that nobody can log in with: people look at them, and change copies.
+# The boards belong to an account that nobody can log in with: users view them, and change copies.
 OWNER = "minutemark"
 
 
@@ -30,7 +30,7 @@ def bundle() -> dict[str, str]:
 
 
 def remove_single_boards() -> None:
-    """Earlier versions loaded each board as a separate dashboard."""
+    """Delete the dashboards of earlier versions, which loaded each board as a separate one."""
     from superset.extensions import db
     from superset.models.dashboard import Dashboard
 
@@ -76,7 +76,7 @@ def main() -> None:
         from superset.utils.core import override_user
 
         owner = ensure_account(OWNER, ["Admin"], secrets.token_urlsafe(32), active=False)
-        # All that the boards need, users' own charts, and SQL as the read-only account; no settings, no accounts.
+        # Users can view the boards, create charts and run SQL as the read-only account, but change no settings or accounts.
         ensure_account("analyst", ["Alpha", "sql_lab"], os.environ["MINUTEMARK_SUPERSET_PASSWORD"], active=True)
         with override_user(owner):
             ImportAssetsCommand(bundle()).run()

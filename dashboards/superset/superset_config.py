@@ -1,4 +1,4 @@
-"""Superset's settings for the local boards. It contains no secrets: local/dashboards.py passes them in the environment."""
+"""Superset's settings for the local boards. This file contains no secrets: local/dashboards.py sets them in the environment."""
 
 import json
 import os
@@ -11,10 +11,10 @@ SQLALCHEMY_DATABASE_URI = f"sqlite:///{os.environ['SUPERSET_HOME']}/superset.db"
 # Users who have not logged in see the login form and nothing else.
 PUBLIC_ROLE_LIKE = None
 AUTH_USER_REGISTRATION = False
-# On loopback there is no TLS, and the cookie is good for this host alone.
+# Superset listens on loopback without TLS, and the cookie is valid only for this host.
 SESSION_COOKIE_SAMESITE = "Lax"
 
-# The boards except Decide reload every 15 s; a cached answer would not be new.
+# The boards except Decide reload every 15 s; a cached answer would be stale.
 CACHE_CONFIG = DATA_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
 FEATURE_FLAGS = {"ALERT_REPORTS": False, "ENABLE_TEMPLATE_PROCESSING": False}
 
@@ -37,7 +37,7 @@ TALISMAN_CONFIG = {
 
 
 def FLASK_APP_MUTATOR(app) -> None:  # noqa: N802, Superset's name for it
-    """Superset names the types of a result by the constants of MySQLdb, whichever driver is configured."""
+    """Redirect old addresses, and install PyMySQL as MySQLdb: Superset reads the type constants of MySQLdb with any driver."""
     import pymysql
 
     pymysql.install_as_MySQLdb()
@@ -45,7 +45,7 @@ def FLASK_APP_MUTATOR(app) -> None:  # noqa: N802, Superset's name for it
 
 
 def _open_tab():
-    """/superset/dashboard/minutemark-<folder>/ was a separate board, and opens that tab now."""
+    """Redirect /superset/dashboard/minutemark-<folder>/, which was a separate board, to the tab of that folder."""
     from flask import redirect, request
 
     parent, _, name = request.path.rstrip("/").rpartition("/")
@@ -55,7 +55,7 @@ def _open_tab():
 
 
 def DB_CONNECTION_MUTATOR(uri: URL, params: dict, *_: object) -> tuple[URL, dict]:  # noqa: N802, Superset's name for it
-    """Host, account and password of connection warehouse_bi, at each connect; Superset's own database holds none of them."""
+    """Use host, account and password of the connection warehouse_bi. Superset's own database contains none of them."""
     if uri.host != "warehouse":
         return uri, params
     account = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_BI"])

@@ -1,7 +1,7 @@
-"""One dashboard, a tab for each folder beside this file. A folder's board is a whole one, as Superset exports it.
+"""Merges the boards of the folders beside this file into one dashboard, with a tab for each board.
 
-A board's `tab` is its place among the tabs, 50 if it has none. A tab's filters and cross-filters work on its
-own charts. Nothing here needs Superset.
+A board is a complete dashboard, as Superset exports it. The tabs are sorted by the `tab` of their boards, 50
+by default. A tab's filters and cross-filters apply only to its own charts. This module does not need Superset.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def boards() -> dict[str, dict]:
 
 
 def tab_id(folder: str) -> str:
-    """The component that is the folder's tab; an address that ends in # and this id opens it."""
+    """The id of the folder's tab. An address that ends in # and this id opens the tab."""
     return f"TAB-{folder}"
 
 
 def dashboard(boards: dict[str, dict]) -> dict:
-    """All boards as one, as Superset imports it."""
+    """All boards as one dashboard, as Superset imports it."""
     tabs = [tab_id(folder) for folder in boards]
     position = {
         "DASHBOARD_VERSION_KEY": "v2",
@@ -75,7 +75,7 @@ def _add_tab(position: dict, metadata: dict, folder: str, board: dict) -> None:
     components = {key: component for key, component in board["position"].items() if isinstance(component, dict)}
     names = {key: f"{component['type']}-{folder}-{key}" for key, component in components.items()} | {"GRID_ID": tab}
     charts = {key: component for key, component in components.items() if component["type"] == "CHART"}
-    # Exports of two servers may use the same numbers; the import replaces them with its own.
+    # Exports of two servers may use the same chart numbers. The import replaces all of them.
     first = 1 + sum(component["type"] == "CHART" for component in position.values() if isinstance(component, dict))
     numbers = {component["meta"]["chartId"]: number for number, component in enumerate(charts.values(), first)}
     position[tab] = {
@@ -99,9 +99,9 @@ def _add_tab(position: dict, metadata: dict, folder: str, board: dict) -> None:
             "parents": [ROOT, TABS, *parents],
             "meta": meta,
         }
-    metadata["timed_refresh_immune_slices"] += [numbers[component] for component in own["timed_refresh_immune_slices"]]
+    metadata["timed_refresh_immune_slices"] += [numbers[number] for number in own["timed_refresh_immune_slices"]]
     for native_filter in own["native_filter_configuration"]:
-        excluded = [numbers[component] for component in native_filter["scope"]["excluded"]]
+        excluded = [numbers[number] for number in native_filter["scope"]["excluded"]]
         metadata["native_filter_configuration"].append(
             {
                 **native_filter,
@@ -113,5 +113,5 @@ def _add_tab(position: dict, metadata: dict, folder: str, board: dict) -> None:
         scope = {"rootPath": [tab], "excluded": [number]}
         metadata["chart_configuration"][str(number)] = {
             "id": number,
-            "crossFilters": {"scope": scope, "chartsInScope": []},  # which the browser fills from the scope
+            "crossFilters": {"scope": scope, "chartsInScope": []},  # the browser fills chartsInScope
         }

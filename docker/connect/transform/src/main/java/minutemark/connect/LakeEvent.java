@@ -43,7 +43,7 @@ import org.apache.kafka.connect.transforms.Transformation;
  *
  * <p>The rules are those of include/kafka/messages.py, include/lake/admission.py and include/lake/keys.py. If this class
  * is not sure, it is stricter: a DataException sends the message to the dead-letter topic, and the Python code decides.
- * Only events out of the declared range (earliest, most_ahead) pass: the lake gets them, and Spark rejects them.
+ * The exception: events outside the declared range (earliest, most_ahead) pass into the lake, and Spark rejects them.
  */
 public final class LakeEvent<R extends ConnectRecord<R>> implements Transformation<R> {
   private static final String CREATE_TIME = "create_time";
@@ -61,7 +61,7 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
   private static final long TICKS_PER_MINUTE = 600_000_000L;
   private static final DateTimeFormatter MINUTE = DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:00'Z'");
   private static final DateTimeFormatter DAY = DateTimeFormatter.ofPattern("yyyy-MM-dd");
-  // Python's parser accepts deeper nesting; what is deeper than this is left to it.
+  // Python's parser accepts deeper nesting, and decides on messages that exceed this limit.
   private static final JsonFactory JSON =
       JsonFactory.builder()
           .streamReadConstraints(
@@ -109,7 +109,7 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
     Map<String, String> event = identifyingFieldsOf(payload);
     String id = event.get(idField);
     if (id == null && !idField.equals(CREATE_TIME)) {
-      // Python makes an id from the content of the event.
+      // Python derives an id from the content of the event.
       throw new DataException(idField + ", the event's id, is empty");
     }
     UUID createTime = createTimeOf(event, id);
@@ -128,7 +128,7 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
         message.topic(), message.kafkaPartition(), null, null, schema, row, message.timestamp(), new ConnectHeaders());
   }
 
-  /** What identifies the event, as texts without the white space around them; the other fields are only parsed. */
+  /** The fields that identify the event, as texts without the white space around them; other fields are only parsed. */
   private Map<String, String> identifyingFieldsOf(String payload) {
     Map<String, String> event = new HashMap<>();
     try (JsonParser json = JSON.createParser(payload)) {
@@ -190,8 +190,8 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
   }
 
   private static void requireWhole(String text) {
-    if (text.codePoints().anyMatch(one -> one >= Character.MIN_SURROGATE && one <= Character.MAX_SURROGATE)) {
-      throw new DataException("the message holds half of a character (a lone surrogate), which no text can");
+    if (text.codePoints().anyMatch(point -> point >= Character.MIN_SURROGATE && point <= Character.MAX_SURROGATE)) {
+      throw new DataException("the message has an unpaired surrogate, which is not valid Unicode");
     }
   }
 
@@ -219,7 +219,7 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
         }
       }
     } catch (DateTimeException error) {
-      // Refused below, as any other text.
+      // Refused below, like any other text that is not a time.
     }
     throw new DataException(
         timeField + " '" + shortened(text) + "' is not a timestamp between 1970 and 2100, and there is no create_time");
