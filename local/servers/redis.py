@@ -72,7 +72,7 @@ class Redis(Server):
 
 
 def _binary() -> Path:
-    """The server's program, whose package is installed if it is missing."""
+    """The server's program. If it is missing, its package is installed."""
     if not any(map(shutil.which, _BINARIES)):
         bootstrap.install([PACKAGE])
     path = next(filter(None, map(shutil.which, _BINARIES)), None)
