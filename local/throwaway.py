@@ -1,6 +1,6 @@
 """Throw-away stores for tests and benchmarks: `python -m local.throwaway` starts them and keeps them until Ctrl-C.
 
-With MINUTEMARK_TEST_STORES=<the file it prints> in the environment, test sessions use these stores and start none.
+With MINUTEMARK_TEST_STORES=<the path that it prints> in the environment, test sessions use these stores and start none.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A real Redis server from Debian's redis-tools: the broker of Airflow's Celery workers.
 
 Debian's redis-server would start a system service; redis-tools has the same binary under another name, and no
-service. Redis keeps nothing here: the scheduler queues again the tasks that were queued when Redis ended.
+service. Redis stores nothing on disk: the scheduler requeues the tasks that were queued when Redis ended.
 """
 
 from __future__ import annotations
