@@ -151,7 +151,7 @@ def clean(arguments: argparse.Namespace) -> int:
         if STATE != LOCAL and any(supervisor.marked_processes(LOCAL)):
             raise Problem(
                 "make clean",
-                f"the stack in {LOCAL} runs on what ALL=1 deletes",
+                f"the stack in {LOCAL} uses files that ALL=1 deletes",
                 "Stop it first: run `make stop` without MINUTEMARK_STATE.",
             )
     paths = [path for path in paths if path.exists()]

@@ -39,7 +39,7 @@ class ApiServer:
     def send(
         self, method: str, path: str, body: Mapping | None = None, user: str | None = None, token: str | None = None
     ) -> dict:
-        """The answer's JSON, requested as that user, or with that token."""
+        """Send a request as that user, or with that token; returns the JSON of the response."""
         if user is not None:
             token = self.token(user)
         return answer(json_request(method, self.url + path, body, token), 60)

@@ -41,7 +41,7 @@ LOCK = ROOT / "local" / "requirements.lock"
 LAKEHOUSE_LOCK = ROOT / "include" / "lakehouse" / "requirements.lock"
 BIGQUERY_LOCK = ROOT / "include" / "bigquery" / "requirements.lock"
 JAVA_VERSION = 17
-# The versions the lock was made for, the preferred one first: 3.12 is what the Airflow image runs.
+# The versions that the lock was made for, the preferred one first: the Airflow image runs 3.12.
 PYTHONS = ("3.12", "3.11")
 UV_VERSION = "0.13.9"
 # With its version: otherwise, Maven takes the newest plugin.
@@ -172,7 +172,7 @@ def install_uv() -> Path:
 def install_environment() -> None:
     """Install the Python environment, exactly as the lock says; only when the lock or the Python changed."""
     python = find_python()
-    uv = install_uv()  # even if the environment fits: targets of the Makefile run it themselves
+    uv = install_uv()  # even if the environment fits: targets of the Makefile run uv themselves
     stamp = Stamp(VENV / ".made-of", LOCK, str(python))
     if stamp.fits():
         return

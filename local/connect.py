@@ -1,6 +1,6 @@
 """A real Kafka Connect worker from Maven jars, with the project's worker.properties and its own transform.
 
-The worker of docker/connect without an image, for tests, rehearsals and benchmarks. A sink is not among the jars:
+The worker of docker/connect without an image, for tests, rehearsals and benchmarks. The jars include no sink:
 `plugins` names its folder.
 """
 
@@ -20,7 +20,7 @@ from local.problems import Problem
 from local.servers.java import flags, java
 
 HOST = "127.0.0.1"
-IMAGE = ROOT / "docker" / "connect"  # what its image is made of
+IMAGE = ROOT / "docker" / "connect"  # the sources of its image
 _MAIN = "org.apache.kafka.connect.cli.ConnectDistributed"
 
 

@@ -1,5 +1,5 @@
-"""`make docs`: the documentation as a site in .local/docs/site. A broken link, or a page outside
-the navigation, fails the build.
+"""`make docs`: the documentation as a site in .local/docs/site. A broken link, or a page outside the navigation, fails the
+build.
 
 MkDocs has a separate Python environment.
 """

@@ -38,7 +38,7 @@ VISIBLE = {"SPT_NOENV": "1"}
 _DEMO = "MINUTEMARK_DEMO"
 _WAREHOUSE = "MINUTEMARK_WAREHOUSE"
 WAREHOUSES = ("mariadb", "mysql")
-# What describes the terminal or the calling make, not the stack: another terminal must not restart a process.
+# Variables of the terminal or the calling make. The stack's processes do not need them.
 _TERMINAL_VARIABLES = re.compile(
     r"(_AIRFLOW_PARSING_|BASH|COLOR|DBUS_|GIT_|GPG_|HIST|LESS|MAKE|PYTHON|SSH_|TERM|TMUX|VSCODE_|XDG_)"
     r"|(_|COLUMNS|DETACH|DISPLAY|EDITOR|EVENTS|LINES|LS_COLORS|MAIL|MFLAGS|OLDPWD|PAGER|PROMPT_COMMAND|PS1|PWD|SHLVL|STY"
@@ -110,7 +110,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     is_all_local = not (external_lake or external_warehouse or external_kafka)
     demo = _declared(environ).get(_DEMO) or ("1" if is_all_local else "0")
-    # Not exported: a terminal that sourced the file before another choice would undo that choice.
+    # Not exported: otherwise, a terminal that sourced the file earlier would undo a later choice.
     write_private(ENV_FILE, f"{_HEADER}{exports}{_WAREHOUSE}={warehouse}\n{env_file.STACK_DEMO}={shlex.quote(demo)}\n")
     return Environment(
         variables,
@@ -147,7 +147,7 @@ def _bigquery(ports: Mapping[str, int], known: Mapping[str, str], environ: Mappi
     if not declared.get(bigquery.SETTING):
         return {}
     if not declared.get(lakehouse.SETTING):
-        problem = f"{bigquery.SETTING} is set, but not {lakehouse.SETTING}"
+        problem = f"{bigquery.SETTING} is set, but {lakehouse.SETTING} is not"
         raise Problem("BigQuery", problem, f"Set {lakehouse.SETTING} too: BigQuery gets counts of the lakehouse.")
     if bigquery_emulator.is_local(declared):
         return emulator(ports, known.get(bigquery_emulator.TOKEN) or _key()).variables()
@@ -237,7 +237,7 @@ def user_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def variables_that_restart(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a program whose change restarts it."""
+    """The variables of a program that restart it when they change."""
     return {
         name: value for name, value in environ.items() if _RESTART_VARIABLES.match(name) or name in all_ports.DEFAULTS
     }

@@ -1,6 +1,6 @@
 """Sources, state, ports and settings of a stack that shares only installed packages: for tests, benchmarks, `make cluster`.
 
-Nothing of the project is imported at the top: a module that is imported before the copy exists stays the original.
+Nothing of the project is imported at the top: a module imported before the copy exists would not come from the copy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Replace this process with a program of the stack: `python -I -S launch.py FILE`.
 
-FILE is private (mode 0600) and holds the program's command and its whole environment. So the supervisor starts each
-program with the values of its newest definition, and no password is in a command line or in a file that others can read.
+FILE is private (mode 0600) and holds the program's command and its whole environment. The supervisor thus starts
+each program with the values of its newest definition, and no password is in a command line or a file that others can read.
 """
 
 from __future__ import annotations

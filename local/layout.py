@@ -46,7 +46,7 @@ RUN = STATE / "run"
 ENV_FILE = STATE / "env"
 PORTS_FILE = STATE / "ports"
 
-# What the kernel allows for the path of a Unix socket, less some room for a suffix.
+# The kernel's limit for the path of a Unix socket, 107 bytes, less space for a suffix.
 _SOCKET_PATH_LIMIT = 90
 
 
@@ -59,8 +59,8 @@ def socket_path(name: str, folder: Path) -> Path:
         path = folder / name
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
             raise Problem(str(folder), "it is not a folder of this user", "Remove it, or set TMPDIR to another folder.")
         folder.chmod(0o700)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

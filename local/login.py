@@ -42,7 +42,7 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_passwords(airflow: Mapping[str, str]) -> None:
-    """Write a password for each user without one: Airflow would generate it and print it to its log."""
+    """Write a password for each user without one: otherwise, Airflow would generate it and write it to its log."""
     known = _read_passwords(PASSWORDS)
     names = [user.split(":")[0] for user in airflow[_USERS].split(",")]
     write_private(PASSWORDS, json.dumps({name: secrets.token_urlsafe(12) for name in names} | known) + "\n")

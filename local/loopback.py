@@ -1,4 +1,4 @@
-"""JSON over HTTP with servers on this machine: Airflow, Superset, the BigQuery emulator."""
+"""JSON over HTTP with servers on this machine: Airflow, Superset, Spark, the BigQuery emulator."""
 
 from __future__ import annotations
 

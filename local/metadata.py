@@ -1,6 +1,6 @@
 """Removes old runs and task logs of the local Airflow once a day, as a program of the supervisor.
 
-A task could not do it: Airflow gives tasks no access to its database.
+A task could not do this: Airflow gives tasks no access to its database.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`make notebook`: JupyterLab with the notebooks of notebooks/, on the stores of a running stack, until Ctrl-C.
 
-It has a separate Python environment. Its environment variables contain only the two read-only connections. To open
-JupyterLab, users need the token that it creates and prints.
+It has a separate Python environment. The only connections in its environment variables are the two
+read-only ones. To open JupyterLab, users need the token that it creates and prints.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def start() -> None:
 
 
 def runtime() -> Path:
-    """The private folder of its token and of its kernels' sockets."""
+    """The private folder of JupyterLab's token and of its kernels' sockets."""
     return socket_path(f"kernel-{uuid.UUID(int=0)}-ipc-9", HOME / "run").parent
 
 
 def command(port: int) -> list[str]:
-    """The command that starts it; it contains no secrets."""
+    """The command that starts JupyterLab; it contains no secrets."""
     options = [f"--config={FOLDER / 'jupyter_server_config.py'}", f"--ServerApp.port={port}"]
     return [str(JUPYTER / "venv" / "bin" / "jupyter-lab"), *options]
 
 
 def jupyter_environment(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What it and its kernels see: the project, Java, and the read-only ones of the connections in `known`."""
+    """What JupyterLab and its kernels see: the project, Java, and the read-only connections of `known`."""
     kept = {name: value for name, value in environ.items() if not name.startswith(NOT_INHERITED)}
     readers = {connections.variable(conn_id): known[connections.variable(conn_id)] for conn_id in READERS}
     return {

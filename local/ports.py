@@ -26,7 +26,7 @@ DEFAULTS = {
 
 
 def chosen(environ: Mapping[str, str] = os.environ) -> dict[str, int]:
-    """The port of each name. Raises Problem for one that is not a port, or that two names share."""
+    """The port of each name. Raises Problem for a value that is not a port, or a port that two names share."""
     numbers: dict[str, str | int] = dict(DEFAULTS)
     if PORTS_FILE.exists():
         lines = (line.partition("#")[0].strip() for line in PORTS_FILE.read_text().splitlines())

@@ -1,4 +1,4 @@
-"""Expected failures: each says where, what was found, and what to do instead; the commands print it without a traceback."""
+"""Expected failures: each says where, what was found, and what to do instead. Commands print them without a traceback."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Child:
         return self._process.poll()
 
     def wait(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for its end; returns the exit code."""
         return self._process.wait()
 
     def stop(self, seconds: float = 30) -> None:

@@ -1,4 +1,4 @@
-"""The signals of a command that owns a throw-away stack: it stops the stack before it ends, and nothing interrupts that."""
+"""The signals of a command that owns a stack: the command stops its stack before it ends, and no signal interrupts that."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ CASSANDRA, MARIADB, MYSQL, KAFKA, POSTGRES = "cassandra", "mariadb", "mysql", "k
 BIGQUERY = bigquery_emulator.NAME
 MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
 CLEANING = "airflow-clean"
-# EARLY programs need no store. LATE programs start runs, so they wait until the stores answer.
+# EARLY programs need no store. LATE programs run tasks and triggers, so they wait until the stores answer.
 EARLY, LATE = ("api-server", "dag-processor"), ("scheduler", "triggerer")
 
 _BI = connections.variable("warehouse_bi")
@@ -223,7 +223,7 @@ class Stack:
                 time.sleep(0.25)
 
     def start_other_dags(self) -> None:
-        """Unpause the other DAGs after the first run, which needs all cores; the demo's history comes before upkeep."""
+        """Unpause the other DAGs after the first run, which needs all cores; the demo's history comes before housekeeping."""
         dags = self.airflow.dags()
         history_dags = self._unpause(
             {name: is_paused for name, is_paused in dags.items() if name.endswith("_demo_past")}
@@ -234,7 +234,7 @@ class Stack:
         self._unpause(dags)
 
     def _await_runs(self, dag_ids: list[str], seconds: float) -> None:
-        """Wait until each has a finished run, or the time is up: without them, the boards merely have gaps."""
+        """Wait until each DAG has a finished run, or the time is up: without these runs, the boards merely have gaps."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             newest = [self.airflow.runs(dag_id, 1) for dag_id in dag_ids]
@@ -281,7 +281,7 @@ class Stack:
     def _require_ports(self, names: Mapping[str, tuple[str, ...]]) -> None:
         """Raise Problem unless the ports of programs that do not run yet are free."""
         if supervisor.running():
-            self._define_programs()  # stops what runs with another port, or in place of one of these
+            self._define_programs()  # stops programs that run with another port, or in place of these
         for program, needed in names.items():
             if not supervisor.running() or not supervisor.is_up_or_starting(program):
                 ports.require_free(self.ports, needed)
@@ -299,11 +299,11 @@ class Stack:
             else:
                 say(f"   Stopped {', '.join(names)}: no longer part of this stack")
         if _BI in {name for differences in stopped.values() for name in differences}:
-            self._name_users_of_bi()
+            self._warn_superset_user()
         self.stopped |= stopped
 
     @staticmethod
-    def _name_users_of_bi() -> None:
+    def _warn_superset_user() -> None:
         if supervisor.is_up_or_starting("superset"):
             say(f"   Superset still has the old {_BI}: run `make dashboards` again.")
 
@@ -324,7 +324,7 @@ class Stack:
             self._airflow(
                 "api-server", [airflow, "api-server", "--host", "127.0.0.1", "--port", port, "--workers", "1"], 70
             ),
-            # Logs are read from the files; their servers would listen on every interface.
+            # Logs are read from the files: log servers would listen on every interface.
             self._airflow("scheduler", [airflow, "scheduler", "--skip-serve-logs"], 90),
             self._airflow("dag-processor", [airflow, "dag-processor"], 90),
             self._airflow("triggerer", [airflow, "triggerer", "--skip-serve-logs"], 90),

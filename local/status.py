@@ -39,7 +39,7 @@ def gather() -> dict:
 
 
 def _pipeline(row: dict) -> dict:
-    """Its fields as JSON shows them; seconds are rounded to one decimal, None if unknown."""
+    """A pipeline's fields as JSON shows them; seconds are rounded to one decimal, None if unknown."""
     seconds = {
         "newest_event_seconds": row["lag"],
         "lag_median_seconds": row["lag_median"],

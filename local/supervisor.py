@@ -1,6 +1,6 @@
-"""supervisord: it starts the stack's processes, restarts what dies, rotates their logs, and ends them all.
+"""supervisord: it starts the stack's processes, restarts those that die, rotates their logs, and ends them all.
 
-Nothing starts by itself: `local.start` starts the programs in the order in which they need each other. Each program has
+Nothing starts by itself: `local.start` starts the programs in the order of their dependencies. Each program has
 a separate environment in a private file; a running program whose command or environment has changed is stopped, so
 that the next start uses the new ones.
 """
@@ -37,7 +37,7 @@ API_SERVER = "api-server"
 TASK_RUNNERS = {"scheduler", "triggerer", "celery-worker"}
 _TASK_SECONDS = 5  # the time that tasks get before they are interrupted
 UP_OR_STARTING = ("STARTING", "BACKOFF", "RUNNING")
-SPARK_APPLICATION = "/include/spark/run.py"  # in this folder, or in a worker's copy of it
+SPARK_APPLICATION = "/include/spark/run.py"  # in the project, or in a worker's copy of it
 
 _CONFIGURATION = """\
 [supervisord]
@@ -66,7 +66,7 @@ files = {added}/*.conf
 _PROGRAM = """
 [program:{name}]
 command = {launcher} {definition}
-# The program does not see it; supervisord uses it to recognize a changed command or environment.
+# The program does not see this variable: it makes supervisord recognize a changed command or environment.
 environment = DEFINITION="{digest}"
 directory = {directory}
 priority = {priority}
@@ -238,7 +238,7 @@ def stop(name: str) -> None:
 
 
 def processes() -> list[dict]:
-    """What supervisord knows of each program: name, statename, pid, start, exitstatus. Empty when it does not run."""
+    """What supervisord knows of each program: name, statename, pid, start, exitstatus. Empty if supervisord does not run."""
     try:
         return _call().supervisor.getAllProcessInfo()
     except OSError:
@@ -287,13 +287,13 @@ def shut_down(seconds: float = 60) -> list[str]:
 
 def _stop_in_order(names: set[str], seconds: float) -> list[str]:
     """Stop programs, the stores last; returns the names of processes that outlived the program that had started them."""
-    # A task that ends reports to the API server; if that is gone, it tries for longer than supervisord waits.
+    # A task that ends reports to the API server. Without it, the task would retry for longer than supervisord waits.
     task_programs = {name for name in names if kind_of(name) not in STORES | SPARK_CLUSTER | {API_SERVER}}
     _request_stop(task_programs)
     if not _wait_until_stopped(task_programs, _TASK_SECONDS):
         _interrupt_tasks(task_programs)
         _wait_until_stopped(task_programs, seconds)
-    # Only TASK_RUNNERS run tasks; a restart of any other program does not touch a working Spark driver.
+    # Only TASK_RUNNERS run tasks; a restart of any other program leaves a working Spark driver alone.
     leftovers = _end_leftovers() if TASK_RUNNERS & set(map(kind_of, names)) else []
     for kinds in ({API_SERVER}, SPARK_CLUSTER, STORES):
         group = {name for name in names if kind_of(name) in kinds}
@@ -319,7 +319,7 @@ def _wait_until_stopped(names: set[str], seconds: float) -> bool:
 
 
 def _interrupt_tasks(names: set[str]) -> None:
-    """Interrupt children of these programs in separate process groups: Airflow's tasks, which ignore SIGTERM."""
+    """Interrupt the children of these programs that have their own process groups: Airflow's tasks, which ignore SIGTERM."""
     for program in [process["pid"] for process in processes() if process["name"] in names and process["pid"]]:
         with contextlib.suppress(psutil.Error):
             for child in psutil.Process(program).children(recursive=True):

@@ -33,7 +33,7 @@ def install() -> None:
         raise Problem(
             "make tableau",
             f"Tableau's Hyper API has no build for Linux on {machine}",
-            "Run `python -m include.bi.tableau_extract` on Linux on x86-64, macOS or Windows, with AIRFLOW_CONN_WAREHOUSE_BI set "
+            "Run `python -m include.bi.tableau_extract` on Linux (x86-64), macOS or Windows, with AIRFLOW_CONN_WAREHOUSE_BI set "
             "(docs/bi-tools.md).",
         )
     bootstrap.install_separately(TABLEAU, LOCK, "Tableau's Hyper API", "90 MB, the first time only")
@@ -45,7 +45,7 @@ def command(arguments: list[str]) -> list[str]:
 
 
 def extract_environment(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What it sees: the project, and the read-only account's connection out of `known`."""
+    """What the command sees: the project, and the read-only account's connection from `known`."""
     kept = {name: value for name, value in environ.items() if not name.startswith(NOT_INHERITED)}
     bi = connections.variable(WAREHOUSE_BI)
     return {**kept, bi: known[bi], "PYTHONPATH": str(ROOT)}

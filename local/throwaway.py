@@ -1,6 +1,6 @@
 """Throw-away stores for tests and benchmarks: `python -m local.throwaway` starts them and keeps them until Ctrl-C.
 
-With MINUTEMARK_TEST_STORES=<the file it prints> in the environment, test sessions use these stores and start none.
+With MINUTEMARK_TEST_STORES=<the path that it prints> in the environment, test sessions use these stores and start none.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ SPARK_MASTER = "local[2]"
 _MEMORY = Path("/dev/shm")
 _PREFIX, _LOCK = "minutemark-stores-", "lock"
 _SECONDS_TO_LOCK = 60  # a new folder has its lock long before that
-_ROOM = 4 << 30  # bytes: the stores of the two processes of `make test` take half of it
+_REQUIRED_MEMORY = 4 << 30  # bytes: the stores of the two processes of `make test` take half of it
 
 
 @contextlib.contextmanager
 def data_folder() -> Iterator[Path]:
-    """A new folder for the data of stores: in memory if there is room, because DDL waits for writes to a disk."""
+    """A new folder for the data of stores: in memory if enough is free, because DDL waits for writes to a disk."""
     if _MEMORY.is_dir():
         _remove_leftovers()
-    in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
+    in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _REQUIRED_MEMORY
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_MEMORY if in_memory else None) as name:
         draft = Path(name) / "lock.new"
         with draft.open("w") as lock:
@@ -59,7 +59,7 @@ def _remove_leftovers() -> None:
 
 @contextlib.contextmanager
 def cassandra_node(folder: Path, *, heap_mb: int = 512, throw_away: bool = True) -> Iterator[dict[str, str]]:
-    """A node with empty data; yields the variables of its connections."""
+    """A node without data; yields the variables of its connections."""
     passwords = connections.new_passwords()
     accounts = connections.lake_passwords(passwords)
     ports: dict[str, Any] = {"port": free_port(), "storage_port": free_port()}
@@ -71,7 +71,7 @@ def cassandra_node(folder: Path, *, heap_mb: int = 512, throw_away: bool = True)
 def warehouse_server(
     folder: Path, passwords: Mapping[str, str] | None = None
 ) -> contextlib.AbstractContextManager[dict[str, str]]:
-    """The server that MINUTEMARK_WAREHOUSE names, with empty data."""
+    """The server that MINUTEMARK_WAREHOUSE names, without data; yields the variables of its connections."""
     start = mysql_server if os.environ.get("MINUTEMARK_WAREHOUSE") == "mysql" else mariadb_server
     return start(folder, passwords)
 
@@ -79,14 +79,14 @@ def warehouse_server(
 def mariadb_server(
     folder: Path, passwords: Mapping[str, str] | None = None
 ) -> contextlib.AbstractContextManager[dict[str, str]]:
-    """A MariaDB server with empty data; yields the variables of its connections."""
+    """A MariaDB server without data; yields the variables of its connections."""
     return _warehouse_server(mariadb.Server, folder / "mariadb", passwords)
 
 
 def mysql_server(
     folder: Path, passwords: Mapping[str, str] | None = None
 ) -> contextlib.AbstractContextManager[dict[str, str]]:
-    """A MySQL server with empty data; yields the variables of its connections."""
+    """A MySQL server without data; yields the variables of its connections."""
     return _warehouse_server(mysql.Server, folder / "mysql", passwords)
 
 

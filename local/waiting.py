@@ -21,7 +21,7 @@ def until(
     log: str = "",
     interval: float = 0.25,
 ) -> Answer:
-    """The first result of `attempt` without one of `errors`. Raises Problem when the time is up or `alive` says no."""
+    """The first result of `attempt` without one of `errors`. Raises Problem when the time is up or `alive` returns False."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -14,7 +14,7 @@ FATES = ("counted", "ignored", "rejected")
 
 
 def fates(rows: DataFrame, ledger: DataFrame) -> DataFrame:
-    """A row per fate: how many of the classified rows have it, and how many the ledger's rows say."""
+    """A row per fate: the number of classified rows that have it, and the number in the ledger."""
     lake_fates = rows.groupBy("fate").agg(F.count(F.lit(1)).alias("lake"))
     sums = ledger.agg(*(F.sum(f"{fate}_rows").alias(fate) for fate in FATES))
     ledger_fates = sums.selectExpr(
@@ -52,8 +52,8 @@ def same_hours(board: DataFrame, hours: DataFrame) -> DataFrame:
 def side_by_side(lake: DataFrame, warehouse: DataFrame, board: DataFrame) -> DataFrame:
     """A row per hour, hour_utc as text, with the figures of all three.
 
-    `equal`: lake and warehouse agree on what the chosen minutes contribute. `whole`: the board shows just that, since no
-    other minute contributes to the hour.
+    `equal`: lake and warehouse agree on what the chosen minutes contribute. `whole`: the board shows the same figures,
+    because no other minute contributes to the hour.
     """
     figures = None
     for name, frame in (("lake", lake), ("warehouse", warehouse), ("board", board)):

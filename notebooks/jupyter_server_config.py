@@ -2,7 +2,7 @@
 
 
 def without_outputs(model: dict, **_: object) -> None:
-    """A notebook goes to disk without its outputs: they show what the stores hold, and a commit would take them along."""
+    """Save a notebook without its outputs: they show data of the stores, and a commit would include them."""
     if model["type"] != "notebook":
         return
     for cell in model["content"]["cells"]:
@@ -13,11 +13,11 @@ def without_outputs(model: dict, **_: object) -> None:
 c = get_config()  # noqa: F821 - Jupyter runs this file
 c.ContentsManager.pre_save_hook = without_outputs
 c.ServerApp.ip = "127.0.0.1"
-# Kernels listen on sockets in a private folder: from a port, each user of the machine could read the output of cells.
+# Kernels listen on sockets in a private folder: from a port, any user of the machine could read the output of cells.
 c.KernelManager.transport = "ipc"
 c.ServerApp.port_retries = 0  # `make notebook` has checked that the port is free
 c.ServerApp.open_browser = False
-c.ServerApp.allow_root = True  # the rest of the stack may be root's too
+c.ServerApp.allow_root = True  # the rest of the stack may run as root too
 c.ServerApp.answer_yes = True  # Ctrl-C ends it, without asking
 # No telemetry, no update checks, no downloads.
 c.LabApp.news_url = None

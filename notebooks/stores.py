@@ -36,7 +36,7 @@ def session() -> SparkSession:
 
 
 def with_lake(spark: SparkSession) -> SparkSession:
-    """The same session, opened here or before: now it reads the lake, by key, and its times are UTC."""
+    """Set up a session, opened here or elsewhere, to read the lake by key, with times in UTC; returns it."""
     for name, value in {**settings.reading_settings(), **stores.lake_settings(endpoint(LAKE_READER))}.items():
         spark.conf.set(name, value)
     return spark
@@ -49,7 +49,7 @@ def warehouse(spark: SparkSession, table: str) -> DataFrame:
 
 
 def minutes(first: str | None, last: str | None) -> list[datetime]:
-    """The minutes (naive, UTC) from `first` to `last` (excluded); where none is given, those of the last 60 minutes.
+    """The minutes (naive, UTC) from `first` to `last` (excluded); without both, the last 60 minutes.
 
     Raises WindowRefused, which says what to write instead.
     """
@@ -65,7 +65,7 @@ def minutes(first: str | None, last: str | None) -> list[datetime]:
 
 
 def finished(spark: SparkSession, pipeline: Pipeline, chosen: Sequence[datetime]) -> DataFrame:
-    """The ledger's rows of those of the chosen minutes that are merged, with nothing new in the lake since."""
+    """The ledger's rows of the chosen minutes that are merged and have not changed in the lake since."""
     ledger = warehouse(spark, "etl.board_minutes").where(F.col("pipeline") == pipeline.name)
     return only_minutes(ledger, chosen).where("state = 'merged' AND pending = 0")
 
@@ -83,11 +83,11 @@ def minutes_of(ledger: DataFrame) -> list[datetime]:
 
 def times(frame: DataFrame, column: str) -> list[datetime]:
     """The times (naive, UTC, whole seconds) of a column, in order."""
-    # Numbers: a datetime that Spark hands over has passed through this machine's time zone.
+    # As numbers: a datetime from Spark has passed through this machine's time zone.
     seconds = sorted(row[0] for row in frame.select(F.unix_seconds(column)).collect())
     return [datetime.fromtimestamp(second, UTC).replace(tzinfo=None) for second in seconds]
 
 
 def only_minutes(table: DataFrame, wanted: Sequence[datetime]) -> DataFrame:
-    """The rows of a view that has minute_utc, of these minutes (naive, UTC)."""
+    """The rows of these minutes (naive, UTC), from a view with the column minute_utc."""
     return table.where(f"minute_utc IN ({instants(wanted)})")

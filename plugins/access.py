@@ -1,7 +1,7 @@
 """What Airflow's API server checks before its own permissions: the Host, and the pipelines of an operation.
 
-- A request for another host is refused, except to HEALTH, so that a foreign page whose name resolves to this server
-  reaches nothing.
+- A request for another host is refused, so that a foreign page whose name resolves to this server reaches nothing. HEALTH
+  accepts every host.
 - No page of another site can frame a page of Airflow.
 - Users who trigger or clear a run of an operations DAG need the permission that the Pipelines page requires: to edit
   `<pipeline>_minute`, or, for minutemark_verify, to see its runs. Without a pipeline: that permission on every pipeline.
@@ -107,7 +107,7 @@ class OperationsPermissions:
         user = await _user(request)
         if user is not None and (refusal := await run_in_threadpool(_refusal, route, body, user)):
             return await JSONResponse({"detail": refusal}, status_code=403)(scope, receive, send)
-        return await self._app(scope, _replay(body, receive), send)
+        return await self._app(scope, _with_body(body, receive), send)
 
 
 class Route(NamedTuple):
@@ -129,7 +129,7 @@ def route_of(scope: MutableMapping) -> Route | None:
     return None
 
 
-def _replay(body: bytes, receive):
+def _with_body(body: bytes, receive):
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again():
@@ -223,7 +223,7 @@ def operations(route: Route, body: bytes) -> Iterator[Operation]:
     except ValueError:
         message = {}  # Airflow refuses it
     dag_id = route.values.get("dag_id")
-    # The table of commands needs every declaration. An error in one must not keep users from the other DAGs.
+    # The table of commands needs every declaration. An error in one must not keep users from other DAGs.
     if not any(text.startswith(PREFIX) for text in (dag_id or "", *_texts(message))):
         return
     is_trigger = route.method == "POST" and route.path == TRIGGER

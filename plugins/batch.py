@@ -8,7 +8,7 @@ from include.connections import WAREHOUSE_ETL
 
 
 def batch_id_of(rendered: str, pipeline: str) -> int:
-    """The id that wait_for_changes returned, of a batch of this pipeline.
+    """The id that wait_for_changes returned, if it is that of a batch of this pipeline.
 
     Any other id fails the task at once, because a retry would find the same one. Permissions belong to a DAG: users with
     permission to change the XComs of one pipeline must not publish batches of another.

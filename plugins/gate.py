@@ -17,7 +17,8 @@ class QualityGate(AnnouncementMixin, BaseOperator):
     """Fails without retries if its gate does not pass: a retry would find the same rows.
 
     The staging gate does not pass if the whole batch fails, or if minutes that are held or still open leave nothing to
-    publish. Held minutes do not fail it while others pass. The warehouse gate does not pass if facts and contributions disagree.
+    publish. Held minutes do not fail it while others pass, nor do waiting minutes if none is held. The warehouse gate does
+    not pass if facts and contributions disagree.
     """
 
     template_fields = ("batch_id",)

@@ -19,14 +19,12 @@ CASSANDRA_PORT, MYSQL_PORT, KAFKA_PORT = 9042, 3306, 9092  # the ports of connec
 
 @dataclass(frozen=True)
 class DataSet:
-    """A table, topic or folder of files by its OpenLineage name (https://openlineage.io/docs/spec/naming); `rows` were
-    written (None: unknown).
-    """
+    """A table, topic or folder of files by its OpenLineage name: https://openlineage.io/docs/spec/naming."""
 
     namespace: str  # such as mysql://host:port, bigquery or file
     name: str  # such as database.table, a topic or a folder
     key: str  # in include/lineage/<pipeline>.json
-    rows: int | None = None
+    rows: int | None = None  # how many were written; None: unknown
 
 
 @dataclass(frozen=True)

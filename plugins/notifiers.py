@@ -62,7 +62,7 @@ class NotifyFailedRun(BaseNotifier):
 
 
 def failed_run(context: Context) -> Notice:
-    """The notice of a DAG's failed run, from the context of its callback, which may know no task."""
+    """The notice of a DAG's failed run, from the context of its callback, which may have no task."""
     task = context.get("ti")
     which = f", in task {task.task_id}" if task else ""
     reason = f" ({context['reason']})" if context.get("reason") else ""

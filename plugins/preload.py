@@ -29,7 +29,7 @@ class Preload:
 
     @hookimpl
     def on_starting(self, component: object) -> None:
-        """Import them in the scheduler, the DAG processor and the triggerer, whose component is a `Job`; a task's is not."""
+        """Import LIBRARIES in the scheduler, the DAG processor and the triggerer, whose component is a `Job`; a task's is not."""
         if type(component).__name__ != "Job":  # by its name: a task must not import its class
             return
         # The Cassandra driver imports NumPy, whose BLAS would start a thread for each core. A fork does not copy threads.

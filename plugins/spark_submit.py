@@ -1,4 +1,4 @@
-"""spark-submit for one attempt or stream: the provider's hook, whose failures have a reason.
+"""spark-submit for one attempt or stream: the provider's hook, which also records the reason of a failure.
 
 Without a warm driver, the process of spark-submit ends when this one does (on Linux).
 """

@@ -97,7 +97,7 @@ class TransformDelta(AttemptOperator):
 
 
 def idle_seconds_of(spark: Endpoint) -> float:
-    """How long a driver of this connection stays without a job: its extra `driver_idle_seconds`."""
+    """How long an idle driver of this connection keeps running: the connection's extra `driver_idle_seconds`."""
     value = spark.extra.get("driver_idle_seconds", IDLE_SECONDS)
     try:
         seconds = -1.0 if isinstance(value, bool) else float(value)

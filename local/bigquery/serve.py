@@ -2,7 +2,7 @@
 
 Requests need the token as a bearer token, and gRPC is off: other users of the machine could otherwise read every file that
 the user running the emulator can. `gs://bucket/name` is the file FOLDER/buckets/bucket/name. Corrections make load jobs behave
-as those of BigQuery: the id of a known job is refused, columns of a Parquet file are matched by name, and a column that is
+like those of BigQuery: the id of a known job is refused, columns of a Parquet file are matched by name, and a column that is
 nullable in the file is refused if it is required in the table.
 """
 
@@ -30,9 +30,9 @@ def _app_with_login(context):
     app, expected = _create_app(context), f"Bearer {os.environ['BIGQUERY_EMULATOR_TOKEN']}".encode()
 
     @app.middleware("http")
-    async def require_token(request, answer):
+    async def require_token(request, call_next):
         if hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
-            return await answer(request)
+            return await call_next(request)
         error = {
             "code": 401,
             "message": "The token of BIGQUERY_EMULATOR_TOKEN is required",
@@ -43,14 +43,14 @@ def _app_with_login(context):
     return app
 
 
-async def _start_load_of_new_id(project: str, job_id: str, config: dict, context):
+async def _start_load_if_new(project: str, job_id: str, config: dict, context):
     if context.catalog.get_job(project, job_id):
         raise AlreadyExistsError(f"Already Exists: Job {project}:US.{job_id}")
     return await _start_load(project, job_id, config, context)
 
 
-def _load_file_of_same_modes(path: str, job, context) -> None:
-    """Refuse a Parquet file without the table's required columns, or in which they are nullable."""
+def _load_if_modes_match(path: str, job, context) -> None:
+    """Load a file, but refuse a Parquet file that lacks a required column of the table, or has it as nullable."""
     table = context.catalog.get_table(job.project_id, job.dataset_id, job.table_id)
     if job.source_format == "PARQUET" and table:
         columns = "SELECT name, repetition_type FROM parquet_schema(?)"
@@ -71,8 +71,8 @@ def _insert_parquet_by_name(path: str, table: str, context) -> None:
 def main(port: str, folder: str) -> None:
     os.umask(0o077)
     os.environ |= {
-        "HOME": folder,  # below it DuckDB keeps its extensions
-        "BQEMU_ENABLE_FORMAT_EXTENSIONS": "0",  # they would be downloaded
+        "HOME": folder,  # DuckDB keeps its extensions in it
+        "BQEMU_ENABLE_FORMAT_EXTENSIONS": "0",  # DuckDB would download them
         "BQEMU_GCS_LOCAL_ROOT": f"{folder}/buckets",
         "BQEMU_QUERY_CACHE_TTL_SECONDS": "0",
         "BQEMU_UPLOAD_STAGING_DIR": f"{folder}/uploads",
@@ -82,8 +82,8 @@ def main(port: str, folder: str) -> None:
     duckdb.execute(f"INSTALL '{extension}'")
     server.create_app = _app_with_login
     server.build_grpc_server = lambda context: (grpc.aio.server(), 0)
-    jobs._handle_load_job_with_async_envelope = _start_load_of_new_id
-    executor._load_path_into_target = _load_file_of_same_modes
+    jobs._handle_load_job_with_async_envelope = _start_load_if_new
+    executor._load_path_into_target = _load_if_modes_match
     executor._LOAD_FORMAT_HANDLERS["PARQUET"] = _insert_parquet_by_name
     cli.main(["start", "--rest-port", port, "--data-dir", folder, "--log-level", "warning"])
 

@@ -43,7 +43,7 @@ class Servers:
         return {server.home.name: server for server in servers}
 
     def connections(self, passwords: Mapping[str, str]) -> dict[str, str]:
-        """Variables of all connections, which a deployment would set itself: account bi reads the replica."""
+        """Variables of all connections, as a deployment would set them: account bi reads the replica."""
         warehouse, replica = (connections.warehouse(passwords, server.port) for server in (self.primary, self.replica))
         bi = connections.variable("warehouse_bi")
         return {

@@ -44,7 +44,7 @@ class Cluster(Stack):
             (_home(worker) / "tmp").mkdir()
 
     def start_stores(self) -> None:
-        """Start all but the Cassandra nodes that join later; return before they answer."""
+        """Start all stores but the Cassandra nodes that join later; return before the stores answer."""
         with step("create the data folders"):
             for server in self.programs.values():
                 server.prepare()
@@ -135,7 +135,7 @@ def _worker_program(name: str, env: dict[str, str]) -> Program:
         "TMPDIR": str(home / "tmp"),
         "C_FORCE_ROOT": "1",
     }
-    # The server for logs would listen on every interface; the API server reads the folder itself.
+    # A log server would listen on every interface; the API server reads the logs from their folder.
     command = [str(VENV / "bin" / "airflow"), "celery", "worker", "--celery-hostname", name, "--skip-serve-logs"]
     return Program(name, command, 90, env={**env, **worker_env}, directory=home / "project")
 

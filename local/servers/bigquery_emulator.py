@@ -1,4 +1,4 @@
-"""An emulator of BigQuery for tests and for `make run MINUTEMARK_BIGQUERY=local` with a lakehouse, in its own environment.
+"""An emulator of BigQuery, in its own Python environment: for tests, and for a lakehouse with MINUTEMARK_BIGQUERY=local.
 
 It listens on loopback only, and requires a token, which is in `.local/env` and in Airflow's environment.
 """
@@ -24,7 +24,7 @@ _FOLDER = ROOT / "local" / "bigquery"
 
 @dataclass(frozen=True)
 class Emulator:
-    """One emulator: where its data are, the loopback port it listens on, and the token of its clients."""
+    """One emulator: where its data is, the loopback port it listens on, and the token of its clients."""
 
     home: Path
     port: int
@@ -68,7 +68,7 @@ def is_local(environ: Mapping[str, str]) -> bool:
 def install() -> None:
     """Install the emulator's environment, exactly as its lock says."""
     bootstrap.install_separately(
-        BIGQUERY, _FOLDER / "requirements.lock", "emulator of BigQuery", "some 75 packages, 500 MB"
+        BIGQUERY, _FOLDER / "requirements.lock", "emulator of BigQuery", "about 75 packages, 500 MB"
     )
 
 

@@ -72,7 +72,7 @@ commitlog_segment_size: 16MiB
 commitlog_total_space: 256MiB
 auto_snapshot: false
 
-# A laptop's share: two cores, a small heap, and indexes only in mapped memory.
+# A laptop's share: two cores, a small heap, and only index files mapped into memory.
 disk_access_mode: mmap_index_only
 memtable_heap_space: 128MiB
 memtable_offheap_space: 128MiB
@@ -144,7 +144,7 @@ _OPENS = (
 
 @dataclass(frozen=True)
 class Member:
-    """The place of a node in a cluster whose nodes have one address each, the same ports, and one key."""
+    """Membership in a cluster whose nodes have one address each, the same ports, and one key."""
 
     addresses: tuple[str, ...]  # one for each node; the first node is the seed, and starts first
     keys: Path  # the key store for connections between nodes, made by the first node
@@ -263,7 +263,7 @@ class Node(Server):
         return NoHostAvailable, OSError
 
     def set_up(self, connection) -> None:
-        """Create our accounts and disable the default superuser. Doing it again changes nothing."""
+        """Create our accounts, or correct their passwords, and disable the default superuser."""
         cluster, session = connection
         try:
             roles = {row.role: row for row in session.execute("SELECT role, can_login FROM system_auth.roles")}

@@ -1,4 +1,4 @@
-"""The Java that runs Cassandra, Kafka, Kafka Connect and Spark's standalone servers, and the flags that all have."""
+"""The Java that runs Cassandra, Kafka, Kafka Connect and Spark's standalone servers, and the flags that they share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from local.problems import Problem
 
 
 def java() -> str:
-    """The java to run, or Problem."""
+    """The path of java. Raises Problem if there is none."""
     home = os.environ.get("JAVA_HOME")
     path = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
     if not path:

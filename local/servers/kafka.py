@@ -1,4 +1,4 @@
-"""A real Kafka broker from Maven jars: its folder, its command line, and when it answers.
+"""A real Kafka broker from Maven jars: its folder, its command line, and its readiness check.
 
 A node in KRaft mode, broker and controller in one process, on loopback, sized for a laptop, alone or one of a cluster.
 Both listeners require a login. The topics belong to include/kafka/topics.py.

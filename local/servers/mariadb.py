@@ -108,7 +108,7 @@ class Server(WarehouseServer):
         )
 
     def replicate_from(self, primary: Server) -> None:
-        """Make this replica apply all that the primary has done since its data folder was made, and will do from now on."""
+        """Replicate everything that has been written to the primary since its data folder was made, and will be."""
         password = secrets.token_urlsafe(24)  # the replica keeps it in its own data folder
         account = f"'{_REPLICA_ACCOUNT}'@'{HOST}'"
         with contextlib.closing(primary.administrator()) as conn:

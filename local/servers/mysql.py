@@ -113,7 +113,7 @@ def _unpack_from(mirror: str) -> None:
         apt = functools.partial(_apt, folder)
         apt("update")
         planned = [line.split() for line in apt("--simulate", "install", _PACKAGE).splitlines()]
-        # Perl is for the package's scripts; the server does without.
+        # Perl is for the package's scripts; the server does not need it.
         packages = [words[1] for words in planned if words[:1] == ["Inst"] and "perl" not in words[1]]
         apt("download", *packages, cwd=folder / "packages")
         for package in sorted((folder / "packages").glob("*.deb")):

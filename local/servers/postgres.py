@@ -43,7 +43,7 @@ password_encryption = 'scram-sha-256'
 # The API server may use 50 (see .env); the other processes use a few each.
 max_connections = 100
 shared_buffers = 64MB
-# The queries are small: parallel workers would cost more than they save, and need room in /dev/shm.
+# The queries are small: parallel workers would cost more than they save, and need space in /dev/shm.
 max_parallel_workers_per_gather = 0
 fsync = {fsync}
 
@@ -111,9 +111,9 @@ class Server(server.Server):
     def log_in(self):
         import psycopg2
 
-        password = self.passwords[ADMIN]
+        password = self.passwords[self.superuser]
         return psycopg2.connect(
-            host=HOST, port=self.port, user=ADMIN, password=password, dbname="postgres", connect_timeout=5
+            host=HOST, port=self.port, user=self.superuser, password=password, dbname="postgres", connect_timeout=5
         )
 
     def startup_errors(self) -> tuple[type[BaseException], ...]:
@@ -122,7 +122,7 @@ class Server(server.Server):
         return (psycopg2.OperationalError,)
 
     def set_up(self, connection) -> None:
-        """Create the accounts and their databases, if they are not there yet."""
+        """Create the accounts and their databases, or correct the passwords of existing accounts."""
         try:
             connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
             with connection.cursor() as cursor:

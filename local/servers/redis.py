@@ -1,7 +1,7 @@
 """A real Redis server from Debian's redis-tools: the broker of Airflow's Celery workers.
 
 Debian's redis-server would start a system service; redis-tools has the same binary under another name, and no
-service. Redis keeps nothing here: the scheduler queues again the tasks that were queued when Redis ended.
+service. Redis stores nothing on disk: the scheduler requeues the tasks that were queued when Redis ended.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Redis(Server):
 
 
 def _binary() -> Path:
-    """The server's program, whose package is installed if it is missing."""
+    """The server's program. If it is missing, its package is installed."""
     if not any(map(shutil.which, _BINARIES)):
         bootstrap.install([PACKAGE])
     path = next(filter(None, map(shutil.which, _BINARIES)), None)

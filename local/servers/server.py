@@ -60,14 +60,14 @@ class Server(abc.ABC):
     def wait_until_ready(
         self, *, seconds: float = 180, alive: Callable[[], bool] = lambda: True, log: str = ""
     ) -> None:
-        """Return when the server answers and its accounts are there. Raises Problem when that fails."""
+        """Return when the server answers and has its accounts. Raises Problem if it does not in time, or ends."""
         what = f"{self.name} on {self.host}:{self.port}"
         self.set_up(
             waiting.until(self.log_in, what=what, seconds=seconds, errors=self.startup_errors(), alive=alive, log=log)
         )
 
     def fill_data_folder(self, command: Callable[[Path], list[str]]) -> None:
-        """Fill a draft folder and move it into place, so that an interrupted start leaves no half-made data."""
+        """Fill a draft folder and move it into place, so that an interrupted start leaves no incomplete data."""
         draft = self.home / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         done = subprocess.run(command(draft), capture_output=True, text=True, check=False)

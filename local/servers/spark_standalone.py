@@ -1,7 +1,7 @@
 """A Spark standalone cluster from the installed pyspark: a master, and workers that start executors for applications.
 
-All of it listens on loopback, and its processes authenticate each other by the cluster's secret, in a file that only its
-owner can read: Spark would show it in `ps` as an option of the JVM. The web pages show applications and their
+All of it listens on loopback. Its processes authenticate each other with the cluster's secret, from a file that only its
+owner can read: `ps` would show the secret if it were an option of the JVM. The web pages show applications and their
 executors to every user of the machine, but accept no commands.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from include.spark.installation import spark_home
 from local.files import write_private
+from local.loopback import fetch
 from local.servers.java import flags, java
 from local.servers.server import HOST, Server
 
@@ -91,9 +91,8 @@ class SparkServer(Server):
         return []
 
     def state(self) -> dict:
-        """What its page shows. Raises OSError when it does not answer."""
-        with urllib.request.urlopen(f"http://{HOST}:{self.web_port}/json/", timeout=5) as answer:
-            return json.load(answer)
+        """What the server's page shows. Raises OSError if the server does not answer."""
+        return json.loads(fetch(f"http://{HOST}:{self.web_port}/json/", 5))
 
     def startup_errors(self) -> tuple[type[BaseException], ...]:
         return OSError, ValueError, _NotYet

@@ -83,7 +83,7 @@ class WarehouseServer(Server):
 
     @abc.abstractmethod
     def initializer(self, base: Path, data: Path) -> list[str]:
-        """The command that makes an empty data folder."""
+        """The command that initializes a data folder."""
 
 
 def _accounts(passwords: Mapping[str, str], more: tuple[str, ...]) -> str:

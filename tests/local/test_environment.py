@@ -103,7 +103,7 @@ def test_dot_env_turns_lakehouse_and_bigquery_on_and_the_command_line_turns_them
 
 
 def test_bigquery_without_the_lakehouse_is_refused():
-    with pytest.raises(Problem, match="MINUTEMARK_BIGQUERY is set, but not MINUTEMARK_LAKEHOUSE"):
+    with pytest.raises(Problem, match="MINUTEMARK_BIGQUERY is set, but MINUTEMARK_LAKEHOUSE is not"):
         environment.prepare(ports.DEFAULTS, {"MINUTEMARK_BIGQUERY": "local"})
 
 

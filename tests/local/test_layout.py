@@ -60,7 +60,7 @@ def test_cleaning_all_of_another_stack_keeps_the_data_of_the_default_one(tmp_pat
     for path in (default / "data", default / "venv", default / "jars", other / "data", other / "run"):
         path.mkdir(parents=True)
     with subprocess.Popen(["sleep", "60"], env={MARK: str(default)}) as process:
-        with pytest.raises(Problem, match="runs on what ALL=1 deletes"):
+        with pytest.raises(Problem, match="uses files that ALL=1 deletes"):
             __main__.clean(SimpleNamespace(all=True, force=True))
         process.kill()
     (default / "run").mkdir()

@@ -35,6 +35,13 @@ def test_a_started_worker_is_registered(cluster):
     assert len(master.workers()) == 1 and master.applications() == []
 
 
+def test_its_page_is_read_without_a_proxy(cluster, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://{HOST}:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert cluster[0].state()["status"] == "ALIVE"
+
+
 def test_the_secret_is_in_private_files_and_not_in_ps(cluster):
     for server, child in zip(cluster[:2], cluster[2], strict=True):
         assert SECRET not in " ".join(psutil.Process(child.pid).cmdline())

@@ -28,7 +28,7 @@ with throwaway.data_folder() as folder:
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stands in for /dev/shm."""
     monkeypatch.setattr(throwaway, "_MEMORY", tmp_path)
-    monkeypatch.setattr(throwaway, "_ROOM", 0)
+    monkeypatch.setattr(throwaway, "_REQUIRED_MEMORY", 0)
     return tmp_path
 
 

@@ -67,7 +67,7 @@ def _event() -> Column:
 
 
 def _value() -> Column:
-    """The value to the cent, each rounded by itself; null if there is none, or if it cannot be stored."""
+    """The value, rounded to the cent; null if it is absent, negative or too large."""
     return F.when(F.col("typed_value") >= 0, F.col("typed_value")).cast("decimal(12,2)")
 
 
