@@ -39,7 +39,7 @@ def test_runs_follow_one_another(stack):
     assert all(opened >= merged for (*_, merged), (_, opened, _) in zip(runs, runs[1:], strict=False))
 
 
-def test_a_backfill_alongside_them_reads_each_of_its_minutes(stack):
+def test_a_backfill_alongside_continuous_runs_reads_each_of_its_minutes(stack):
     change("DELETE FROM recruitment.events")
     before = count(f"{OWN_BATCHES} 'minute'")
     stack.airflow.backfill("recruitment_minute", NOON.replace(second=0), NOON.replace(second=0) + 2 * MINUTE)

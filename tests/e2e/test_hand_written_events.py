@@ -28,9 +28,8 @@ FIRST = [
     page_view(NOON, 3, job_id="7.0"),
     click(NOON, 4, custom_track=None, ed='{"customevent":"conversion"}'),  # lower-case key, kind only there
     click(NOON, 5, job_id=None, publisher_id=None, ed='{"customEvent":"click","jobId":"8","publisherId":"4,1,2"}'),
-    click(
-        NOON, 6, custom_track="qualified", ts="2026-02-19 23:59:59.999"
-    ),  # its hour is nine and a half days before its minute
+    # The hour of this fact is nine and a half days before the minute.
+    click(NOON, 6, custom_track="qualified", ts="2026-02-19 23:59:59.999"),
     click(NOON, 7, custom_track="alive"),
     click(NOON, 8, custom_track=None, ev=None),
     click(NOON, 9, job_id=None),
@@ -52,7 +51,7 @@ def jobs(schemas):
 
 @pytest.fixture(scope="module")
 def csv_file(tmp_path_factory):
-    """FIRST as a file, and a line that cannot be an event."""
+    """FIRST as a file, with one more line that cannot be an event."""
     rows = [*FIRST, click(NOON, create_time="no-time-uuid")]
     file = tmp_path_factory.mktemp("import") / "events.csv"
     with file.open("w", newline="") as lines:
