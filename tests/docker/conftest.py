@@ -1,4 +1,4 @@
-"""What tests of Kafka Connect share: the transform and the tests' own Java classes, compiled.
+"""What tests of Kafka Connect share: the compiled transform, the tests' own compiled Java classes, and a worker.
 
 `local` is imported only in the fixtures: `astro dev pytest` runs without it.
 """

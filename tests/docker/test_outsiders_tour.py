@@ -1,4 +1,4 @@
-"""A tour of Kafka Connect's REST interface without its login: it shows no configuration or password, and changes nothing."""
+"""A tour of Kafka Connect's REST interface without its login shows no configuration or password, and changes nothing."""
 
 from __future__ import annotations
 

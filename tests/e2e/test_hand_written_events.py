@@ -11,7 +11,7 @@ import pytest
 from include.files.imports import import_events
 from include.lake.session import lake
 from include.lake.writer import EventWriter
-from tests.e2e.comparison import must_conserve, must_equal_reference
+from tests.e2e.comparison import must_conserve_rows, must_equal_reference
 from tests.e2e.runs import CHAIN, RECRUITMENT, as_events, as_if_settled, change, count, published, query, text
 from tests.reference.rows import click, page_view
 
@@ -68,7 +68,7 @@ def test_events_become_the_facts_of_the_reference(airflow, csv_file):
     run = airflow.run().must_succeed()
     assert run.tasks == dict.fromkeys(CHAIN, "success")
     must_equal_reference(FIRST, JOBS)
-    must_conserve()
+    must_conserve_rows()
 
 
 def test_a_rejected_row_keeps_its_payload_and_says_why(airflow):
