@@ -2,7 +2,8 @@
 
 A session starts one Cassandra node, one MariaDB server, one Kafka broker and, for some tests, one MySQL server, or uses
 the node, server and broker of `python -m local.throwaway`.
-`astro dev pytest` copies dags, include, plugins, tests and .astro into the image: tests of other parts skip there.
+`astro dev pytest` copies dags, include, plugins, tests and .astro into the image: there, tests of other parts are
+skipped.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def pytest_make_collect_report(collector: pytest.Collector):
 
 
 def _needs_checkout(error: BaseException | None) -> bool:
-    """Whether the error is a package or file that `astro dev pytest` does not copy. Always false in a checkout."""
+    """Whether the error names a package or file that `astro dev pytest` does not copy. Always false in a checkout."""
     while error is not None and not IN_CHECKOUT:
         if isinstance(error, ModuleNotFoundError) and error.name in ("bench", "dashboards", "local", "notebooks"):
             return True
@@ -102,14 +103,14 @@ def _needs_checkout(error: BaseException | None) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order by folder, and in each folder tests without stores first; files of this folder go with the first one."""
+    """Order by folder, and within a folder, tests without stores first. What ORDER does not name comes first."""
 
     def rank(item: pytest.Item) -> tuple[int, bool]:
         folder = item.path.parts[len(TESTS.parts)] if item.path.is_relative_to(TESTS) else ""
         needs_stores = bool(
             {"cassandra_node", "warehouse_server", "kafka_broker"} & set(getattr(item, "fixturenames", ()))
         )
-        return (ORDER.index(folder) if folder in ORDER else 0, needs_stores)
+        return (ORDER.index(folder) if folder in ORDER else -1, needs_stores)
 
     items.sort(key=rank)
 
@@ -166,7 +167,7 @@ def real_data() -> Path:
 
 
 def _running_stores() -> dict[str, str] | None:
-    """The stores of `python -m local.throwaway`, for a session's first process only: others would empty its tables."""
+    """The stores of `python -m local.throwaway`, for a session's first process only: others would empty them."""
     file = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0" and os.environ.get("MINUTEMARK_TEST_STORES")
     return json.loads(Path(file).read_text()) if file else None
 
@@ -216,8 +217,8 @@ def _data_folder(_environment: None) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def cassandra_node(_data_folder: Path) -> Iterator[dict[str, str]]:
     """A real node; its connections (lake_reader, lake_writer, lake_admin) are in the environment."""
-    if pair := _running_stores():
-        result = {name: pair[name] for name in map(connections.variable, connections.LAKE_LOGINS)}
+    if running := _running_stores():
+        result = {name: running[name] for name in map(connections.variable, connections.LAKE_LOGINS)}
         os.environ.update(result)
         yield result
         return
@@ -230,8 +231,8 @@ def cassandra_node(_data_folder: Path) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def mariadb_server(_data_folder: Path) -> Iterator[dict[str, str]]:
     """A real MariaDB server; yields its connections, which warehouse_server puts into the environment."""
-    if pair := _running_stores():
-        yield {name: pair[name] for name in map(connections.variable, connections.WAREHOUSE_LOGINS)}
+    if running := _running_stores():
+        yield {name: running[name] for name in map(connections.variable, connections.WAREHOUSE_LOGINS)}
         return
     _need_stores()
     with test_stores.mariadb_server(_data_folder) as result:
@@ -251,7 +252,7 @@ def mysql_server(_data_folder: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def kafka_broker(_data_folder: Path) -> Iterator[dict[str, str]]:
-    """A real broker; its connection (kafka_default) is in the environment, the ingest mode (MINUTEMARK_INGEST) is not."""
+    """A real broker. Sets its connection (kafka_default) in the environment, but no ingest mode (MINUTEMARK_INGEST)."""
     variable = connections.variable("kafka_default")
     if (running := _running_stores()) and variable in running:
         os.environ[variable] = running[variable]

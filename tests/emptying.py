@@ -1,4 +1,4 @@
-"""Empties stores between test modules: truncates the lake's tables, and drops the warehouse's databases (cheap)."""
+"""Empties stores between test modules: truncates the lake's tables that have rows, and drops the warehouse's databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests need of the machine's Java."""
+"""What tests need from the machine's Java."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def run(run_id, state="success"):
     return {"dag_run_id": run_id, "state": state}
 
 
-def test_figures_are_those_of_merged_batches_and_failed_runs_are_counted():
+def test_figures_cover_merged_batches_and_failed_runs_are_counted():
     result = figures(
         [run("a"), run("b"), run("c"), run("d", "failed"), run("e")],  # e had nothing to do
         [batch("a", 8), batch("b", 10, rows=300), batch("c", 6), batch("d", None), batch("other", 99)],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Python imports sitecustomize.py at its start, before the module of the command line.
+# Python imports sitecustomize.py when it starts, before the module that the command line names.
 SITECUSTOMIZE = """
 import sys
 

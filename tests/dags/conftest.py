@@ -1,4 +1,4 @@
-"""The DAGs as Airflow parses them with either schedule, optional ones included.
+"""The DAGs, including optional ones, as Airflow parses them with either schedule.
 
 All files are parsed for the ingest mode dag, and dags/dead_letters.py for connect too.
 """

@@ -20,7 +20,7 @@ def dag(request, dags):
 def test_a_successor_starts_while_its_predecessor_still_follows_the_topic(dag):
     (task,) = dag.tasks
     assert task.task_id == "follow_topic" and f"**{task.task_id}**" in dag.doc_md
-    assert FOLLOW_SECONDS > 60 + 20  # a task of the next minute may need that long to start
+    assert FOLLOW_SECONDS > 60 + 20  # a task of the next minute may need 20 s to start
     assert timedelta(seconds=FOLLOW_SECONDS) + timedelta(seconds=30) < task.execution_timeout
     assert dag.max_active_runs == 2
 
@@ -30,7 +30,7 @@ def test_a_stream_starts_while_its_predecessor_still_writes():
     (task,) = dag.tasks
     assert (task.task_id, type(task).__name__) == ("follow_topic", "StreamTopic")
     assert dag.timetable.expression == "*/10 * * * * 45"
-    assert stream_job.SECONDS > 600 + 60  # a driver of the next run may need that long to start
+    assert stream_job.SECONDS > 600 + 60  # the driver of the next run may need a minute to start
     assert timedelta(seconds=stream_job.SECONDS) + timedelta(minutes=2) < task.execution_timeout
     assert dag.max_active_runs == 2
 

@@ -3,7 +3,7 @@
 from tests.airflow_home import PROJECT
 
 
-def test_events_are_written_and_counted_outside_the_pool_of_spark(dags):
+def test_events_are_written_and_counted_outside_the_spark_pool(dags):
     dag = dags["ecommerce_lakehouse"]
     assert [(task.task_id, task.downstream_task_ids) for task in dag.tasks] == [
         ("write_events", {"count_hours", "all_succeeded"}),

@@ -33,7 +33,7 @@ ABOVE = {
     "local": ("include",),
     "bench": ("include", "local"),
 }
-# If Airflow runs these modules, they read its connections or send its metrics.
+# In a process of Airflow, these modules read its connections or send metrics through its API.
 MAY_IMPORT_AIRFLOW = ("include.connections", "include.metrics")
 
 
@@ -117,7 +117,7 @@ def test_no_modules_import_each_other() -> None:
         pytest.fail(f"A cycle of imports: {' → '.join(error.args[1])}. Move what both use to a module below them.")
 
 
-# Fills the stores of an upgrade's rehearsal with the code of the previous version.
+# The rehearsal of an upgrade runs this program with the code of the previous version.
 PROGRAM_OF_FORMER_VERSION = PROJECT / "tests" / "upgrade" / "history.py"
 
 
@@ -133,16 +133,18 @@ def test_airflow_is_imported_by_no_module_that_runs_without_it() -> None:
 
 
 def test_programs_in_strings_of_tests_import_existing_names() -> None:
-    """No linter checks a program in a string, which a test starts as a separate process."""
+    """A test starts such a program as a separate process, and no linter checks it."""
     wrong = []
     for path in sorted({*(PROJECT / "tests").rglob("*.py")} - {PROGRAM_OF_FORMER_VERSION}):
         for base, names in re.findall(r"\bfrom ((?:include|plugins|local)[\w.]*) import ([\w, ]+)", path.read_text()):
             if base not in MODULES:
                 wrong.append(f"{path}: {base}")
-            elif MODULES[base].name == "__init__.py":
-                own = MODULES[base].read_text()
-                modules = [name.split(" as ")[0].strip() for name in names.split(",") if name.strip()]
+            else:
+                text = MODULES[base].read_text()
+                imported = [name.split(" as ")[0].strip() for name in names.split(",") if name.strip()]
                 wrong += [
-                    f"{path}: {base}.{name}" for name in modules if f"{base}.{name}" not in MODULES and name not in own
+                    f"{path}: {base}.{name}"
+                    for name in imported
+                    if f"{base}.{name}" not in MODULES and name not in text
                 ]
-    assert not wrong, "These have moved:\n" + "\n".join(wrong)
+    assert not wrong, "Not found; correct the imports:\n" + "\n".join(wrong)

@@ -153,7 +153,7 @@ def test_dag_is_serialized_for_the_scheduler(dags):
 PARSE = """
 import socket, sys
 def refuse(*args, **kwargs):
-    raise AssertionError(f"a connection to {args[1:]} was opened while DAG files were parsed")
+    raise AssertionError(f"a connection to {args[-1:]} was opened while DAG files were parsed")
 socket.socket.connect = refuse
 from airflow.models import DagBag
 from airflow.sdk import BaseHook

@@ -1,6 +1,6 @@
-"""What tests of Kafka Connect share: the transform and the tests' own Java classes, compiled.
+"""What tests of Kafka Connect share: the compiled transform, the tests' own compiled Java classes, and a worker.
 
-`local` is imported only in the fixtures: `astro dev pytest` runs where it does not exist.
+`local` is imported only in the fixtures: `astro dev pytest` runs without it.
 """
 
 from __future__ import annotations

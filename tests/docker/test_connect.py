@@ -1,4 +1,4 @@
-"""The connectors of Kafka Connect: what they write, from the declarations; and how they are registered."""
+"""The connectors of Kafka Connect: what they write, as the pipelines declare it, and how they are registered."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def table_settings(config, pipeline, table):
 
 
 def parse_mapping(mapping):
-    """Column to field of a mapping."""
+    """The field of each column of a mapping."""
     return dict(pair.split("=value.") for pair in mapping.split(", "))
 
 
@@ -121,7 +121,7 @@ def test_a_null_word_with_a_comma_or_outer_white_space_is_refused(word):
         replace(RECRUITMENT, null_words=(word,))
 
 
-def test_nothing_is_lost_when_the_lake_refuses_and_non_events_go_to_the_dead_letters(pipeline):
+def test_no_refused_write_is_ignored_and_non_events_go_to_the_dead_letter_topic(pipeline):
     config = connector(pipeline, TEMPLATE)
     assert (config["ignoreErrors"], config["errors.tolerance"]) == ("None", "all")
     assert config["errors.deadletterqueue.topic.name"] == f"{pipeline.topic}.dead"
@@ -136,11 +136,11 @@ def test_verify_uses_the_group_that_connect_derives_from_the_name(pipeline):
 
 
 class Worker(ThreadingHTTPServer):
-    """A stand-in for Connect's REST interface: its answers, and the requests it got."""
+    """A stand-in for Connect's REST interface, which keeps the requests that it got."""
 
     def __init__(self, *states: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.states = list(states)  # of the task, one for each request; the last one repeats
+        self.states = list(states)  # of the task, one for each status request; the last state is repeated
         self.requests: list[tuple[str, str]] = []
         self.configs: list[dict] = []
         self.refused = ""  # the connector whose configuration is not accepted
@@ -199,7 +199,7 @@ def test_a_connector_without_its_tables_is_restarted_until_it_runs(worker):
     assert stand_in.requests.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
 
 
-def test_the_reason_to_wait_is_printed_when_it_changes_and_every_15_seconds(worker, capsys, monkeypatch):
+def test_the_reason_for_waiting_is_printed_when_it_changes_and_every_15_seconds(worker, capsys, monkeypatch):
     stand_in = worker("UNASSIGNED", "UNASSIGNED", "FAILED", "FAILED", "RUNNING")
     monkeypatch.setattr(connect, "_REPORT_EVERY", 3600)
     register_all(Connect(stand_in.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)

@@ -104,7 +104,7 @@ def airflow(worker, tmp_path_factory):
 
 
 def values(pipeline: Pipeline, count: int) -> list[bytes]:
-    """Messages as producers send them: absent fields, nulls, numbers, unknown fields, some without a create_time."""
+    """Messages as producers send them: with absent fields, nulls, numbers and unknown fields, some without create_time."""
     rng, demo = random.Random(pipeline.name), traffic.demo_of(pipelines.get(pipeline.database))
     messages = []
     for number in range(count):
@@ -172,7 +172,7 @@ def touched_minutes(pipeline: Pipeline, day: date) -> set[datetime]:
 
 
 def topic_findings(pipeline: Pipeline) -> dict[str, int]:
-    """The differences of the topic that verify reports. Those of minutes do not count: no batch runs here."""
+    """The differences that verify reports for the topic, without those of minutes, because no batch runs here."""
     report = verify.verify([pipeline], patience=0).pipelines[0]
     counts = report.differences.counts | report.apart.counts
     return {kind: count for kind, count in counts.items() if kind.startswith("topic_")}
@@ -305,7 +305,7 @@ def test_the_log_stays_small_under_endless_poison(pipeline, worker):
 
 
 def test_a_message_without_a_time_does_not_get_that_of_its_record(pipeline):
-    """The producer chooses the record's timestamp and partition: an id derived from them would change when it sends again."""
+    """The producer chooses the record's timestamp and partition: an id derived from them would change with a second send."""
     send(pipeline, [json.dumps({"id": str(uuid.uuid4()), "ev": "1"}).encode()])
     wait_until_drained(pipeline)
     assert [row["reason"].split()[0] for row in kept(pipeline)] in (["create_time"], ["event_time"])

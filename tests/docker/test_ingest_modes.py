@@ -38,8 +38,7 @@ def declared(request) -> Pipeline:
 def rounds(declared: Pipeline) -> list[list[bytes | None]]:
     """Three rounds of messages: all but the first have later versions of earlier events, and repeats of earlier messages."""
     first = values(declared, EVENTS)
-    own_id = "create_time" if declared.event_id == "create_time" else declared.event_id
-    rest = {own_id: str(time_uuid(START, "odd")), "create_time": str(time_uuid(START, "odd"))}
+    rest = {declared.event_id: str(time_uuid(START, "odd")), "create_time": str(time_uuid(START, "odd"))}
     odd = [
         b' {"unknown": {"deep": [1, {"x": null}]}, ' + json.dumps(rest).encode()[1:],
         b'{"price": 1.50, "bid": 12345678901234567890, "ts": 1e3, "x": -0.0, '
@@ -68,7 +67,7 @@ def send(pipeline: Pipeline, messages: list[bytes | None]) -> None:
 
 
 def lake_of(pipeline: Pipeline) -> list[tuple]:
-    """Every row of the lake table, every column, and the minutes that are touched."""
+    """Every row of the lake table with all columns, and the touched minutes."""
     with lake(LAKE_READER) as session:
         table = sorted(map(tuple, session.execute(f"SELECT * FROM {pipeline.lake_table}")), key=repr)
         touched = session.execute("SELECT lake_table, day, minute FROM minutemark.minute_changes")
@@ -91,7 +90,7 @@ def expected(declared: Pipeline, messages: list[bytes | None]) -> dict[str, str]
     return {event_id(declared, event): payload_of(event).decode() for event in results if isinstance(event, Event)}
 
 
-def test_the_same_messages_by_follower_connect_and_stream(declared, worker, template, monkeypatch):  # noqa: F811
+def test_follower_connect_and_stream_leave_the_same_rows(declared, worker, template, monkeypatch):  # noqa: F811
     try:
         submission.stream_jars()
     except CannotSubmit as error:

@@ -1,4 +1,4 @@
-"""A tour of Kafka Connect's REST interface without its login: no configuration, no password, and nothing changes."""
+"""A tour of Kafka Connect's REST interface without its login shows no configuration or password, and changes nothing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.docker import sink
 
 NAME = "tourist"
 PLUGIN = sink.CLASS
-# A source connector could write every variable that the worker exposes to connectors to its topic, and a validation would
-# return it.
+# A source connector could write each variable that the worker exposes to connectors to its topic, and a validation would
+# return the variable's value.
 CONFIG = {"connector.class": PLUGIN, "topics": "t", "tasks.max": "1", "name": NAME, "x": "${env:LAKE_WRITER_PASSWORD}"}
 READS = (
     "/", "/health", "/connectors", "/connectors?expand=info", "/connectors?expand=status",
@@ -94,13 +94,13 @@ def test_every_request_needs_the_login(connect_worker, send, credentials):
 
 
 def test_with_the_login_the_same_requests_are_answered(connect_worker, send):
-    """Otherwise the tour would pass a worker that refuses everything."""
-    own = [path for path in READS if NAME not in path and PLUGIN not in path]
-    assert {send("GET", path, basic(connect_worker.login))[0] for path in own} == {200}
+    """Without this test, the tour would also pass with a worker that refuses everything."""
+    paths = [path for path in READS if NAME not in path and PLUGIN not in path]
+    assert {send("GET", path, basic(connect_worker.login))[0] for path in paths} == {200}
 
 
 def test_requests_between_workers_need_the_key_that_the_workers_share(send):
-    """Connect lets these two in without a login: it verifies their signature instead."""
+    """Connect accepts these two without a login: it verifies their signature instead."""
     tasks = send("POST", f"/connectors/{NAME}/tasks", None, [CONFIG])
     fence = send("PUT", f"/connectors/{NAME}/fence", None, {})
     assert {tasks[0], fence[0]} <= {400, 403}, (tasks, fence)

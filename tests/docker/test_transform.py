@@ -58,7 +58,7 @@ def transform(connect_jars, transform_classes, test_classes):
     return Transform([transform_classes, test_classes, f"{connect_jars}/*"])
 
 
-# The transform has no clock: Spark rejects what is outside the declared range.
+# The transform does not check the declared range of create_time: Spark rejects what is outside.
 EVERY_TIME = {"earliest": datetime(1, 1, 1), "most_ahead": timedelta(days=365 * 4_000)}
 
 

@@ -53,7 +53,7 @@ def test_a_login_is_required():
     assert "COPY --chown=zeppelin:zeppelin shiro.ini /opt/zeppelin/conf/" in DOCKERFILE
 
 
-def test_its_spark_is_the_projects():
+def test_its_spark_has_the_version_of_the_project():
     pinned = re.search(r"^pyspark==\S+", (PROJECT / "requirements.txt").read_text(), re.MULTILINE).group()
     assert f"pip install --no-cache-dir {pinned}\n" in DOCKERFILE
 

@@ -1,4 +1,4 @@
-"""A worker of Kafka Connect that can be killed and started again, for the session's broker and lake."""
+"""A Kafka Connect worker that can be killed and started again, for the session's broker and lake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests read of README.md, CONTRIBUTING.md and docs/: links, anchors, make targets, and prose without code."""
+"""What the tests read from README.md, CONTRIBUTING.md and docs/: links, anchors, make targets, prose without code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def anchors_of(page: Path) -> set[str]:
 
 
 def links_of(page: Path) -> list[str]:
-    """Targets of the links and pictures of a page that stay within the project."""
+    """The targets within the project of a page's links and pictures."""
     targets = re.findall(r"\]\(([^)\s]+)\)", prose_of(text_of(page)))
     return [target for target in targets if not re.match(r"https?://|mailto:", target)]
 

@@ -1,4 +1,4 @@
-"""docs/dbt/sources.yml is what `./minutemark dbt-sources` prints, and names existing views and columns."""
+"""docs/dbt/sources.yml equals the output of `./minutemark dbt-sources`, and names existing views and columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from local.layout import ROOT
 TEXT = (ROOT / "docs" / "dbt" / "sources.yml").read_text(encoding="utf-8")
 
 
-def test_the_file_is_what_the_command_prints():
+def test_the_file_equals_the_output_of_the_command():
     assert dbt_sources.sources(pipelines.all_pipelines().values()) == TEXT, (
         "Run: ./minutemark dbt-sources > docs/dbt/sources.yml"
     )

@@ -17,7 +17,7 @@ MAPPINGS = yaml.safe_load((FOLDER / "statsd-mapping.yaml").read_text())["mapping
 RULES = GROUP["rules"]
 METRIC = re.compile(r"\bminutemark_\w+")
 
-# Names on the wire, without prefix, and what StatsD calls their kind.
+# Names on the wire, without prefix, and their types in the mapping of statsd_exporter.
 SENT = {
     **{metrics.name_of(metric, "p"): "gauge" for metric in metrics.GAUGES},
     **{metrics.name_of(metrics.ROWS_METRIC, fate, "p"): "counter" for fate in metrics.ROWS},
@@ -26,7 +26,7 @@ SENT = {
 
 
 def map_metric(name: str, kind: str) -> tuple[str, dict[str, str]]:
-    """The name and labels that statsd_exporter gives a metric: those of the first entry that matches it; * is one part."""
+    """The name and labels of a metric in statsd_exporter: those of the first entry that matches; * matches one part."""
     for entry in MAPPINGS:
         pattern = re.escape(entry["match"]).replace(r"\*", "([^.]*)")
         match = re.fullmatch(pattern, f"airflow.{name}")

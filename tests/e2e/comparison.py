@@ -35,7 +35,7 @@ def must_equal_reference(rows: Iterable[Row], jobs: Mapping[int, int | None], re
     )
 
 
-def must_conserve() -> None:
+def must_conserve_rows() -> None:
     """Every raw row of every minute has exactly one fate."""
     lost = query(
         "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows FROM etl.minute_ledger "

@@ -41,7 +41,7 @@ class Run:
 
 
 class Airflow:
-    """A worker with a separate Airflow home; its connections are those of the environment, its DAGs the project's."""
+    """A worker with a separate Airflow home. It uses the connections of the environment and the DAGs of the project."""
 
     def __init__(self, home: Path, project: Path = PROJECT, settings: Mapping[str, str] | None = None) -> None:
         self._home = home
@@ -74,7 +74,7 @@ class Airflow:
         self._answers: IO[str] = self._process.stdout
 
     def run(self, dag_id: str = "recruitment_minute", **options: Any) -> Run:
-        """Run that DAG to its end; see tests/e2e/worker.py for the options."""
+        """Run the DAG to its end; see tests/e2e/worker.py for the options."""
         begin = self._log.stat().st_size
         self._requests.write(json.dumps({"dag_id": dag_id, **options}) + "\n")
         self._requests.flush()
@@ -94,13 +94,13 @@ class Airflow:
         return done
 
     def xcom(self, run: Run, key: str) -> Any:
-        """The XCom of a task of that run under that key."""
+        """The value that a task of the run pushed to XCom under this key."""
         with contextlib.closing(sqlite3.connect(self._home / "airflow.db")) as conn:
             [(value,)] = conn.execute("SELECT value FROM xcom WHERE run_id = ? AND key = ?", (run.run_id, key))
         return json.loads(value)
 
     def set_state(self, run: Run, task_id: str, state: str) -> None:
-        """Set the state of a task of that run in Airflow's database."""
+        """Set the state of a task of the run in Airflow's database."""
         with contextlib.closing(sqlite3.connect(self._home / "airflow.db")) as conn, conn:
             conn.execute(
                 "UPDATE task_instance SET state = ? WHERE run_id = ? AND task_id = ?", (state, run.run_id, task_id)
@@ -134,7 +134,7 @@ def write(rows: Iterable[Mapping[str, str | None]]) -> None:
 
 
 def as_if_settled() -> None:
-    """Let the settle time of the ledger's reads pass, so that a minute is pending only for a touch after its read."""
+    """Act as if every read had settled: then a minute is pending only if it was touched after its read."""
     change("UPDATE etl.minute_ledger SET settled_before = seen_changed_time WHERE settled_before < seen_changed_time")
 
 
@@ -159,7 +159,7 @@ def count(table: str) -> int:
 
 
 def published() -> dict[str, list[tuple]]:
-    """All that the pipeline has published, without batches and times of processing: if it is equal, nothing has changed."""
+    """All that the pipeline has published, without times and batches: if two results are equal, nothing has changed."""
     tables = {
         "recruitment.events": "*",
         "recruitment.events_by_minute": "*",

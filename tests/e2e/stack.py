@@ -64,7 +64,7 @@ def started(**settings: str) -> Iterator[Stack]:
 
 
 def until(check: Callable[[], None]) -> None:
-    """Return once `check` passes; after TIMEOUT seconds, raise its last error."""
+    """Return once `check` passes; raise its error after TIMEOUT seconds, or at once if Airflow refuses a request."""
     deadline = time.monotonic() + TIMEOUT
     while True:
         try:

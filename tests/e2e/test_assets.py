@@ -96,7 +96,7 @@ def hold_locks(statement: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def block_commits() -> Iterator[None]:
-    """Let no transaction commit during the block."""
+    """Block every commit until exit."""
     with warehouse(WAREHOUSE_ADMIN) as admin:
         admin.cursor().execute("FLUSH TABLES WITH READ LOCK")
         yield
@@ -188,7 +188,7 @@ def test_a_task_that_is_killed_between_its_offer_and_its_success_announces_its_h
             process.suspend()
         wait_without_pause(lambda: count(f"etl.hours WHERE hour = '{hour}' AND to_announce = 2"))
         process.kill()
-        assert event_counts(stack) == before, "It was killed too late to test anything."
+        assert event_counts(stack) == before, "The task was killed too late to test anything."
     must_be_announced_once(stack, before, 60)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.e2e.comparison import must_conserve, must_equal_reference
+from tests.e2e.comparison import must_conserve_rows, must_equal_reference
 from tests.e2e.runs import change, count, query, write
 from tests.e2e.stack import Stack, started, until
 from tests.reference.rows import click
@@ -39,7 +39,7 @@ def test_runs_follow_one_another(stack):
     assert all(opened >= merged for (*_, merged), (_, opened, _) in zip(runs, runs[1:], strict=False))
 
 
-def test_a_backfill_alongside_them_reads_each_of_its_minutes(stack):
+def test_a_backfill_alongside_continuous_runs_reads_each_of_its_minutes(stack):
     change("DELETE FROM recruitment.events")
     before = count(f"{OWN_BATCHES} 'minute'")
     stack.airflow.backfill("recruitment_minute", NOON.replace(second=0), NOON.replace(second=0) + 2 * MINUTE)
@@ -56,4 +56,4 @@ def test_a_backfill_alongside_them_reads_each_of_its_minutes(stack):
         "WHERE b.kind = 'backfill' ORDER BY m.minute"
     )
     assert [minute for (minute,) in minutes] == [NOON.replace(second=0) + number * MINUTE for number in range(3)]
-    must_conserve()
+    must_conserve_rows()

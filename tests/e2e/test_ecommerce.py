@@ -49,7 +49,7 @@ FILE = [
     purchase(BEFORE_MIDNIGHT, price="0.2"),
     event("remove_from_cart", MIDNIGHT, brand=None, price="NaN"),
     view(MIDNIGHT, category_code="electronics.audio.headphone", brand="Größe 38"),
-    view(MIDNIGHT, price="-1"),  # a price matters to purchases alone
+    view(MIDNIGHT, price="-1"),  # a price matters only for purchases
     view(MIDNIGHT, event_type="wishlist"),
     view(MIDNIGHT, event_type="NaN"),
     purchase(MIDNIGHT, price="-1"),
@@ -58,7 +58,7 @@ FILE = [
     view(MIDNIGHT, brand="x" * 65),
 ]
 ROWS = [{name: cell for name, cell in row.items() if name not in ADDED} for row in FILE]
-# As a producer sends them: with ids, their own create_time, and an event_time of the hour before.
+# As a producer sends them: with ids and create_time. The event_time of the purchase is in the hour before.
 LATE = [
     view(MIDNIGHT + timedelta(seconds=20), 40),
     purchase(MIDNIGHT, 41, event_time=f"{BEFORE_MIDNIGHT} UTC", price="1000000.99"),
@@ -171,7 +171,7 @@ def test_a_metric_that_an_older_warehouse_lacks_is_filled_by_a_backfill(airflow)
     assert visits() == expected
 
 
-def test_a_generated_day_sums_to_the_cent_with_csv_and_decimal(airflow, tmp_path):
+def test_sums_of_a_generated_day_are_exact_to_the_cent(airflow, tmp_path):
     path = tmp_path / "2020-Jan.csv.gz"
     shop_file.write(path, shop_file.Request(2_000, date(2020, 1, 1), days=1))
     revenue: dict[datetime, Decimal] = defaultdict(Decimal)

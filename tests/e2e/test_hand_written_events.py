@@ -11,7 +11,7 @@ import pytest
 from include.files.imports import import_events
 from include.lake.session import lake
 from include.lake.writer import EventWriter
-from tests.e2e.comparison import must_conserve, must_equal_reference
+from tests.e2e.comparison import must_conserve_rows, must_equal_reference
 from tests.e2e.runs import CHAIN, RECRUITMENT, as_events, as_if_settled, change, count, published, query, text
 from tests.reference.rows import click, page_view
 
@@ -28,9 +28,8 @@ FIRST = [
     page_view(NOON, 3, job_id="7.0"),
     click(NOON, 4, custom_track=None, ed='{"customevent":"conversion"}'),  # lower-case key, kind only there
     click(NOON, 5, job_id=None, publisher_id=None, ed='{"customEvent":"click","jobId":"8","publisherId":"4,1,2"}'),
-    click(
-        NOON, 6, custom_track="qualified", ts="2026-02-19 23:59:59.999"
-    ),  # its hour is nine and a half days before its minute
+    # The hour of this fact is nine and a half days before the minute.
+    click(NOON, 6, custom_track="qualified", ts="2026-02-19 23:59:59.999"),
     click(NOON, 7, custom_track="alive"),
     click(NOON, 8, custom_track=None, ev=None),
     click(NOON, 9, job_id=None),
@@ -52,7 +51,7 @@ def jobs(schemas):
 
 @pytest.fixture(scope="module")
 def csv_file(tmp_path_factory):
-    """FIRST as a file, and a line that cannot be an event."""
+    """FIRST as a file, with one more line that cannot be an event."""
     rows = [*FIRST, click(NOON, create_time="no-time-uuid")]
     file = tmp_path_factory.mktemp("import") / "events.csv"
     with file.open("w", newline="") as lines:
@@ -69,7 +68,7 @@ def test_events_become_the_facts_of_the_reference(airflow, csv_file):
     run = airflow.run().must_succeed()
     assert run.tasks == dict.fromkeys(CHAIN, "success")
     must_equal_reference(FIRST, JOBS)
-    must_conserve()
+    must_conserve_rows()
 
 
 def test_a_rejected_row_keeps_its_payload_and_says_why(airflow):

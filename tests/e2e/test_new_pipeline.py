@@ -1,7 +1,7 @@
-"""A third pipeline from `make pipeline`, in a copy of the project: from the empty folder to a clean verification on real stores.
+"""A third pipeline from `make pipeline`, in a copy of the project: from the command to a clean verify on real stores.
 
-Everything that knows the new pipeline runs in processes of the copy; the tests only read results. They build on each other in the
-order of the file, because every run of the chain costs seconds.
+All code that knows the new pipeline runs in processes of the copy, and the tests only read results. They build on each
+other in the order of the file, because every run of the chain costs seconds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HEADER = ("create_time", "event_time", "event_type", "value")
 
 
 def event(second: int, kind: str, value: str, **cells: str) -> dict[str, str]:
-    """An event `second` seconds after noon, or before if negative; `cells` replace its own."""
+    """An event `second` seconds after noon (before noon if negative); `cells` replace its cells."""
     when = NOON + timedelta(seconds=second)
     return {
         "create_time": str(event_id(when)), "event_time": f"{when:%Y-%m-%d %H:%M:%S}Z", "event_type": kind, "value": value,
@@ -46,9 +46,9 @@ ROWS = [
     event(1, "sale", "10.10"),
     event(2, "sale", "0.1"),
     event(3, "SALE ", "0.2"),  # 0.1 + 0.2 is 0.3 here
-    event(4, "sale", "7", event_time="2026-03-01T11:59:59Z"),  # its clock says another hour
+    event(4, "sale", "7", event_time="2026-03-01T11:59:59Z"),  # in the hour before its create_time
     event(61, "refund", "2.345"),  # rounded to 2.35
-    event(62, "refund", "9999999999.99", create_time=""),  # gets one from its event_time
+    event(62, "refund", "9999999999.99", create_time=""),  # gets a create_time from its event_time
     event(63, "inquiry", ""),
     event(64, "", "1"),
     event(65, "sale", ""),
@@ -132,7 +132,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(schemas: None, stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The copy; what its pipeline created in the lake is dropped at the end."""
+    """The copy; the keyspace that its pipeline created in the lake is dropped at the end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINUTEMARK_SPARK_JARS", str(Path(installation.spark_jars()[0]).parent))
         patch.setenv("MINUTEMARK_SPARK_ARCHIVE", str(installation.archive()))

@@ -1,4 +1,4 @@
-"""Reprocessing with the real transform: the fates of rows that an import had refused."""
+"""Reprocessing with the real transform: the fates of rows that an import had rejected."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def with_answers(pipeline: Pipeline, section: str, folder: Path) -> str:
     def fill(part: re.Match) -> str:
         if events := part["events"]:
             file = folder / f"events-{part.start()}.jsonl"
-            lines = re.sub(r"\n +", " ", events)  # the page shows a long event in several, indented lines
+            lines = re.sub(r"\n +", " ", events)  # the page wraps and indents long events
             file.write_text(lines + "\n")
             assert import_events(pipeline, file).written == len(lines.splitlines())
             history.run(pipeline)
@@ -54,7 +54,7 @@ def with_answers(pipeline: Pipeline, section: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_every_table_is_what_the_events_above_it_give(name: str, schemas: None, tmp_path: Path) -> None:
+def test_every_table_follows_from_the_events_above_it(name: str, schemas: None, tmp_path: Path) -> None:
     assert with_answers(pipelines.get(name), SECTIONS[name], tmp_path) == SECTIONS[name]
 
 

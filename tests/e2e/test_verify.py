@@ -1,4 +1,4 @@
-"""The verify DAG: it succeeds without differences; with one, it fails and is not retried."""
+"""The verify DAG: it succeeds if there are no differences; otherwise it fails and is not retried."""
 
 from __future__ import annotations
 

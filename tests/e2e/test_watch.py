@@ -30,7 +30,7 @@ def receiver():
 
 @pytest.fixture
 def run_watch(airflow, receiver):
-    """One run of the watch, which has the receiver's connection."""
+    """Runs the watch once, with the receiver as its webhook."""
     connection = json.dumps({"conn_type": "http", "host": receiver.url})
     return lambda: airflow.run("minutemark_watch", environment={"AIRFLOW_CONN_MINUTEMARK_WEBHOOK": connection})
 

@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _dag(dag_id: str) -> Any:
-    """That DAG, parsed again: a run leaves its parameters in the DAG object, which real runs do not share."""
+    """The DAG, parsed again: a run leaves its parameters in the DAG object, which real runs do not share."""
     from airflow.models.dagbag import DagBag
 
     result = DagBag()
@@ -51,9 +51,9 @@ def _run(
     skip: list[str] | None = None,
     environment: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Run a DAG to its end: a manual run with `conf`; with `interval`, the run that a backfill makes of it; with `run_id`,
-    that run again after the tasks of `clear` are cleared. Tasks of `skip` are marked as successful and do not run.
-    `environment` is set for this run alone."""
+    """Run a DAG to its end: a manual run with `conf`; with `interval`, the run that a backfill creates for it; with
+    `run_id`, that run again after the tasks of `clear` are cleared. Tasks of `skip` are marked as successful and do not
+    run. `environment` is set for this run alone."""
     from airflow.models import dagrun
 
     with patch.dict(os.environ, environment or {}):  # some DAGs exist only with a setting

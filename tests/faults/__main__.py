@@ -34,9 +34,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="NAME= scenarios; all if none is named")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument(
-        "--soak", type=float, default=0, metavar="MINUTES", help="SOAK= time to repeat them in random orders"
+        "--soak", type=float, default=0, metavar="MINUTES", help="SOAK= time to repeat the scenarios in random orders"
     )
-    parser.add_argument("--cluster", action="store_true", help="CLUSTER=1 on a cluster of three nodes")
+    parser.add_argument("--cluster", action="store_true", help="CLUSTER=1 use a cluster of three nodes")
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
     parser.add_argument("--strict", action="store_true", help="STRICT=1 fail if a fault cannot be injected")
     args = parser.parse_args()
@@ -109,7 +109,7 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from include.verify.verify import run_verify
-    from tests.faults.world import BACK_WITHIN, FIRST_WITHIN, Broken, NotHere, running_world
+    from tests.faults.world import BACK_WITHIN, FIRST_WITHIN, Broken, CannotInject, running_world
 
     table, results = Table("scenario", "also checked", "seconds", "result"), []
     with running_world(args.seed, _stack(args.cluster)) as world:
@@ -127,7 +127,7 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
                 world.visit_shop(20)
                 world.must_be_right()
                 result, mark = "right", PASSED
-            except NotHere as why:
+            except CannotInject as why:
                 result, mark = f"not injected: {why}", SKIPPED
             except Exception as error:  # after any error, the other scenarios still run
                 what = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error))[-1500:]

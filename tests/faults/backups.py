@@ -14,7 +14,7 @@ from include.connections import WAREHOUSE_ADMIN, endpoint
 from include.lake.session import lake
 from local import layout, start, supervisor
 from local.servers import mariadb
-from tests.faults.world import NotHere, World
+from tests.faults.world import CannotInject, World
 
 LAKE = start.CASSANDRA  # the name of the program and of its data folder
 
@@ -34,7 +34,7 @@ def dump_warehouse(world: World, file: Path) -> None:
 
 
 def restore_warehouse(world: World, file: Path) -> None:
-    """Restore the warehouse as it was, without anything written later."""
+    """Restore the warehouse to the state of the dump, without anything that was written later."""
     with world.admin() as cursor:
         for database in {"etl", *pipelines.all_pipelines()}:
             cursor.execute(f"DROP DATABASE `{database}`")
@@ -44,7 +44,7 @@ def restore_warehouse(world: World, file: Path) -> None:
 
 def _client(world: World, program: str, *arguments: str, **streams) -> None:
     if world.stack.warehouse != start.MARIADB:
-        raise NotHere("only MariaDB's client programs are part of the stack")
+        raise CannotInject("only MariaDB's client programs are part of the stack")
     server = endpoint(WAREHOUSE_ADMIN)
     options = (
         f"[client]\nhost={server.host}\nport={server.port}\nuser={server.login}\npassword={server.password}\nskip-ssl\n"

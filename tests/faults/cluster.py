@@ -21,7 +21,7 @@ from tests.e2e import runs
 from tests.faults import partition
 from tests.faults.scenarios import SCENARIOS as SINGLE_NODE_SCENARIOS
 from tests.faults.scenarios import must_succeed, scenario
-from tests.faults.world import BACK_WITHIN, DAG, RECRUITMENT, Broken, NotHere, World, kill_with_children
+from tests.faults.world import BACK_WITHIN, DAG, RECRUITMENT, Broken, CannotInject, World, kill_with_children
 
 AWAY = 120  # seconds
 NOTICED_WITHIN = 60  # seconds until the failure detector has noticed that a node is down
@@ -105,7 +105,7 @@ def a_spark_worker_killed_in_the_middle_of_a_job(world: World) -> None:
     must_succeed(world, run)
 
 
-@scenario("both workers register at the new one; the run succeeds", SCENARIOS)
+@scenario("both workers register at the new master; the run succeeds", SCENARIOS)
 def the_spark_master_killed_in_the_middle_of_a_job(world: World) -> None:
     world.send(world.events(200))
     with world.locked(STAGING_REFUSES_ROWS):
@@ -173,7 +173,7 @@ def _kill_worker_at(world: World, task: str, lock: str) -> None:
 
 
 def _kill_worker_of(world: World, task: str) -> str:
-    """Kill the worker of the run, scheduled or ours, that has reached this task; returns the run's id."""
+    """Kill the worker of the run, scheduled or triggered here, that has reached this task; returns the run's id."""
 
     def find() -> tuple[str, psutil.Process] | None:
         running = world.airflow.running_task(DAG, task)
@@ -197,7 +197,7 @@ def _program_above(pid: int, kind: str) -> psutil.Process:
 # Everything
 
 
-@scenario("every program is stopped and started again, one after the other, while events come", SCENARIOS)
+@scenario("every program is stopped and started again, one after the other, while events arrive", SCENARIOS)
 def a_rolling_restart_under_load(world: World) -> None:
     with world.traffic(), world.followed_topic():
         for process in supervisor.processes():
@@ -293,13 +293,13 @@ def _problem_of_partition(world: World, name: str) -> str | None:
 
 @contextlib.contextmanager
 def _partitioned(world: World, name: str) -> Iterator[None]:
-    """Cut the node off from the others, by rules for the port between nodes; clients still reach it.
+    """Cut the node off from the others with rules for the port between nodes; clients still reach it.
 
-    Raises NotHere if this machine does not allow the rules, and Broken if a read of all replicas still succeeds when
+    Raises CannotInject if this machine does not allow the rules, and Broken if a read of all replicas still succeeds when
     the nodes must have noticed.
     """
     if why := _problem_of_partition(world, name):
-        raise NotHere(why)
+        raise CannotInject(why)
     server = world.stack.programs[name]
     rules = partition.rules(server.host, server.storage_port, group_of(server))
     world.until(every_node_answers, "every node before the partition", BACK_WITHIN, every=1)
@@ -307,7 +307,7 @@ def _partitioned(world: World, name: str) -> Iterator[None]:
         try:
             undo.enter_context(partition.applied(rules))
         except partition.Refused as error:
-            raise NotHere(str(error)) from None
+            raise CannotInject(str(error)) from None
         world.until(_a_node_is_unreachable, f"the partition of {name} to be noticed", NOTICED_WITHIN, every=1)
         yield
 

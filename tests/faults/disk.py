@@ -1,4 +1,4 @@
-"""A small separate disk for the warehouse's data, so that it can be full while the machine's is not."""
+"""A small separate disk for the warehouse's data, which can be full while the machine's disk is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network partition of one node, by rules of the packet filter; all of them have a mark, so that none is left behind."""
+"""A network partition of one node, with rules of the packet filter; all are marked, so that none is left behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COMMAND = ("iptables", "-w")  # waits while another program changes rules
 
 
 class Refused(Exception):
-    """The packet filter is missing, or refuses a rule; the message says why."""
+    """The packet filter refuses a rule, or keeps one that must be removed; the message says which."""
 
 
 def problem() -> str | None:

@@ -17,7 +17,7 @@ from include.pipelines import Pipeline
 from local import supervisor
 from tests.e2e import runs
 from tests.faults import backups, disk
-from tests.faults.world import BACK_WITHIN, RECRUITMENT, SHOP, Broken, NotHere, World, meanwhile, now
+from tests.faults.world import BACK_WITHIN, RECRUITMENT, SHOP, Broken, CannotInject, World, meanwhile, now
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def the_warehouse_is_restored_from_a_dump(world: World) -> None:
             with world.followed_topic():
                 world.send(world.events(200), by_topic=True)
                 world.send_poison()
-            world.correct({**early[0], "bid": "7.25"})  # of a minute that the dump has
+            world.correct({**early[0], "bid": "7.25"})  # in a minute that is in the dump
             world.visit_shop(50)
             world.must_be_right()
             with _idle_airflow(world):
@@ -275,34 +275,34 @@ def warehouse_away_for_three_minutes(world: World) -> None:
 
 
 @scenario(
-    "the warehouse's disk is full; the batch that does not fit is merged when there is room; a waiting commit is killed"
+    "the warehouse's disk is full; the batch that does not fit is merged once there is space; a waiting commit is killed"
 )
 def disk_of_the_warehouse_full(world: World) -> None:
     if not disk.is_small(world.warehouse_data):
-        raise NotHere("it requires root with permission to mount a file system")
+        raise CannotInject("it requires root with permission to mount a file system")
     large = {"ev": "2", "custom_track": "click", "job_id": "900001", "bid": "-1", "ed": "x" * 1_000_000}
     rows = world.events(200)
     server = world.program(world.stack.warehouse)
     with disk.full(world.warehouse_data):
         world.send([*rows, *({**row, **large} for row in world.events(40))])
         run = world.trigger()
-        # InnoDB aborts if not even a rollback has room. With a binary log, MariaDB waits instead.
+        # InnoDB aborts if there is no space even for a rollback. With a binary log, MariaDB waits instead.
         world.until(
-            lambda: not server.is_running() or world.has_failed_try(run) or _sessions_waiting_for_room(world),
+            lambda: not server.is_running() or world.has_failed_try(run) or _sessions_waiting_for_space(world),
             "a failure",
             120,
         )
     world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 120)
-    for session in _sessions_waiting_for_room(world):  # docs/operations.md: MariaDB may not notice the room
+    for session in _sessions_waiting_for_space(world):  # docs/operations.md: MariaDB may not notice the free space
         with world.admin() as cursor:
             cursor.execute("KILL %s", (session,))
     world.wait_for_end(run)
 
 
-def _sessions_waiting_for_room(world: World) -> list[int]:
-    """Ids of the warehouse's sessions that wait until the disk has room."""
+def _sessions_waiting_for_space(world: World) -> list[int]:
+    """Ids of the warehouse's sessions that wait until the disk has space."""
     with world.admin() as cursor:
-        cursor.execute("SHOW PROCESSLIST")  # a SELECT from information_schema would need room for a temporary table
+        cursor.execute("SHOW PROCESSLIST")  # a SELECT from information_schema would need space for a temporary table
         return [session for session, *rest in cursor.fetchall() if "Waiting for someone to free space" in rest]
 
 
@@ -338,7 +338,7 @@ def cassandra_killed_while_a_topic_is_followed(world: World) -> None:
         world.follower()
 
 
-@scenario("a correction that its successor wrote stays when the follower resumes with the older version")
+@scenario("a correction that the follower's successor wrote stays when the follower resumes with the older version")
 def a_follower_suspended_between_reading_and_writing(world: World) -> None:
     with world.followed_topic():
         world.send(world.events(50), by_topic=True)
@@ -348,7 +348,7 @@ def a_follower_suspended_between_reading_and_writing(world: World) -> None:
         time.sleep(0.2)  # the follower has the message, and gathers others for half a second
         with world.suspend(follower):
             world.correct({**first[0], **corrected}, by_topic=True)
-            world.until(world.topic_is_consumed, "its successor to consume the correction", BACK_WITHIN)
+            world.until(world.topic_is_consumed, "the successor to consume the correction", BACK_WITHIN)
 
 
 @scenario("the lost messages are among the rejected events, with partition, offset and count")
@@ -384,7 +384,7 @@ def poison_while_the_warehouse_is_away(world: World) -> None:
             world.send_poison()
             rows = world.events(20)
             world.send(rows, by_topic=True)
-            world.until(lambda: world.are_in_lake(rows), "the events after it to be in the lake", 120)
+            world.until(lambda: world.are_in_lake(rows), "the events after the poison to be in the lake", 120)
         finally:
             supervisor.start(world.stack.warehouse)
         world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 60)
@@ -558,10 +558,10 @@ def a_producer_adds_a_field(world: World) -> None:
 def a_producer_adds_a_field_that_is_held(world: World) -> None:
     name, day = f"added{world.rng.getrandbits(40):x}", world.other_day()
     with world.followed_topic(SHOP):
-        for at, way in ((0, {"by_topic": True}), (10, {"by_file": True})):
+        for at, route in ((0, {"by_topic": True}), (10, {"by_file": True})):
             first, *others = world.events(20, at=day + timedelta(minutes=at), pipeline=SHOP)
-            world.send([{**first, name: "x"}, *others], pipeline=SHOP, **way)
-            world.send(world.events(20, at=day + timedelta(minutes=at + 5), pipeline=SHOP), pipeline=SHOP, **way)
+            world.send([{**first, name: "x"}, *others], pipeline=SHOP, **route)
+            world.send(world.events(20, at=day + timedelta(minutes=at + 5), pipeline=SHOP), pipeline=SHOP, **route)
     _must_hold_two(world, SHOP, day, merged=2, reason=f"staging_unknown_field: {name} is not declared, and 1 rows")
     _accept(world, name, SHOP)
     world.send(
@@ -570,7 +570,7 @@ def a_producer_adds_a_field_that_is_held(world: World) -> None:
 
 
 def _drift(world: World, changed: Callable[[dict], dict], reason: str) -> list[tuple[list[dict], list[dict]]]:
-    """Send changed events of one minute by topic and of one by file, among good minutes.
+    """Send changed events, of one minute by topic and of another by file, among good minutes.
 
     Check that only these two are held, for that reason. Returns the events of each: unchanged, and as they were sent.
     """
@@ -580,12 +580,12 @@ def _drift(world: World, changed: Callable[[dict], dict], reason: str) -> list[t
     world.must_be_right()
     drifted = []
     with world.followed_topic():
-        for at, way in ((10, {"by_topic": True}), (20, {"by_file": True})):
+        for at, route in ((10, {"by_topic": True}), (20, {"by_file": True})):
             good = world.events(200, at=day + timedelta(minutes=at))
             sent = [changed(row) for row in good]
             drifted.append((good, sent))
-            world.send(sent, **way)
-            world.send(world.events(200, at=day + timedelta(minutes=at + 5)), **way)
+            world.send(sent, **route)
+            world.send(world.events(200, at=day + timedelta(minutes=at + 5)), **route)
     _must_hold_two(world, RECRUITMENT, day, merged=6, reason=reason)
     return drifted
 
@@ -612,9 +612,9 @@ def _must_hold_two(world: World, pipeline: Pipeline, day: datetime, *, merged: i
 
 
 def _accept(world: World, field: str, pipeline: Pipeline = RECRUITMENT) -> None:
-    done = accept_drift(pipeline.name, field, None, user="fault matrix", why="on purpose")
+    done = accept_drift(pipeline.name, field, None, user="fault injection", why="on purpose")
     if done.minutes != 2:
-        raise Broken(f"the acceptance makes {done.minutes} minutes pending")
+        raise Broken(f"the acceptance makes {done.minutes} minutes pending, not 2")
     world.run(dag_id=f"{pipeline.name}_minute")
 
 
@@ -644,7 +644,7 @@ def a_backlog_of_two_hours(world: World) -> None:
     world.run()
 
 
-@scenario("the shrunken minute is held; others are published; the row's return publishes it")
+@scenario("the minute that lost a row is held, and others are published; once the row is back, the minute is published")
 def a_minute_that_fails_its_gate_among_good_ones(world: World) -> None:
     rows = world.events(30, at=now() - timedelta(hours=7), spread=0.5)
     world.send(rows)

@@ -1,4 +1,4 @@
-"""The command of the fault matrix: options that cannot be combined, its exit status, and signals."""
+"""The command of the fault-injection suite: options that cannot be combined, its exit status, and signals."""
 
 from __future__ import annotations
 

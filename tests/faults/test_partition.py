@@ -14,18 +14,18 @@ RULES = partition.rules("127.0.0.2", 7000, 30_001)
 
 
 class Filter:
-    """Keeps rules as iptables does; refuses all rules from number `refused_from` on."""
+    """Keeps rules as iptables does, and refuses to add more than `max_rules`."""
 
-    def __init__(self, refused_from: int = 99) -> None:
+    def __init__(self, max_rules: int = 99) -> None:
         self.lines = list(OTHERS)
         self.calls: list[list[str]] = []
-        self._refused_from = refused_from
+        self._max_rules = max_rules
 
     def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         self.calls.append(command)
         action, rule = command[2], command[3:]
         if action == "-I":
-            if len(self.lines) - len(OTHERS) >= self._refused_from:
+            if len(self.lines) - len(OTHERS) >= self._max_rules:
                 return subprocess.CompletedProcess(command, 4, "", "Permission denied")
             self.lines.append(shlex.join(["-A", *rule]))
         elif action == "-D":
@@ -53,7 +53,7 @@ def test_the_rules_apply_during_the_block_and_every_call_waits_for_the_lock(fake
 
 
 def test_a_refused_rule_leaves_none_of_the_others(fake_iptables) -> None:
-    packet_filter = fake_iptables(refused_from=1)
+    packet_filter = fake_iptables(max_rules=1)
     with pytest.raises(partition.Refused, match="Permission denied"), partition.applied(RULES):
         pytest.fail("The body must not run.")
     assert packet_filter.lines == OTHERS

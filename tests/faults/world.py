@@ -1,4 +1,4 @@
-"""A throw-away stack, the traffic sent into it, and what must be true after every fault."""
+"""A throw-away stack, the traffic that is sent to it, and what must be true after every fault."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Broken(AssertionError):
     """A guarantee that did not hold."""
 
 
-class NotHere(Exception):
-    """A fault that cannot be injected on this machine; the message says why."""
+class CannotInject(Exception):
+    """This machine does not allow the fault; the message says why."""
 
 
 class World:
@@ -83,7 +83,7 @@ class World:
         rng: random.Random | None = None,
         pipeline: Pipeline = RECRUITMENT,
     ) -> list[dict[str, str | None]]:
-        """Rows of a busy site in the `spread` seconds before that time (UTC, default now), each with its own id."""
+        """Rows of a busy site in the `spread` seconds before `at` (UTC, default now), each with its own id."""
         at, rng = at or now(), rng or self.rng
         times = sorted(at - timedelta(seconds=rng.uniform(0, spread)) for _ in range(count))
         return [{"create_time": self.event_id(time), **demo_of(pipeline).event(rng, time)} for time in times]
@@ -151,7 +151,7 @@ class World:
         self.send([row], by_topic=by_topic)
 
     def replace(self, sent: Sequence[Mapping], rows: Sequence[Mapping[str, str | None]]) -> None:
-        """Send `rows` by topic instead of `sent`, whose ids they have."""
+        """Send `rows` by topic; they replace the rows `sent`, which have the same ids."""
         ids = {row["create_time"] for row in sent}
         with self._lock:
             self.sent = [earlier for earlier in self.sent if earlier["create_time"] not in ids]
@@ -233,8 +233,8 @@ class World:
     # Runs
 
     def trigger(self, dag_id: str = DAG, **conf: object) -> str:
-        """Trigger a run now; scheduled ones continue alongside it."""
-        run_id = self.airflow.trigger(dag_id, "Fault matrix", conf)
+        """Trigger a run now; scheduled runs continue alongside it."""
+        run_id = self.airflow.trigger(dag_id, "Fault injection", conf)
         self._dag_ids[run_id] = dag_id
         return run_id
 
@@ -271,12 +271,12 @@ class World:
         return bool(self.airflow.tasks(self._dag_ids[run_id], run_id, "failed", "up_for_retry"))
 
     def has_active_task(self, dag_id: str) -> bool:
-        """Whether a task of its newest runs is about to start, or runs."""
+        """Whether a task of the DAG's newest runs is queued or running."""
         run_ids = (run["dag_run_id"] for run in self.airflow.runs(dag_id) if run["state"] == "running")
         return any(self.airflow.tasks(dag_id, run_id, "queued", "running") for run_id in run_ids)
 
     def _final_state(self, run_id: str) -> str | None:
-        """The state of a run that has ended."""
+        """The state of the run; None if it has not ended."""
         state = self.airflow.run_state(self._dag_ids.get(run_id, DAG), run_id)
         return state if state in ("success", "failed") else None
 
@@ -316,7 +316,7 @@ class World:
 
     @staticmethod
     def dead_letters_are_consumed() -> bool:
-        """Whether nothing waits in the topic of dead letters."""
+        """Whether nothing waits in the dead-letter topic."""
         ranges = topics.offset_ranges(with_dead_letters(RECRUITMENT), group_of(RECRUITMENT.name, DEAD_LETTERS))
         return not any(offsets.waiting for offsets in ranges.values())
 
@@ -478,7 +478,7 @@ class World:
         try:
             comparison.must_equal_reference(self.sent, self._jobs)
             shop_comparison.must_equal_reference(self.sent_to_shop)
-            comparison.must_conserve()
+            comparison.must_conserve_rows()
         except AssertionError as error:
             raise Broken(f"the warehouse differs from the events that were sent: {str(error)[:1500]}") from None
         report = run_verify(None, None, None, patience=0)

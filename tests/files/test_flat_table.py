@@ -116,7 +116,7 @@ def test_a_lake_table_of_the_current_layout_is_copied_unchanged(recruitment, fla
     assert (row.row["create_time"], row.payload) == (created, text)
 
 
-def test_a_stopped_copy_resumes_where_it_was(recruitment, flat, reader, monkeypatch):
+def test_a_stopped_copy_resumes_where_it_stopped(recruitment, flat, reader, monkeypatch):
     fill(flat, 30, "2026-08-02")
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 10)
     write, written = EventWriter.write, []
@@ -136,7 +136,7 @@ def test_a_stopped_copy_resumes_where_it_was(recruitment, flat, reader, monkeypa
     )
     summary = imports.import_table(recruitment, "flat.events")
     assert summary.resumed_at is not None
-    assert sum(len(events) for events in written[2:]) <= 11  # the row at the recorded token may come twice
+    assert sum(len(events) for events in written[2:]) <= 11  # the row at the recorded token may be written twice
     assert len(lake_rows(reader, "2026-08-02")) == 30
 
 

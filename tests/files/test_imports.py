@@ -117,7 +117,7 @@ def test_importing_a_file_again_changes_nothing(recruitment, csv_file):
     assert (lake_rows("2026-07-03 10:00"), len(rejected())) == before
 
 
-def test_a_stopped_import_resumes_where_it_was(recruitment, csv_file, monkeypatch):
+def test_a_stopped_import_resumes_where_it_stopped(recruitment, csv_file, monkeypatch):
     ids = [event_id("2026-07-04 10:00:00") for _ in range(10)]
     path = csv_file("no-id,,,", *(f"{id},click,7," for id in ids))
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 4)

@@ -18,7 +18,7 @@ class Row(NamedTuple):
 
 
 def overload(row: Row) -> Refused:
-    """What an overloaded node answers, in a child process; in the parent, the row is refused."""
+    """In a child process, raise the error of an overloaded node; in the parent, refuse the row."""
     if multiprocessing.parent_process() is None:
         return Refused(str(row.line), "not an event", "")
     raise OverloadedErrorMessage(OverloadedErrorMessage.error_code, "too many hints in flight", None)

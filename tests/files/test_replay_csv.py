@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("schemas", "by_dag")
 SHOP = pipelines.get("ecommerce")
 HEADER = ["event_time", "event_type", "product_id", "category_code", "brand", "price", "user_session"]
 MAX = ReplayOptions(rate=None)
-AS_IT_IS = ReplayOptions(rate=None, shift=False)
+AS_IS = ReplayOptions(rate=None, shift=False)
 
 
 def create_topic(pipeline) -> None:
@@ -56,7 +56,7 @@ def create_topic(pipeline) -> None:
 
 @pytest.fixture
 def shop(kafka_broker):
-    """Shop events under another name, so that topic, group and progress are this test's own; its lake table is the same."""
+    """Shop events under another name, so that topic, group and progress are this test's own; the lake table is the same."""
     name = f"shop_{secrets.token_hex(6)}"
     pipeline = replace(SHOP, name=name, topic=f"{name}.events")
     create_topic(pipeline)
@@ -137,7 +137,7 @@ def test_a_file_by_import_and_by_topic_counts_once_and_so_do_its_broken_lines(sh
         assert imports.import_events(shop, path).written == 302
 
     def by_topic() -> None:
-        summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
+        summary = replay_csv.replay_csv(shop, path, AS_IS)
         assert (summary.sent, summary.rejected) == (302, 2)
         assert consume(shop).written == 302
 
@@ -160,7 +160,7 @@ def test_json_lines_are_replayed_like_the_rows_of_a_csv(shop, tmp_path):
         for second, kind in enumerate(["view", "cart", "view"])
     ]
     path.write_text("\n".join([*map(json.dumps, rows), "no object"]), encoding="utf-8")
-    summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
+    summary = replay_csv.replay_csv(shop, path, AS_IS)
     assert (summary.sent, summary.rejected, summary.description) == (3, 1, "UTF-8, JSON lines")
     assert sorted(message["price"] for message in sent(shop)) == ["0", "1", "2"]
     assert [row["payload"] for row in kept(shop)] == ['{"line": "no object"}']
@@ -373,7 +373,7 @@ def test_a_replay_does_not_run_far_ahead_of_the_consumers(shop, shop_file, monke
     monkeypatch.setattr(replay_feed, "_ROWS_PER_CHECK", 1_000)
     monkeypatch.setattr(replay_feed, "_MAX_WAITING", 1_500)
     path, summaries = shop_file(6_000, 1, "2019-11-11 10:00:00"), []
-    thread = threading.Thread(target=lambda: summaries.append(replay_csv.replay_csv(shop, path, AS_IT_IS)), daemon=True)
+    thread = threading.Thread(target=lambda: summaries.append(replay_csv.replay_csv(shop, path, AS_IS)), daemon=True)
     thread.start()
     until(lambda: topics.waiting(shop, group_of(shop.name, DAG)) == 2_000)
     thread.join(3)
@@ -402,7 +402,7 @@ def test_events_that_the_topic_would_not_keep_are_not_sent(shop, shop_file):
     path = shop_file(30, 1, "2019-11-12 10:00:00")
     alter(shop.topic, retention_ms=str(7 * 86_400_000))
     with pytest.raises(BrokerError, match=r"older than 7 days.*event of 2019-11-12 10:00:00 UTC.*the shift `now`"):
-        replay_csv.replay_csv(shop, path, AS_IT_IS)
+        replay_csv.replay_csv(shop, path, AS_IS)
     assert sent(shop) == []
     assert replay_csv.replay_csv(shop, path, MAX).sent == 30
 
@@ -410,9 +410,9 @@ def test_events_that_the_topic_would_not_keep_are_not_sent(shop, shop_file):
 def test_an_event_from_the_future_that_the_topic_refuses_is_kept_and_stops_nothing(shop, shop_file):
     path = shop_file(3, 1, "2099-11-12 10:00:00", ["2019-11-12 10:00:00 UTC", "view", *["1"] * 5])
     shop = replace(shop, most_ahead=timedelta(days=40_000))
-    assert replay_csv.replay_csv(shop, path, AS_IT_IS).sent == 4  # the broker accepts such times by default
+    assert replay_csv.replay_csv(shop, path, AS_IS).sent == 4  # the broker accepts such times by default
     alter(shop.topic, message_timestamp_after_max_ms="3600000")
-    summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
+    summary = replay_csv.replay_csv(shop, path, AS_IS)
     assert (summary.sent, summary.rejected) == (1, 3)
     assert "further ahead than topic" in kept(shop)[0]["reason"]
 

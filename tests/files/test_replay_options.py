@@ -68,7 +68,7 @@ def test_each_set_of_options_is_a_separate_replay():
     ]
     keys = {options.key("d" * 64) for options in choices}
     assert len(keys) == len(choices)
-    assert all(len(f"{key}:67501980") <= 190 and ":" not in key for key in keys)  # fits in the column of a rejected row
+    assert all(len(f"{key}:67501980") <= 190 and ":" not in key for key in keys)  # with a line, it fits in origin_key
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ ROWS = [
 
 @pytest.mark.parametrize(
     ("options", "seconds", "due"),
-    [  # after START: when they have happened, and when they are sent
+    [  # seconds after START: when the events happened, and when they are sent
         (ReplayOptions(rate=1), [0, 120, 60], [0, 120, 60]),
         (ReplayOptions(rate=60), [0, 2, 1], [0, 2, 1]),
         (ReplayOptions(rate=None), [-120, 0, -60], None),  # the last one now, none in the future

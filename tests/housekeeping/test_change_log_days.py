@@ -163,7 +163,7 @@ def test_a_recent_touch_keeps_an_old_day(lab: Lab, reader, writer, old) -> None:
     assert forget(lab, reader, writer) == (0, 0)
 
 
-# Such a touch breaks the contract of writers; deleting by its timestamp would hide every later one.
+# A future timestamp breaks the contract of writers; a deletion with that timestamp would hide every later touch.
 def test_a_day_with_a_future_write_timestamp_stays(lab: Lab, reader, writer, old) -> None:
     touch_long_ago(old)
     with lake("lake_admin") as admin:

@@ -155,7 +155,7 @@ def test_a_new_event_opens_its_minute_again_and_is_published(lab: Lab, reader, w
     process(lab, reader)
     remove(lab, reader, writer)
     send(writer, old + timedelta(seconds=40), demo=False, count=1)
-    assert process(lab, reader, "run-2") == [old]  # the other one stays closed
+    assert process(lab, reader, "run-2") == [old]  # the other minute stays closed
     result = lab.ledger(old)
     assert (result["state"], result["reason"], result["pending"]) == ("merged", None, 0)
     assert (result["raw_rows"], lab.ledger(old + MINUTE)["state"]) == (3, "closed")  # as the lab stages them

@@ -38,7 +38,7 @@ def tidy(**days: float) -> dict[str, int]:
     return {removed.what: removed.count for removed in steps.run_step("clean_warehouse", days)}
 
 
-def facts_and_accounts(lab: Lab) -> tuple:
+def facts_and_ledger(lab: Lab) -> tuple:
     """Facts, contributions and ledger."""
     return tuple(
         lab.query(f"SELECT * FROM {table} ORDER BY 1, 2, 3")
@@ -46,7 +46,7 @@ def facts_and_accounts(lab: Lab) -> tuple:
     )
 
 
-def test_staging_of_attempts_that_nothing_knows_is_removed(lab: Lab) -> None:
+def test_staging_of_unknown_attempts_is_removed(lab: Lab) -> None:
     staged_batch(lab)
     lab.query("DELETE FROM etl.attempts")  # their batch was removed, and then a driver thought dead came back
     assert expired.remove_dead_staging(lab.conn, dry=True) == 3
@@ -114,7 +114,7 @@ def test_old_rejected_events_lose_their_payload_but_stay_counted(lab: Lab) -> No
     )
     age(lab, 100)
     lab.publish({minute(1): []}, rejects=[(minute(1), "of today")], ignored=9, run_id="run-2")
-    before = facts_and_accounts(lab)
+    before = facts_and_ledger(lab)
     assert tidy()["payloads of rejected events emptied"] == 4
     assert tidy()["payloads of rejected events emptied"] == 0
     kept = lab.query("SELECT reason, payload <> '' FROM etl.rejected_events ORDER BY reason")
@@ -130,7 +130,7 @@ def test_old_rejected_events_lose_their_payload_but_stay_counted(lab: Lab) -> No
         "WHERE r.pipeline = l.pipeline AND r.minute = l.minute AND r.origin = 'lake')"
     )
     assert differing == []
-    assert facts_and_accounts(lab) == before
+    assert facts_and_ledger(lab) == before
 
 
 def test_a_minute_that_is_read_again_gets_its_payloads_back(lab: Lab) -> None:
@@ -159,7 +159,7 @@ def test_old_batches_are_removed_with_everything_that_belongs_to_them(lab: Lab) 
         "SELECT batch_id, 1, '2026-03-05 10:00', 'staging_not_empty', 1 FROM etl.batches"
     )
     age(lab, 100)
-    before = facts_and_accounts(lab)
+    before = facts_and_ledger(lab)
     kept = [batch_id for (batch_id,) in lab.query("SELECT batch_id FROM etl.batches ORDER BY batch_id DESC LIMIT 10")]
     counts = tidy()
     assert counts["batches removed"] == 3
@@ -167,7 +167,7 @@ def test_old_batches_are_removed_with_everything_that_belongs_to_them(lab: Lab) 
     for table in ("batches", "batch_minutes", "attempts", "check_results", "release_passes"):
         left = lab.query(f"SELECT DISTINCT batch_id FROM etl.{table} ORDER BY batch_id DESC")
         assert [batch_id for (batch_id,) in left] == kept, table
-    assert facts_and_accounts(lab) == before
+    assert facts_and_ledger(lab) == before
     assert tidy()["batches removed"] == 0
 
 

@@ -41,7 +41,7 @@ def folded_hours(lab: Lab) -> list[datetime]:
 
 
 def differing_hours(lab: Lab) -> list:
-    """Where contributions and ledger disagree, compared as by `./minutemark verify`: by minute, folded hours by hour."""
+    """Where contributions and ledger disagree, compared as verify does: by minute, and folded hours by hour."""
     [file] = files(RECRUITMENT, "verify/minutes_*_counts.sql")
     (query,) = file.statements
     cursor = lab.conn.cursor()
@@ -60,7 +60,7 @@ def test_verify_finds_a_folded_hour_that_lost_or_gained_a_contribution(lab: Lab)
 
 
 def two_folded_hours(lab: Lab) -> list:
-    """Fold two hours: job 7 has events in both, jobs 8 and 9 in one. Returns the facts from before."""
+    """Fold two hours: job 7 has events in both, jobs 8 and 9 in one. Returns the facts as they were before."""
     lab.see(*(minute(number) for number in (0, 1, 2, 60, 61)))
     lab.publish(
         {
@@ -191,7 +191,7 @@ def test_an_hour_that_lacks_a_minute_is_left_out_whole_and_stays_pending(lab: La
 
 
 def clicks_of(facts: list) -> dict:
-    """(job_id, publisher_id) to clicks."""
+    """Clicks by (job_id, publisher_id)."""
     return {(row[0], row[3]): row[9] for row in facts}
 
 
@@ -306,7 +306,7 @@ def test_a_delta_takes_no_more_folded_hours_than_fit(lab: Lab) -> None:
 
 
 # Otherwise every run would read sixty minutes for nothing.
-def test_a_delta_leaves_a_folded_hour_with_a_held_minute_until_that_is_released(lab: Lab) -> None:
+def test_a_delta_leaves_out_a_folded_hour_with_a_held_minute_until_the_minute_is_released(lab: Lab) -> None:
     two_folded_hours(lab)
     lab.see(minute(1), minute(130), at=CLOCK - 300 * SECOND)
     ledger.hold(
@@ -342,7 +342,7 @@ def test_the_pending_minute_of_a_folded_hour_that_fails_alone_while_others_pass_
     assert lab.query("SELECT minute FROM etl.minute_ledger WHERE state = 'held'") == [(minute(1),)]
 
 
-# With a lake retention, the lake may have forgotten rows of the hour.
+# With a lake retention, the lake may no longer have all rows of the hour.
 def test_a_closed_hour_is_folded_and_never_unfolded(lab: Lab) -> None:
     lab.see(minute(0), minute(1))
     lab.publish({minute(0): [contribution()], minute(1): [contribution()]})

@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 @pytest.fixture
 def pipeline(kafka_broker: dict[str, str], schemas: None) -> Pipeline:
-    """Recruitment under another name, so that topic and consumer group are this test's own; its lake table is the same."""
+    """Recruitment under another name, so that topic and consumer group are this test's own; the lake table is the same."""
     name = f"recruitment_{secrets.token_hex(6)}"  # the broker may be kept from session to session
     pipeline = replace(pipelines.get("recruitment"), name=name, topic=f"{name}.events")
     topics.make_topics([pipeline])
@@ -97,7 +97,7 @@ def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
 
 
 def commit_as_connect(pipeline, *, behind: int = 0) -> None:
-    """Commit the topic's end for Connect's group, or an offset that far behind it."""
+    """Commit each partition's end for Connect's group, or the offset `behind` messages before it."""
     group = group_of(pipeline.name, CONNECT)
     ends = {number: max(0, offsets.end - behind) for number, offsets in topics.offset_ranges(pipeline, group).items()}
     client = Consumer({**clients.settings(), "group.id": group})
@@ -106,7 +106,7 @@ def commit_as_connect(pipeline, *, behind: int = 0) -> None:
 
 
 def lake_rows(minute: str) -> dict[str, object]:
-    """The rows of a minute of the lake by their id."""
+    """The lake's rows of a minute, by id."""
     with lake("lake_reader") as session:
         result = session.execute(
             "SELECT * FROM bedan.tracking WHERE minute = %s AND shard IN (0, 1, 2, 3)",

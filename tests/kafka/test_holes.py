@@ -43,7 +43,7 @@ def send_to(send, partition: int, minute: str, count: int) -> None:
 
 
 def topic_findings(pipeline) -> tuple[dict[str, int], dict[str, int], str]:
-    """What verify finds in the topic: differences, waiting messages, and its line of the report."""
+    """What verify finds in the topic: differences, waiting messages, and the topic's line of the report."""
     report = verify.verify([pipeline], patience=0).pipelines[0]
     differs, apart = (
         {kind: count for kind, count in findings.counts.items() if kind.startswith("topic_")}
@@ -85,7 +85,8 @@ def test_retention_that_overtakes_a_running_follower_is_recorded_as_lost(schemas
     (lost,) = (row for row in kept(recruitment) if row["place"] == f"recruitment.events/1/{first}")
     removed = "the topic's retention removed messages before they were read"
     assert lost["reason"] == f"{removed}: {count} from offset {first} on"
-    differs, waits, _ = topic_findings(recruitment)  # other tests' messages, whose lake was emptied, do not matter here
+    differs, waits, _ = topic_findings(recruitment)
+    # Other differences are messages of earlier tests, whose rows were removed from the lake.
     assert "topic_expired" not in differs and waits == {}
 
 
@@ -223,7 +224,7 @@ def test_connects_offset_before_a_control_record_leaves_nothing_waiting(pipeline
     transaction(pipeline, 5)
     consume(pipeline)
     monkeypatch.setenv("MINUTEMARK_INGEST", CONNECT)
-    commit_as_connect(pipeline, behind=1)  # Connect commits what it has passed on, which is not a control record
+    commit_as_connect(pipeline, behind=1)  # Connect never receives a control record, and commits no offset after it
     assert topic_findings(pipeline)[:2] == ({}, {})
 
 
@@ -285,7 +286,7 @@ def test_offsets_that_were_committed_without_the_topics_id_are_valid(pipeline, s
 
 
 def test_nothing_is_committed_without_the_topics_id_if_the_committed_offsets_have_one(pipeline, send, monkeypatch):
-    """This happens while a topic is deleted and created again."""
+    """The id is missing while a topic is deleted and created again."""
     send_to(send, 0, "2026-10-04 12:00", 3)
     consume(pipeline)
     recreate_topic(pipeline)
@@ -298,8 +299,6 @@ def test_nothing_is_committed_without_the_topics_id_if_the_committed_offsets_hav
 
 
 def test_a_message_that_was_kept_without_the_topics_id_is_not_kept_twice(pipeline, send):
-    from include.warehouse.session import warehouse
-
     send.send(b"{first", partition=0)
     consume(pipeline)
     (row,) = kept(pipeline)
@@ -430,9 +429,8 @@ def test_poison_does_not_wait_for_a_locked_warehouse(own_warehouse, pipeline, se
     send.send(b"{not json", partition=1)
     send_to(send, 1, "2026-10-05 13:00", 1)
     with warehouse("warehouse_admin") as admin:
-        admin.cursor().execute(
-            "SET GLOBAL lock_wait_timeout = 10"
-        )  # by default a day or more: a failing test would not end
+        # By default a day or more: a failing test would not end.
+        admin.cursor().execute("SET GLOBAL lock_wait_timeout = 10")
         admin.cursor().execute("FLUSH TABLES WITH READ LOCK")  # as backups do
         summary = consume(pipeline)
     assert (summary.written, summary.dead_letters) == (1, 1)

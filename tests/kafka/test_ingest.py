@@ -135,7 +135,7 @@ def test_events_do_not_wait_for_a_warehouse_that_is_down(pipeline, send, monkeyp
 
 
 class Follower(threading.Thread):
-    """A follower in a thread, like the task of a minute."""
+    """A follower in a thread, as a task runs it."""
 
     def __init__(self, pipeline) -> None:
         super().__init__(daemon=True)
@@ -282,7 +282,7 @@ def test_rejected_versions_of_a_topic_that_was_read_again_keep_their_order(pipel
 
 
 def test_a_follower_admits_events_by_the_clock_of_their_chunk(pipeline, send):
-    """A minute that is too far ahead when the follower starts is admitted ten seconds later, as after days."""
+    """A minute that is too far ahead when the follower starts is admitted once it is not, here after ten seconds."""
     start = utc_now()
     ahead = (start + timedelta(minutes=2)).replace(second=0, microsecond=0)
     patient = replace(pipeline, most_ahead=ahead - start - timedelta(seconds=10))
@@ -305,7 +305,7 @@ def test_an_ingest_without_its_topic_says_what_to_do(pipeline, monkeypatch):
 
 
 def test_kafkas_default_partitioner_chooses_the_partition_of_the_shard(pipeline):
-    """A producer in any language need not know of shards: the id is its key, and the partitioner is Kafka's own."""
+    """A producer in any language need not know shards: the id is the message's key, and the partitioner is Kafka's own."""
     sent = {}
     client = Producer({**settings(), "partitioner": "murmur2"})  # the name of Java's default in librdkafka
     for _ in range(200):

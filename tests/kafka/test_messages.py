@@ -92,7 +92,7 @@ def test_what_cannot_be_an_event_is_refused_with_its_reason_and_place(value, rea
     assert result.reason.startswith(reason), result.reason
     assert result.key == "recruitment.events/0/7"
     assert len(result.payload.encode()) < 16_000_000  # fits in its column
-    assert result.payload  # an empty one says that housekeeping has removed it
+    assert result.payload  # an empty payload means that housekeeping has removed it
 
 
 @pytest.mark.parametrize("name", ["recruitment", "ecommerce"])

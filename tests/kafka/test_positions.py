@@ -1,4 +1,4 @@
-"""Where a group starts, by its committed offsets and the topic's id, on a real broker."""
+"""Where a group starts, given its committed offsets and the topic's id, on a real broker."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def group(kafka_broker) -> Iterator[Group]:
     [
         ([(5, "new"), (7, "new")], [5, 7]),
         ([(5, "old"), (7, "old")], [0, 0]),  # the topic was created again, and is longer than before
-        ([(5, "old"), (7, "new")], [0, 7]),  # only one partition was committed since then
-        ([(5, ""), (7, "")], [5, 7]),  # by an earlier version, or by Kafka's tool
+        ([(5, "old"), (7, "new")], [0, 7]),  # only one partition has been committed since then
+        ([(5, ""), (7, "")], [5, 7]),  # committed by an earlier version, or by Kafka's tool
         ([], [0, 0]),
     ],
 )

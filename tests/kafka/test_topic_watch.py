@@ -1,4 +1,4 @@
-"""The watch reports consumers that make no progress; with a real broker, and the progress that the warehouse records."""
+"""The watch reports consumers that make no progress, with a real broker and the progress stored in the warehouse."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def mode(request, pipeline, monkeypatch):
 
 
 def answers(pipeline) -> bool:
-    """Whether the broker answers for the topic: a new one has no leader for a moment."""
+    """Whether the broker answers for the topic: a new topic has no leader for a moment."""
     try:
         return bool(topics.offset_ranges(pipeline, "any"))
     except BrokerError:
@@ -48,7 +48,7 @@ def answers(pipeline) -> bool:
 
 @pytest.fixture
 def problems_at(pipeline):
-    """The problems of that one pipeline, that many seconds after noon."""
+    """Returns the problems of the pipeline, as of a number of seconds after noon."""
     with warehouse() as conn:
         yield lambda seconds: list(problems(conn, [pipeline], NOON + seconds * SECOND))
 
@@ -116,7 +116,7 @@ def test_unconsumed_dead_letters_are_a_problem(pipeline, problems_at, monkeypatc
 
 
 def test_the_watch_reports_a_stuck_consumer_and_that_it_is_resolved(schemas, pipeline, monkeypatch):
-    """The watch reads the pipelines of the registry; other modules send to their topics as well."""
+    """The watch reads the registered pipelines, to whose topics other test modules send as well."""
     monkeypatch.setenv(SETTING, CONNECT)
     topics.make_topics()
     recruitment, notices = get("recruitment"), []

@@ -1,4 +1,4 @@
-"""The topics themselves: created once, as their pipelines declare them. Only those for dead letters are changed later."""
+"""The topics themselves: created once, as their pipelines declare them. Only dead-letter topics are changed later."""
 
 import json
 import secrets

@@ -1,10 +1,8 @@
 """Keys of the values of Airflow's Helm chart that deploy/kubernetes uses, as its values.yaml of version 1.19 has them.
 
-If the chart's schema leaves an object open, the chart ignores a misspelled key in it, and the setting silently has its
+If the chart's schema leaves an object open, the chart ignores a misspelled key in it, and the setting silently keeps its
 default. The chart is not on a package registry, so the keys are kept here: update them when the chart's version changes.
 """
-
-CHART = "1.19"
 
 # Dotted paths; below a path that ends in .*, any key is valid.
 KEYS = frozenset(

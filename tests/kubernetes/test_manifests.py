@@ -214,7 +214,7 @@ REFUSED = [
 
 
 def may_connect(source: str, target: str, port: int, *, task_pods: bool = False) -> bool:
-    """Whether the policies let a pod open a connection to another one, or to an address."""
+    """Whether the policies allow a pod to open a connection to another pod, or to an address."""
     policies = [
         manifest["spec"]
         for manifest in ALL
@@ -284,7 +284,7 @@ def test_policies_permit_the_ports_that_spark_is_given(monkeypatch, tmp_path) ->
 
 
 def test_the_port_ranges_of_spark_do_not_overlap(monkeypatch, tmp_path) -> None:
-    """A driver that takes the port of another driver's block manager would leave it without one."""
+    """Otherwise a driver could take the port that another driver's block manager needs."""
     properties = spark_properties(monkeypatch, tmp_path)
     tries = int(properties["spark.port.maxRetries"])
     firsts = sorted(int(properties[name]) for name in properties if name.endswith(".port"))

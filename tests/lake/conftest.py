@@ -1,4 +1,4 @@
-"""What tests of the lake share: sessions, and hand-made events."""
+"""What tests of the lake share: sessions, and hand-written events."""
 
 from __future__ import annotations
 

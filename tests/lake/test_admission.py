@@ -177,7 +177,7 @@ def test_a_full_disk_while_equal_rows_are_counted_is_reported_with_its_remedy() 
     events = CsvEvents(HEADER, SHOP, CLOCK)
     records = (Record(line, line, [*ROW[:3], str(line)]) for line in range(5_000))
     with Occurrences(events.fields_without_id, SHOP) as occurrences:
-        occurrences._counts.execute("PRAGMA max_page_count = 3")  # as if the disk had no more room
+        occurrences._counts.execute("PRAGMA max_page_count = 3")  # as if the disk were full
         with pytest.raises(TemporaryFileFailed, match=r"database or disk is full\. Free disk space"):
             list(occurrences.numbered(records))
 

@@ -43,7 +43,7 @@ def test_a_touch_after_the_deletion_makes_the_day_appear_again(writer, reader):
     assert list(change_log.changed_days(reader, "test.again")) == [DAY]
 
 
-# A deletion by the clock of the day's row alone would leave a minute that was written later.
+# A deletion with the timestamp of the day's row would leave a minute that was written later.
 def test_the_deletion_is_as_new_as_the_newest_cell(writer, reader, admin):
     change_log.touch(writer, "test.newest_cell", [MINUTE])
     admin.execute(

@@ -46,7 +46,7 @@ def test_a_newer_touch_is_not_replaced_by_a_copy(former_touch, reader, writer):
 
 
 # ⚑ a follower of the former version that still runs while the new one polls
-def test_a_touch_by_a_former_writer_after_the_copy_is_copied_by_the_next_one(former_touch, reader, writer):
+def test_a_touch_by_a_former_writer_after_the_copy_is_copied_by_the_next_copy(former_touch, reader, writer):
     former_touch(MINUTE)
     change_log.copy_former_days(reader, writer)
     change_log.touch(writer, TABLE, [MINUTE])

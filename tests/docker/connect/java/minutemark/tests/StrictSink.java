@@ -33,9 +33,9 @@ import org.apache.kafka.connect.sink.SinkRecord;
 import org.apache.kafka.connect.sink.SinkTask;
 
 /**
- * Writes to Cassandra by the settings of the DataStax sink and by its rules: every mapped field must be in every message,
- * a null leaves its column unset, and a message without a value for a column of the key fails. Such a message fails the
- * task for good, where the DataStax sink would retry forever, so that a test sees the error.
+ * Writes to Cassandra with the settings and the rules of the DataStax sink: every mapped field must be in every message,
+ * a null leaves its column unset, and a message without a value for a column of the key fails. Where the DataStax sink
+ * would retry such a message forever, this sink fails its task for good, so that a test sees the error.
  */
 public final class StrictSink extends SinkConnector {
   private Map<String, String> settings;
