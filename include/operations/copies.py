@@ -19,7 +19,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 LIMIT = timedelta(minutes=15)  # for a copy without progress, and for hours that differ
-_COUNT_LIMIT = 10_000  # minutes: a longer backlog is not counted further
+COUNT_LIMIT = 10_000  # minutes: a longer backlog is not counted further
 
 
 def backlog_of(conn, pipeline: Pipeline) -> dict | None:
@@ -27,6 +27,7 @@ def backlog_of(conn, pipeline: Pipeline) -> dict | None:
 
     minutes, oldest_minute    due to be written; merged_at: the earliest of their last merges; written_at: the last
                               write, or the creation of the table; None before the first export
+    capped                    whether `minutes` is COUNT_LIMIT because counting stopped there
     hours                     to be counted
     waiting                   hours that keep their last count, because a minute is not in the table as it was merged
     differing, differs_since  hours whose counts differ from the fact
@@ -36,9 +37,11 @@ def backlog_of(conn, pipeline: Pipeline) -> dict | None:
     if not (pipeline.lakehouse and lakehouse.is_on()):
         return None
     cursor = conn.cursor()
-    [minutes] = rows(cursor, sql("backlog"), {"pipeline": pipeline.name, "limit": _COUNT_LIMIT})
+    [minutes] = rows(cursor, sql("backlog"), {"pipeline": pipeline.name, "limit": COUNT_LIMIT + 1})
     [hours] = rows(cursor, sql("hours"), {"pipeline": pipeline.name})
-    backlog = minutes | {
+    capped = minutes["minutes"] > COUNT_LIMIT
+    backlog = minutes | {"minutes": min(minutes["minutes"], COUNT_LIMIT), "capped": capped}
+    backlog |= {
         name: int(value) if name in ("hours", "waiting", "differing", "to_load") else value
         for name, value in hours.items()
     }
@@ -48,8 +51,8 @@ def backlog_of(conn, pipeline: Pipeline) -> dict | None:
 def problems(pipeline: Pipeline, backlog: dict, now: datetime) -> Iterator[Problem]:
     """The problems of a pipeline with this backlog. A backlog that is being written is not a problem.
 
-    Nor is a backlog of minutes before the first export: at the first run, all have been due for a long time. A failed run
-    sends its own notice.
+    Nor is the backlog of a copy that was just turned on: before the first export or load, everything has been due for a long
+    time. A failed run sends its own notice.
     """
     dag = f"{pipeline.name}_lakehouse"
     if backlog["minutes"] and backlog["written_at"] and _is_stuck(backlog["merged_at"], backlog["written_at"], now):
@@ -57,7 +60,8 @@ def problems(pipeline: Pipeline, backlog: dict, now: datetime) -> Iterator[Probl
             pipeline.name,
             "lakehouse_behind",
             max(backlog["merged_at"], backlog["written_at"]),
-            f"Minutes due to be written into {pipeline.lakehouse.table}: {backlog['minutes']}. None has been written in "
+            f"Minutes due to be written into {pipeline.lakehouse.table}: {backlog['minutes']:,}"
+            f"{' or more' if backlog['capped'] else ''}. None has been written in "
             f"the last {LIMIT.total_seconds() / 60:.0f} minutes. The oldest is {backlog['oldest_minute']:%Y-%m-%d %H:%M}.",
             f"Check whether {dag} is paused, and read the log of write_events in its newest run.",
         )
@@ -69,11 +73,11 @@ def problems(pipeline: Pipeline, backlog: dict, now: datetime) -> Iterator[Probl
             f"Hours of {pipeline.lakehouse.table} that lakehouse and warehouse count differently: {backlog['differing']}.",
             f"Run `./minutemark verify {pipeline.name}` or the DAG minutemark_verify. Both list each difference with its remedy.",
         )
-    if backlog["to_load"] and _is_stuck(backlog["counted_at"], backlog["loaded_at"], now):
+    if backlog["to_load"] and backlog["loaded_at"] and _is_stuck(backlog["counted_at"], backlog["loaded_at"], now):
         yield Problem(
             pipeline.name,
             "bigquery_behind",
-            max(filter(None, (backlog["counted_at"], backlog["loaded_at"]))),
+            max(backlog["counted_at"], backlog["loaded_at"]),
             f"Hours due to be loaded into BigQuery: {backlog['to_load']}. None has been loaded in the last "
             f"{LIMIT.total_seconds() / 60:.0f} minutes.",
             f"Check whether {dag} is paused, and read the log of load_into_bigquery in its newest run.",

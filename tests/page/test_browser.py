@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from include.listing import as_json
+from include.operations.copies import COUNT_LIMIT
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from local import bootstrap
 from local.api_server import ApiServer, site
@@ -112,6 +113,19 @@ def test_hours_that_wait_for_lakehouse_and_bigquery_are_shown_for_the_pipeline_t
     expect(card).to_contain_text("BigQuery: 1 hour to load")
     expect(card).to_contain_text("1 hour counted differently in lakehouse and warehouse: run Verify")
     expect(page.get_by_role("button", name=re.compile("^recruitment"))).not_to_contain_text("Lakehouse")
+
+
+def test_a_backlog_of_the_lakehouse_that_is_not_counted_to_its_end_is_shown_as_a_minimum(visit, lab: Lab) -> None:
+    newest = minutes_ago(lab, 0)
+    lab.conn.cursor().executemany(
+        "INSERT INTO etl.minute_ledger (pipeline, minute, state, attempt, read_at, merged_at)"
+        " VALUES ('ecommerce', %s, 'merged', 1, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+        [(newest - ago * MINUTE,) for ago in range(COUNT_LIMIT + 1)],
+    )
+    lab.conn.commit()
+    _, page = visit("vera")
+    card = page.get_by_role("button", name=re.compile("^ecommerce"))
+    expect(card).to_contain_text("Lakehouse: 10,000 or more minutes to write")
 
 
 def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:

@@ -85,6 +85,21 @@ def test_minutes_that_wait_without_progress_are_a_problem(shop: Shop) -> None:
     assert kinds(shop) == ["lakehouse_behind"]
 
 
+def test_a_backlog_that_is_not_counted_to_its_end_is_shown_as_a_minimum(shop: Shop, monkeypatch) -> None:
+    merge_minutes(shop, TEN, minute(1))
+    set_table(shop, created_at=LONG_AGO)
+
+    def shown() -> tuple[int, bool, str]:
+        backlog = copies.backlog_of(shop.conn, SHOP)
+        [problem] = copies.problems(SHOP, backlog, NOW)
+        return backlog["minutes"], backlog["capped"], problem.found.partition(". ")[0].rpartition(": ")[2]
+
+    monkeypatch.setattr(copies, "COUNT_LIMIT", 2)
+    assert shown() == (2, False, "2")
+    monkeypatch.setattr(copies, "COUNT_LIMIT", 1)
+    assert shown() == (1, True, "1 or more")
+
+
 def test_hours_that_differ_for_a_long_time_are_a_problem(shop: Shop) -> None:
     add_hour(shop, differs_since=NOW - timedelta(minutes=1))
     assert kinds(shop) == []
@@ -94,15 +109,17 @@ def test_hours_that_differ_for_a_long_time_are_a_problem(shop: Shop) -> None:
 
 def test_hours_that_are_not_loaded_are_a_problem(shop: Shop) -> None:
     add_hour(shop, loaded_change=None)
-    assert kinds(shop) == ["bigquery_behind"]
+    assert kinds(shop) == [], "BigQuery was turned on recently, and nothing has been loaded."
     shop.query("UPDATE etl.lakehouse_hours SET loaded_at = %s", NOW - timedelta(minutes=1))
-    assert kinds(shop) == []
+    assert kinds(shop) == [], "A backlog is being loaded."
+    shop.query("UPDATE etl.lakehouse_hours SET loaded_at = %s", LONG_AGO)
+    assert kinds(shop) == ["bigquery_behind"]
 
 
 def test_the_watch_reports_problems_of_the_copies(shop: Shop) -> None:
     merge_minutes(shop, TEN)
     set_table(shop, created_at=LONG_AGO)
-    add_hour(shop, differs_since=LONG_AGO, loaded_change=None)
+    add_hour(shop, differs_since=LONG_AGO, loaded_change=None, loaded_at=LONG_AGO)
     titles = []
     watch(lambda notice: bool(titles.append(notice.title)) or True)
     assert [title for title in titles if "lakehouse" in title or "BigQuery" in title] == [

@@ -104,7 +104,8 @@ function card(entry) {
 
 function lakehouse(copies, now) {
   const age = copies.merged_at && (Date.parse(now) - Date.parse(copies.merged_at)) / 1000;
-  const due = copies.minutes && `${plural(copies.minutes, "minute")} to write, the first merged ${duration(age)} ago`;
+  const minutes = copies.capped ? `${number(copies.minutes)} or more minutes` : plural(copies.minutes, "minute");
+  const due = copies.minutes && `${minutes} to write, the first merged ${duration(age)} ago`;
   const hours = copies.hours && `${plural(copies.hours, "hour")} to count`;
   const waiting = copies.waiting && `${plural(copies.waiting, "hour")} not published until all minutes are written`;
   return [due, hours, waiting].filter(Boolean).join(", ") || "up to date";
