@@ -109,28 +109,32 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from include.verify.verify import run_verify
-    from tests.faults.world import BACK_WITHIN, FIRST_WITHIN, Broken, CannotInject, running_world
+    from tests.faults.system import BACK_WITHIN, FIRST_WITHIN, CannotInject, GuaranteeBroken, running_system
 
     table, results = Table("scenario", "also checked", "seconds", "result"), []
-    with running_world(args.seed, _stack(args.cluster)) as world:
+    with running_system(args.seed, _stack(args.cluster)) as system:
         started_at = time.monotonic()
-        world.send(world.events(300))
-        world.visit_shop(100)
-        world.must_be_right(FIRST_WITHIN if args.cluster else BACK_WITHIN)
+        system.send(system.events(300))
+        system.visit_shop(100)
+        system.must_be_right(FIRST_WITHIN if args.cluster else BACK_WITHIN)
         for number, scenario in enumerate(scenarios, 1):
-            world.rng.seed(f"{args.seed} {number} {scenario.name}")
+            system.rng.seed(f"{args.seed} {number} {scenario.name}")
             print(f"   … {number} {scenario.name}", file=sys.stderr, flush=True)
             started = time.monotonic()
             try:
-                with world.traffic() if args.soak else contextlib.nullcontext():
-                    scenario.do(world)
-                world.visit_shop(20)
-                world.must_be_right()
+                with system.traffic() if args.soak else contextlib.nullcontext():
+                    scenario.do(system)
+                system.visit_shop(20)
+                system.must_be_right()
                 result, mark = "right", PASSED
             except CannotInject as why:
                 result, mark = f"not injected: {why}", SKIPPED
             except Exception as error:  # after any error, the other scenarios still run
-                what = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error))[-1500:]
+                what = (
+                    str(error)
+                    if isinstance(error, GuaranteeBroken)
+                    else "".join(traceback.format_exception(error))[-1500:]
+                )
                 result, mark = f"BROKEN: {what}", FAILED
             seconds = time.monotonic() - started
             print(f"   {mark} {scenario.name}  {seconds:.0f} s  {result}", file=sys.stderr, flush=True)
@@ -138,7 +142,7 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
             results.append(mark)
         minutes = (time.monotonic() - started_at) / 60
         report = run_verify(None, None, None, patience=120) if args.soak else None
-        sent = len(world.sent) + len(world.sent_to_shop)
+        sent = len(system.sent) + len(system.sent_to_shop)
     Console(width=160 if not sys.stdout.isatty() else None).print(table)
     if report:
         print(report)

@@ -14,7 +14,7 @@ from include.connections import WAREHOUSE_ADMIN, endpoint
 from include.lake.session import lake
 from local import layout, start, supervisor
 from local.servers import mariadb
-from tests.faults.world import CannotInject, World
+from tests.faults.system import CannotInject, System
 
 LAKE = start.CASSANDRA  # the name of the program and of its data folder
 
@@ -26,24 +26,24 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def dump_warehouse(world: World, file: Path) -> None:
+def dump_warehouse(system: System, file: Path) -> None:
     """Write a consistent dump of the warehouse while the stack runs."""
     databases = sorted({"etl", *pipelines.all_pipelines()})
     with file.open("wb") as dump:
-        _client(world, "mariadb-dump", "--single-transaction", "--databases", *databases, stdout=dump)
+        _client(system, "mariadb-dump", "--single-transaction", "--databases", *databases, stdout=dump)
 
 
-def restore_warehouse(world: World, file: Path) -> None:
+def restore_warehouse(system: System, file: Path) -> None:
     """Restore the warehouse to the state of the dump, without anything that was written later."""
-    with world.admin() as cursor:
+    with system.admin() as cursor:
         for database in {"etl", *pipelines.all_pipelines()}:
             cursor.execute(f"DROP DATABASE `{database}`")
     with file.open("rb") as dump:
-        _client(world, "mariadb", stdin=dump)
+        _client(system, "mariadb", stdin=dump)
 
 
-def _client(world: World, program: str, *arguments: str, **streams) -> None:
-    if world.stack.warehouse != start.MARIADB:
+def _client(system: System, program: str, *arguments: str, **streams) -> None:
+    if system.stack.warehouse != start.MARIADB:
         raise CannotInject("only MariaDB's client programs are part of the stack")
     server = endpoint(WAREHOUSE_ADMIN)
     options = (
@@ -56,21 +56,21 @@ def _client(world: World, program: str, *arguments: str, **streams) -> None:
         subprocess.run([path, f"--defaults-file={file.name}", *arguments], check=True, timeout=120, **streams)
 
 
-def copy_lake(world: World, copy: Path) -> None:
+def copy_lake(system: System, copy: Path) -> None:
     """Copy the node's files, all as of one moment."""
-    with _lake_down(world):
+    with _lake_down(system):
         shutil.copytree(layout.DATA / LAKE, copy)
 
 
-def restore_lake(world: World, copy: Path) -> None:
+def restore_lake(system: System, copy: Path) -> None:
     """Restore the node's files."""
-    with _lake_down(world):
+    with _lake_down(system):
         shutil.rmtree(layout.DATA / LAKE)
         shutil.copytree(copy, layout.DATA / LAKE)
 
 
 @contextlib.contextmanager
-def _lake_down(world: World) -> Iterator[None]:
+def _lake_down(system: System) -> Iterator[None]:
     supervisor.stop(LAKE)
     try:
         yield
@@ -81,4 +81,4 @@ def _lake_down(world: World) -> Iterator[None]:
         with lake("lake_reader") as session:
             return bool(session.execute("SELECT key FROM system.local").one())
 
-    world.until(answers, "the lake to answer", 120, every=1)
+    system.until(answers, "the lake to answer", 120, every=1)

@@ -21,7 +21,7 @@ from tests.e2e import runs
 from tests.faults import partition
 from tests.faults.scenarios import SCENARIOS as SINGLE_NODE_SCENARIOS
 from tests.faults.scenarios import must_succeed, scenario
-from tests.faults.world import BACK_WITHIN, DAG, RECRUITMENT, Broken, CannotInject, World, kill_with_children
+from tests.faults.system import BACK_WITHIN, DAG, RECRUITMENT, CannotInject, GuaranteeBroken, System, kill_with_children
 
 AWAY = 120  # seconds
 NOTICED_WITHIN = 60  # seconds until the failure detector has noticed that a node is down
@@ -38,180 +38,183 @@ SCENARIOS = {name: fault for name, fault in SINGLE_NODE_SCENARIOS.items() if nam
 
 
 @scenario("quorum reads and writes continue without it; once back, it has the rows that it missed", SCENARIOS)
-def a_cassandra_node_away_for_two_minutes(world: World) -> None:
-    name = world.rng.choice(world.programs("cassandra"))
+def a_cassandra_node_away_for_two_minutes(system: System) -> None:
+    name = system.rng.choice(system.programs("cassandra"))
     supervisor.stop(name)
     try:
-        rows = _load_for(world, AWAY)
-        must_succeed(world, world.trigger())
+        rows = _load_for(system, AWAY)
+        must_succeed(system, system.trigger())
     finally:
         supervisor.start(name)
-    world.until(every_node_answers, f"{name} to be back", BACK_WITHIN, every=1)
-    if not _problem_of_partition(world, name):
-        _must_have_alone(world, name, rows)
+    system.until(every_node_answers, f"{name} to be back", BACK_WITHIN, every=1)
+    if not _problem_of_partition(system, name):
+        _must_have_alone(system, name, rows)
 
 
 @scenario("it accepts requests but reaches no other node; afterwards, it has the rows that it missed", SCENARIOS)
-def a_cassandra_node_partitioned_for_two_minutes(world: World) -> None:
-    name = world.rng.choice(world.programs("cassandra"))
-    with _partitioned(world, name):
-        rows = _load_for(world, AWAY)
-        must_succeed(world, world.trigger())
-    world.until(every_node_answers, f"{name} to be back", BACK_WITHIN, every=1)
-    _must_have_alone(world, name, rows)
+def a_cassandra_node_partitioned_for_two_minutes(system: System) -> None:
+    name = system.rng.choice(system.programs("cassandra"))
+    with _partitioned(system, name):
+        rows = _load_for(system, AWAY)
+        must_succeed(system, system.trigger())
+    system.until(every_node_answers, f"{name} to be back", BACK_WITHIN, every=1)
+    _must_have_alone(system, name, rows)
 
 
 @scenario("nothing that was acknowledged is lost, and every replica is in sync afterwards", SCENARIOS)
-def a_broker_away_for_two_minutes(world: World) -> None:
-    name = world.rng.choice(world.programs("kafka"))
-    with world.followed_topic():
+def a_broker_away_for_two_minutes(system: System) -> None:
+    name = system.rng.choice(system.programs("kafka"))
+    with system.followed_topic():
         supervisor.stop(name)
         try:
-            _load_for(world, AWAY, by_topic=True)
+            _load_for(system, AWAY, by_topic=True)
         finally:
             supervisor.start(name)
-        world.until(every_replica_is_in_sync, f"the replicas of {name}", BACK_WITHIN, every=1)
+        system.until(every_replica_is_in_sync, f"the replicas of {name}", BACK_WITHIN, every=1)
 
 
 @scenario("the boards' account reads old facts, the primary has the new ones; the replica catches up", SCENARIOS)
-def the_replica_behind_by_two_minutes(world: World) -> None:
-    replica = world.stack.servers.replica
+def the_replica_behind_by_two_minutes(system: System) -> None:
+    replica = system.stack.servers.replica
     with contextlib.closing(replica.administrator()) as conn:
         conn.cursor().execute("STOP SLAVE SQL_THREAD")
         try:
             before = _published(REPLICA_ACCOUNT)
-            _load_for(world, AWAY)
-            must_succeed(world, world.trigger())
-            world.until(lambda: _published(PRIMARY_ACCOUNT) > before, "a merge on the primary")
-            world.must_be_right()
+            _load_for(system, AWAY)
+            must_succeed(system, system.trigger())
+            system.until(lambda: _published(PRIMARY_ACCOUNT) > before, "a merge on the primary")
+            system.must_be_right()
             if _published(REPLICA_ACCOUNT) != before:
-                raise Broken("the replica applied changes, and was not behind")
+                raise GuaranteeBroken("the replica applied changes, and was not behind")
         finally:
             conn.cursor().execute("START SLAVE SQL_THREAD")
     newest = _published(PRIMARY_ACCOUNT)
-    world.until(lambda: _published(REPLICA_ACCOUNT) >= newest, "the replica to catch up", BACK_WITHIN)
+    system.until(lambda: _published(REPLICA_ACCOUNT) >= newest, "the replica to catch up", BACK_WITHIN)
 
 
 # Spark's and Airflow's workers
 
 
 @scenario("the worker whose executor writes the rows is killed; the run succeeds", SCENARIOS)
-def a_spark_worker_killed_in_the_middle_of_a_job(world: World) -> None:
-    world.send(world.events(200))
-    with world.locked(STAGING_REFUSES_ROWS):
-        run = world.trigger()
-        executor = world.session_of_etl(INSERT_OF_EXECUTOR)
+def a_spark_worker_killed_in_the_middle_of_a_job(system: System) -> None:
+    system.send(system.events(200))
+    with system.locked(STAGING_REFUSES_ROWS):
+        run = system.trigger()
+        executor = system.session_of_etl(INSERT_OF_EXECUTOR)
         kill_with_children(_program_above(executor.pid, "spark-worker"))
-    must_succeed(world, run)
+    must_succeed(system, run)
 
 
 @scenario("both workers register at the new master; the run succeeds", SCENARIOS)
-def the_spark_master_killed_in_the_middle_of_a_job(world: World) -> None:
-    world.send(world.events(200))
-    with world.locked(STAGING_REFUSES_ROWS):
-        run = world.trigger()
-        world.session_of_etl(INSERT_OF_EXECUTOR)
-        world.kill("spark-master").wait(10)
+def the_spark_master_killed_in_the_middle_of_a_job(system: System) -> None:
+    system.send(system.events(200))
+    with system.locked(STAGING_REFUSES_ROWS):
+        run = system.trigger()
+        system.session_of_etl(INSERT_OF_EXECUTOR)
+        system.kill("spark-master").wait(10)
         # The new master does not know the application: each worker that registers there ends its executors.
-        world.until(
-            lambda: every_spark_worker_is_registered(world), "Spark's workers at the new master", BACK_WITHIN, every=0.5
+        system.until(
+            lambda: every_spark_worker_is_registered(system),
+            "Spark's workers at the new master",
+            BACK_WITHIN,
+            every=0.5,
         )
-    must_succeed(world, run)
+    must_succeed(system, run)
 
 
 @scenario("the run of the killed task succeeds", SCENARIOS)
-def a_celery_worker_killed_in_the_transform(world: World) -> None:
-    _kill_worker_at(world, "transform_delta", "LOCK TABLES recruitment.events_staged WRITE")
+def a_celery_worker_killed_in_the_transform(system: System) -> None:
+    _kill_worker_at(system, "transform_delta", "LOCK TABLES recruitment.events_staged WRITE")
 
 
 @scenario("the run of the killed task succeeds", SCENARIOS)
-def a_celery_worker_killed_in_the_gate_before_the_merge(world: World) -> None:
-    _kill_worker_at(world, "check_staging", "LOCK TABLES etl.check_results WRITE")
+def a_celery_worker_killed_in_the_gate_before_the_merge(system: System) -> None:
+    _kill_worker_at(system, "check_staging", "LOCK TABLES etl.check_results WRITE")
 
 
 @scenario("the run of the killed task succeeds", SCENARIOS)
-def a_celery_worker_killed_in_the_merge(world: World) -> None:
-    _kill_worker_at(world, "merge_into_warehouse", "SELECT * FROM etl.pipelines FOR UPDATE")
+def a_celery_worker_killed_in_the_merge(system: System) -> None:
+    _kill_worker_at(system, "merge_into_warehouse", "SELECT * FROM etl.pipelines FOR UPDATE")
 
 
 @scenario("the run of the killed task succeeds", SCENARIOS)
-def a_celery_worker_killed_in_the_gate_after_the_merge(world: World) -> None:
-    world.send(world.events(200))
+def a_celery_worker_killed_in_the_gate_after_the_merge(system: System) -> None:
+    system.send(system.events(200))
     with contextlib.ExitStack() as later:
-        with world.locked("SELECT * FROM etl.pipelines FOR UPDATE"):
-            run = world.trigger()
-            world.session_of_etl("etl.pipelines WHERE")
-            later.enter_context(world.locked("LOCK TABLES etl.check_results WRITE"))
-        killed = _kill_worker_of(world, "check_warehouse")
-    must_succeed(world, killed)
-    must_succeed(world, run)
+        with system.locked("SELECT * FROM etl.pipelines FOR UPDATE"):
+            run = system.trigger()
+            system.session_of_etl("etl.pipelines WHERE")
+            later.enter_context(system.locked("LOCK TABLES etl.check_results WRITE"))
+        killed = _kill_worker_of(system, "check_warehouse")
+    must_succeed(system, killed)
+    must_succeed(system, run)
 
 
 @scenario("the run of the killed task succeeds", SCENARIOS)
-def a_celery_worker_killed_in_the_sensor(world: World) -> None:
-    _kill_worker_at(world, "wait_for_changes", "LOCK TABLES etl.minute_ledger WRITE")
+def a_celery_worker_killed_in_the_sensor(system: System) -> None:
+    _kill_worker_at(system, "wait_for_changes", "LOCK TABLES etl.minute_ledger WRITE")
 
 
 @scenario("its successor on the other worker follows the topic", SCENARIOS)
-def a_celery_worker_killed_while_it_follows_a_topic(world: World) -> None:
-    with world.followed_topic():
-        world.send(world.events(300), by_topic=True)
-        world.follower()
-        worker = world.until(lambda: _program_above(world.follower().pid, WORKER), "the worker of a follower", 90)
+def a_celery_worker_killed_while_it_follows_a_topic(system: System) -> None:
+    with system.followed_topic():
+        system.send(system.events(300), by_topic=True)
+        system.follower()
+        worker = system.until(lambda: _program_above(system.follower().pid, WORKER), "the worker of a follower", 90)
         kill_with_children(worker)
-        world.send(world.events(300), by_topic=True)
+        system.send(system.events(300), by_topic=True)
 
 
-def _kill_worker_at(world: World, task: str, lock: str) -> None:
+def _kill_worker_at(system: System, task: str, lock: str) -> None:
     """Kill the worker of that task while a lock blocks the task."""
-    world.send(world.events(200))
-    with world.locked(lock):
-        run = world.trigger()
-        killed = _kill_worker_of(world, task)
-    must_succeed(world, killed)
-    must_succeed(world, run)
+    system.send(system.events(200))
+    with system.locked(lock):
+        run = system.trigger()
+        killed = _kill_worker_of(system, task)
+    must_succeed(system, killed)
+    must_succeed(system, run)
 
 
-def _kill_worker_of(world: World, task: str) -> str:
+def _kill_worker_of(system: System, task: str) -> str:
     """Kill the worker of the run, scheduled or triggered here, that has reached this task; returns the run's id."""
 
     def find() -> tuple[str, psutil.Process] | None:
-        running = world.airflow.running_task(DAG, task)
+        running = system.airflow.running_task(DAG, task)
         # A task that has just ended has no process: `until` repeats the search after its error.
         return running and (running[0], _program_above(running[1], WORKER))
 
-    run, worker = world.until(find, f"{task} to run", 90, every=0.1)
+    run, worker = system.until(find, f"{task} to run", 90, every=0.1)
     kill_with_children(worker)
     return run
 
 
 def _program_above(pid: int, kind: str) -> psutil.Process:
-    """The program of that kind that a process belongs to. Raises psutil.NoSuchProcess or Broken."""
+    """The program of that kind that a process belongs to. Raises psutil.NoSuchProcess or GuaranteeBroken."""
     programs = {process["pid"] for process in supervisor.processes() if supervisor.kind_of(process["name"]) == kind}
     for process in psutil.Process(pid).parents():
         if process.pid in programs:
             return process
-    raise Broken(f"process {pid} belongs to none of the {kind} processes {programs}")
+    raise GuaranteeBroken(f"process {pid} belongs to none of the {kind} processes {programs}")
 
 
 # Everything
 
 
 @scenario("every program is stopped and started again, one after the other, while events arrive", SCENARIOS)
-def a_rolling_restart_under_load(world: World) -> None:
-    with world.traffic(), world.followed_topic():
+def a_rolling_restart_under_load(system: System) -> None:
+    with system.traffic(), system.followed_topic():
         for process in supervisor.processes():
             name = process["name"]
             if process["statename"] != "RUNNING":
                 continue  # a one-off program that has ended
             supervisor.stop(name)
             supervisor.start(name)
-            server = world.stack.programs.get(name)
+            server = system.stack.programs.get(name)
             if server:
                 server.wait_until_ready(seconds=BACK_WITHIN)
-            for what, is_ready in _parts(world).items():
-                world.until(is_ready, f"{what} after the restart of {name}", BACK_WITHIN, every=1)
-        world.send(world.events(100), by_topic=True)
+            for what, is_ready in _parts(system).items():
+                system.until(is_ready, f"{what} after the restart of {name}", BACK_WITHIN, every=1)
+        system.send(system.events(100), by_topic=True)
 
 
 # Helpers of the scenarios
@@ -223,26 +226,26 @@ STAGING_REFUSES_ROWS = "LOCK TABLES recruitment.events_staged READ"
 INSERT_OF_EXECUTOR = "INSERT INTO recruitment.events_staged"
 
 
-def _load_for(world: World, seconds: float, *, by_topic: bool = False) -> list[dict[str, str | None]]:
+def _load_for(system: System, seconds: float, *, by_topic: bool = False) -> list[dict[str, str | None]]:
     """Send some events every few seconds, all of which must be accepted; returns them."""
     sent = []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        rows = world.events(30)
-        world.send(rows, by_topic=by_topic)
+        rows = system.events(30)
+        system.send(rows, by_topic=by_topic)
         sent += rows
         time.sleep(5)
     return sent
 
 
-def _parts(world: World) -> dict[str, Callable[[], bool]]:
+def _parts(system: System) -> dict[str, Callable[[], bool]]:
     """Conditions that must hold before the next program is stopped. One that does not hold returns False or raises."""
     return {
         "every node": every_node_answers,
         "every replica": every_replica_is_in_sync,
-        "Spark's workers": lambda: every_spark_worker_is_registered(world),
-        "Airflow": lambda: world.stack.require_health() is None,
-        "Celery's workers": lambda: world.stack.require_workers() is None,
+        "Spark's workers": lambda: every_spark_worker_is_registered(system),
+        "Airflow": lambda: system.stack.require_health() is None,
+        "Celery's workers": lambda: system.stack.require_workers() is None,
     }
 
 
@@ -267,9 +270,9 @@ def every_replica_is_in_sync() -> bool:
     )
 
 
-def every_spark_worker_is_registered(world: World) -> bool:
+def every_spark_worker_is_registered(system: System) -> bool:
     """Whether the master has all workers."""
-    servers = world.stack.servers
+    servers = system.stack.servers
     return len(servers.master.workers()) >= len(servers.workers)
 
 
@@ -286,29 +289,29 @@ def _published(account: str) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _problem_of_partition(world: World, name: str) -> str | None:
+def _problem_of_partition(system: System, name: str) -> str | None:
     """Why this machine cannot partition that node; None if it can."""
-    return partition.problem() if group_of(world.stack.programs[name]) else "it requires root"
+    return partition.problem() if group_of(system.stack.programs[name]) else "it requires root"
 
 
 @contextlib.contextmanager
-def _partitioned(world: World, name: str) -> Iterator[None]:
+def _partitioned(system: System, name: str) -> Iterator[None]:
     """Cut the node off from the others with rules for the port between nodes; clients still reach it.
 
-    Raises CannotInject if this machine does not allow the rules, and Broken if a read of all replicas still succeeds when
-    the nodes must have noticed.
+    Raises CannotInject if this machine does not allow the rules, and GuaranteeBroken if a read of all replicas still
+    succeeds when the nodes must have noticed.
     """
-    if why := _problem_of_partition(world, name):
+    if why := _problem_of_partition(system, name):
         raise CannotInject(why)
-    server = world.stack.programs[name]
+    server = system.stack.programs[name]
     rules = partition.rules(server.host, server.storage_port, group_of(server))
-    world.until(every_node_answers, "every node before the partition", BACK_WITHIN, every=1)
+    system.until(every_node_answers, "every node before the partition", BACK_WITHIN, every=1)
     with contextlib.ExitStack() as undo:
         try:
             undo.enter_context(partition.applied(rules))
         except partition.Refused as error:
             raise CannotInject(str(error)) from None
-        world.until(_a_node_is_unreachable, f"the partition of {name} to be noticed", NOTICED_WITHIN, every=1)
+        system.until(_a_node_is_unreachable, f"the partition of {name} to be noticed", NOTICED_WITHIN, every=1)
         yield
 
 
@@ -320,24 +323,24 @@ def _a_node_is_unreachable() -> bool:
         return True
 
 
-def _must_have_alone(world: World, name: str, rows: Sequence[Mapping[str, str | None]]) -> None:
-    """Check that the node has these rows itself, from the hints that the others kept for it. Raises Broken.
+def _must_have_alone(system: System, name: str, rows: Sequence[Mapping[str, str | None]]) -> None:
+    """Check that the node has these rows itself, from the hints that the others kept for it. Raises GuaranteeBroken.
 
     A coordinator may read from any replica. So the node is cut off for the check: it then returns only its own rows.
     """
-    node, events = world.stack.programs[name], runs.as_events(rows)
-    others = [server for server in world.stack.servers.nodes if server is not node]
+    node, events = system.stack.programs[name], runs.as_events(rows)
+    others = [server for server in system.stack.servers.nodes if server is not node]
 
     def has_all() -> bool:
         if any(file for other in others for file in (other.home / "hints").glob("*.hints")):
             return False  # not delivered yet
         cluster, session = cassandra.connect(node.port, ADMIN, node.passwords[ADMIN], node.host)  # reads at LOCAL_ONE
         try:
-            with _partitioned(world, name):
+            with _partitioned(system, name):
                 lookup = Presence(session, RECRUITMENT)
-                return not world.until(lambda: (lookup.absent(events),), f"an answer of {name}", every=1)[0]
+                return not system.until(lambda: (lookup.absent(events),), f"an answer of {name}", every=1)[0]
         finally:
             cluster.shutdown()
 
-    world.until(has_all, f"{name} to have the rows that it missed", BACK_WITHIN, every=5)
-    world.until(every_node_answers, f"{name} to be back", BACK_WITHIN, every=1)
+    system.until(has_all, f"{name} to have the rows that it missed", BACK_WITHIN, every=5)
+    system.until(every_node_answers, f"{name} to be back", BACK_WITHIN, every=1)

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from tests.faults import cluster, world
-from tests.faults.world import Broken, World
+from tests.faults import cluster, system
+from tests.faults.system import GuaranteeBroken, System
 
 NOT_A_PROCESS = 2**22 + 1  # beyond Linux's largest pid
 
@@ -23,7 +23,7 @@ def our_parent_is_a_worker(monkeypatch) -> int:
 
 def test_the_worker_of_a_task_is_an_ancestor_of_its_process(our_parent_is_a_worker) -> None:
     assert cluster._program_above(os.getpid(), "celery-worker").pid == our_parent_is_a_worker
-    with pytest.raises(Broken, match="none of the spark-worker"):
+    with pytest.raises(GuaranteeBroken, match="none of the spark-worker"):
         cluster._program_above(os.getpid(), "spark-worker")
 
 
@@ -32,17 +32,17 @@ def test_the_search_is_repeated_when_a_task_has_just_ended(our_parent_is_a_worke
     airflow = SimpleNamespace(running_task=lambda *_: next(tasks))
     killed = []
     monkeypatch.setattr(cluster, "kill_with_children", killed.append)
-    run = cluster._kill_worker_of(SimpleNamespace(airflow=airflow, until=World.until), "transform_delta")
+    run = cluster._kill_worker_of(SimpleNamespace(airflow=airflow, until=System.until), "transform_delta")
     assert (run, [process.pid for process in killed]) == ("late", [our_parent_is_a_worker])
 
 
 def test_the_driver_of_a_transform_is_that_of_its_worker(monkeypatch) -> None:
     drivers = [driver(f"/state/worker-{number}/tmp/minutemark-0/key", number) for number in (1, 2)]
     task = SimpleNamespace(environ=lambda: {"TMPDIR": "/state/worker-2/tmp"})
-    monkeypatch.setattr(world.supervisor, "spark_drivers", lambda: drivers)
-    monkeypatch.setattr(world.psutil, "Process", lambda _: task)
+    monkeypatch.setattr(system.supervisor, "spark_drivers", lambda: drivers)
+    monkeypatch.setattr(system.psutil, "Process", lambda _: task)
     airflow = SimpleNamespace(running_task=lambda *_: ("run", 17))
-    run, chosen = World.driver_of_transform(SimpleNamespace(airflow=airflow, until=World.until))
+    run, chosen = System.driver_of_transform(SimpleNamespace(airflow=airflow, until=System.until))
     assert (run, chosen.pid) == ("run", 2)
 
 
@@ -53,8 +53,8 @@ def test_all_drivers_are_killed_even_if_one_has_just_ended(monkeypatch) -> None:
         raise psutil.NoSuchProcess(1)
 
     drivers = [SimpleNamespace(kill=gone), SimpleNamespace(kill=lambda: killed.append(2))]
-    monkeypatch.setattr(world.supervisor, "spark_drivers", lambda: drivers)
-    assert World.kill_drivers() == drivers
+    monkeypatch.setattr(system.supervisor, "spark_drivers", lambda: drivers)
+    assert System.kill_drivers() == drivers
     assert killed == [2]
 
 

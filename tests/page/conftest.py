@@ -11,7 +11,7 @@ import pytest
 
 from tests import airflow_home  # noqa: F401  (before Airflow)
 from tests.page.auth_manager import RITA
-from tests.page.world import USERS, reject_and_hold, text
+from tests.page.states import USERS, reject_and_hold, text
 from tests.warehouse.conftest import lab  # noqa: F401
 from tests.warehouse.lab import Lab
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.airflow_home import PROJECT, bare_environment
-from tests.page.world import CHANGE, DATA, SECRET, USERS, drift, minutes_ago
+from tests.page.states import CHANGE, DATA, SECRET, USERS, drift, minutes_ago
 from tests.warehouse.lab import Lab
 
 RELEASE = f"{DATA}/recruitment/release"

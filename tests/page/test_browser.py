@@ -16,7 +16,7 @@ from include.operations.copies import COUNT_LIMIT
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from local import bootstrap
 from local.api_server import ApiServer, site
-from tests.page.world import MINUTE, USERS, drift, hold, minutes_ago, publish, see, text
+from tests.page.states import MINUTE, USERS, drift, hold, minutes_ago, publish, see, text
 from tests.warehouse.lab import Lab
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: `make test` installs it.")

@@ -19,8 +19,8 @@ import pytest
 from include.warehouse.session import warehouse
 from tests.page import tour
 from tests.page.auth_manager import FORBIDDEN_DAG, RITA
+from tests.page.states import CHANGE, SECRET, USERS, reject_and_hold
 from tests.page.tour import CHANGES, MARK, ROW, STORED, STORED_VARIABLE, fill
-from tests.page.world import CHANGE, SECRET, USERS, reject_and_hold
 from tests.warehouse.lab import Lab
 
 SHELL = {

@@ -11,7 +11,7 @@ import pytest
 from include.page import minutes
 from include.warehouse import batches
 from local.connections import variable
-from tests.page.world import CHANGE, DATA, MINUTE, hold, minutes_ago, publish, see, text
+from tests.page.states import CHANGE, DATA, MINUTE, hold, minutes_ago, publish, see, text
 from tests.warehouse.lab import Lab
 
 NOW = datetime(2026, 3, 1, 10, 30, 20)

@@ -1,4 +1,4 @@
-"""What the page's tests share: users, and minutes of the last hour on a real warehouse."""
+"""States that the page's tests give to minutes of the last hour on a real warehouse, and the users who look at them."""
 
 from __future__ import annotations
 

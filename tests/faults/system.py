@@ -46,7 +46,7 @@ FIRST_WITHIN = 600  # the same for the first events on a cluster, where every wo
 STAGING = ("etl.staged_counts", "etl.staged_rejects", "recruitment.events_staged", "ecommerce.operations_staged")
 
 
-class Broken(AssertionError):
+class GuaranteeBroken(AssertionError):
     """A guarantee that did not hold."""
 
 
@@ -54,7 +54,7 @@ class CannotInject(Exception):
     """This machine does not allow the fault; the message says why."""
 
 
-class World:
+class System:
     """The running stack, and every event that was acknowledged to its producers."""
 
     def __init__(self, stack: start.Stack, seed: int) -> None:
@@ -294,7 +294,7 @@ class World:
             except Exception as error:  # a store may be down on purpose
                 last = error
             time.sleep(every)
-        raise Broken(f"waited {seconds:.0f} s in vain for {what}" + (f" ({last})" if last else ""))
+        raise GuaranteeBroken(f"waited {seconds:.0f} s in vain for {what}" + (f" ({last})" if last else ""))
 
     @contextlib.contextmanager
     def followed_topic(self, pipeline: Pipeline = RECRUITMENT) -> Iterator[None]:
@@ -454,7 +454,7 @@ class World:
     # What must be true
 
     def must_be_right(self, within: float = BACK_WITHIN) -> None:
-        """Check that all sent events are published exactly once and in time, and nothing is left over. Raises Broken."""
+        """Check that all sent events are published exactly once and in time, and nothing is left over. Raises GuaranteeBroken."""
         with self.quiet:
             self._must_catch_up(within)
             self._must_equal_reference()
@@ -470,7 +470,7 @@ class World:
             if not behind:
                 return
             if left < 0:
-                raise Broken(f"minutes of {', '.join(behind)} are still pending after {within:.0f} s")
+                raise GuaranteeBroken(f"minutes of {', '.join(behind)} are still pending after {within:.0f} s")
             for name in behind:
                 self.wait_for_end(self.trigger(f"{name}_minute"), within)
 
@@ -480,12 +480,14 @@ class World:
             shop_comparison.must_equal_reference(self.sent_to_shop)
             comparison.must_conserve_rows()
         except AssertionError as error:
-            raise Broken(f"the warehouse differs from the events that were sent: {str(error)[:1500]}") from None
+            raise GuaranteeBroken(
+                f"the warehouse differs from the events that were sent: {str(error)[:1500]}"
+            ) from None
         report = run_verify(None, None, None, patience=0)
         if not report.clean:
-            raise Broken(f"verify finds differences: {str(report)[:1500]}")
+            raise GuaranteeBroken(f"verify finds differences: {str(report)[:1500]}")
         if empty := [part.pipeline for part in report.pipelines if not part.totals["lake_rows"]]:
-            raise Broken(f"verify of {', '.join(empty)} found no rows in the lake")
+            raise GuaranteeBroken(f"verify of {', '.join(empty)} found no rows in the lake")
 
     @staticmethod
     def _is_idle() -> bool:
@@ -514,16 +516,16 @@ class World:
     def _must_be_tidy(self) -> None:
         left = {table: runs.count(table) for table in STAGING}
         if any(left.values()):
-            raise Broken(f"staging is not empty: {left}")
+            raise GuaranteeBroken(f"staging is not empty: {left}")
         places = self.stack.temporary_folders()
         folders = [path.name for place in places for path in place.glob("minutemark-spark-job-*")]
         if folders:
-            raise Broken(f"folders of jobs are left: {folders}")
+            raise GuaranteeBroken(f"folders of jobs are left: {folders}")
 
 
 @contextlib.contextmanager
 def meanwhile(every: float, do: Callable[[], None]) -> Iterator[None]:
-    """Call `do` in a thread every `every` seconds. Raises Broken if a call failed: the scenario was then incomplete."""
+    """Call `do` in a thread every `every` seconds. Raises GuaranteeBroken if a call failed: the scenario was then incomplete."""
     stop, errors = threading.Event(), []
 
     def repeat() -> None:
@@ -541,7 +543,7 @@ def meanwhile(every: float, do: Callable[[], None]) -> Iterator[None]:
         stop.set()
         thread.join(BACK_WITHIN)
     if errors or thread.is_alive():
-        raise Broken(f"the action that had to continue during the scenario did not: {errors or 'it hangs'}")
+        raise GuaranteeBroken(f"the action that had to continue during the scenario did not: {errors or 'it hangs'}")
 
 
 def kill_with_children(parent: psutil.Process) -> None:
@@ -575,7 +577,7 @@ def now() -> datetime:
 
 
 @contextlib.contextmanager
-def running_world(seed: int, make_stack: Callable[[], start.Stack] = start.Stack) -> Iterator[World]:
+def running_system(seed: int, make_stack: Callable[[], start.Stack] = start.Stack) -> Iterator[System]:
     """Start a stack, and stop it at the end. The environment names the folder of its state: see __main__."""
     try:
         warm_start.main()  # as `make run` does: a third of the scenarios start a driver
@@ -584,7 +586,7 @@ def running_world(seed: int, make_stack: Callable[[], start.Stack] = start.Stack
         # An ingest DAG starts a task each minute, so it runs only in the scenarios that need it.
         for pipeline in pipelines.all_pipelines():
             stack.airflow.pause(f"{pipeline}_ingest")
-        yield World(stack, seed)
+        yield System(stack, seed)
     finally:
         signals.ignore_signals()  # the command is about to end
         supervisor.shut_down()
