@@ -47,7 +47,7 @@ class TransformDelta(AttemptOperator):
         master = f"{spark.host}:{spark.port}" if spark.port else spark.host
         if problem := java_problem():
             raise AirflowFailException(problem)
-        idle_seconds = idle_seconds_of(spark)
+        idle_seconds, keep_driver = idle_seconds_of(spark), keeps_driver(spark)
         lake, target = endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL)
         try:
             with warehouse(target) as conn:
@@ -75,7 +75,7 @@ class TransformDelta(AttemptOperator):
                 warehouse=target,
                 master=master,
                 conf=spark.extra.get("conf"),
-                keep=bool(spark.extra.get("keep_driver", True)) and spark.extra.get("deploy-mode") != "cluster",
+                keep=keep_driver,
                 idle_seconds=idle_seconds,
                 extra=spark.extra,
             )
@@ -109,3 +109,17 @@ def idle_seconds_of(spark: Endpoint) -> float:
             f"seconds from 0 to {MAX_AGE_SECONDS}."
         )
     return seconds
+
+
+def keeps_driver(spark: Endpoint) -> bool:
+    """Whether a driver stays warm: not in cluster mode, nor if the connection's extra `keep_driver` is false.
+
+    A connection in the form of a URI has texts in its extra.
+    """
+    value = spark.extra.get("keep_driver", True)
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise AirflowFailException(
+            f"Connection {SPARK!r} cannot be used: its extra keep_driver is {value!r}. Set it to true or false."
+        )
+    return text == "true" and spark.extra.get("deploy-mode") != "cluster"

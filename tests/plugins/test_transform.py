@@ -307,6 +307,31 @@ def test_a_warm_driver_has_no_variable_of_its_first_task(monkeypatch) -> None:
     assert environments[0]["SPARK_HOME"] == "/opt/spark" and not environments[0].keys() & {*names}
 
 
+@pytest.mark.parametrize(
+    ("extra", "keeps"),
+    [
+        ({}, True),
+        ({"keep_driver": "False"}, False),
+        ({"keep_driver": "true"}, True),
+        ({"deploy-mode": "cluster"}, False),
+    ],
+)
+def test_a_driver_stays_warm_unless_the_connection_says_otherwise(extra, keeps: bool) -> None:
+    from plugins.transform import keeps_driver
+
+    assert keeps_driver(Endpoint("spark_default", "spark", "local[2]", None, extra=extra)) == keeps
+
+
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_an_unknown_value_of_keep_driver_is_refused(value) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from plugins.transform import keeps_driver
+
+    with pytest.raises(AirflowFailException, match=f"keep_driver is {value!r}. Set it to true or false"):
+        keeps_driver(Endpoint("spark_default", "spark", "local[2]", None, extra={"keep_driver": value}))
+
+
 @pytest.mark.parametrize("value", ["five minutes", -1, None])
 def test_an_idle_time_that_is_not_a_number_is_reported_before_an_attempt_is_made(batch_id, monkeypatch, value):
     from airflow.sdk.exceptions import AirflowFailException
