@@ -323,8 +323,9 @@ def test_minutes_past_lake_retention_are_not_released(lab: Lab) -> None:
         held.release(lab.conn, short_retention, TEN, TEN + MINUTE, by="ann")
     assert lab.pending() == []
     first = datetime.strptime(re.search(r"Only minutes from (.{16}) on can", str(refused.value))[1], "%Y-%m-%d %H:%M")
-    with pytest.raises(held.ReleaseRefused, match="is not held"):  # and not closed
+    with pytest.raises(held.ReleaseRefused, match="is not held") as not_closed:
         held.release(lab.conn, short_retention, first, first + MINUTE, by="ann")
+    assert "closed" not in str(not_closed.value)
 
 
 # Publishing a held minute without a release.
