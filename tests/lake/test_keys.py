@@ -43,7 +43,7 @@ def test_time_and_minute_come_from_the_time_uuid():
 
 def test_time_is_truncated_never_rounded_into_the_next_minute():
     assert uuid.UUID(fields=(0, 0, 0, 0, 0, 0), version=1).time == 0
-    ticks = 600_000_000 - 1  # the last 100 ns of the first minute since 1582
+    ticks = 600_000_000 - 1  # the last 100 ns of the first minute of time-UUIDs
     late = uuid.UUID(fields=(ticks & 0xFFFFFFFF, ticks >> 32, 0, 0, 0, 0), version=1)
     assert time_of(late) == datetime(1582, 10, 15, 0, 0, 59, 999999)
     assert minute_of(late) == datetime(1582, 10, 15)

@@ -1,4 +1,4 @@
-"""Errors that counting minutes does not show: partitions that no run reads, and one id under two create_times."""
+"""Errors that row counts per minute do not show: partitions that no run reads, and one id under two create_times."""
 
 from __future__ import annotations
 

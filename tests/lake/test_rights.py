@@ -1,4 +1,4 @@
-"""Set-up of the lake with a role of limited rights: those that docs/deploy.md lists are enough.
+"""Set-up of the lake by a role with limited rights: those that docs/deploy.md lists are enough.
 
 Each right on all keyspaces and on `minutemark` is needed.
 """
@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def limited(lake_schema, monkeypatch) -> Iterator[Limited]:
-    """A new role without rights, as the account of connection lake_admin; one for each test, since a node caches its rights."""
+    """A new role without rights, as the account of connection lake_admin; one for each test, because a node caches rights."""
     variable, role = "AIRFLOW_CONN_LAKE_ADMIN", f"limited_{next(_numbers)}"
     with lake("lake_admin") as session:
         session.execute(f"CREATE ROLE {role} WITH PASSWORD = 'its-secret' AND LOGIN = true")

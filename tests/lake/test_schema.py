@@ -1,4 +1,4 @@
-"""The lake's schema: applied twice it is the same, accounts have only the permissions they need, a wrong table is reported."""
+"""The lake's schema: a second run changes nothing, accounts have only the permissions they need, a wrong table is reported."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def test_a_missing_table_is_reported_with_the_set_up(recruitment, reader):
         schema.check_table(reader, replace(recruitment, table="nothing"))
 
 
-def test_a_table_of_another_key_is_reported(recruitment, reader, odd_tables):
+def test_a_table_with_another_key_is_reported(recruitment, reader, odd_tables):
     flat = replace(recruitment, keyspace="odd", table="flat")
     with pytest.raises(LakeTableMismatch, match="minute is missing.*--from odd.flat"):
         schema.check_table(reader, flat)
@@ -89,6 +89,6 @@ def test_without_an_administrators_connection_the_writers_account_applies_the_sc
     admin = os.environ["AIRFLOW_CONN_LAKE_ADMIN"]
     unknown = json.loads(os.environ["AIRFLOW_CONN_LAKE_READER"]) | {"login": "never_granted"}
     monkeypatch.delenv("AIRFLOW_CONN_LAKE_ADMIN")
-    monkeypatch.setenv("AIRFLOW_CONN_LAKE_WRITER", admin)  # an account that may create
-    monkeypatch.setenv("AIRFLOW_CONN_LAKE_READER", json.dumps(unknown))  # granting to it would fail
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE_WRITER", admin)  # an account with permission to create
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE_READER", json.dumps(unknown))  # granting it permissions would fail
     schema.apply_schema()

@@ -66,7 +66,7 @@ def test_a_statement_with_wrong_syntax_is_reported(lake_schema):
         (protocol.ServerError, "failed internally"),
     ],
 )
-def test_an_answer_of_a_node_without_a_class_of_the_driver_is_reported(cassandra_node, error, message):
+def test_an_error_that_the_driver_raises_as_the_nodes_message_is_reported(cassandra_node, error, message):
     with pytest.raises(LakeError, match=f"connection lake_reader.*{message}"), lake():
         raise error(error.error_code, "too many hints in flight", None)
 
@@ -121,7 +121,7 @@ def test_importing_the_lake_imports_neither_airflow_nor_the_driver():
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
-def test_a_lake_with_too_few_replicas_is_named_with_its_remedy(admin):
+def test_too_few_live_replicas_are_reported_with_the_remedy(admin):
     """The retry policy accepts the driver's arguments as they are: Unavailable was once reported as a TypeError."""
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 3}"
     admin.execute(f"CREATE KEYSPACE IF NOT EXISTS three WITH replication = {replication}")

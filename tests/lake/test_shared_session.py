@@ -52,7 +52,7 @@ def test_many_polls_of_many_tables_share_one_session(account, writer, admin):
     assert open_connections == 2  # the session's, and the one through which the driver learns about nodes
 
 
-def test_a_table_of_more_days_than_a_page_is_read_in_full(account, writer):
+def test_more_changed_days_than_fit_on_a_page_are_all_read(account, writer):
     days = [MINUTE + timedelta(days=number) for number in range(6_000)]
     change_log.touch(writer, "test.pages", days)
     assert list(asyncio.run(poll(account, "test.pages"))) == [day.date() for day in days]
@@ -120,7 +120,7 @@ def test_an_edited_connection_ends_the_session_of_the_former_one(account, admin)
     until(lambda: connections(admin) == 2)
 
 
-def test_a_session_that_another_connection_retires_as_it_opens_serves_its_first_poll(account, writer):
+def test_a_session_that_is_retired_while_it_opens_still_serves_its_first_poll(account, writer):
     change_log.touch(writer, "test.retired", [MINUTE])
     known = set(shared_session._sessions)
 
@@ -150,7 +150,7 @@ def silent_server() -> Iterator[int]:
 
 
 class Relay:
-    """A port in front of the node that can be closed with all its connections."""
+    """A port in front of the node; it can be closed together with all its connections."""
 
     def __init__(self, port: int) -> None:
         self._port, self._server, self._writers = port, None, []

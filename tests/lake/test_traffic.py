@@ -1,4 +1,4 @@
-"""Demo traffic: as many events as requested, spread over the requested time, with late, duplicate and broken ones among them."""
+"""Demo traffic: as many events as requested, spread over the requested time, some of them late, duplicate or broken."""
 
 import random
 import uuid

@@ -1,4 +1,4 @@
-"""Events go into their partition once and whole, and their minutes are touched after them."""
+"""Each event is written to its partition once and whole, before its minute is touched."""
 
 import json
 from datetime import datetime
@@ -41,7 +41,7 @@ def test_a_later_version_replaces_the_whole_event(recruitment, writer, reader):
     EventWriter(writer, recruitment).write([first])
     EventWriter(writer, recruitment).write([first._replace(values={"custom_track": "click", "bid": ""})])
     (row,) = rows_of(reader, datetime(2026, 4, 1, 10, 7))
-    assert json.loads(row.payload) == {"custom_track": "click"}  # nothing is left of what the correction leaves out
+    assert json.loads(row.payload) == {"custom_track": "click"}  # the fields that the correction lacks are gone
 
 
 def test_the_last_of_two_versions_in_one_write_stays(recruitment, writer, reader):

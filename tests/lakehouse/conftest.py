@@ -46,7 +46,7 @@ def postgres_server(tmp_path_factory) -> Iterator[tuple]:
 
 
 @pytest.fixture
-def lakehouse(postgres_server, tmp_path: Path, monkeypatch) -> Path:
+def lakehouse(postgres_server, tmp_path: Path, monkeypatch) -> Iterator[Path]:
     """The folder of an empty lakehouse; the environment points to it.
 
     With MINUTEMARK_TEST_BUCKET=gs://bucket, the lakehouse is in that bucket; tests that look into the folder then fail.
@@ -67,7 +67,7 @@ def lakehouse(postgres_server, tmp_path: Path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def bigquery_emulator(tmp_path_factory) -> Iterator:
-    """An emulator of BigQuery, in the environment that its lock describes."""
+    """An emulator of BigQuery, with the packages of its lock file."""
     from local.process import Child, free_port
     from local.servers import bigquery_emulator
 
@@ -94,7 +94,7 @@ def bigquery(bigquery_emulator, monkeypatch):
 
 
 @pytest.fixture
-def bucket(bigquery_emulator, tmp_path: Path) -> Path:
+def bucket(bigquery_emulator) -> Path:
     """A separate bucket for the test: the folder from which the emulator reads it."""
     folder = bigquery_emulator.buckets / f"bucket-{uuid.uuid4().hex}"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Shop events in the lake, merged as a run of the pipeline merges them, and their rows in the table."""
+"""Shop events in the lake, merged as a run of the pipeline merges them, and their rows in the Iceberg table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOP = Shop.pipeline
 
 
 def shop_event(at: datetime, number: int, kind: str = "view", **values: str) -> Event:
-    """A shop event of that minute, as its producer sent it."""
+    """A shop event of the minute `at`, as its producer sends it."""
     fields = {
         "event_type": kind,
         "event_time": f"{at:%Y-%m-%d %H:%M:%S} UTC",

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 REFUSED, MISSING, DROPPED = "refused", "missing", "dropped"
-Fault = Callable[[str, str, bytes], str | None]  # from a request's method, path and body to one of these, or None
+Fault = Callable[[str, str, bytes], str | None]  # from a request's method, path and body to a fault, or None
 _ERRORS = {REFUSED: (403, "accessDenied", "Access denied"), MISSING: (404, "notFound", "Not found")}
 
 

@@ -1,4 +1,4 @@
-"""Rows that another engine deletes by a list of their positions: the data file keeps them."""
+"""Rows that another engine deletes with a list of their positions: the data file keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hours of the lakehouse in BigQuery: load jobs run on its emulator."""
+"""Hours of the lakehouse in BigQuery: load jobs run on BigQuery's emulator."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_columns_are_described_as_in_the_view_for_bi_tools(bigquery, files) -> N
 
 
 def test_a_table_whose_columns_are_required_is_relaxed_and_gets_its_hours(bigquery, files) -> None:
-    """Columns of the files are nullable, and load jobs refuse these for required columns of a table."""
+    """Columns of the files are nullable, and a load job refuses nullable columns for required columns of a table."""
     from google.cloud.bigquery import SchemaField, Table
 
     bigquery.create_dataset(dataset())
@@ -125,9 +125,9 @@ def shop(schemas, lab: Lab, files) -> Shop:  # noqa: F811
     return Shop(lab.conn)
 
 
-def record_counted(shop: Shop, *hours: HourFile) -> None:
-    """Record these files as count_hours does."""
-    for file in hours:
+def record_counted(shop: Shop, *files: HourFile) -> None:
+    """Record the counts of these files as count_hours does."""
+    for file in files:
         values = (SHOP.name, file.hour, file.version, file.version, '{"visits": 10, "cart_additions": 0}')
         shop.query(
             "REPLACE INTO etl.lakehouse_hours (pipeline, hour, changes, counted_change, counts) VALUES (%s, %s, %s, %s, %s)",
@@ -235,7 +235,7 @@ def test_a_table_that_was_dropped_gets_all_hours_again(bigquery, shop: Shop) -> 
 
 
 def test_a_table_that_something_else_created_again_gets_all_hours_too(bigquery, shop: Shop) -> None:
-    """The Cloud Function creates it when a file arrives."""
+    """The Cloud Function creates the table when a file arrives."""
     record_counted(shop, write_hour(1, 10))
     load_due(SHOP)
     bigquery.delete_table(tables.loads_table(SHOP))

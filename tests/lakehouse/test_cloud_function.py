@@ -89,7 +89,5 @@ def test_an_hour_is_loaded_once_for_repeated_reports_of_its_file(
 def test_other_files_are_ignored_and_a_load_that_fails_is_reported_for_a_retry(bigquery, function: str, bucket) -> None:
     assert send_finalized(function, f"gs://{bucket.name}/ecommerce.db/events/data/1.parquet") == 200
     assert send_finalized(function, f"gs://{bucket.name}/other/hourly/ecommerce.events/2026-03-01T10/1.parquet") == 200
-    assert dataset() not in {
-        f"{list_dataset.project}.{list_dataset.dataset_id}" for list_dataset in bigquery.list_datasets()
-    }
+    assert dataset() not in {f"{item.project}.{item.dataset_id}" for item in bigquery.list_datasets()}
     assert send_finalized(function, f"gs://{bucket.name}/hourly/ecommerce.events/2026-03-01T10/1.parquet") == 500

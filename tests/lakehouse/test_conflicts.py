@@ -47,17 +47,17 @@ def wait_until(query: str, done: Future) -> None:
         while not cursor.execute(query):
             assert not done.done(), f"The call did not wait: {done.result()}"
             assert time.monotonic() < deadline, "The call never waited."
-            time.sleep(0.2)  # InnoDB renews the table only if nobody has read it for 0.1 s
+            time.sleep(0.2)  # InnoDB refreshes innodb_trx only if nobody has read it for 0.1 s
 
 
 def write_unrecorded(at) -> None:
-    """Write this minute as it is in the lake, without a note in the ledger."""
+    """Write this minute to the table as it is in the lake, without recording it in the ledger."""
     with lake() as session:
         table.replace(table.table(SHOP), [at], events.events_of(session, SHOP, [at])[0])
 
 
 def add_by_hand(at) -> None:
-    """Append, as if by hand, events of a minute that no merge has read: copies of those of ten o'clock."""
+    """Append, as if by hand, copies of ten o'clock's events to a minute that no merge has read."""
     events_table = table.table(SHOP)
     result = events_table.scan(row_filter=table.within([TEN])).to_arrow()
     events_table.append(result.set_column(0, result.schema.field("minute"), [[at] * len(result)]))
@@ -65,7 +65,7 @@ def add_by_hand(at) -> None:
 
 @pytest.fixture
 def six_minutes(shop: Shop) -> Shop:
-    """One event in each of six minutes, each exported alone; another one of ten o'clock is merged, not exported."""
+    """One event in each of six minutes, exported one by one; a second event of ten o'clock is merged, but not exported."""
     minutes = [minute(number) for number in range(6)]
     add_to_lake(*(shop_event(at, 1) for at in minutes))
     for at in minutes:
@@ -107,7 +107,7 @@ def test_a_minute_that_a_later_try_can_read_is_written_without_a_failure(six_min
     merge_minutes(six_minutes, {minute(2): [operation(), operation()]}, run_id="late too")
     upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))  # all minutes in one file
     used = {shard_of(event.values["id"], SHOP.shards) for event in (shop_event(minute(2), 1), late)}
-    [other_shard, *_] = set(range(SHOP.shards)) - used  # a partition is empty once it can be read again
+    [other_shard, *_] = set(range(SHOP.shards)) - used  # not one with events: unreadable_partition empties it
     with lake("lake_writer") as writer, ExitStack() as unreadable:
         unreadable.enter_context(unreadable_partition(writer, SHOP, minute(2), other_shard))
         with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:

@@ -33,7 +33,7 @@ def test_deleted_rows_do_not_count_and_only_the_requested_hours_are_read_into_me
 
 
 def test_rows_of_another_engines_files_count_beside_deleted_ones(shop: Shop, tmp_path) -> None:
-    """Its files have strings of another Arrow type than those of pyiceberg."""
+    """The other engine's files have strings of an Arrow type that pyiceberg's files do not have."""
     add_to_lake(shop_event(minute(0), 1), shop_event(minute(1), 1))
     merge_minutes(shop, {at: [operation()] for at in (minute(0), minute(1))})
     export(SHOP)

@@ -1,4 +1,4 @@
-"""A lakehouse in a bucket of Cloud Storage, whose hour files BigQuery loads, or of S3, and one in a REST catalog."""
+"""A lakehouse in Cloud Storage, whose hour files BigQuery loads, one in S3, and one with a REST catalog."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.warehouse.lab import TEN
 from tests.warehouse.shop import Shop, operation
 
 
-# Not imported here: it reads its settings when it is imported.
+# gcsfs is not imported here, because it reads its settings when it is imported.
 @pytest.mark.skipif(not find_spec("gcsfs"), reason="gcsfs is not installed: `make test` installs it.")
 def test_events_in_a_bucket_are_counted_loaded_from_urls_and_replaced(
     shop: Shop, lakehouse_in_bucket, bigquery

@@ -19,7 +19,7 @@ from tests.warehouse.shop import Shop, operation
 
 
 def move_to_another_hour(shop: Shop) -> datetime:
-    """Move the only event of ten o'clock, which was exported and counted there, to another hour; returns that hour."""
+    """Export and count an event of ten o'clock, then move it to another hour; returns that hour."""
     elsewhere = TEN + timedelta(hours=3)
     add_to_lake(shop_event(TEN, 1))
     merge_minutes(shop, {TEN: [operation()]})
@@ -135,7 +135,7 @@ def test_an_hour_that_lost_its_events_is_counted_even_after_a_kill(shop: Shop) -
 
 
 def test_the_later_of_two_commits_of_a_minute_is_refused(shop: Shop) -> None:
-    """A task that seemed dead and resumed has an older read."""
+    """A task that seemed dead, and then resumes, has read the events earlier."""
     from pyiceberg.exceptions import ValidationException
 
     add_to_lake(shop_event(TEN, 1))
@@ -175,9 +175,8 @@ def test_a_slower_count_marks_no_hour_that_another_has_counted_since(shop: Shop)
     merge_minutes(shop, {TEN: [operation()]})
     export(SHOP)
     [count] = hourly.count(SHOP)
-    hourly._record(
-        shop.conn.cursor(), SHOP, [], [], {TEN: count.version}
-    )  # the slower count, which saw a different value
+    # The slower count, which saw a different value.
+    hourly._record(shop.conn.cursor(), SHOP, [], [], {TEN: count.version})
     shop.conn.commit()
     assert shop.query("SELECT to_count, differs_since FROM etl.lakehouse_hours") == [(0, None)]
 

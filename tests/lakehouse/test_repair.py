@@ -43,7 +43,7 @@ def test_a_table_whose_catalog_was_lost_gets_all_events_again(shop: Shop, two_ho
     assert export(SHOP).minutes == 0
 
 
-def test_a_writer_of_a_lost_table_leaves_no_note(shop: Shop, two_hours) -> None:
+def test_a_writer_of_a_lost_table_records_nothing(shop: Shop, two_hours) -> None:
     from include.lakehouse import ledger
 
     lost_table_id = str(table.table(SHOP).metadata.table_uuid)
@@ -164,7 +164,7 @@ def test_minutes_lost_from_the_lake_do_not_block_others(shop: Shop) -> None:
     assert export(SHOP).changed_since == 1
 
 
-def test_an_event_that_moved_to_another_hour_and_has_not_settled_is_not_a_difference(shop: Shop) -> None:
+def test_an_event_that_moved_to_another_hour_in_a_minute_that_has_not_settled_is_not_a_difference(shop: Shop) -> None:
     add_to_lake(shop_event(TEN, 1), shop_event(minute(1), 1))
     merge_minutes(shop, {TEN: [operation()], minute(1): [operation()]})
     export(SHOP)

@@ -112,7 +112,7 @@ def test_an_hour_waits_for_a_minute_without_recent_writes(published: Shop) -> No
 
 
 def test_an_hour_that_waits_is_compared_again_after_ten_minutes(published: Shop) -> None:
-    """After the next merge, its minute may have no event in the hour: then no write marks the hour."""
+    """The minute's next merge may move its events to another hour: then no write marks this hour."""
     merge_late_event(published, seen_at=CLOCK - SECOND)
     change_other_minute(published)
     published.query(LONG_AGO, TEN)

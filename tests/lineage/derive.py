@@ -1,7 +1,7 @@
 """Writes include/lineage/<pipeline>.json: the columns of every data set that the pipeline's tasks report, and their origins.
 
-Nothing in it is written by hand. SQL comes from the files and templates that the merge runs, a transform's lineage from
-Spark's plan of it, the rest from the declaration.
+Nothing in these files is written by hand. The lineage of SQL comes from the files and templates that the merge runs, that of a
+transform from Spark's plan, and the rest from the declaration.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MYSQL, DUCKDB = "mysql", "duckdb"
 
 
 def document(pipeline: Pipeline, spark) -> dict[str, dict]:
-    """Data sets by store and name: columns with their origins, and the sources that decide which rows there are."""
+    """Data sets by store and name: columns with their origins, and the sources that decide which rows exist."""
     return dict(_data_sets(pipeline, spark))
 
 
@@ -144,7 +144,7 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
 
 
 def _views(pipeline: Pipeline, columns: dict[str, list[str]]) -> Iterator[tuple[str, dict]]:
-    """The views of boards and BI tools; `columns` by table."""
+    """The views of boards and BI tools; `columns` has the columns of each table."""
     described = {
         view.name: {column.name: {"type": column.type, "comment": column.description} for column in view.columns}
         for view in bi_views.views_of(pipeline)
@@ -213,7 +213,7 @@ def _with_generated(relation: Relation, columns: dict) -> Relation:
 
 
 def _describe(name: str, columns: dict[str, dict], relation: Relation | None = None) -> tuple[str, dict]:
-    """A data set as the file has it."""
+    """The entry of a data set in the file."""
     relation = relation or Relation()
     described = {
         column: {**kind, **({"from": _by_table(origins)} if (origins := relation.columns.get(column)) else {})}

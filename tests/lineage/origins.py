@@ -11,7 +11,7 @@ Origins = Mapping[Source, str]  # of a column: how each source contributes to it
 IDENTITY, TRANSFORMATION, AGGREGATION = "IDENTITY", "TRANSFORMATION", "AGGREGATION"
 CONDITIONAL, WINDOW = "CONDITIONAL", "WINDOW"  # INDIRECT, of one column
 FILTER, JOIN, GROUP_BY = "FILTER", "JOIN", "GROUP_BY"  # INDIRECT, of all columns
-# If a source contributes in several ways, the one that is last in this order is reported.
+# If a source contributes in several ways, the last of them in this order is reported.
 _ORDER = (CONDITIONAL, WINDOW, IDENTITY, TRANSFORMATION, AGGREGATION)
 _INDIRECT = (CONDITIONAL, WINDOW)
 
@@ -21,15 +21,15 @@ class Relation:
     """A table, or the result of a query."""
 
     columns: dict[str, Origins] = field(default_factory=dict)
-    rows: dict[Source, set[str]] = field(default_factory=dict)  # sources that decide which rows there are
+    rows: dict[Source, set[str]] = field(default_factory=dict)  # sources that decide which rows exist
 
-    def depends(self, how: str, origins: Iterable[Source]) -> None:
+    def add_row_sources(self, how: str, origins: Iterable[Source]) -> None:
         """Add the sources of a condition, a join or a grouping."""
         for source in origins:
             self.rows.setdefault(source, set()).add(how)
 
     def include_rows(self, other: Relation) -> None:
-        """Add the sources that decide which rows `other` has; this relation reads it."""
+        """Add the sources that decide which rows `other` has, a relation that this one reads."""
         for source, kinds in other.rows.items():
             self.rows.setdefault(source, set()).update(kinds)
 

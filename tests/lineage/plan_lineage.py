@@ -1,4 +1,4 @@
-"""The lineage of a DataFrame, from Spark's analyzed plan, which names the attributes that make each output."""
+"""The lineage of a DataFrame, from Spark's analyzed plan, which names the attributes that each output is computed from."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def _plan_relation(node: dict, source: Mapping[str, Origins]) -> tuple[Relation,
         return Relation({attribute["name"]: source[attribute["name"]] for attribute, *_ in attributes}), result
     relation, values = _plan_relation(node["children"][0], source)
     if step == "Filter":
-        relation.depends(FILTER, _flatten(_value(_tree(node["condition"]), values)))
+        relation.add_row_sources(FILTER, _flatten(_value(_tree(node["condition"]), values)))
         return relation, values
     outputs = {"Project": "projectList", "Aggregate": "aggregateExpressions"}
     if step not in outputs:
         raise NotUnderstood(f"{step} is a step that tests/lineage/plan_lineage.py does not know.")
     for grouping in node.get("groupingExpressions", ()):
-        relation.depends(GROUP_BY, _flatten(_value(_tree(grouping), values)))
+        relation.add_row_sources(GROUP_BY, _flatten(_value(_tree(grouping), values)))
     expressions = [_tree(expression) for expression in node[outputs[step]]]
     result = {_id(expression): _value(expression, values) for expression in expressions}
     return Relation(
@@ -109,7 +109,7 @@ def _value(node: dict, values: Mapping[int, Value]) -> Value:
 
 
 def _member(map_origins: Origins, key: str) -> Origins:
-    """An access to the event's JSON: the payload's member of that name. Members of a member are not distinguished."""
+    """The origins of a member of the event's JSON. Members of a member are not distinguished."""
     return apply_step(
         TRANSFORMATION,
         {

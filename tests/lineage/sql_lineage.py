@@ -52,7 +52,7 @@ def query_lineage(query: str, tables: Tables, dialect: str) -> Relation:
 
 
 def columns_of(definitions: Mapping[str, str], dialect: str) -> dict[str, tuple[str, str, Callable]]:
-    """Type, comment and, of a generated column, a function from the table's other columns to its origins."""
+    """Type, comment and, for a generated column, a function from the table's other columns to the column's origins."""
     result = {}
     for name, definition in definitions.items():
         [column] = _parse(f"CREATE TABLE t ({name} {definition})", dialect).this.expressions
@@ -97,7 +97,7 @@ def _query_relation(query: exp.Expression, tables: Tables, names: Sequence[str] 
                 relation.columns.update(inner.columns)
         else:
             relation.columns[column.alias_or_name or str(number)] = _origins(column, scope)
-    _note_conditions(query, relation, scope)
+    _add_conditions(query, relation, scope)
     return relation
 
 
@@ -133,18 +133,18 @@ def _source_relation(source: exp.Expression, tables: Tables) -> Relation:
     return _query_relation(source, tables)
 
 
-def _note_conditions(query: exp.Select, relation: Relation, scope: Mapping[str, Relation]) -> None:
-    for how, place in ((FILTER, "where"), (FILTER, "having"), (FILTER, "qualify")):
-        if clause := query.args.get(place):
-            relation.depends(how, _origins(clause.this, scope))
+def _add_conditions(query: exp.Select, relation: Relation, scope: Mapping[str, Relation]) -> None:
+    for keyword in ("where", "having", "qualify"):
+        if clause := query.args.get(keyword):
+            relation.add_row_sources(FILTER, _origins(clause.this, scope))
     for join in query.args.get("joins") or ():
         if condition := join.args.get("on"):
-            relation.depends(JOIN, _origins(condition, scope))
+            relation.add_row_sources(JOIN, _origins(condition, scope))
     if group := query.args.get("group"):
         for column in group.expressions:
             if isinstance(column, exp.Literal):  # GROUP BY 1
                 column = query.expressions[int(column.name) - 1]
-            relation.depends(GROUP_BY, _origins(column, scope))
+            relation.add_row_sources(GROUP_BY, _origins(column, scope))
 
 
 def _origins(expression: exp.Expression, scope: Mapping[str, Relation]) -> Origins:
@@ -153,7 +153,7 @@ def _origins(expression: exp.Expression, scope: Mapping[str, Relation]) -> Origi
     if isinstance(expression, (exp.Alias, exp.Paren)):
         return _origins(expression.this, scope)
     if isinstance(expression, exp.Subquery | exp.Exists):
-        return {}  # it reads its own tables
+        return {}  # a subquery reads its own tables
     if isinstance(expression, exp.Case | exp.If):
         return _case_origins(expression, scope)
     if isinstance(expression, exp.Filter):  # an aggregate with FILTER (WHERE …)

@@ -1,4 +1,4 @@
-"""The origins of a column: SQL and Spark's plans give the same ones for the same expression."""
+"""The origins of a column: SQL and Spark's plans give the same origins for the same expression."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPRESSIONS = [
     ("COALESCE(a, b)", {"a": "TRANSFORMATION", "b": "TRANSFORMATION"}),
     ("CASE WHEN b > 1 THEN a END", {"a": "TRANSFORMATION", "b": "CONDITIONAL"}),
     ("CASE WHEN k > 1 THEN a ELSE b END", {"a": "TRANSFORMATION", "b": "TRANSFORMATION", "k": "CONDITIONAL"}),
-    ("CASE WHEN a > 1 THEN a END", {"a": "TRANSFORMATION"}),  # as a value it counts for more than as a condition
+    ("CASE WHEN a > 1 THEN a END", {"a": "TRANSFORMATION"}),  # a value takes precedence over a condition
     ("IF(b > 1, a, 0)", {"a": "TRANSFORMATION", "b": "CONDITIONAL"}),
 ]
 AGGREGATES = [
@@ -118,8 +118,8 @@ def test_conditions_of_an_aggregate_and_windows():
 
 def test_lineage_passes_through_named_queries_unions_and_stars():
     query = (
-        "WITH first AS (SELECT a, b FROM t), both_ones AS (SELECT f.* FROM first AS f UNION ALL SELECT k, 1 FROM u) "
-        "SELECT * FROM both_ones WHERE b > 0"
+        "WITH first AS (SELECT a, b FROM t), united AS (SELECT f.* FROM first AS f UNION ALL SELECT k, 1 FROM u) "
+        "SELECT * FROM united WHERE b > 0"
     )
     relation = sql_lineage.query_lineage(query, lambda name: identity(name), "mysql")
     assert relation.columns == {"a": {("t", "a"): "IDENTITY", ("u", "k"): "IDENTITY"}, "b": {("t", "b"): "IDENTITY"}}

@@ -11,7 +11,7 @@ from pathlib import Path
 import tabs  # from dashboards/superset, which the test puts on the path
 from superset.app import create_app
 
-BOARD = "1"  # each kind of asset has at least one, with this id
+ASSET_ID = "1"  # each kind of asset has one with this id
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 
 
@@ -19,7 +19,7 @@ def requests(app) -> Iterator[tuple[str, str]]:
     """Method and path of each route, for an asset that exists."""
     for rule in app.url_map.iter_rules():
         with app.test_request_context():
-            _, path = rule.build(dict.fromkeys(rule.arguments, BOARD), append_unknown=False)
+            _, path = rule.build(dict.fromkeys(rule.arguments, ASSET_ID), append_unknown=False)
         for method in sorted({"GET", *WRITES} & rule.methods):
             yield method, path
 

@@ -1,4 +1,4 @@
-"""Run by JupyterLab's own Python, with its command line: prints the pattern of each of its routes as JSON."""
+"""Run by JupyterLab's own Python, with JupyterLab's options: prints the patterns of the server's routes as JSON."""
 
 import json
 import sys

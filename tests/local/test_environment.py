@@ -213,7 +213,7 @@ def test_an_external_warehouse_stays_external_in_a_terminal_that_sourced_the_fil
     assert again.variables == {name: sourced[name] for name in again.variables}, "programs would restart"
 
 
-def test_connections_in_dot_env_are_ignored_and_its_settings_apply(tmp_path, monkeypatch):
+def test_connections_in_dot_env_are_ignored_and_settings_apply(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     (tmp_path / ".env").write_text("# why\nAIRFLOW__CORE__PARALLELISM=4\nAIRFLOW_CONN_LAKE_READER=cassandra://other\n")
     result = environment.prepare(ports.DEFAULTS, {})

@@ -47,7 +47,7 @@ def test_a_folder_of_another_user_is_refused_for_sockets(tmp_path, monkeypatch):
 
 
 def test_cleaning_all_of_another_stack_keeps_the_data_of_the_default_one(tmp_path, monkeypatch):
-    """`make clean ALL=1` with MINUTEMARK_STATE stops only that stack."""
+    """`make clean ALL=1` stops only the stack of MINUTEMARK_STATE."""
     default, other = tmp_path / ".local", tmp_path / "other"
     for name in ("DATA", "AIRFLOW_HOME", "LOGS", "RUN", "ENV_FILE", "PORTS_FILE", "STATE"):
         monkeypatch.setattr(__main__, name, other / getattr(layout, name).relative_to(layout.STATE))

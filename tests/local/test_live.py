@@ -40,7 +40,7 @@ def test_freshness_fits_a_line_of_80_columns_at_its_worst():
     assert max(map(len, lines)) <= 80
 
 
-def test_an_hour_without_history_shows_no_p95():
+def test_without_history_no_p95_is_shown():
     text = render([], [FRESH | {"lag_p95": None, "lag": 200_000.0}])
     assert "recruitment: lag 2 d, 1 pending" in text
 

@@ -1,4 +1,4 @@
-"""The locks of optional parts fit the main lock, since they are installed in the same environment."""
+"""The locks of optional parts fit the main lock, because they are installed in the same environment."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The list of `make` targets, and skipped tests with CI=true."""
+"""Targets of `make`: their list, their options, and what they do without an environment. Skipped tests with CI=true."""
 
 import os
 import re

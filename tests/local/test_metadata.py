@@ -17,7 +17,7 @@ def write(path, age):
     return path
 
 
-def test_old_logs_are_removed_and_young_ones_kept(tmp_path):
+def test_old_logs_are_removed_and_recent_logs_are_kept(tmp_path):
     logs = tmp_path / "logs"
     old = write(logs / "dag" / "old" / "attempt=1.log", timedelta(days=8))
     young = write(logs / "other" / "young" / "attempt=1.log", timedelta(days=6))
@@ -25,7 +25,7 @@ def test_old_logs_are_removed_and_young_ones_kept(tmp_path):
     assert not old.exists()
     assert young.exists()
     assert metadata.remove_old_logs(logs, NOW) == 0
-    os.utime(old.parent, ((NOW - timedelta(days=8)).timestamp(),) * 2)  # removing the file has changed it
+    os.utime(old.parent, ((NOW - timedelta(days=8)).timestamp(),) * 2)  # the removal of the file has changed this time
     assert metadata.remove_old_logs(logs, NOW) == 0 and not old.parent.exists()
 
 

@@ -1,4 +1,4 @@
-"""`./minutemark` from the command line, where nothing runs yet."""
+"""`./minutemark` on the command line, before any store runs."""
 
 import os
 import subprocess

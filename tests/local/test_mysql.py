@@ -51,7 +51,7 @@ def test_root_is_locked_on_the_socket_too(admin):
         _open({**admin, "login": "root", "password": ""})
 
 
-def test_local_commands_connect_as_the_connection_says(admin, tmp_path):
+def test_local_commands_use_the_settings_of_the_connection(admin, tmp_path):
     with contextlib.closing(_open(admin)) as server:
         cursor = server.cursor()
         cursor.execute("SELECT @@datadir")

@@ -102,7 +102,7 @@ def test_a_name_that_some_store_or_program_would_not_accept_is_refused(project: 
     "existing",
     ["include/spark/lake.py", "include/pipelines/lake.py", "include/demo/lake.py", "include/sql/lake/checks/mine.sql"],
 )
-def test_nothing_is_overwritten_and_nothing_left_behind(project: Path, existing: str) -> None:
+def test_nothing_is_overwritten_and_nothing_is_left_behind(project: Path, existing: str) -> None:
     file = project / existing
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("mine")

@@ -25,7 +25,7 @@ def settings():
     return PyFileConfigLoader("jupyter_server_config.py", path=str(notebook.FOLDER)).load_config()
 
 
-def test_it_gets_only_the_two_read_only_accounts():
+def test_jupyter_gets_only_the_two_read_only_accounts():
     environment = notebook.jupyter_environment(
         KNOWN, {**KNOWN, "PYTHONPATH": "/x", "PYSPARK_SUBMIT_ARGS": "--conf a=b", "HOME": "/h", "PATH": "/bin"}
     )

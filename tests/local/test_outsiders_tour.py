@@ -183,7 +183,7 @@ def write_pem(folder: Path, key, certificate) -> tuple[Path, Path]:
 
 
 def strangers_identity(folder: Path) -> tuple[Path, Path]:
-    """A certificate of the node's own name, under a key that is not the node's."""
+    """A certificate with the node's own name, and a key that is not the node's."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=minutemark")
     now = datetime.now(UTC)
     certificate = (

@@ -125,17 +125,17 @@ def test_every_route_needs_the_token(jupyter, paths, token):
     answered = {}
     for path in toured:
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if token is None else ("GET",):
-            status, place, text = jupyter.request(method, path, token)
-            refused = status in (401, 403, 404, 405) or (status in (301, 302) and leads_to_login(place, toured))
+            status, location, text = jupyter.request(method, path, token)
+            refused = status in (401, 403, 404, 405) or (status in (301, 302) and leads_to_login(location, toured))
             shown = [word for word in (*PASSWORDS.values(), jupyter.token, "import ") if word in text]
             if not refused or shown:
-                answered[method, path] = (status, place, shown)
+                answered[method, path] = (status, location, shown)
     assert answered == {}
 
 
-def leads_to_login(place: str, toured: list[str]) -> bool:
+def leads_to_login(location: str, toured: list[str]) -> bool:
     """Whether a redirect leads to the login, or to a path that is part of this tour."""
-    return place.startswith("/login") or place.partition("?")[0] in (*toured, "/lab", "/lab/")
+    return location.startswith("/login") or location.partition("?")[0] in (*toured, "/lab", "/lab/")
 
 
 def test_with_the_token_jupyter_serves_its_files(jupyter):
@@ -151,12 +151,14 @@ def test_no_port_of_a_kernel_sends_anything(jupyter):
     try:
         expected = CHANNELS + 1  # and one for the output of the kernel's children
         until(lambda: len(open_channels(jupyter)) >= expected, 60)
-        places = open_channels(jupyter)
-        sockets = [place for place in places if isinstance(place, str)]
+        channels = open_channels(jupyter)
+        sockets = [location for location in channels if isinstance(location, str)]
         assert len(sockets) >= CHANNELS
-        assert {str(Path(place).parent) for place in sockets} == {str(notebook.runtime())}
+        assert {str(Path(location).parent) for location in sockets} == {str(notebook.runtime())}
         assert notebook.runtime().stat().st_mode & 0o077 == 0
-        assert {kind_of(place) for place in places if isinstance(place, int)} <= {b"PULL"}  # receives, and never sends
+        assert {kind_of(location) for location in channels if isinstance(location, int)} <= {
+            b"PULL"
+        }  # receives, and never sends
     finally:
         jupyter.request("DELETE", f"/api/kernels/{json.loads(text)['id']}", jupyter.token)
 

@@ -13,7 +13,7 @@ from local import connections, dashboards, environment
 from local.layout import ROOT, SUPERSET
 
 pytestmark = pytest.mark.optional_install
-# The login's page, the probes, the version, and a picture that no account has.
+# The login page, the probes, the version, and a picture that no account has.
 PUBLIC = {"/login/", "/register/", "/ping", "/healthcheck", "/health", "/version", "/api/v1/user/1/avatar.png"}
 # These fail for all users: an unknown language, and an OAuth2 callback that no server has sent.
 FAILS = {"GET /lang/1", "GET /api/v1/database/oauth2/"}
@@ -53,11 +53,12 @@ def test_every_route_needs_a_login(result):
     }
     assert len(answers) > 300
     open_routes = {
-        request: (status, place)
-        for request, (status, place, _) in answers.items()
+        request: (status, location)
+        for request, (status, location, _) in answers.items()
         if status not in (400, 401, 403, 404)
         and not (
-            status in (302, 308) and (HOME.fullmatch(place) or place.startswith(f"/superset/dashboard/{tabs.SLUG}/#"))
+            status in (302, 308)
+            and (HOME.fullmatch(location) or location.startswith(f"/superset/dashboard/{tabs.SLUG}/#"))
         )
     }
     assert set(open_routes) <= FAILS, open_routes
@@ -82,5 +83,5 @@ def test_with_a_login_superset_shows_its_boards(result):
 
 def test_the_address_of_a_former_board_opens_its_tab(result):
     for folder, board in BOARDS.items():
-        status, place, _ = result["answers"][f"GET /superset/dashboard/{board['slug']}/"]
-        assert (status, place) == (302, f"/superset/dashboard/{tabs.SLUG}/#{tabs.tab_id(folder)}")
+        status, location, _ = result["answers"][f"GET /superset/dashboard/{board['slug']}/"]
+        assert (status, location) == (302, f"/superset/dashboard/{tabs.SLUG}/#{tabs.tab_id(folder)}")

@@ -1,4 +1,4 @@
-"""The PostgreSQL of Airflow's metadata, started for real: who can log in, a clean end, and data that survives."""
+"""The PostgreSQL server of Airflow's metadata, started for real: who can log in, a clean end, and data that survives."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def passwords():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, passwords):
     if not list(STORE_JARS.glob("embedded-postgres-binaries-*.jar")):
-        pytest.skip(f"Its jar is not in {STORE_JARS}: `make setup` fetches it.")
+        pytest.skip(f"PostgreSQL's jar is not in {STORE_JARS}: `make setup` fetches it.")
     with throwaway.postgres_server(tmp_path_factory.mktemp("it's"), passwords) as postgres_server:
         yield postgres_server
 
@@ -83,7 +83,7 @@ def test_airflow_is_not_an_administrator(server, passwords):
             execute(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
 
 
-def test_it_listens_on_loopback_only(server):
+def test_postgresql_listens_on_loopback_only(server):
     listening = [
         net_connection.laddr
         for net_connection in psutil.net_connections("tcp")

@@ -14,7 +14,7 @@ import pytest
 from local.layout import ROOT
 from tests.local.test_supervisor import until
 
-# Start a program in place of the stack, then run a command. The program ends when `may_end` exists, but not before.
+# Start a program in place of the stack, then run a command. The program ends only when the file `may_end` exists.
 RUN = r"""
 import os, signal, sys
 from local import __main__, start, supervisor
@@ -49,7 +49,7 @@ class Command(subprocess.Popen):
 
 @pytest.fixture
 def python(short_path):
-    """Starts Python for a stack in the folder `short_path`, which is stopped at the end."""
+    """Starts Python for a stack in the folder `short_path`; the stack is stopped at the end."""
 
     def start(*words: str, **options) -> Command:
         env = os.environ | {"MINUTEMARK_STATE": str(short_path / "state"), **options.pop("env", {})}
@@ -65,7 +65,7 @@ def is_up(folder: Path) -> bool:
 
 
 def end_store(folder: Path) -> None:
-    """Let the store end, once it has the signal to stop."""
+    """Allow the store to end, once it has received the signal to stop."""
     until((folder / "stopping").exists)
     (folder / "may_end").touch()
 
@@ -107,7 +107,7 @@ def test_a_second_start_waits_for_the_first(python, short_path, name):
     with (short_path / "state" / ".starting").open("w") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
         with python("-m", "local", name, env=REFUSED, stderr=subprocess.PIPE) as command:
-            assert select.select([command.stderr], [], [], 60)[0], "It does not say that it waits."
+            assert select.select([command.stderr], [], [], 60)[0], "The command does not report that it waits."
             assert "wait for another `make run` or `make services`" in command.stderr.readline()
             assert command.poll() is None
             fcntl.flock(first, fcntl.LOCK_UN)

@@ -50,7 +50,7 @@ def test_the_secret_is_in_private_files_and_not_in_ps(cluster):
         assert stat.S_IMODE(server.home.stat().st_mode) == 0o700
 
 
-def test_it_listens_on_loopback_only(cluster):
+def test_the_cluster_listens_on_loopback_only(cluster):
     for child in cluster[2]:
         listening = [c for c in psutil.Process(child.pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN]
         assert listening and {c.laddr.ip.removeprefix("::ffff:") for c in listening} == {HOST}
@@ -70,7 +70,7 @@ def test_a_worker_without_the_secret_does_not_join(cluster, tmp_path):
 
 
 def _refusal_in(log):
-    """The line about the refusal, which a worker writes at each try."""
+    """The line about the refusal, which a worker writes on each attempt."""
     lines = [line for line in log.read_text().splitlines() if "Failed to connect to master" in line]
     if not lines:
         raise LookupError(log)

@@ -147,7 +147,7 @@ def test_a_failed_extract_keeps_the_former_file_and_says_why(facts, tmp_path: Pa
 @pytest.mark.optional_install
 @pytest.mark.both_servers
 def test_all_views_show_the_same_moment(facts, tmp_path: Path) -> None:
-    """An hour that is published while the extract reads its first view is in none of them."""
+    """An hour that is published while the extract reads its first view is in none of the views."""
     file, hour = tmp_path / "all.hyper", "2026-03-05 07:00:00"
     waiting_sessions = "SELECT id FROM information_schema.processlist WHERE state LIKE 'Waiting for table%'"
 

@@ -10,7 +10,7 @@ from include.operations.preflight import PreflightFailed, wait_for_pools
 
 
 class TaskInstance:
-    """Answers like Airflow's task instance, whose answers tests/e2e/test_preflight.py has from Airflow itself."""
+    """Answers like Airflow's task instance. tests/e2e/test_preflight.py uses Airflow's own."""
 
     dag_id, run_id = "minutemark_preflight", "manual"
 
@@ -34,7 +34,7 @@ class TaskInstance:
         (None, 0, False),
     ],
 )
-def test_a_pool_is_missing_if_no_task_gets_a_slot_of_it(own: str | None, others: int, is_found: bool) -> None:
+def test_a_pool_is_missing_if_no_task_gets_a_slot_in_it(own: str | None, others: int, is_found: bool) -> None:
     users = {"spark": [("recruitment_minute", "transform_delta")]}
     expected = (
         nullcontext() if is_found else pytest.raises(PreflightFailed, match="airflow pools set spark 1 minutemark")

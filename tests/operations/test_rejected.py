@@ -138,6 +138,6 @@ def test_the_list_says_what_is_wrong_in_one_line(
 
 
 def test_a_payload_that_the_column_cannot_hold_is_cut(lab: Lab) -> None:
-    """MEDIUMTEXT holds 16,777,215 bytes: fewer characters of more bytes."""
+    """MEDIUMTEXT holds 16,777,215 bytes, so fewer characters if they need several bytes."""
     rejected.keep(lab.conn, RECRUITMENT, rejected.KAFKA, [Refused("t@id/0/7", "no JSON", "面" * 6_000_000)])
     assert lab.one("SELECT CHAR_LENGTH(payload) FROM etl.rejected_events") == 1_000_000

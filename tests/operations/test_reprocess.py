@@ -208,7 +208,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     before = rejected_rows(lab)
     again = reprocess.run_reprocess("recruitment", report=output.append)
     assert (again.rows, again.refused) == (0, 3)
-    assert rejected_rows(lab) == before, "A reason does not grow each time that it is reprocessed."
+    assert rejected_rows(lab) == before, "A reason does not grow each time that its row is reprocessed."
     run(lab)
     assert reprocess.follow(started, pause=0.01).splitlines() == [
         "1 rows of 1 minutes were processed: 1 counted, 0 ignored, 0 still rejected.",
@@ -272,7 +272,7 @@ def payload_in_lake(event: Event) -> dict:
 
 
 def import_file(folder, pipeline: Pipeline = RECRUITMENT, **rows: Event) -> None:
-    """Import a file of that name for each event."""
+    """Import each event from a file that is named after its keyword."""
     for name, event in rows.items():
         path = folder / f"{name}.csv"
         path.write_text(f"create_time,ev\n{event.create_time},{event.values['ev']}\n")
@@ -327,7 +327,7 @@ def test_a_row_whose_minute_was_deleted_after_it_had_been_rejected_is_in_the_lak
 
 @pytest.mark.parametrize("was_deleted", [False, True])
 def test_of_two_rejected_versions_the_later_one_stays(lab: Lab, now, output, monkeypatch, was_deleted) -> None:
-    """They were refused in one chunk, the later one was kept first, and they are reprocessed in different chunks."""
+    """Both were refused in one chunk, the later one was stored first, and each is reprocessed in its own chunk."""
     (event,) = events(now - 60 * MINUTE, 1)
     payload = {"create_time": str(event.create_time)}
     with lake("lake_reader") as session:

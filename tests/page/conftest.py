@@ -42,7 +42,7 @@ def api() -> Iterator:
 
 @pytest.fixture(scope="session")
 def as_user(api) -> Callable:
-    """A browser's client, logged in under that name; None: not logged in."""
+    """Makes a client like a browser, logged in as the user of this name, or not logged in if the name is None."""
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
     from fastapi.testclient import TestClient
 
@@ -60,5 +60,5 @@ def as_user(api) -> Callable:
 
 @pytest.fixture
 def held(lab: Lab) -> dict:  # noqa: F811  (a fixture by its name)
-    """A held minute, and a rejected event of the minute before it; returns the body of a request that releases the former."""
+    """A held minute, and a rejected event of the minute before it; returns the body of a request to release the held minute."""
     return {"minute": text(reject_and_hold(lab)), "why": "on purpose"}

@@ -13,12 +13,12 @@ USERS = {"vera": "viewer", "ulf": "user", "otto": "op", "ada": "admin"}
 DATA = "/minutemark/api/pipelines"
 CHANGE = {"X-Minutemark-Page": "1"}
 MINUTE = timedelta(minutes=1)
-SECRET = '{"secret": "payload"}'  # a rejected row
+SECRET = '{"secret": "payload"}'  # of a rejected row
 GOOD, BAD = contribution(), contribution(bid_sum=-1)
 
 
 def minutes_ago(lab: Lab, minutes: int) -> datetime:
-    """The minute `minutes` minutes before the warehouse's current one."""
+    """The start of the minute that was current `minutes` minutes ago by the warehouse's clock."""
     return server_time(lab.conn.cursor()).replace(second=0, microsecond=0) - minutes * MINUTE
 
 
@@ -44,7 +44,7 @@ def publish(lab: Lab, minute: datetime, run_id: str, rows: int = 1, **values) ->
 
 
 def hold(lab: Lab, minute: datetime, run_id: str = "hold") -> int:
-    """Hold that minute at its staging gate, and merge the minute before it."""
+    """Hold this minute at the staging gate, and merge the minute before it."""
     see(lab, minute, minute - MINUTE)
     batch_id = lab.open(minute - MINUTE, minute, run_id=run_id, clock=server_time(lab.conn.cursor()))
     lab.stage(batch_id, {minute - MINUTE: [GOOD], minute: [BAD]})
@@ -67,7 +67,7 @@ def reject_and_hold(lab: Lab) -> datetime:
 
 
 def drift(lab: Lab, minute: datetime, field: str = "job_id", new: str = "jobId") -> None:
-    """Hold that minute because a field was renamed, after four minutes that had the field."""
+    """Hold this minute because a field was renamed, after four minutes that had the field."""
     rows = 200
     for before in range(4, -1, -1):
         at = minute - before * MINUTE

@@ -1,4 +1,4 @@
-"""Access to the page: Airflow's permissions apply, and changes come only from its own pages."""
+"""Access to the page: Airflow's permissions apply, and other sites cannot change anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local stack's client of Airflow's API, on the API itself."""
+"""The local stack's client for Airflow's API, tested on the API itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.page import tour
 
 
 class _InProcess(Airflow):
-    """Sends to the app of the tests instead of a port."""
+    """Sends requests to the tests' app instead of a port."""
 
     def __init__(self, client) -> None:
         super().__init__(port=0)

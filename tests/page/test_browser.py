@@ -50,7 +50,7 @@ def airflow(warehouse_server: dict[str, str], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def visit(chromium, airflow: ApiServer) -> Iterator[Callable]:
-    """Opens Airflow as that user and goes to the page; returns (tab, frame). Any error of the page fails the test."""
+    """Opens Airflow as the given user and goes to the page; returns (tab, frame). Any error of the page fails the test."""
     contexts, errors = [], []
 
     def open_page(user: str, **settings):
@@ -74,8 +74,8 @@ def visit(chromium, airflow: ApiServer) -> Iterator[Callable]:
 
 
 def _is_ours(entry) -> bool:
-    is_cut = "net::ERR_FAILED" in entry.text  # by a test that aborts requests
-    return entry.type == "error" and "/minutemark/" in entry.location.get("url", "") and not is_cut
+    was_aborted = "net::ERR_FAILED" in entry.text  # by a test
+    return entry.type == "error" and "/minutemark/" in entry.location.get("url", "") and not was_aborted
 
 
 def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
@@ -289,7 +289,7 @@ LEDGER = "**/minutemark/api/pipelines/recruitment/ledger*"
 
 @pytest.fixture
 def ledger(visit, lab: Lab) -> tuple:
-    """The ledger of three pages as (tab, frame, requests): its next request is in `requests`, and waits there."""
+    """A ledger of three pages, as (tab, frame, requests): the view's next request waits in `requests`."""
     see(lab, *(minutes_ago(lab, minutes) for minutes in range(1, 251)))
     tab, page = visit("vera")
     page.get_by_role("button", name="Ledger").click()

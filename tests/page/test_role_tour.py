@@ -1,6 +1,6 @@
 """A tour of every endpoint of Airflow's API server, without a login and as each role, with runs that have something to show.
 
-No answer has a password. Only roles with permission to read the connection of the account see rows, and no role changes
+No answer has a password. Only roles with permission to read the connection warehouse_etl see rows, and no role changes
 anything without permission.
 """
 

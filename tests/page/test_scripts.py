@@ -1,4 +1,4 @@
-"""The lines of the page's scripts are short enough: Biome does not break long texts."""
+"""The lines of the page's scripts are short enough: Biome does not break long strings."""
 
 from __future__ import annotations
 

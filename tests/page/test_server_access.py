@@ -57,7 +57,7 @@ def test_no_other_site_frames_a_page(as_user, path: str) -> None:
 
 @pytest.fixture
 def run_of(api):
-    """Stores a run of an operations DAG, as if its owner had triggered it; returns its id."""
+    """Stores a run of an operation's DAG, as if `owner` had triggered it; returns the run's id."""
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
@@ -148,7 +148,7 @@ def test_a_route_is_found_below_the_path_of_base_url_too(api, prefix: str) -> No
 def test_every_route_that_changes_a_run_is_checked(api) -> None:
     changing = {path for method, path in routes(api) if method in CHANGES and path.startswith("/api/v2/")}
     others = {path for path in changing if not RUNS.fullmatch(path) and re.search("dags|backfill|asset", path)}
-    # These change the DAG itself, the user's favorites, assets, which no operation has, and backfills, which were
+    # These change the DAG itself, the user's favorites, assets, which no operation uses, and backfills, which were
     # permitted when they were created.
     assert others == {
         "/api/v2/dags", "/api/v2/dags/{dag_id}", "/api/v2/dags/{dag_id}/favorite", "/api/v2/dags/{dag_id}/unfavorite",

@@ -87,7 +87,7 @@ def test_the_strip_shows_the_state_of_each_minute_and_its_run(get_view, lab: Lab
             "held": held,
             "failed": failed,
             "pending": pending,
-            "gone": minutes_ago(lab, 40),
+            "empty": minutes_ago(lab, 40),
         }.items()
     }
     assert shown == {
@@ -95,7 +95,7 @@ def test_the_strip_shows_the_state_of_each_minute_and_its_run(get_view, lab: Lab
         "held": ("held", None, "bad"),
         "failed": ("failed", None, "broken"),
         "pending": ("pending", None, None),
-        "gone": ("empty", None, None),
+        "empty": ("empty", None, None),
     }
     assert "staging_events_no_negative" in strip[text(held)]["reason"]
     assert strip[max(strip)]["state"] == "open"

@@ -27,7 +27,7 @@ def _deletion(entity: str | dict) -> dict:
     return {"actions": [{"action": "delete", "entities": [entity]}]}
 
 
-# For every placeholder a value that exists, if there is one here.
+# A value for each placeholder: one that exists in the tour's database, if there is one.
 VALUES = {
     "connection_id": "tour", "pipeline": "recruitment", "name": "page.js", "map_index": "-1", "try_number": "1",
     "task_try_number": "1", "xcom_key": "return_value", "key": "state", "version_number": "1",
@@ -44,7 +44,7 @@ QUERIES = {
     "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/wait": "interval=0.1&result={task_id}",
     "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/logs/{try_number}": "full_content=true",
 }  # fmt: skip
-# Bodies that Airflow reads before, or for, the decision on a permission.
+# Bodies that Airflow reads before it decides on a permission, or in order to decide.
 _RUN = {"dag_id": FORBIDDEN_DAG, "dag_run_id": "x"}
 _TIMES = {"from_date": "2026-03-01T00:00Z", "to_date": "2026-03-01T01:00Z"}
 BODIES = {
@@ -81,7 +81,7 @@ def routes(api) -> list[tuple[str, str]]:
 
 
 def fill(path: str, run: dict[str, str]) -> str:
-    """That path for a run, with the query that it needs. A placeholder without a value is an error."""
+    """The path for this run, with the query that the route needs. A placeholder without a value is an error."""
     query = f"?{QUERIES[path]}" if path in QUERIES else ""
     return re.sub(r"\{(\w+)(:path)?\}", lambda match: (VALUES | run)[match[1]], path + query)
 

@@ -59,5 +59,5 @@ def test_a_pipeline_has_all_that_the_shared_code_looks_for(pipeline: pipelines.P
 @pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda pipeline: pipeline.name)
 def test_declared_columns_are_in_the_raw_row(pipeline: pipelines.Pipeline) -> None:
     assert pipeline.event_id in ("create_time", *pipeline.fields)
-    times = (pipeline.event_time, pipeline.fact_time, pipeline.kind_column)
-    assert {name for name in times if name} <= set(pipeline.fields)
+    declared = (pipeline.event_time, pipeline.fact_time, pipeline.kind_column)
+    assert {name for name in declared if name} <= set(pipeline.fields)

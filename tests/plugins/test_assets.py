@@ -22,7 +22,7 @@ COMPLETE = (
 
 @pytest.fixture
 def complete_hour(nothing_pending):
-    """One complete hour that is not announced."""
+    """One complete hour that has not been announced."""
     with warehouse() as conn:
         cursor = conn.cursor()
         cursor.execute("DELETE FROM etl.hours")
@@ -99,7 +99,6 @@ def test_a_continuous_run_announces_due_hours_without_a_wait(complete_hour):
 
 @pytest.mark.parametrize("run_type", ["backfill", "scheduled"])
 def test_backfill_runs_and_dags_without_the_outlet_announce_nothing(complete_hour, run_type):
-    """A backfill run, and any run of a DAG that does not declare the outlet."""
     touch(minutes_ago(3))
     task = prepared_sensor() if run_type == "backfill" else sensor().prepare_for_execution()
     minute = minutes_ago(3).replace(tzinfo=UTC)

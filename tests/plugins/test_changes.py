@@ -145,7 +145,7 @@ def test_a_continuous_run_reads_again_only_after_a_change_or_when_minutes_have_s
         "seen_changed_time = seen_changed_time - INTERVAL 31 SECOND, read_at = seen_changed_time, "
         "settled_before = seen_changed_time - INTERVAL 1 SECOND WHERE pending = 1"
     )
-    assert sensor(continuous=True).execute(context()), "It has settled: one more read makes it final."
+    assert sensor(continuous=True).execute(context()), "The minute has settled: one more read makes it final."
 
 
 def test_a_triggered_run_is_skipped_at_once_if_nothing_has_changed(nothing_pending):

@@ -20,12 +20,12 @@ WAREHOUSE = Endpoint("warehouse_etl", "mysql", "db.example.org", None, login="et
 INSERTED = re.compile(r"INSERT INTO (\w+\.\w+)")
 
 
-def names_of_client(*sets) -> list[tuple[str, str]]:
-    return [(set.get_namespace(), set.get_name()) for set in sets]
+def names_of_client(*data_sets) -> list[tuple[str, str]]:
+    return [(data_set.get_namespace(), data_set.get_name()) for data_set in data_sets]
 
 
-def pairs(sets) -> list[tuple[str, str]]:
-    return [(set.namespace, set.name) for set in sets]
+def pairs(data_sets) -> list[tuple[str, str]]:
+    return [(data_set.namespace, data_set.name) for data_set in data_sets]
 
 
 def test_names_follow_the_naming_convention_of_each_store():
@@ -106,7 +106,7 @@ def test_rows_that_were_written_are_an_output_statistic():
     from plugins.merge import MergeIntoWarehouse
 
     task = MergeIntoWarehouse(task_id="merge_into_warehouse", pipeline="recruitment", batch_id="1")
-    assert task.get_openlineage_facets_on_complete(None) is None  # it failed before it set its lineage
+    assert task.get_openlineage_facets_on_complete(None) is None  # the task failed before it set its lineage
     task.lineage = lineage.merge_lineage(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
     facets = task.get_openlineage_facets_on_complete(None)
     by_minute, facts = facets.outputs
@@ -195,4 +195,6 @@ def test_without_a_transport_nothing_of_openlineage_is_loaded():
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "airflow.providers.openlineage.plugins.listener" not in loaded
     assert not loaded & {"sqlglot", "plugins.lineage_facets"}
-    assert not [name for name in loaded if name.startswith("openlineage")], "the client needs a transport"
+    assert not [name for name in loaded if name.startswith("openlineage")], (
+        "Without a transport, the client is not needed."
+    )

@@ -111,7 +111,7 @@ def serve():
 
 @pytest.fixture
 def read_log(capsys):
-    """Return what Airflow has logged so far."""
+    """Returns what Airflow has logged so far."""
     output = []
 
     def read() -> str:

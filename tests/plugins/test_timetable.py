@@ -14,7 +14,7 @@ LAST = datetime(2026, 11, 1, 10, 2, tzinfo=UTC)
 
 @pytest.fixture
 def dag():
-    """A continuous DAG as the scheduler has it."""
+    """A continuous DAG as the scheduler loads it."""
     from airflow.sdk import DAG
     from airflow.serialization.serialized_objects import DagSerialization
 

@@ -40,16 +40,16 @@ def batch_id(schemas) -> int:
 
 @pytest.fixture(autouse=True)
 def own_drivers(monkeypatch, short_path):
-    """Keep drivers in a folder of the test, and end them with it."""
+    """Keep the drivers' files in the test's folder, and end the drivers with the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     yield
     ended = [psutil.Process(pid) for pid in end_warm_drivers() if psutil.pid_exists(pid)]
     psutil.wait_procs(ended, timeout=20)
 
 
-@pytest.fixture(params=[True, False], ids=["warm driver", "driver of its own"])
+@pytest.fixture(params=[True, False], ids=["warm driver", "new driver"])
 def keep_driver(request, monkeypatch) -> bool:
-    """Run the test in both ways of submitting a job on this machine."""
+    """Run the test with a warm driver, and with a new driver for each job."""
     connection = {"conn_type": "spark", "host": "local[2]", "extra": {"keep_driver": request.param}}
     monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
     return request.param
@@ -333,7 +333,7 @@ def test_an_unknown_value_of_keep_driver_is_refused(value) -> None:
 
 
 @pytest.mark.parametrize("value", ["five minutes", -1, None])
-def test_an_idle_time_that_is_not_a_number_is_reported_before_an_attempt_is_made(batch_id, monkeypatch, value):
+def test_an_invalid_idle_time_is_reported_before_an_attempt_is_made(batch_id, monkeypatch, value):
     from airflow.sdk.exceptions import AirflowFailException
 
     connection = {"conn_type": "spark", "host": "local[2]", "extra": {"driver_idle_seconds": value}}

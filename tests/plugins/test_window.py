@@ -63,8 +63,7 @@ def test_reconcile_without_interval_covers_the_hour_before_its_trigger():
     ],
 )
 def test_times_are_floored_to_utc_minutes(text, minute):
-    form = window(run_type="manual", form=(text, "2026-11-22T09:00"))
-    assert form.start == at(minute)
+    assert window(run_type="manual", form=(text, "2026-11-22T09:00")).start == at(minute)
 
 
 def test_naive_times_are_utc():

@@ -1,7 +1,7 @@
 """The facts of a list of raw shop events, in plain Python, written from the design (§2, §6, §9) alone.
 
 It shares no code with `include/`, so that a mistake has to be made twice to go unseen. Rows are those of the lake, or of a
-file: one without an id is a separate event, one without create_time belongs to the minute of its event_time.
+file: a row without an id is a separate event, and a row without create_time belongs to the minute of its event_time.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _time(text: str | None) -> datetime | None:
     zone = {None: "+00:00", "Z": "+00:00", " UTC": "+00:00"}.get(zone, zone)
     try:
         result = datetime.fromisoformat(f"{day}T{minute}{(second or ':00')[:10]}{zone}").astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return result.replace(tzinfo=None) if 1970 <= result.year <= 2100 else None
 

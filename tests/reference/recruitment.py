@@ -93,7 +93,7 @@ class Fact:
 
 
 def read_rows(file: Path) -> list[dict[str, str | None]]:
-    """The rows of a CSV; an empty cell is None."""
+    """The rows of a CSV file; an empty cell is None."""
     with file.open(encoding="utf-8", newline="") as lines:
         return [{name: text or None for name, text in row.items()} for row in csv.DictReader(lines)]
 
@@ -203,7 +203,7 @@ def time_of(event_id: uuid.UUID) -> datetime:
 
 
 def _recover_fields(row: Row, recover: bool) -> tuple[str | None, object, object]:
-    """custom_track, job_id and publisher_id, the empty ones filled from `ed` if that option is on."""
+    """custom_track, job_id and publisher_id; with `recover`, the empty ones are filled from `ed`."""
     kind, job, publisher = (_text(row.get(name)) for name in ("custom_track", "job_id", "publisher_id"))
     if not recover:
         return kind, job, publisher
@@ -239,12 +239,13 @@ def _time_uuid(text: str | None) -> uuid.UUID | None:
 
 
 def _time(text: str | None) -> datetime | None:
-    """A readable `ts` as naive UTC, else None."""
+    """A readable `ts` from 1970 to 2100 as naive UTC, else None."""
     try:
         result = datetime.fromisoformat((text or "").strip())
-    except ValueError:
+        result = result.astimezone(UTC).replace(tzinfo=None) if result.tzinfo else result
+    except (ValueError, OverflowError):
         return None
-    return result.astimezone(UTC).replace(tzinfo=None) if result.tzinfo else result
+    return result if 1970 <= result.year <= 2100 else None
 
 
 def _is_empty(value: object) -> bool:
@@ -287,6 +288,6 @@ def _first_of_list(value: object) -> object:
 
 
 def _key(value: object) -> int:
-    """A key of the fact, 0 when absent or unreadable."""
+    """A key of the fact, 0 when absent, unreadable or negative."""
     result = _whole_number(value)
     return max(result, 0) if isinstance(result, int) else 0

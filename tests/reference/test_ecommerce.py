@@ -62,6 +62,9 @@ def test_department_and_product_are_the_first_and_last_part(code, expected):
             {"event_time": "yesterday", "product_id": "x"}, ("rejected", "event_time"), id="time before product"
         ),
         pytest.param({"event_time": "2101-01-01 00:00:00 UTC"}, ("rejected", "event_time"), id="time after 2100"),
+        pytest.param(
+            {"event_time": "9999-12-31 23:59:59-05:00"}, ("rejected", "event_time"), id="time beyond any calendar"
+        ),
         pytest.param({"product_id": "p-17", "price": "-1"}, ("rejected", "product_id"), id="product before price"),
         pytest.param({"product_id": None}, ("rejected", "product_id"), id="no product"),
         pytest.param({"category_code": "x" * 65}, ("rejected", "category_code"), id="long category"),

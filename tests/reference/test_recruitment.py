@@ -65,6 +65,8 @@ def test_a_click_without_a_bid_is_counted_but_leaves_the_average_alone():
         pytest.param({"custom_track": "redirect", "ev": "1"}, ("ignored", "redirect"), id="ev 1 with a kind"),
         pytest.param({"ts": "yesterday", "job_id": "x"}, ("rejected", "ts"), id="ts before job_id"),
         pytest.param({"ts": None}, ("rejected", "ts"), id="no ts"),
+        pytest.param({"ts": "1969-12-31 23:59:59"}, ("rejected", "ts"), id="ts before 1970"),
+        pytest.param({"ts": "9999-12-31 23:59:59-05:00"}, ("rejected", "ts"), id="ts beyond any calendar"),
         pytest.param({"job_id": "7a", "bid": "-1"}, ("rejected", "job_id"), id="job_id before bid"),
         pytest.param({"job_id": "99999999999999999999"}, ("rejected", "job_id"), id="job_id out of range"),
         pytest.param({"job_id": None, "bid": "-1"}, ("ignored", "no_job"), id="no job before bid"),

@@ -2,8 +2,8 @@
 
 The services, their commands, variables, order and health checks come from docker-compose.override.yml and
 astro-compose.yml, the connections and pools from airflow_settings.yaml. Each image has a stand-in (machine.py): the
-same software from `.local/`. They run in a sandbox (sandbox.py), where the containers' names and ports are the real
-ones. docs/deploy.md lists omitted parts.
+same software from `.local/`. The processes run in a sandbox (sandbox.py), under the containers' names and on their
+ports. docs/deploy.md lists what the rehearsal does not cover.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _POISON = {"events": 200, "poison": 0.2, "broken": 0.05, "duplicate": 0.1, "late
 def main() -> int:
     """Run the rehearsal in a sandbox; KEEP=1 keeps it until Ctrl-C. Returns its exit status."""
     port = int(os.environ.get("AIRFLOW_PORT") or free_port())
-    # Sockets live in it: a path below the project may be too long for them.
+    # For sockets: a path below the project may be too long for them.
     folder = tempfile.mkdtemp(prefix="minutemark-rehearsal-")
     shutil.rmtree(HOME, ignore_errors=True)
     _make_archive()
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _make_archive() -> None:
-    """The class archive for Spark, which the image is built with."""
+    """Make the class archive for Spark, as the build of the image does."""
     from include.spark import warm_start
 
     os.environ.setdefault("MINUTEMARK_SPARK_JARS", str(SPARK_JARS))
@@ -73,7 +73,7 @@ def _make_archive() -> None:
 
 
 def apply_settings(airflow: airflow_api.Airflow) -> None:
-    """Pools and connections by the REST API, as the Astro CLI applies airflow_settings.yaml."""
+    """Create pools and connections through the REST API, as the Astro CLI does from airflow_settings.yaml."""
     for pool in _settings()["pools"]:
         airflow.make_pool(pool["pool_name"], pool["pool_slot"], pool["pool_description"])
     for conn_id, fields in _connections().items():
@@ -140,7 +140,7 @@ def _state_of(airflow: airflow_api.Airflow, dag_id: str) -> str | None:
 
 
 def _poison(machine: Machine) -> None:
-    """Messages that cannot be events, broken ones, late ones and duplicates, more than the demo sends."""
+    """Send broken, late and duplicate events and messages that cannot be events, and wait until the latter are rejected."""
     from include.demo.traffic import run_traffic
     from include.pipelines import all_pipelines
 
@@ -152,7 +152,7 @@ def _poison(machine: Machine) -> None:
         machine.note(f"{name} got {poison[name]} messages that are not events")
     for name, count in poison.items():
         _until(machine, f"rejected messages of {name}", lambda name=name, count=count: _count_rejected(name) >= count)
-        machine.note(f"{name} has them among its rejected events")
+        machine.note(f"{name} lists these messages as rejected events")
 
 
 def _count_rejected(pipeline: str) -> int:
@@ -193,7 +193,9 @@ def _until(machine: Machine, what: str, condition: Callable[[], object]):
         except (OSError, ValueError, KeyError) as error:
             last = error
         if time.monotonic() > deadline:
-            raise Problem("Rehearsal", f"waited in vain for {what} ({last})", f"Read the logs in {HOME / 'logs'}.")
+            raise Problem(
+                "Rehearsal", f"timed out while waiting for {what} ({last})", f"Read the logs in {HOME / 'logs'}."
+            )
         time.sleep(0.5)
 
 

@@ -42,12 +42,12 @@ class Service:
     command: list[str]
     environment: dict[str, str]
     depends_on: dict[str, str]  # service → condition
-    mounts: dict[str, Path]  # folder or file in the container → of the project; volumes are left out
+    mounts: dict[str, Path]  # folder or file in the container → in the project; volumes are left out
     volumes: list[str]  # folders in the container that a named volume holds
     working_dir: str | None
     health: HealthCheck | None
     profiles: list[str]
-    once: bool  # it is not started again when it ends
+    once: bool  # the service is not started again when it ends
 
 
 def read(paths: Sequence[Path], environ: Mapping[str, str]) -> dict[str, Service]:
@@ -67,8 +67,9 @@ def read(paths: Sequence[Path], environ: Mapping[str, str]) -> dict[str, Service
         try:
             services[name] = _service(name, _interpolate_all(service, environ), paths[-1].parent)
         except ValueError as error:
+            files = ", ".join(map(str, paths))
             raise Problem(
-                f"{path}, service {name}", str(error), "Correct it, or extend tests/rehearsal/compose.py."
+                f"{files}, service {name}", str(error), "Correct the service, or extend tests/rehearsal/compose.py."
             ) from error
     return services
 
@@ -83,7 +84,7 @@ def _merge(service: Mapping, override: Mapping) -> dict:
 
 
 def start_order(services: Mapping[str, Service]) -> list[str]:
-    """Names such that each service comes after those it depends on. Raises Problem for a cycle or an unknown name."""
+    """The services' names, each after those it depends on. Raises Problem for a cycle or an unknown name."""
     for service in services.values():
         if unknown := set(service.depends_on) - set(services):
             problem = f"it depends on {', '.join(sorted(unknown))}, which is not declared"
@@ -107,7 +108,7 @@ def interpolate(text: str, environ: Mapping[str, str]) -> str:
         if match["dollar"]:
             return "$"
         if match["other"] is not None:
-            raise ValueError(f"a $ of another form than ${{NAME}}, ${{NAME:-default}} or $$ in {text!r}")
+            raise ValueError(f"a $ that is not in the form ${{NAME}}, ${{NAME:-default}} or $$ in {text!r}")
         if set_value := environ.get(match["name"]):
             return set_value
         if match["default"] is None:

@@ -30,7 +30,7 @@ from tests.rehearsal.compose import Service
 from tests.rehearsal.container_tools import TOOLS
 
 FILES = (ROOT / "tests" / "rehearsal" / "astro-compose.yml", ROOT / "docker-compose.override.yml")
-LEFT_OUT = {"grafana": "Grafana is not on any package registry that the project uses"}
+LEFT_OUT = {"grafana": "Grafana is not in any package registry that the project uses"}
 AIRFLOW = "minutemark/airflow"  # the image that the CLI builds from the project
 PROJECT_FOLDERS = ("dags", "include", "plugins")  # the folders that the Astro CLI mounts
 HOME = STATE / "rehearsal"
@@ -38,7 +38,7 @@ SINK = "MINUTEMARK_TEST_SINK"  # a folder with the jars of the DataStax sink; wi
 
 
 class Machine:
-    """The services of the compose files as processes: how each is started, and whether it can be used."""
+    """Starts the services of the compose files as processes, and knows which of them are healthy."""
 
     def __init__(self, services: Mapping[str, Service], temporary: str) -> None:
         self.services = services
@@ -61,7 +61,7 @@ class Machine:
     # Starting
 
     def start(self) -> None:
-        """Start every service in its own thread as soon as those it depends on allow it; return at once."""
+        """Start every service in its own thread, as soon as the services that it depends on are ready; return at once."""
         for name in self.services:
             threading.Thread(target=self._bring_up, args=(name,), daemon=True).start()
 
@@ -75,7 +75,7 @@ class Machine:
         for future in self._up.values():
             if future.done():
                 future.result()
-        for name, child in list(self.children.items()):  # services still start in other threads
+        for name, child in list(self.children.items()):  # other threads may still add services
             if not child.alive() and child.exit_code != 0:
                 raise self._ended(name)
 
@@ -162,7 +162,7 @@ class Machine:
     # What differs between containers
 
     def _root(self, service: Service) -> Path:
-        """The folder of its file system: mounts are links, volumes are folders."""
+        """The folder for the container's file system: mounts are links, volumes are folders."""
         root = HOME / "containers" / service.name
         for target in service.volumes:
             (root / target.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ class Machine:
         return folder
 
     def _variables(self, service: Service) -> dict[str, str]:
-        """Its environment: of the user's shell, only the path to programs."""
+        """The service's environment: from the user's shell, it has only the path to programs."""
         home = self._root(service) / "home"
         home.mkdir(parents=True, exist_ok=True)
         variables = {
@@ -225,7 +225,7 @@ class Machine:
         return self.stand_ins[image_of(service)](service)
 
     def _cassandra(self, service: Service) -> list[str]:
-        """The service's command, on its image's settings: the command's `sed` turns on passwords and permissions."""
+        """The service's command, with its image's settings: the command's `sed` turns on passwords and permissions."""
         if self._is_one_off(service.name):
             return [self._localize(service, word) for word in service.command]
         node = cassandra.Node(self._root(service), heap_mb=int(service.environment["MAX_HEAP_SIZE"].rstrip("M")))
@@ -236,13 +236,15 @@ class Machine:
         return [self._localize(service, word, **{"/etc/cassandra": conf}) for word in service.command]
 
     def _mysql(self, service: Service) -> list[str]:
-        """Create a data folder, and run the accounts' file at the first start, as the image's entry point does."""
+        """Create a data folder, and run the accounts' file on the first start, as the image's entry point does."""
         base, root = mysql.Server.unpacked(), self._root(service)
         server = [*mysql.mysqld(base), "--no-defaults", f"--basedir={base}/usr", f"--datadir={root / 'data'}"]
         server += ["--user=root"]  # the root of the sandbox
         done = subprocess.run([*server, "--initialize-insecure"], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise Problem("Service mysql", f"no data folder: {done.stderr.strip()[-800:]}", "Correct what it names.")
+            raise Problem(
+                "Service mysql", f"no data folder: {done.stderr.strip()[-800:]}", "Correct what the message names."
+            )
         accounts = root / "docker-entrypoint-initdb.d" / "accounts.sql"
         init_file = root / "first-start.sql"
         password = service.environment["MYSQL_ROOT_PASSWORD"]

@@ -1,7 +1,7 @@
 """A separate network, process table and host names for a command, from Linux's namespaces: no root, no Docker.
 
-Servers in it listen on their usual ports under the names of their containers, reach nothing outside and are reached by
-nobody. When the command ends or is killed, the kernel ends every process of the sandbox.
+Servers in it listen on their usual ports under the names of their containers, and reach nothing outside. From outside, only
+a port that `publish` forwards can be reached. When the command ends or is killed, the kernel ends every process of the sandbox.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _CHUNK = 65_536
 
 
 def run(command: list[str], *, keep_open: Iterable[int] = ()) -> int:
-    """Run a command in a sandbox and return its exit status; it inherits the file descriptors of `keep_open`.
+    """Run a command in a sandbox and return its exit status; the command inherits the file descriptors of `keep_open`.
 
     Raises Problem if this machine allows no sandbox.
     """
     probe = [*_UNSHARE, "true"]
     if not shutil.which("unshare"):
-        raise Problem("Sandbox", "there is no unshare here", "Install util-linux.")
+        raise Problem("Sandbox", "the command unshare is not installed", "Install util-linux.")
     result = subprocess.run(probe, capture_output=True, text=True)
     if result.returncode != 0:
         raise Problem(
             "Sandbox",
-            f"Linux allows no namespaces to this user: {result.stderr.strip()}",
+            f"Linux does not allow this user to create namespaces: {result.stderr.strip()}",
             "Run as root, or allow them: sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) or "
             "kernel.unprivileged_userns_clone=1 (Debian before 11). A container needs --privileged.",
         )
