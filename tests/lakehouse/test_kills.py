@@ -153,13 +153,8 @@ def test_a_kill_between_the_commit_and_its_record(shop_with_moved_event: Shop) -
     assert_exact()
 
 
-<<<<<<< HEAD
-def test_a_kill_between_the_commit_and_its_record_that_meets_a_count(shop_with_moved_event: Shop) -> None:
-    """The count in between leaves the minute out on both sides."""
-=======
 def test_a_count_after_a_kill_between_the_commit_and_its_record(shop_with_moved_event: Shop) -> None:
     """The count leaves the minute out on both sides."""
->>>>>>> sweep_tests2
     before = snapshot()
     with rows_locked("SELECT * FROM etl.minute_ledger"), running(EXPORT) as process:
         wait_until(lambda: snapshot() != before, process)
