@@ -93,6 +93,19 @@ def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
     assert lab.pending() == [minute]
 
 
+def test_a_held_minute_that_was_touched_is_shown_with_what_happens_next_and_can_still_be_released(
+    visit, lab: Lab
+) -> None:
+    minute = minutes_ago(lab, 5)
+    hold(lab, minute)
+    see(lab, minute)
+    _, page = visit("ulf")
+    page.get_by_role("button", name="Held").click()
+    article = page.locator(f"article[data-minute='{text(minute)}']")
+    expect(article).to_contain_text("It was touched after it was held. The next run reads it again.")
+    expect(article.get_by_role("button", name="Release")).to_be_visible()
+
+
 def test_the_figures_of_a_pipeline_refresh_while_its_minutes_are_shown(visit, lab: Lab) -> None:
     _, page = visit("vera")
     pending_and_held = page.locator("dl.figures div", has_text="Minutes pending · held").locator("dd")

@@ -7,6 +7,13 @@ import { reasonForm } from "./reason.js";
 
 const hidden = (what) => `${what} are visible to users with permission to read the connection warehouse_etl.`;
 
+const NEXT_STEPS = {
+  accepted: "Its drift is accepted. The next run reads the minute again.",
+  waiting: "It waits for the other rows of its hour, and is published without a release unless too many are rejected.",
+  due: "All rows of its hour are read. The next run reads the minute again.",
+  touched: "It was touched after it was held. The next run reads it again.",
+};
+
 export function held({ pipeline, place, isCurrent, refresh }) {
   const status = h("p", { class: "done", role: "status", hidden: true });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
@@ -51,20 +58,16 @@ export function held({ pipeline, place, isCurrent, refresh }) {
           samples(check.sample, seesRows),
         ),
       ),
-      row.status === "accepted"
-        ? h("p", { class: "done" }, "Its drift is accepted. The next run reads the minute again.")
-        : row.status === "due"
-          ? h("p", { class: "done" }, "All rows of its hour are read. The next run reads the minute again.")
-          : row.status === "released"
-            ? h(
-                "p",
-                { class: "done" },
-                `Released by ${row.released_by} at ${time(row.released_at, true)}`,
-                row.released_because ? `: ${row.released_because}` : "",
-                ". The next run publishes it.",
-              )
-            : release(row),
+      nextStep(row),
+      ["accepted", "due", "released"].includes(row.status) ? null : release(row),
     );
+  }
+
+  function nextStep(row) {
+    const because = row.released_because ? `: ${row.released_because}` : "";
+    const released = `Released by ${row.released_by} at ${time(row.released_at, true)}${because}. The next run publishes it.`;
+    const text = row.status === "released" ? released : NEXT_STEPS[row.status];
+    return text ? h("p", { class: "done" }, text) : null;
   }
 
   function release(row) {
