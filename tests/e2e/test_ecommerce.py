@@ -49,7 +49,7 @@ FILE = [
     purchase(BEFORE_MIDNIGHT, price="0.2"),
     event("remove_from_cart", MIDNIGHT, brand=None, price="NaN"),
     view(MIDNIGHT, category_code="electronics.audio.headphone", brand="Größe 38"),
-    view(MIDNIGHT, price="-1"),  # a price matters to purchases alone
+    view(MIDNIGHT, price="-1"),  # only purchases need a price
     view(MIDNIGHT, event_type="wishlist"),
     view(MIDNIGHT, event_type="NaN"),
     purchase(MIDNIGHT, price="-1"),
