@@ -1,4 +1,4 @@
-"""Connections as Airflow describes them."""
+"""The URLs of connections, from the fields that Airflow stores."""
 
 from __future__ import annotations
 
