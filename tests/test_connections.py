@@ -1,4 +1,4 @@
-"""Connections as Airflow describes them."""
+"""The URLs of connections, from the fields that Airflow stores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from include.lakehouse.settings import LakehouseError
         ({"host": "https://catalog:8181/api", "port": 9}, "https://catalog:8181/api"),
     ],
 )
-def test_the_url_of_a_connection_is_its_host_or_made_of_its_fields(monkeypatch, fields: dict, url: str) -> None:
+def test_the_url_of_a_connection_is_its_host_or_is_made_of_its_fields(monkeypatch, fields: dict, url: str) -> None:
     monkeypatch.setenv(variable("lakehouse_catalog"), json.dumps({"conn_type": "http", **fields}))
     assert endpoint("lakehouse_catalog").url("http") == url
 
@@ -55,7 +55,7 @@ def test_a_rest_catalog_is_used_by_its_url_with_the_credential_of_an_oauth2_clie
     "value", ["http://catalog:8181/api", '{"conn_type": "http", "host": "http://catalog:x", "port": 1}']
 )
 def test_an_http_connection_without_an_http_url_is_refused_with_the_remedy(monkeypatch, value: str) -> None:
-    """Airflow takes the path of a URI for the schema, by which the URL would begin with api://."""
+    """Airflow reads the path of a URI as the schema, so the first URL would begin with api://."""
     pytest.importorskip("pyiceberg.catalog")
     monkeypatch.setenv(variable("lakehouse_catalog"), value)
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", "file:///lakehouse")

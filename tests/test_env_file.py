@@ -1,4 +1,4 @@
-"""`.env` has the values that Docker and python-dotenv read, and an env file that cannot be read is named."""
+"""`.env` is read as Docker and python-dotenv read it, and the error for an unreadable env file names the file."""
 
 import re
 
@@ -45,7 +45,7 @@ def test_a_quote_of_dot_env_that_is_not_closed_is_refused_without_its_value(tmp_
     assert text not in str(refused.value)
 
 
-def test_the_env_file_of_the_stack_has_values_of_several_lines_and_a_broken_one_is_named(tmp_path):
+def test_the_env_file_of_the_stack_may_have_values_of_several_lines_and_a_broken_one_is_named(tmp_path):
     path = tmp_path / "env"
     assert env_file.read(path) == {}
     path.write_text('# Don\'t edit.\nexport A=\'{\n  "b": "#="\n}\'\nC=d\n')

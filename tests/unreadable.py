@@ -1,4 +1,4 @@
-"""A partition of the lake that cannot be read: it has more deleted rows than the tests' node reads past."""
+"""A partition of the lake that cannot be read: it has more deleted rows than the tests' node skips in a read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DELETED_AT_ONCE = 500
 def unreadable_partition(writer, pipeline: Pipeline, minute: datetime, shard: int) -> Iterator[None]:
     """Make such a partition; at exit, a newer deletion of the whole partition makes it empty and readable."""
     delete = writer.prepare(f"DELETE FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? AND create_time IN ?")
-    # On both sides of the ids that a test creates in this minute: readers query only the milliseconds of their events.
+    # On both sides of the ids that a test creates in this minute: readers query only the milliseconds of these events.
     center = event_id(str(minute))
     ids = [uuid.UUID(int=center.int + (step << 96)) for step in range(-2 * TOMBSTONES_READ, 2 * TOMBSTONES_READ)]
     for start in range(0, len(ids), _DELETED_AT_ONCE):

@@ -45,7 +45,7 @@ def test_kafka_gets_the_settings_that_its_image_derives_from_the_variables(servi
 
 
 def test_the_command_of_the_compose_file_turns_on_passwords_and_permissions(services, tmp_path):
-    """The start configuration allows everything without a login, like the image's."""
+    """Before the command runs, the configuration allows everything without a login, as the image's does."""
     conf = tmp_path / "cassandra.yaml"
     conf.write_text(with_image_settings(cassandra._CONFIGURATION))
     assert "AllowAllAuthenticator" in conf.read_text() and "AllowAllAuthorizer" in conf.read_text()
@@ -60,7 +60,7 @@ def test_cassandra_starts_without_the_shortcuts_of_the_local_stack():
     assert without_fast_start(options) == '"-Xss256k"\n'
 
 
-def test_connections_have_the_fields_that_airflow_takes():
+def test_connections_have_the_fields_that_airflow_reads():
     variables = connection_variables()
     assert json.loads(variables["AIRFLOW_CONN_LAKE_READER"]) == {
         "conn_type": "cassandra",

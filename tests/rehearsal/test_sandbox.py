@@ -1,4 +1,4 @@
-"""The sandbox of a rehearsal: its names, its network, its end, and the one port that leads into it."""
+"""The sandbox of a rehearsal: its host names, its network, its end, and the one port that leads into it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ with socket.create_server(("mysql", 3306)) as server:
     connection, _ = server.accept()
     connection.sendall(f"{os.getpid()} {socket.gethostbyname('mysql')}".encode())
     connection.close()
-    server.accept()[0].recv(1)  # until the test lets it end
+    server.accept()[0].recv(1)  # until the test sends a byte
 """
 
 
@@ -98,5 +98,7 @@ def test_the_status_of_the_command_is_returned_and_orphans_are_reaped():
 
 
 def test_a_port_that_is_taken_is_named():
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(Problem, match="Address already in use"):
-        sandbox.outside_listener(server.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(Problem, match=f"Port {port}: Address already in use"):
+            sandbox.outside_listener(port)

@@ -1,4 +1,4 @@
-"""One Spark session for these tests, with the job's settings of include/spark/settings.py; rows of the lake, and warm drivers."""
+"""One Spark session for these tests, with a job's settings from include/spark/settings.py; events in the lake; warm drivers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.warm_drivers import end_warm_drivers
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator:
-    """A local session; the machine's time zone is not UTC, so that a conversion through that zone shows."""
+    """A local session on a machine whose time zone is not UTC, so that a conversion through that zone changes a result."""
     if not shutil.which("java"):
         pytest.skip("Spark needs Java 17, which is not on the PATH: install it.")
     pytest.importorskip("pyspark")
@@ -31,15 +31,13 @@ def spark() -> Iterator:
         installation.spark_jars()
     except installation.CannotSubmit as error:
         pytest.skip(str(error))
-    logging.getLogger("py4j").setLevel(
-        logging.WARNING
-    )  # at exit it would log to streams that pytest has closed by then
+    # At exit, py4j would log to streams that pytest has closed by then.
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     before = os.environ.get("TZ")
-    os.environ["TZ"] = "America/St_Johns"  # 3.5 hours and DST away
+    os.environ["TZ"] = "America/St_Johns"  # 3.5 hours behind UTC, with daylight saving
     time.tzset()
-    settings = settings.session_settings("local[2]")
     builder = SparkSession.builder.master("local[2]").appName("tests")
-    session = builder.config(map=settings).getOrCreate()
+    session = builder.config(map=settings.session_settings("local[2]")).getOrCreate()
     yield session
     session.stop()
     if before is None:
@@ -83,7 +81,7 @@ def query(warehouse_schema: None) -> Iterator[Callable[[str], list[tuple]]]:
 
 @pytest.fixture(scope="module")
 def warm_drivers() -> Iterator[None]:
-    """Keep drivers in a folder of these tests, and end them with it."""
+    """Put the folders of warm drivers into a temporary one, and end the drivers after the module's tests."""
     with tempfile.TemporaryDirectory(prefix="mm-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
         yield

@@ -22,7 +22,7 @@ CLICK = {"create_time": EVENT_ID, "ts": "2026-03-01 12:34:55.130", "ev": "2", "c
 def raw_frame(
     spark: SparkSession, *rows: Mapping[str, str | None], pipeline: pipelines.Pipeline = PIPELINE
 ) -> DataFrame:
-    """The rows as the lake gives them, all in MINUTE: key and payload."""
+    """The rows as the lake returns them, all in MINUTE: key and payload."""
     key = {"minute": f"{MINUTE:%Y-%m-%dT%H:%M:%S}Z", "shard": 0}
     payloads = [{name: value for name, value in row.items() if value is not None} for row in rows]
     return lake_frame(

@@ -1,4 +1,4 @@
-"""What the transform task does with an attempt, without Airflow."""
+"""Submits an attempt as the transform task does, without Airflow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def submit(
     say: Callable[[str], None] = lambda line: None,
     **options: float,
 ) -> subprocess.CompletedProcess:
-    """Submit an attempt as the task does, on a machine whose time zone is not UTC; with `keep`, in a warm driver.
+    """Run an attempt on a machine whose time zone is not UTC; with `keep`, in a warm driver.
 
     `say` gets each line of a warm driver as the driver logs it.
     """

@@ -13,7 +13,7 @@ from include.spark import cluster
 
 
 class Master:
-    """Answers whether the application is unknown: True or False, or raises. The last answer repeats."""
+    """Answers whether the application is unknown: returns True or False, or raises. The last answer is repeated."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: bool | Exception) -> None:
         monkeypatch.setattr(cluster, "_is_unknown", self._answer)

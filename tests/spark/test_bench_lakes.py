@@ -1,4 +1,4 @@
-"""The lakes of the benchmark hold what producers would have written: ids of their minute, jobs that repeat or never do."""
+"""The lakes of the benchmark have what producers would have written: each id in its minute, and jobs that repeat or never do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application that keeps running on a standalone cluster: who uses it, what ends it, and what others see of it."""
+"""An application that keeps running on a standalone cluster: which jobs use it, what ends it, and what other users see of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MANY_ROWS = 50_000  # estimated rows of a batch that is read in several tasks
 
 
 class Cluster:
-    """A master, and two workers of one core each, any of which a test may kill and start again."""
+    """A master, and two workers of one core each; a test may kill any of the three and start it again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -99,7 +99,7 @@ def _cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(_cluster: Cluster, warm_drivers: None) -> Cluster:
-    """The complete cluster. An application of an earlier test may still run on it, like that of an earlier minute."""
+    """The complete cluster. An application of an earlier test may still run on it, as an earlier minute's does in production."""
     _cluster.start_all()
     until(lambda: len(_cluster.master.workers()) == 2, "two workers")
     return _cluster
@@ -107,7 +107,7 @@ def cluster(_cluster: Cluster, warm_drivers: None) -> Cluster:
 
 @pytest.fixture
 def submit(cluster: Cluster, four_events: None) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs an attempt in a driver that keeps running, whose UI and event log are on."""
+    """Runs an attempt in a warm driver, with Spark's UI and event log on."""
     (cluster.folder / "events").mkdir(exist_ok=True)
     own = {
         "spark.authenticate.secret": SECRET,
@@ -136,7 +136,7 @@ def unlock_staging(query) -> Iterator[Callable[[], None]]:
 
 
 def after_reading(act: Callable[[], None]) -> Callable[[str], None]:
-    """For `say` of a job: acts once, when the job has read its rows and before it stages them."""
+    """A function for `say` that calls `act` when the job has read its rows, before it stages them."""
 
     def take(line: str) -> None:
         if "minutemark read: " in line:
@@ -169,7 +169,7 @@ def test_the_next_job_uses_the_same_application_and_executors(cluster: Cluster, 
     assert (application_of(cluster), cluster.executors()) == (application, executors)
     assert query(STAGED.format(101)) == query(STAGED.format(102)) == EXPECTED
     jars = [file.parent for worker in cluster.workers for file in worker.work_folder.rglob("*-connector_2*.jar")]
-    assert len(jars) == len(set(jars)) <= 2, "They are sent once to each executor."
+    assert len(jars) == len(set(jars)) <= 2, "Each executor gets them once."
 
 
 def test_no_password_is_on_a_command_line_in_a_file_or_on_a_page(cluster: Cluster, submit) -> None:
@@ -183,7 +183,7 @@ def test_no_password_is_on_a_command_line_in_a_file_or_on_a_page(cluster: Cluste
     assert not lines_with(lines, [*stores, SECRET])
     environments = [str(psutil.Process(pid).environ()) for pid in cluster.executors()]
     assert not lines_with(environments, stores), (
-        "No store's password is in the environment of an executor, which other programs of the user can read."
+        "Other programs of the user can read an executor's environment: it must not have a store's password."
     )
     assert {stat.S_IMODE(Path(f"/proc/{pid}/environ").stat().st_mode) for pid in cluster.executors()} == {0o400}
     files = [
@@ -214,7 +214,7 @@ def page_of(url: str) -> str:
 
 
 def test_the_application_survives_a_killed_worker(cluster: Cluster, submit, query, unlock_staging) -> None:
-    """At most the attempt fails, if the rows that it had read were on that worker."""
+    """The attempt fails if the rows that it had read were on that worker; nothing else fails."""
     assert submit(104, minutes=(NEXT_MINUTE,)).returncode == 0
     application = application_of(cluster)
 
@@ -254,8 +254,8 @@ def test_lost_executors_fail_the_attempt_with_the_reason_and_are_replaced(
     assert query(STAGED.format(109)) == EXPECTED
 
 
-def test_a_master_that_was_restarted_gets_a_new_application_at_the_next_attempt(cluster, submit, query) -> None:
-    """The new master does not know the former one, which would never get another executor."""
+def test_after_a_restart_of_the_master_the_next_attempt_gets_a_new_application(cluster, submit, query) -> None:
+    """The new master does not know the former application, which would never get another executor."""
     assert submit(110, minutes=(NEXT_MINUTE,)).returncode == 0
     application = application_of(cluster)
     cluster.kill(cluster.master)
@@ -270,7 +270,7 @@ def test_a_master_that_was_restarted_gets_a_new_application_at_the_next_attempt(
 def test_a_job_of_an_application_that_the_master_no_longer_knows_fails_soon(
     cluster, submit, query, unlock_staging
 ) -> None:
-    """Otherwise it would wait for executors until the task's timeout."""
+    """Otherwise the job would wait for executors until the task's timeout."""
     assert submit(117, minutes=(NEXT_MINUTE,)).returncode == 0
 
     def restart() -> None:
@@ -307,7 +307,7 @@ def test_the_application_ends_when_the_task_of_its_job_is_gone(cluster: Cluster,
 
 
 def test_idle_executors_are_released_and_come_back_for_the_next_job(cluster: Cluster, submit, query) -> None:
-    """With dynamic allocation: neither rows nor shuffles of a job that is done keep them."""
+    """With dynamic allocation: neither the rows nor the shuffles of a finished job keep them."""
     assert submit(114, minutes=(NEXT_MINUTE,)).returncode == 0
     former = application_of(cluster)
     conf = {
@@ -318,7 +318,7 @@ def test_idle_executors_are_released_and_come_back_for_the_next_job(cluster: Clu
     }
     first = submit(115, conf=conf, rows=MANY_ROWS)
     assert first.returncode == 0, first.stdout
-    until(lambda: former not in cluster.master.applications(), "the end of the application of the former settings")
+    until(lambda: former not in cluster.master.applications(), "the end of the application with the former settings")
     application = application_of(cluster)
     until(lambda: not cluster.executors(), "the release of all executors")
     second = submit(116, conf=conf)

@@ -17,13 +17,13 @@ from tests.spark.rows import MINUTE, PIPELINE, click, lake_frame, raw_frame
 
 
 def counts_of(spark: SparkSession, *rows, pipeline: Pipeline = PIPELINE) -> dict[str, dict[str, int]]:
-    """What the ledger keeps of a minute with these rows."""
+    """The counts that staging has for a minute with these rows."""
     rows_with_fates = run.materialized(raw_frame(spark, *rows), recruitment, pipeline, {})
     return counts_of_frame(rows_with_fates, pipeline)
 
 
 def counts_of_each(spark: SparkSession, *rows) -> list[dict[str, dict[str, int]]]:
-    """What the ledger keeps of minutes with one of these rows each, all of which one job reads."""
+    """The counts that staging has for minutes with one of these rows each; one job reads them all."""
     minutes = [MINUTE + timedelta(minutes=number) for number in range(len(rows))]
     result = [row.asDict() for row in raw_frame(spark, *rows).collect()]
     each = [{**row, "minute": f"{minute}Z"} for row, minute in zip(result, minutes, strict=True)]
@@ -57,7 +57,7 @@ UNREADABLE = {
     ("publisher_id", "p-4"): 1,
     ("publisher_id", '{"id": 4}'): 1,
     ("bid", "1.5e2"): 0,
-    ("bid", "1,5 EUR"): 0,  # a list to this count; the transform rejects it
+    ("bid", "1,5 EUR"): 0,  # counted as a list, although the transform rejects it
     ("bid", "EUR 1.5"): 1,
     ("ts", "1772368496"): 0,
     ("ts", "1772368496000.5"): 0,
@@ -87,7 +87,7 @@ def test_the_time_to_read_a_value_grows_with_its_length_only(spark: SparkSession
 
 def test_undeclared_fields_are_counted_by_name(spark: SparkSession) -> None:
     result = counts_of(spark, click(jobId="7", _minute="x", _minutemark_occurrence="2"), click(jobId=""), click(ua="u"))
-    assert result["unknown"] == {"jobId": 2}, "Reserved names are not the producer's."
+    assert result["unknown"] == {"jobId": 2}, "Names that Minutemark reserves are not counted."
 
 
 def test_undeclared_names_are_bounded(spark: SparkSession) -> None:

@@ -22,7 +22,7 @@ def ports_of(spark) -> set[int]:
 
 @pytest.fixture(scope="module")
 def cached_block(spark) -> Iterator[str]:
-    """Rows that a job has read, in the block manager; the id of their block."""
+    """The id of a block in the block manager, with rows that a job has read."""
     known = set(spark.sparkContext._jsc.getPersistentRDDs())
     frame = spark.range(10).localCheckpoint()
     [rdd] = set(spark.sparkContext._jsc.getPersistentRDDs()) - known
@@ -31,7 +31,7 @@ def cached_block(spark) -> Iterator[str]:
 
 
 def fetch_block(spark, port: int, block: str) -> str:
-    """Request a block as an executor does, without a secret; returns the handle of its stream, or the failure."""
+    """Request a block as an executor does, but without the secret; returns the handle of its stream, or the failure."""
     jvm = spark._jvm
     network, shuffle = jvm.org.apache.spark.network, jvm.org.apache.spark.network.shuffle.protocol
     conf = network.util.TransportConf("shuffle", network.util.MapConfigProvider.EMPTY)
@@ -50,8 +50,8 @@ def fetch_block(spark, port: int, block: str) -> str:
 
 
 def request_endpoint(spark, port: int) -> str:
-    """Request an endpoint of Spark's RPC without a secret, as an executor does to get the driver's configuration;
-    returns its name, or the failure.
+    """Request an endpoint of Spark's RPC as an executor does to get the driver's configuration, but without the secret;
+    returns the endpoint's name, or the failure.
     """
     jvm = spark._jvm
     conf = jvm.org.apache.spark.SparkConf(False).set("spark.rpc.askTimeout", "5s").set("spark.rpc.lookupTimeout", "5s")

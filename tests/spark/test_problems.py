@@ -15,7 +15,7 @@ Caused by: {}
 
 
 @pytest.mark.parametrize(
-    ("error", "what_to_do"),
+    ("error", "remedy"),
     [
         ("com.datastax.oss.driver.api.core.servererrors.ReadFailureException: Cassandra failure", "Check its load"),
         ("com.datastax.oss.driver.api.core.DriverTimeoutException: Query timed out", "the next attempt reads again"),
@@ -28,8 +28,8 @@ Caused by: {}
         ("java.sql.SQLException: Access denied for user 'etl'", "connection warehouse_etl"),
     ],
 )
-def test_a_known_error_comes_with_what_to_do(error: str, what_to_do: str) -> None:
-    assert what_to_do in explanation_of(Exception(STACK.format(error)), lake="lake:9042", warehouse="db:3306")
+def test_a_known_error_is_explained_with_a_remedy(error: str, remedy: str) -> None:
+    assert remedy in explanation_of(Exception(STACK.format(error)), lake="lake:9042", warehouse="db:3306")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ SECOND = timedelta(seconds=1)
 
 
 def fates(spark: SparkSession, clock: datetime, earliest: datetime = PIPELINE.earliest) -> list[tuple]:
-    """Fate and reason of a click, of an event that is not counted, and of a bid that is negative; all in MINUTE."""
+    """Fate and reason of a click, of an event of an ignored kind, and of a click with a negative bid; all in MINUTE."""
     pipeline = replace(PIPELINE, earliest=earliest)
     rows = raw_frame(spark, click(), click(custom_track="alive"), click(bid="-3"))
     rows_with_fates = run.materialized(rows, recruitment, pipeline, {}, clock)
@@ -28,7 +28,7 @@ def test_a_minute_is_in_range_up_to_a_day_ahead_of_the_lakes_clock(spark: SparkS
     assert fates(spark, MINUTE - DAY - SECOND) == [too_far_ahead] * 3
 
 
-def test_a_minute_before_the_pipeline_begins_is_rejected(spark: SparkSession) -> None:
+def test_a_minute_before_the_earliest_that_the_pipeline_accepts_is_rejected(spark: SparkSession) -> None:
     assert [fate for fate, _ in fates(spark, MINUTE, earliest=MINUTE)] == ["counted", "ignored", "rejected"]
     too_early = ("rejected", "create_time is before 2026-03-02, the earliest that this pipeline accepts")
     assert fates(spark, MINUTE, earliest=datetime(2026, 3, 2)) == [too_early] * 3

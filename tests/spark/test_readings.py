@@ -1,4 +1,4 @@
-"""Python and Spark read every number and every time from a string alike."""
+"""Python and Spark read the same number or time from any string."""
 
 from __future__ import annotations
 

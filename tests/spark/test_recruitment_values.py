@@ -1,4 +1,4 @@
-"""The values that are read from the texts of a raw row."""
+"""The values that a transform reads from the texts of a raw row."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_the_machines_time_zone_changes_nothing(spark: SparkSession, recover: bo
         spark,
         click(ts="2022-07-18 07:05:11.130"),
         click(ts="2022-07-18T07:05:11Z"),
-        click(ts="2022-07-18T00:35:11-06:30"),  # the same hour, in another zone
-        click(ts="2022-03-13 02:30:00"),  # an hour that Newfoundland does not have
+        click(ts="2022-07-18T00:35:11-06:30"),  # the same second, in another zone
+        click(ts="2022-03-13 02:30:00"),  # a time that Newfoundland skipped
     )
     frame = recruitment.classify(fields_of(rows), {"recover": recover})
     result = frame.select(F.col("event.dates").cast("string"), "event.hours", F.unix_micros("created_at")).collect()
@@ -70,12 +70,12 @@ def test_recover_fills_gaps_from_ed(spark: SparkSession) -> None:
 
 
 def test_recover_overwrites_nothing_and_reads_a_kind_only_where_ev_is_2(spark: SparkSession) -> None:
-    text = custom_event(customEvent="conversion", jobId=10, publisherId=11)
+    event = custom_event(customEvent="conversion", jobId=10, publisherId=11)
     rows = classify(
         spark,
-        {**text, "custom_track": "click", "job_id": "1", "publisher_id": "2"},  # the row's own values win
-        {**text, "ev": "1"},  # a page view stays a page view
-        {**text, "ev": None},  # no kind
+        {**event, "custom_track": "click", "job_id": "1", "publisher_id": "2"},  # the row's own values win
+        {**event, "ev": "1"},  # a page view stays a page view
+        {**event, "ev": None},  # no kind
     )
     assert [(r.kind, r.event.job_id, r.event.publisher_id) for r in rows] == [
         ("click", 1, 2),

@@ -1,4 +1,4 @@
-"""What the connector does with a request that a node refuses, read from its own session with a real node."""
+"""What the connector does with a request that a node refuses, as the settings of its session with a real node show."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ spark.stop()
 
 
 def test_the_connector_is_set_to_retry_a_refused_request_at_the_next_node(schemas: None) -> None:
-    """The connector's own policy repeats a request at the same node, which refuses for as long as it is cut off."""
+    """The connector's own policy repeats a request at the same node; a node that is cut off from the others refuses it again."""
     variables = {**os.environ, **environment("local[1]"), "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=variables, capture_output=True, text=True, timeout=300)
     assert "policy: DefaultRetryPolicy" in done.stdout, done.stderr[-2000:]

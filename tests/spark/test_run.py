@@ -15,7 +15,7 @@ from include.spark import lake, recruitment, run, stores
 from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE
 from tests.spark.submitting import NEXT_MINUTE, submit
 
-BY_KEY, SCAN = "datasource.CassandraInJoin", "datasource.CassandraScan"  # how the connector reads, in its plans
+BY_KEY, SCAN = "datasource.CassandraInJoin", "datasource.CassandraScan"  # how a plan shows the connector's reads
 
 
 def test_an_attempt_fills_staging_under_its_number(four_events: None, query) -> None:
@@ -71,7 +71,7 @@ def test_an_attempt_number_is_never_used_twice(four_events: None, query, warm_dr
 
 @pytest.fixture
 def lake_session(spark, four_events: None):
-    """The tests' session, configured with the lake's address."""
+    """The tests' session, with the settings for the lake."""
     settings = stores.lake_settings(endpoint("lake_reader"))
     settings |= {"spark.sql.maxPlanStringLength": "100000", "spark.sql.debug.maxToStringFields": "1000"}
     for key, value in settings.items():

@@ -1,4 +1,4 @@
-"""What a read leaves in staging: contributions, rejects, and counts for every minute of the batch."""
+"""What an attempt leaves in staging: contributions, rejected rows, and counts for every minute of the batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from include.spark import recruitment, run, staging
 from include.spark.fate import COUNTED
 from tests.spark.rows import EVENT_ID, EVENT_TIME_US, MINUTE, PIPELINE, click, lake_frame, raw_frame
 
-_OTHER_ID = EVENT_ID[:-1] + "0"  # the same time, another event
+_OTHER_ID = EVENT_ID[:-1] + "0"  # another event of the same time
 
 
 def rows_of(spark: SparkSession, *rows):
@@ -80,12 +80,12 @@ def test_a_rejected_row_is_kept_in_full(spark: SparkSession) -> None:
     [row] = staging.rejects(rows_of(spark, click(bid="-3", ua=hostile))).collect()
     assert row.origin_key == f"2026-03-01T12:34Z/0/{EVENT_ID}"
     assert row.reason == "bid is negative: -3"
-    text = json.loads(row.payload)
-    assert text["ua"] == hostile and text["bid"] == "-3" and text["create_time"] == EVENT_ID
+    payload = json.loads(row.payload)
+    assert payload["ua"] == hostile and payload["bid"] == "-3" and payload["create_time"] == EVENT_ID
     assert "\u0000" not in row.payload  # written as an escape
 
 
-def test_a_row_that_no_statement_could_carry_is_cut(spark: SparkSession) -> None:
+def test_a_payload_that_is_too_long_for_a_statement_is_cut(spark: SparkSession) -> None:
     [row] = staging.rejects(rows_of(spark, click(bid="-3", ua="\u0000" * 2_000_000))).collect()
     assert len(row.payload) == 1_000_000 and row.payload.startswith(f'{{"create_time": "{EVENT_ID}"')
 

@@ -108,7 +108,7 @@ def test_the_folder_of_a_killed_task_is_swept_and_that_of_a_running_one_is_not(t
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     [abandoned] = [folder for folder in tmp_path.glob("minutemark-spark-job-*") if folder != running.dir]
     prepare_job()
-    assert abandoned.exists(), "It is too young: another task may be making it."
+    assert abandoned.exists(), "It is too new: another task may be creating it."
     for folder in (abandoned, running.dir):
         os.utime(folder, (0, 0))
     prepare_job()
@@ -116,7 +116,7 @@ def test_the_folder_of_a_killed_task_is_swept_and_that_of_a_running_one_is_not(t
 
 
 def test_speculation_stays_off_and_times_stay_utc(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """⚑ Neither the machine's defaults nor the connection may change what results depend on."""
+    """⚑ Neither the machine's defaults nor the connection may change settings on which results depend."""
     wrong = {"spark.speculation": "true", "spark.sql.session.timeZone": "Asia/Tokyo"}
     (tmp_path / "spark-defaults.conf").write_text("".join(f"{key}   {value}\n" for key, value in wrong.items()))
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
@@ -290,7 +290,7 @@ def test_a_driver_is_kept_on_any_master_unless_the_cluster_runs_it(master: str) 
 
 
 def test_drivers_of_one_place_differ_in_settings_and_those_of_another_master_are_elsewhere() -> None:
-    """⚑ The driver of former settings ends when the one of new settings starts; that of another place stays."""
+    """⚑ A driver with outdated settings ends when one with new settings starts; a driver of another place stays."""
     place = prepare_job(keep=True)[0].driver_key.partition("-")[0]
     changed = prepare_job(keep=True, conf={"spark.driver.memory": "2g"})[0].driver_key
     elsewhere = prepare_job("local[1]", keep=True)[0].driver_key

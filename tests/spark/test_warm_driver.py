@@ -1,4 +1,4 @@
-"""A driver that keeps running: who gets it, when it ends, and what it leaves. The drivers here are processes without Spark."""
+"""A driver that keeps running: which jobs get it, when it ends, and what it leaves. The drivers are processes without Spark."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from include.spark.warm_driver import DriverEnded, WarmDriver
 from local.layout import ROOT
 from tests.warm_drivers import end_warm_drivers
 
-# Answers with the status that the job's file asks for, after it has logged its own process id.
+# Logs its own process id, and returns the status that the job's file requests.
 DRIVER = """
     import json, logging, os, pathlib, sys, time
     from include.spark import listener
@@ -131,7 +131,7 @@ def test_a_driver_keeps_running_when_an_executor_was_lost(run_job) -> None:
 def test_a_driver_ends_after_several_lost_executors_or_failures_of_the_lake_in_a_row(
     run_job, status: int, limit: int
 ) -> None:
-    """A success in between starts the count again, and a client that only checks does not."""
+    """A success in between restarts the count; a client that only connects does not."""
     first = pid_in(run_job(status=status)[1])
     run_job()
     for _ in range(limit):
@@ -153,16 +153,16 @@ def test_a_driver_with_outdated_settings_ends_when_one_with_new_settings_starts(
     former = pid_in(run_job()[1])
     place = KEY.partition("-")[0]
     newer = pid_in(run_job(key=f"{place}-ba9876543210")[1])
-    await_that(lambda: is_gone(former), "the driver of former settings stayed")
+    await_that(lambda: is_gone(former), "the driver with outdated settings stayed")
     run_job(key="fedcba-0123456789ab")
-    assert not is_gone(newer), "Settings of another place are not newer."
+    assert not is_gone(newer), "Drivers of another place do not replace it."
 
 
-def test_a_driver_of_former_settings_finishes_its_running_job_first(run_job, short_path: Path) -> None:
+def test_a_driver_with_outdated_settings_finishes_its_running_job_first(run_job, short_path: Path) -> None:
     result: list[int] = []
     running = threading.Thread(target=lambda: result.append(run_job(sleep=1)[0]))
     running.start()
-    await_that(lambda: list(short_path.glob("*.started")) != [], "the job never began")
+    await_that(lambda: list(short_path.glob("*.started")) != [], "the job never started")
     assert run_job(key=f"{KEY.partition('-')[0]}-ba9876543210")[0] == 0
     running.join(20)
     assert result == [0]
@@ -200,13 +200,15 @@ def test_a_driver_ends_with_its_killed_task(run_job, short_path: Path) -> None:
         """
     )
     killed = subprocess.Popen([sys.executable, "-c", task], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    await_that(lambda: job.with_suffix(".started").exists(), "the job never began")
+    await_that(lambda: job.with_suffix(".started").exists(), "the job never started")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     await_that(lambda: is_gone(working), "the driver outlived its task")
 
 
-def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new_one(run_job, short_path: Path) -> None:
+def test_a_driver_that_is_killed_during_a_job_is_an_error_and_the_next_job_gets_a_new_one(
+    run_job, short_path: Path
+) -> None:
     working = pid_in(run_job()[1])
     job = job_file(short_path, status=0, sleep=60)
     ended: list[str] = []
@@ -220,7 +222,7 @@ def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new
 
     running = threading.Thread(target=run)
     running.start()
-    await_that(lambda: job.with_suffix(".started").exists(), "the job never began")
+    await_that(lambda: job.with_suffix(".started").exists(), "the job never started")
     os.kill(working, signal.SIGKILL)
     running.join(20)
     assert ended and "while it ran the job" in ended[0] and "printed by the machine" in ended[0]
@@ -250,7 +252,7 @@ def test_disconnecting_ends_the_job(run_job, short_path: Path) -> None:
 
     running = threading.Thread(target=run)
     running.start()
-    await_that(lambda: job.with_suffix(".started").exists(), "the job never began")
+    await_that(lambda: job.with_suffix(".started").exists(), "the job never started")
     kept.end()
     running.join(20)
     assert ended
@@ -277,7 +279,7 @@ def test_the_folder_of_a_killed_driver_is_swept_by_the_next_one(run_job) -> None
 
 
 def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_recreated(run_job, monkeypatch) -> None:
-    """Between the two steps of a start, another start may sweep the folder, because it has no lock yet."""
+    """Between the two steps of a start, another start may sweep the folder, which is not locked yet."""
     make_private, sweeps = warm_driver._make_private, []
 
     def make_and_sweep(folder: Path) -> None:
@@ -291,7 +293,7 @@ def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_recreated(ru
 
 
 def test_a_folder_that_is_swept_while_its_start_waits_for_the_lock_is_recreated(run_job) -> None:
-    """A sweep removes the file that the waiting start has opened: its lock would be on a file that nobody else sees."""
+    """A sweep removes the file that the waiting start has opened: it would lock a file that nobody else sees."""
     folder = warm_driver.folder_of(KEY)
     folder.mkdir(parents=True, mode=0o700)
     result: list[int] = []
@@ -324,7 +326,7 @@ def full_queue(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[so
 
 
 def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(full_queue, run_job) -> None:
-    """⚑ It is neither replaced nor swept: its client waits for a place, without the lock of the folder."""
+    """⚑ It is neither replaced nor swept: its client waits for a place in the queue, without locking the folder."""
     folder = warm_driver.folder_of(KEY)
     connecting = driver()
     waiting = threading.Thread(target=connecting._connect, daemon=True)
@@ -332,7 +334,7 @@ def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(fu
     time.sleep(0.3)
     with (folder / "starting").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert run_job(key=f"{KEY.partition('-')[0]}-ba9876543210")[0] == 0, "The driver of new settings does not start."
+    assert run_job(key=f"{KEY.partition('-')[0]}-ba9876543210")[0] == 0, "The driver with new settings does not start."
     assert waiting.is_alive() and (folder / "socket").exists()
     while waiting.is_alive():
         full_queue.accept()[0].close()
@@ -361,7 +363,7 @@ def test_a_client_that_does_not_read_counts_as_disconnected(run_job, short_path:
         assert result == [0], "The driver waits for the suspended client."
 
 
-def test_a_driver_whose_cleaning_fails_leaves_no_socket(run_job) -> None:
+def test_a_driver_whose_clean_up_fails_leaves_no_socket(run_job) -> None:
     _, output = run_job(code=DRIVER.replace("lambda: None", "lambda: 1 / 0"))
     await_that(lambda: is_gone(pid_in(output)), "the driver stayed")
     assert not (warm_driver.folder_of(KEY) / "socket").exists()

@@ -1,4 +1,4 @@
-"""The class archive is created again if the JVM would refuse the existing one."""
+"""The class archives are outdated if one is missing, or if the JVM would refuse them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from include.spark import installation, warm_start
 
 @pytest.fixture
 def archive_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Current archives; returns what they are made from: a Java, a jar of the connector and a jar of Spark."""
+    """Current archives; returns the files that they depend on: Java, a jar of the connector and a jar of Spark."""
     files = {
         "java": tmp_path / "bin" / "java",
         "connector": tmp_path / "own" / "a.jar",
@@ -33,7 +33,7 @@ def archive_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str
 
 
 @pytest.mark.parametrize("changed", ["java", "connector", "spark"])
-def test_the_archive_is_outdated_once_java_or_a_jar_changes(archive_sources: dict[str, Path], changed: str) -> None:
+def test_the_archives_are_outdated_once_java_or_a_jar_changes(archive_sources: dict[str, Path], changed: str) -> None:
     archive_sources[changed].write_bytes(b"12")
     assert not warm_start.are_current()
 

@@ -34,7 +34,7 @@ def stream_jars() -> None:
 
 
 class StreamProcess:
-    """A stream that follows its topic in separate processes, as a task of Airflow runs it."""
+    """A stream that follows its topic in separate processes, as a task of Airflow starts them."""
 
     def __init__(self, streamed: Pipeline, seconds: float) -> None:
         spark = endpoint(SPARK)
@@ -79,13 +79,13 @@ class StreamProcess:
         return until(answer, _START_SECONDS)
 
     def wait(self) -> int:
-        """The exit status, once it has ended by itself."""
+        """Wait until the stream ends by itself; returns its exit status."""
         status = self.process.wait(_START_SECONDS)
         self._reader.join(30)
         return status
 
     def kill(self) -> None:
-        """Send SIGKILL to all of its processes."""
+        """Send SIGKILL to all processes of the stream."""
         if self.process.poll() is None:
             for process in self.processes():
                 process.send_signal(signal.SIGKILL)

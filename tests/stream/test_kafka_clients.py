@@ -12,11 +12,11 @@ LOGIN = {
     "sasl.mechanism": "SCRAM-SHA-512",
     "sasl.username": "minute",
     "sasl.password": 'a"b\\c',
-    "socket.keepalive.enable": True,  # a setting of librdkafka only
+    "socket.keepalive.enable": True,  # Java has no such setting
 }
 
 
-def test_a_login_becomes_jaas_and_settings_of_librdkafka_only_are_dropped():
+def test_a_login_becomes_jaas_and_settings_that_only_librdkafka_has_are_dropped():
     settings = java_settings(LOGIN)
     assert settings.pop("sasl.jaas.config") == (
         'org.apache.kafka.common.security.scram.ScramLoginModule required username="minute" password="a\\"b\\\\c";'

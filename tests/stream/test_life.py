@@ -34,7 +34,7 @@ MESSAGES = 10  # in each partition
 
 
 class Group(Member):
-    """The stream's real member, whose steps a test can delay; `commits` has what it committed."""
+    """The stream's real member, whose steps a test can delay; `commits` has its commits."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         super().__init__(pipeline)
@@ -94,7 +94,7 @@ class Group(Member):
 
 
 class Batch:
-    """A micro-batch whose partitions have these results."""
+    """A micro-batch whose partitions end at these offsets, each with one event written."""
 
     def __init__(self, *ends: int, fails: BaseException | None = None) -> None:
         self._results = [PartitionResult(partition, end, written=1) for partition, end in enumerate(ends)]
@@ -169,7 +169,7 @@ def group(pipeline, monkeypatch) -> Iterator[Group]:
 
 @pytest.fixture
 def make_stream(group, monkeypatch):
-    """Makes a stream, whose queries run these scripts one after the other; they are in its `queries`."""
+    """Makes a stream. Each of its queries runs the next of the scripts; `queries` of the stream lists the queries."""
 
     def make(*scripts: list, seconds: float = 120, to_the_end: bool = False) -> Stream:
         job = Job(group.pipeline, seconds, to_the_end, "file:///none", Path("none"), (), {})
@@ -271,7 +271,7 @@ def test_a_failure_that_a_second_query_repeats_ends_the_stream(group, make_strea
     assert group.committed == [group.all_offsets(0, 0)]
 
 
-def test_a_life_that_is_over_leaves_the_group_to_the_stream_that_is_in_it(group, make_stream):
+def test_a_stream_whose_time_is_up_leaves_the_group_to_its_current_member(group, make_stream):
     stream = make_stream([lambda _: wait_until_over(stream), batch(1, 1)], seconds=0.1)
     stream.run()
     assert (group.joined, group.commits) == (False, [])
@@ -280,7 +280,7 @@ def test_a_life_that_is_over_leaves_the_group_to_the_stream_that_is_in_it(group,
     assert (group.joined, group.commits) == (False, [])
 
 
-def test_a_life_starts_once_the_workers_have_started(group, make_stream, monkeypatch):
+def test_the_time_of_a_stream_starts_once_the_workers_have_started(group, make_stream, monkeypatch):
     stream = make_stream([batch(1, 1)], seconds=8)
     monkeypatch.setattr(Stream, "_start_workers", lambda _: until(lambda: time.monotonic() > stream._started + 9, 60))
     stream.run()
@@ -292,7 +292,7 @@ def test_a_catch_up_joins_the_group_even_if_there_is_nothing_to_read(group, make
     assert group.joined
 
 
-def test_a_failure_to_record_gaps_near_the_end_is_not_success(group, make_stream):
+def test_a_failure_to_record_gaps_near_the_end_of_a_streams_time_is_not_success(group, make_stream):
     def fails() -> None:
         group.while_joining = lambda: None
         wait_until_over(stream)
@@ -305,7 +305,7 @@ def test_a_failure_to_record_gaps_near_the_end_is_not_success(group, make_stream
 
 
 @pytest.mark.parametrize("steps", [[], [batch(1, 1)]])
-def test_an_error_near_the_end_of_a_life_is_not_success(group, make_stream, steps):
+def test_an_error_near_the_end_of_a_streams_time_is_not_success(group, make_stream, steps):
     stream = make_stream([*steps, lambda query: wait_until_over(stream) or query.fail()], seconds=10)
     with pytest.raises(StreamingQueryException):
         stream.run()
@@ -368,12 +368,12 @@ def test_committed_offsets_do_not_go_back(group, make_stream):
         threads[0].start()
         assert group.committed == [group.all_offsets(0), group.end_offsets(1, 1)]
 
-    def in_order(query: Query) -> None:
+    def commits_older_offsets(_: Query) -> None:
         group.while_committing = comes_meanwhile
         stream._commit({})
         threads[0].join(30)
 
-    stream = make_stream([batch(1, 1), in_order])
+    stream = make_stream([batch(1, 1), commits_older_offsets])
     stream.run()
     assert group.committed == [
         group.all_offsets(0),

@@ -1,4 +1,4 @@
-"""The group's member on a real broker."""
+"""A member of a consumer group, on a real broker."""
 
 from __future__ import annotations
 

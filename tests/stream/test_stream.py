@@ -84,7 +84,7 @@ def test_nothing_waits_for_aborted_messages_and_control_records(pipeline):
 
 
 def test_events_without_an_acknowledged_touch_are_not_committed_but_written_again(pipeline, send, refusing_change_log):
-    """This happens after a kill between the events and their touch."""
+    """The same happens after a kill between writing the events and touching their minute."""
     events = Sender(send, "2026-09-01 11:00", partition=1)
     events(20)
     with pytest.raises(StreamFailed, match="denied permission"):
@@ -131,7 +131,7 @@ def test_poison_that_cannot_be_kept_is_not_committed(pipeline, send, monkeypatch
 def test_messages_removed_before_they_were_read_are_recorded(pipeline, send):
     events = Sender(send, "2026-09-01 13:00", partition=1)
     events(1)
-    consume(pipeline)  # by the follower: it is the same group
+    consume(pipeline)  # by the follower, which uses the same group
     events(3)
     remove_before(pipeline, 1, 3)
     summary = run_stream(pipeline)
@@ -149,7 +149,7 @@ def test_the_topic_may_change_while_the_stream_runs(pipeline, send, start):
     stream.until(lambda: committed(pipeline) == 1)
 
     def lose_events() -> bool:
-        """Send events and remove them; whether this was faster than the stream."""
+        """Send events and remove them; returns whether some were removed before the stream read them."""
         events(200)
         remove_before(pipeline, 1, len(events.ids))
         stream.until(lambda: committed(pipeline) == len(events.ids))

@@ -1,7 +1,7 @@
 """The events that the previous version wrote, by what it had done with them when it was stopped.
 
-Both versions import this module: the former one writes the events (history.py), this one compares what it publishes with the
-reference of the same rows.
+Both versions import this module: the former one writes the events (history.py), and this one compares its own facts with the
+reference for the same rows.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from tests.reference.shop import event, purchase, view
 
 Row = dict[str, str | None]
 
-EIGHT = datetime(2026, 3, 1, 8, 0, 5)  # so long ago that its contributions are folded
+EIGHT = datetime(2026, 3, 1, 8, 0, 5)  # early enough that its contributions are folded
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 TEN, HELD, STAGED, OPENED, POLLED, TOUCHED = (EIGHT + hours * HOUR for hours in range(2, 8))
 
-# One minute for each pipeline. It is held, because its last row is removed from the lake before it is read again.
+# One minute for each pipeline. It is held, because its last row is removed from the lake before the minute is read again.
 HELD_ROWS: Mapping[str, list[Row]] = {
     "recruitment": [click(HELD, 1), click(HELD, 2), click(HELD, 3, bid="2.5")],
     "ecommerce": [view(HELD, 31), view(HELD, 32), purchase(HELD, 33)],

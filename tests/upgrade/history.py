@@ -46,7 +46,9 @@ def _fill_stores(world: World, spark) -> None:
     world.run(spark)
     world.settle()
     with warehouse() as conn:
-        conn.cursor().execute("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 2 DAY")  # days later
+        conn.cursor().execute(
+            "UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 2 DAY"
+        )  # as if days had passed
         conn.commit()
         fold(conn, pipeline, minute_of(events.TEN), timedelta(hours=1))
     lost = as_events(events.HELD_ROWS[pipeline.name][-1:])[0]

@@ -1,4 +1,4 @@
-"""Records the stores of the previous version: `python -m tests.upgrade.record`, in a checkout that has its commit.
+"""Records the stores of the previous version: `python -m tests.upgrade.record`, in a checkout that has that version's commit.
 
 The version's own code makes and fills throw-away stores (history.py); what they hold is written to `former/` as statements,
 so that the test needs no history of the repository. With `--rolling`, this version's set-up then runs, and the former version
@@ -87,7 +87,7 @@ def run_former(tree: Path, *phase: str) -> None:
 
 
 def _merge_of_the_shop(tree: Path) -> Iterator[str]:
-    """The statements with which the former version replaced operations and hours, one on each line."""
+    """The statements by which the former version replaces operations and hours, one on each line."""
     yield f"-- The shop's merge of {FORMER[:7]}, recorded by `python -m tests.upgrade.record`."
     text = (tree / "include" / "sql" / "ecommerce" / "merge.sql").read_text()
     for statement in sqlparse.split(sqlparse.format(text, strip_comments=True)):

@@ -45,7 +45,7 @@ def write(name: str, rows: list[events.Row]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_warehouse_gets_all_facts_from_a_backfill_of_reconcile(name: str, spark, lake_admin) -> None:
-    """Even if retention has removed the days of the change log: nothing else says that the lake has rows."""
+    """Even if retention has removed the days from the change log, which alone lists the minutes that the lake has."""
     rows = events.all_rows(name)
     write(name, rows)
     for table in CHANGE_LOG:
@@ -99,7 +99,9 @@ def test_verify_reports_a_row_that_the_other_lake_lacks_and_its_minute_stays_mer
     row = lake_admin.execute(f"SELECT minute, shard, create_time FROM {pipeline.lake_table} LIMIT 1").one()
     where = "minute = %s AND shard = %s AND create_time = %s"
     lake_admin.execute(f"DELETE FROM {pipeline.lake_table} WHERE {where}", row)
-    report = verify([replace(pipeline, settle=timedelta(seconds=1))], patience=0, poll=0.1)  # compared again after that
+    report = verify(
+        [replace(pipeline, settle=timedelta(seconds=1))], patience=0, poll=0.1
+    )  # a difference is compared again after it
     assert "vanished_rows" in str(report)
     assert query("SELECT COUNT(*) FROM etl.minute_ledger WHERE state = 'merged'") == before
 

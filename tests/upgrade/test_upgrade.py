@@ -67,7 +67,7 @@ def columns_of_tables() -> dict[str, str]:
 
 
 def definitions(tables: Mapping[str, str]) -> dict[str, str]:
-    """The CREATE TABLE statements of these tables, without AUTO_INCREMENT and the partitions named for a date."""
+    """The CREATE TABLE statements of these tables, without AUTO_INCREMENT and without the partitions named after a date."""
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
         result = {}

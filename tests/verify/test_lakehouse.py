@@ -1,4 +1,4 @@
-"""Verify compares the lakehouse too: no findings if the lakehouse is exact, and each error with its remedy."""
+"""Verify compares the lakehouse too: no findings if it is correct, and each error with its remedy."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_is_not_written_or_counted_yet_is_reported_separately(exact: Shop) 
 def test_rows_deleted_by_hand(exact: Shop) -> None:
     table.table(SHOP).delete(table.within([TEN]))
     assert differences() == {"lakehouse_other_events": 1, "lakehouse_hour": 1}
-    assert differences(start=minute(60), end=minute(120)) == NOTHING, "The differences are of another hour."
+    assert differences(start=minute(60), end=minute(120)) == NOTHING, "The differences belong to another hour."
     follow_remedies()
     assert differences() == NOTHING
 
@@ -109,7 +109,7 @@ def test_a_data_file_deleted_by_hand(exact: Shop, lakehouse) -> None:
     [file] = lakehouse.rglob("hour=2026-03-01-10/*.parquet")
     file.unlink()
     assert differences() == {"lakehouse_lost_file": 1}
-    assert differences(start=minute(60), end=minute(120)) == NOTHING, "The file is of the hour before."
+    assert differences(start=minute(60), end=minute(120)) == NOTHING, "The file belongs to the hour before."
     follow_remedies()
     assert differences() == NOTHING
 
@@ -118,7 +118,7 @@ def test_a_data_file_deleted_by_hand(exact: Shop, lakehouse) -> None:
 def test_a_lost_file_with_events_of_another_hour_leaves_only_these_hours_out(
     exact: Shop, lakehouse, engine: str
 ) -> None:
-    """A visit of 10:07 arrived at 12:02, with one of 12:02. In the hour between the two, an engine has deleted rows."""
+    """A visit of 10:07 arrived at 12:02, together with one of 12:02. An engine has deleted rows of the hour in between."""
     late = minute(122)
     add_to_lake(shop_event(late, 1, event_time=f"{minute(7)} UTC"), shop_event(late, 2))
     merge_minutes(exact, {late: [operation(event_time=minute(7)), operation(event_time=late)]}, run_id="late")
@@ -127,14 +127,14 @@ def test_a_lost_file_with_events_of_another_hour_leaves_only_these_hours_out(
     assert differences() == NOTHING
     if engine == "pyiceberg":
         table.table(SHOP).delete(table.within([minute(60)]))
-    else:  # which leaves the rows in their files
+    else:  # this engine leaves the rows in their files
         delete_rows(table.table(SHOP), minute(60))
     [file] = lakehouse.rglob("hour=2026-03-01-12/*.parquet")
     file.unlink()
-    of_hour = {"lakehouse_other_events": 1, "lakehouse_hour": 1}
-    assert differences() == {"lakehouse_lost_file": 1, **of_hour}
-    assert differences(start=TEN, end=minute(60)) == {"lakehouse_lost_file": 1}, "It has an event of the range."
-    assert differences(start=minute(60), end=minute(120)) == of_hour
+    deleted_rows = {"lakehouse_other_events": 1, "lakehouse_hour": 1}
+    assert differences() == {"lakehouse_lost_file": 1, **deleted_rows}
+    assert differences(start=TEN, end=minute(60)) == {"lakehouse_lost_file": 1}, "The file has an event of this range."
+    assert differences(start=minute(60), end=minute(120)) == deleted_rows
 
 
 @pytest.mark.parametrize("change", [lambda file: file.unlink(), lambda file: file.write_bytes(b"PAR1")])
@@ -177,7 +177,7 @@ def test_a_catalog_that_is_down_keeps_nothing_else_from_being_verified(exact: Sh
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_copy_that_fails_in_another_way_is_named_too(exact: Shop, lakehouse) -> None:
+def test_a_lakehouse_that_cannot_be_read_for_another_reason_is_reported_too(exact: Shop, lakehouse) -> None:
     for file in lakehouse.rglob("snap-*.avro"):
         file.write_bytes(b"broken")
     report = report_of()
@@ -200,7 +200,7 @@ def test_rows_that_the_lake_lost_before_they_were_written(exact: Shop) -> None:
 
 
 def test_rows_that_the_lake_lost_after_they_were_written_stay_in_the_lakehouse(exact: Shop) -> None:
-    """Also after the minute was triggered by hand, twice. If they are then lost from the table, the hour differs."""
+    """Also after the minute was written again by hand, twice. If the table then loses these rows, verify names the remedy."""
     delete_from_lake(minute(1))
     for _ in range(2):
         rewrite(SHOP, TEN, minute(2))
@@ -238,7 +238,7 @@ def test_hours_of_bigquery_that_are_due_deleted_or_changed(exact: Shop, bigquery
     assert differences() == NOTHING
     exact.query("DELETE FROM etl.lakehouse_hours WHERE hour = %s", TEN)
     assert differences() == {"lakehouse_count": 1, "bigquery_unknown_hour": 1}
-    assert differences(start=minute(60), end=minute(120)) == NOTHING, "The differences are of another hour."
+    assert differences(start=minute(60), end=minute(120)) == NOTHING, "The differences belong to another hour."
 
 
 def test_a_table_of_bigquery_that_was_dropped(exact: Shop, bigquery) -> None:

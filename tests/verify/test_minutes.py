@@ -145,11 +145,11 @@ def test_empty_stores_have_no_differences(lab: Lab, writer) -> None:
     assert (kinds(report), report.totals["minutes"]) == ({}, 0)
 
 
-# ⚑ after 120,000 rows of a minute had been deleted one by one, nothing at all was verified
 def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verified(
     good: Lab, writer, minutemark, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    remove(writer, EVENTS[0])  # a difference of the other minute
+    """⚑ Otherwise, a minute with 120,000 rows that were deleted one by one keeps everything from being verified."""
+    remove(writer, EVENTS[0])  # a difference in the other minute
     with unreadable_partition(writer, RECRUITMENT, minute(1), 3):
         report = report_of()
         assert kinds(report) == {"unreadable": 1, "vanished_rows": 1}
@@ -488,7 +488,7 @@ def test_an_event_whose_touch_is_on_its_way_is_not_reported(good: Lab, reader, w
 
 
 def test_a_count_of_one_read_is_not_evidence_against_the_next(good: Lab, reader, writer, monkeypatch) -> None:
-    """Minute 0 is merged again just after it was counted, and at the second comparison another event is on its way."""
+    """Minute 0 is merged again just after its rows were counted, and another event is on its way at the second comparison."""
 
     def write_and_merge() -> None:
         write(writer, event(minute(0), 9), touch=False)
@@ -598,7 +598,7 @@ def test_an_unreachable_store_gives_no_verdict(good: Lab, minutemark, capsys, mo
 @pytest.mark.parametrize(
     ("known", "in_lake", "state"),
     [
-        (Known(), (0, 0), MinuteState.SAME),  # a minute of a range that was never written
+        (Known(), (0, 0), MinuteState.SAME),  # never written, in a range
         (Known(), (1, 5), MinuteState.DIFFERENT),
         (Known(touched="t", day_is_due=True), (0, 0), MinuteState.PENDING),  # the next poll finds it
         (Known(touched="t"), (0, 0), MinuteState.DIFFERENT),  # no poll will find it

@@ -36,7 +36,7 @@ def remove(pipeline, row) -> None:
 
 @pytest.fixture
 def events(pipeline, send):
-    """Thirty events of three minutes, one of them twice, and two poison messages, all ingested."""
+    """Thirty events of three minutes, one event a second time, and two poison messages, all ingested."""
     result = [event(f"2026-09-01 10:0{number % 3}:00") for number in range(30)]
     send.write([*result, result[0]])
     send.send(b"{not json", partition=1)
@@ -85,8 +85,8 @@ def test_a_committed_poison_message_that_is_not_kept_is_found(pipeline, events):
         )
         conn.commit()
     assert topic_findings(report_of(pipeline).differences) == {"topic_unstored": 1}
-    events_only = report_of(pipeline, start=datetime(2026, 9, 1), end=datetime(2026, 9, 2))
-    assert topic_findings(events_only.differences) == {}, "A message without a minute is selected by its timestamp."
+    report_of_range = report_of(pipeline, start=datetime(2026, 9, 1), end=datetime(2026, 9, 2))
+    assert topic_findings(report_of_range.differences) == {}, "A message without a minute is selected by its timestamp."
 
 
 def test_a_message_with_an_impossible_timestamp_is_later_than_any_range(pipeline, events, send):

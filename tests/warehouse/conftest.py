@@ -1,4 +1,4 @@
-"""An empty warehouse for each test, and sessions with the lake for those that need one."""
+"""An empty warehouse for each test, and sessions of the lake for tests that need one."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def lab(warehouse_schema: None):
 
 @pytest.fixture(scope="module")
 def reader(schemas: None) -> Iterator:
-    """A session that reads the lake, whose tables were emptied before it."""
+    """A session that reads the lake; the lake's tables are emptied first."""
     with lake("lake_reader") as session:
         yield session
 
 
 @pytest.fixture(scope="module")
 def writer(schemas: None) -> Iterator:
-    """A session that writes into that lake."""
+    """A session that writes to that lake."""
     with lake("lake_writer") as session:
         yield session
 
 
 @pytest.fixture
 def waits(lab: Lab) -> Iterator[Callable[[], int]]:
-    """The number of row lock waits since the server started. A wait fails after a second, not after 50."""
+    """Counts the row lock waits since the server started. A wait fails after a second, not after 50."""
     with warehouse("warehouse_admin") as admin:
         cursor = admin.cursor()
 

@@ -48,7 +48,7 @@ def contribution(job_id: int = 7, **values) -> dict:
 
 
 class Lab:
-    """One connection of the etl account, with a short method for each step of most tests."""
+    """One connection of the etl account, with short methods for the steps that most tests share."""
 
     pipeline = RECRUITMENT
 

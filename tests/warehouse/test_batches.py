@@ -77,7 +77,7 @@ def test_clearing_a_run_from_its_sensor_replaces_its_batch(lab: Lab) -> None:
         batches.new_attempt(lab.conn, old)
 
 
-# ⚑ a batch that fails twice in Spark or merge is split
+# ⚑ a batch that fails twice in Spark or in the merge is split
 @pytest.mark.parametrize("step", ["spark", "merge"])
 def test_minutes_of_a_batch_that_failed_twice_are_split(lab: Lab, step: str) -> None:
     lab.see(*FOUR)
@@ -89,9 +89,9 @@ def test_minutes_of_a_batch_that_failed_twice_are_split(lab: Lab, step: str) -> 
     assert next_run(lab) == [batch_id]
     assert split_sizes(lab) == dict.fromkeys(FOUR, 2)
     assert batches.get(lab.conn, batch_id).state == "failed"
-    lab.open(*FOUR[:2], run_id="half", split_size=2)
+    half = lab.open(*FOUR[:2], run_id="half", split_size=2)
     assert batches.last_delta(lab.conn, RECRUITMENT) == LastDelta(True, minute(0))
-    fail_in_spark(lab, batches.get(lab.conn, lab.one("SELECT MAX(batch_id) FROM etl.batches")).batch_id)
+    fail_in_spark(lab, half)
     next_run(lab)
     assert split_sizes(lab) == {minute(0): 1, minute(1): 1, minute(2): 2, minute(3): 2}
 
@@ -183,7 +183,7 @@ def test_a_merge_that_commits_while_its_batch_is_closed_leaves_its_minute_merged
     assert lab.one("SELECT COUNT(*) FROM etl.holds") == 0
 
 
-# A backfill may merge the minute while a batch of it fails.
+# A backfill may merge a minute while another batch of that minute fails.
 def test_a_minute_that_another_batch_has_merged_is_not_held(lab: Lab) -> None:
     lab.see(minute(0))
     fail_in_spark(lab, lab.open(minute(0), split_size=1))
@@ -223,7 +223,7 @@ def test_an_open_minute_that_fails_alone_is_retried(lab: Lab) -> None:
     assert (lab.ledger(now)["state"], lab.pending()) == ("seen", [now])
 
 
-def test_a_group_that_passes_lets_the_other_suspects_be_retried_in_larger_groups(lab: Lab) -> None:
+def test_when_a_group_passes_the_other_suspects_are_retried_in_larger_groups(lab: Lab) -> None:
     lab.see(*FOUR, at=CLOCK - 600 * SECOND)
     lab.query("UPDATE etl.minute_ledger SET split_size = 1")
     batch_id = lab.open(minute(0), split_size=1)

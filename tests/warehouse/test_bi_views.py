@@ -124,7 +124,7 @@ def test_sales_and_visits_count_the_same_events(full: Lab, query_bi: Callable) -
 
 @pytest.fixture
 def many_days(lab: Lab) -> Lab:
-    """Ten facts of two tables, and one of visits_hourly, in each hour of sixty days."""
+    """For each hour of sixty days, ten facts in each of two tables, and one in visits_hourly."""
     hours = f"SELECT n FROM ({numbers(24 * DAYS)}) AS hours"
     tens = f"SELECT n FROM ({numbers(10)}) AS tens"
     both = f"FROM ({hours}) AS h CROSS JOIN ({tens}) AS t"
@@ -161,7 +161,7 @@ def test_a_filter_on_a_day_reads_the_rows_of_that_day(many_days: Lab) -> None:
         assert_day_filter_reads_a_day(name, many_days)
 
 
-def test_a_filter_on_a_day_reads_only_that_day_in_a_zone(berlin: Lab, many_days: Lab) -> None:  # noqa: F811
+def test_a_filter_on_a_day_reads_only_that_day_with_a_reporting_zone(berlin: Lab, many_days: Lab) -> None:  # noqa: F811
     for name in VIEWS:
         assert_day_filter_reads_a_day(name, many_days)
         hours = many_days.query(f"SELECT hour_utc, hour_local FROM {name} WHERE hour_utc = '2026-02-01 23:00'")

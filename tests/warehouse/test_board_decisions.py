@@ -214,7 +214,7 @@ def test_applications_that_name_no_publisher(lab: Lab, decide, unnamed: int, dec
 
 
 def test_chance_alone_raises_or_stops_at_most_one_campaign_in_twenty() -> None:
-    """For a campaign whose cost stays, as ADR 34 states it: applications come one by one, at equal spend."""
+    """For a campaign whose cost stays at the average, as ADR 34 states: applications come one by one, at equal spend."""
     enough, deviations, raise_from, stop_from, averages = (
         float(RULE[name]) for name in ("enough", "deviations", "raise_from", "stop_from", "averages")
     )

@@ -439,7 +439,7 @@ def test_health_shows_the_state_of_each_pipeline(query_bi, now: datetime) -> Non
     ],
 )
 def test_a_filter_on_utc_reaches_the_index(query_bi, warehouse_server, now: datetime, query: str, key: str) -> None:
-    """Compares possible keys: the chosen one depends on the number of rows. EXPLAIN of a view requires its owner."""
+    """Compares possible keys: the chosen one depends on the number of rows. EXPLAIN of a view needs privileges on its tables."""
     with warehouse("warehouse_admin") as conn:
         plan = rows(conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {query}", {"start": now - HOUR})
     assert any(key in (step["possible_keys"] or "").split(",") for step in plan), plan

@@ -70,7 +70,7 @@ def test_choosing_the_next_batch_reads_few_rows(full: Lab) -> None:
     assert seen == [LastDelta(False, None), LastDelta(True, minute(0)), LastDelta(False, minute(0))]
 
 
-def test_the_batches_of_a_day_are_not_read_while_a_merge_has_its_lock(full: Lab) -> None:
+def test_the_batches_of_a_day_are_not_read_under_the_lock_of_a_merge(full: Lab) -> None:
     result = []
     assert rows_read(full, lambda: result.append(merge.oldest_kept_batch(full.conn.cursor()))) < FEW
     first = full.one("SELECT MIN(batch_id) FROM etl.batches")

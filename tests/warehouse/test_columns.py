@@ -138,9 +138,8 @@ def test_two_set_ups_may_add_the_same_column_at_once(lab: Lab) -> None:
         "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE info LIKE 'ALTER TABLE recruitment.events ADD%'"
     )
     with warehouse("warehouse_bi") as reader, ThreadPoolExecutor() as pool:
-        reader.cursor().execute(
-            f"SELECT COUNT(*) FROM {FACTS}"
-        )  # delays both until each has seen that the column is absent
+        # Delays both until each has seen that the column is absent.
+        reader.cursor().execute(f"SELECT COUNT(*) FROM {FACTS}")
         set_ups = [pool.submit(add_missing, STATEMENTS[FACTS], patience=60) for _ in range(2)]
         while run_as_admin(waiting) != [(2,)]:
             assert not any(set_up.done() for set_up in set_ups)
@@ -250,7 +249,7 @@ EXPECTED = reference.visits(ROWS)
 UNCOUNTED = {hour: (*numbers[:2], None) for hour, numbers in EXPECTED.items()}
 
 
-def test_applying_the_schema_adds_the_metric_and_changes_nothing_that_is_published(old_shop, monkeypatch) -> None:
+def test_applying_the_schema_adds_the_metric_and_changes_nothing_that_was_published(old_shop, monkeypatch) -> None:
     before = published(old_shop)
     declare(NEW, monkeypatch)
     for _ in range(2):
@@ -328,16 +327,16 @@ def test_contributions_added_to_existing_tables_start_with_what_was_published(la
 
 
 def leave_unfinished_contributions() -> str:
-    """Leave contributions like a set-up that was killed while it filled them; return the unfinished table."""
+    """Leave contributions as after a set-up that was killed while it filled them; return the unfinished table."""
     unfinished = f"{SALES.contributions}_unfinished"
     run_as_admin(f"RENAME TABLE {SALES.contributions} TO {unfinished}", f"DROP TABLE {VISITS_FACT.contributions}")
     run_as_admin(f"DELETE FROM {unfinished} WHERE carts = 0")
     return unfinished
 
 
-def await_statement(worker: Future, statement: str) -> None:
-    """Wait until a connection runs a statement that is LIKE this one."""
-    query = f"SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE info LIKE '{statement}'"
+def await_statement(worker: Future, pattern: str) -> None:
+    """Wait until a connection runs a statement that is LIKE `pattern`."""
+    query = f"SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE info LIKE '{pattern}'"
     while run_as_admin(query) != [(1,)]:
         assert not worker.done()
 
@@ -374,9 +373,8 @@ def test_while_contributions_are_filled_no_merge_publishes(lab: Lab) -> None:
         set_up.result()
         assert merged.result().minutes == 1
     assert list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None)) == []
-    assert (
-        sum(numbers[0] for numbers in visits(shop).values()) == 2
-    )  # the one event of TEN's minute, and that of TWELVE
+    # The one event of TEN's minute, and that of TWELVE.
+    assert sum(numbers[0] for numbers in visits(shop).values()) == 2
 
 
 def test_a_fact_that_is_added_later_leaves_the_folded_hours_of_other_facts_alone(lab: Lab, monkeypatch) -> None:

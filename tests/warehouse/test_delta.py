@@ -10,7 +10,7 @@ import pytest
 from include.warehouse.delta import UNKNOWN_ROWS, LastDelta, Pending, PlannedMinute, plan
 from tests.warehouse.lab import CLOCK, RECRUITMENT, minute
 
-SMALL = replace(RECRUITMENT, live_minutes=3, max_minutes=7, max_rows=10_000)  # room for six minutes of ten rows
+SMALL = replace(RECRUITMENT, live_minutes=3, max_minutes=7, max_rows=10_000)  # six minutes of ten rows fit
 
 
 def pending(*minutes: datetime, rows: int | None = 10, split_size: int | None = None) -> list[Pending]:
@@ -46,19 +46,19 @@ def test_rows_limit_the_backlog_before_the_live_minutes() -> None:
         (990, 1),
     ],
 )
-def test_minutes_and_rows_share_the_limit_of_a_batch(rows, expected) -> None:
+def test_minutes_and_rows_share_the_capacity_of_a_batch(rows, expected) -> None:
     shared = replace(SMALL, max_minutes=100, max_rows=1_000)
     backlog = pending(*(minute(number) for number in range(110)), rows=rows)
     assert len(minutes_of(plan(backlog, clock=CLOCK, pipeline=shared))) == expected
 
 
-def test_suspects_share_the_limit_of_a_batch_too() -> None:
+def test_suspects_share_the_capacity_of_a_batch_too() -> None:
     shared = replace(SMALL, max_minutes=100, max_rows=1_000)
     suspects = pending(*(minute(number) for number in range(110)), split_size=80)
     assert len(minutes_of(plan(suspects, clock=CLOCK, pipeline=shared))) == 50
 
 
-def test_one_minute_is_planned_at_any_size() -> None:
+def test_a_single_minute_of_any_size_is_planned() -> None:
     assert minutes_of(plan(pending(minute(0), rows=99_999_999), clock=CLOCK, pipeline=SMALL)) == [minute(0)]
 
 

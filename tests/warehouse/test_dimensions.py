@@ -1,4 +1,4 @@
-"""Importing jobs: the facts follow at once."""
+"""An import of jobs updates their facts at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_empty_texts_are_null_and_the_last_row_of_a_key_wins(lab: Lab) -> None:
     ]
 
 
-def test_an_import_of_more_rows_than_one_transaction_holds(lab: Lab, monkeypatch) -> None:
+def test_an_import_may_have_more_rows_than_one_transaction(lab: Lab, monkeypatch) -> None:
     monkeypatch.setattr(dimensions, "CHUNK", 10)
     lab.publish({minute(0): [contribution(25)]})
     assert import_dimension(lab.conn, JOB, (job(number, number * 10) for number in range(1, 36))) == 35

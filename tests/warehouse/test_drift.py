@@ -93,7 +93,7 @@ def bursts(*present: int) -> list[MinuteFields]:
 
 @pytest.mark.parametrize(
     ("day", "without", "is_held"),
-    [  # rows with the field in each minute of the day; number of minutes without it then; whether the last is held
+    [  # rows with the field in each minute of the day; number of minutes without it after that; whether the last is held
         ((60, 60, 60, 60), 1, True),  # every minute has it
         ((60, 0, 60, 60), 1, False),  # it was absent for a minute before
         ((60, 0, 60, 60), 2, False),

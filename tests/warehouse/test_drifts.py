@@ -21,7 +21,7 @@ RENAMED = COUNTS | {"present": {"ts": ROWS}, "unknown": {"jobId": ROWS}}
 
 
 def stage_batch(lab: Lab, fields: dict, run_id: str = "run-1") -> int:
-    """A batch of minutes with 200 counted rows each, and these counts of fields."""
+    """A batch whose transform has staged 200 counted rows for each minute, and these counts of fields."""
     rows = {at: [contribution(event_count=ROWS, clicks=ROWS)] for at in fields}
     lab.see(*rows)
     batch_id = lab.open(*rows, run_id=run_id)
@@ -30,7 +30,7 @@ def stage_batch(lab: Lab, fields: dict, run_id: str = "run-1") -> int:
 
 
 def publish_minutes(lab: Lab, fields: dict, run_id: str = "run-1") -> gates.GateResult:
-    """Run the chain for these minutes, up to where the gate stops it."""
+    """Run the chain for these minutes, unless the staging gate stops it."""
     batch_id = stage_batch(lab, fields, run_id)
     result = lab.check(batch_id)
     if result.passed:
@@ -199,7 +199,7 @@ def test_a_drift_that_ended_while_its_minutes_are_held_is_accepted_too(day: Lab)
     assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann").minutes == 2
 
 
-def test_a_drift_whose_minutes_are_read_backwards_is_one(day: Lab) -> None:
+def test_a_drift_whose_minutes_are_read_backwards_is_one_drift(day: Lab) -> None:
     for number in (9, 5, 7):
         publish_minutes(day, {minute(number): RENAMED, minute(-1): COUNTS}, f"run {number}")
     publish_minutes(day, {minute(6): COUNTS}, "between them")
@@ -239,16 +239,16 @@ def test_drift_that_is_over_is_removed_after_its_retention(day: Lab) -> None:
 def test_drift_that_still_affects_minutes_is_never_removed(day: Lab) -> None:
     publish_minutes(day, {minute(1): RENAMED})
     age_drifts(day, 100)
-    assert remove_drifts(day) == 1 and recorded_drifts(day) == [("job_id", DISAPPEARED)], "It is open."
+    assert remove_drifts(day) == 1 and recorded_drifts(day) == [("job_id", DISAPPEARED)], "This drift is open."
     assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann")
     publish_minutes(day, {minute(3): COUNTS}, "back")
     day.query("UPDATE etl.drifts SET ended_minute = %s", minute(-100_000))
     age_drifts(day, 100)
-    assert remove_drifts(day) == 0 and recorded_drifts(day) == [("job_id", DISAPPEARED)], "It is accepted."
+    assert remove_drifts(day) == 0 and recorded_drifts(day) == [("job_id", DISAPPEARED)], "This drift is accepted."
 
 
 def test_drift_that_ended_stays_while_a_minute_is_held_for_it(day: Lab) -> None:
-    """Without the record, the next read would publish the minute, because the counts of the day before it are gone."""
+    """Without the record, the next read would publish the minute, because the counts of the previous day are gone."""
     publish_minutes(day, {minute(1): RENAMED, minute(2): COUNTS})
     day.query("UPDATE etl.drifts SET found_at = found_at - INTERVAL 100 DAY")
     day.query("DELETE FROM etl.minute_fields")

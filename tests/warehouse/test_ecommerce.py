@@ -1,4 +1,4 @@
-"""The e-commerce pipeline's merge, gates and verification on a real server: operations, and the hours that they add up to."""
+"""Merge, gates and rules of verify for the e-commerce pipeline, on a real server: operations, and the sums for each hour."""
 
 from __future__ import annotations
 

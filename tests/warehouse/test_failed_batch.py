@@ -8,7 +8,7 @@ from include.warehouse.failed_batch import Decision, FailedBatch
 
 
 def failed_batch(**changes: object) -> FailedBatch:
-    """The batch of one minute, which failed twice in Spark; `changes` replace its values."""
+    """A batch with one minute that failed twice in Spark; `changes` replace its values."""
     values = {
         "run_id": "scheduled__1", "is_delta": True, "minutes": 1, "attempts": 2, "gate_ran": False, "merge_tries": 0,
         "reason": None, "is_open": False, "is_folded_hour": False,

@@ -243,7 +243,7 @@ def test_an_event_lists_the_newest_hours_of_the_facts_and_counts_all(lab):
 
 
 def merge_batch(lab: Lab, kind: str = "minute", **values) -> int:
-    """Merge a batch of ten o'clock without its check_warehouse, like a run that ends too early."""
+    """Merge a batch of ten o'clock without running check_warehouse, like a run that ends too early."""
     lab.see(TEN)
     batch_id = lab.open(TEN, kind=kind, **values)
     lab.stage(batch_id, {TEN: [contribution()]})

@@ -77,7 +77,7 @@ def test_a_minute_that_waits_for_more_than_time_does_not_settle(lab: Lab, change
     assert ledger.settles_at(lab.conn, RECRUITMENT) is None
 
 
-def test_a_change_of_a_folded_hour_lets_other_minutes_settle(lab: Lab) -> None:
+def test_a_change_of_a_folded_hour_does_not_keep_other_minutes_from_settling(lab: Lab) -> None:
     old = minute(0) - timedelta(days=100)
     lab.see(minute(0), at=CLOCK - 10 * SECOND)
     lab.publish({minute(0): [contribution()]})
@@ -130,9 +130,8 @@ def test_days_are_read_when_they_change_and_again_while_their_touch_is_recent() 
     settle = timedelta(seconds=30)
     days = {
         old: touched_at(LONG_AGO),
-        fresh: touched_at(
-            CLOCK - 20 * SECOND
-        ),  # the static cell may lack a touch of the same moment from another coordinator
+        # The day's row may lack a touch of the same moment from another coordinator.
+        fresh: touched_at(CLOCK - 20 * SECOND),
         moved: touched_at(CLOCK),
     }
     cursors = {old: (days[old], CLOCK), fresh: (days[fresh], CLOCK), moved: (days[old], CLOCK)}
@@ -161,7 +160,7 @@ def test_pending_minutes_are_found_by_their_index(lab: Lab) -> None:
 
 
 def _add_merged_minutes(lab: Lab) -> None:
-    """Add enough merged minutes to make a scan the more expensive plan, and a few that are pending."""
+    """Add so many merged minutes that a scan is the more expensive plan, and a few minutes that are pending."""
     lab.conn.cursor().executemany(
         "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, read_changed_at, settled_before, seen_changed_time,"
         " read_at, state) VALUES ('recruitment', %s, 'same', 'same', %s, '2026-01-01', '2026-01-01', 'merged')",
@@ -235,7 +234,7 @@ def test_a_held_minute_past_lake_retention_is_closed_and_keeps_its_facts_and_rea
 
 
 def test_a_minute_that_was_too_far_ahead_is_read_again_once_it_is_in_range(lab: Lab) -> None:
-    """Its events were rejected only for that reason; as soon as it is in range they count, without another touch."""
+    """Its events were rejected only because it was too far ahead; once it is in range, they count without another touch."""
     day = RECRUITMENT.most_ahead
     ahead, now = CLOCK.replace(second=0) + day + timedelta(minutes=1), CLOCK.replace(day=2, hour=13)
     lab.see(ahead, minute(0), at=LONG_AGO)

@@ -24,8 +24,9 @@ def test_contributions_become_facts_with_sums_average_and_company(lab: Lab) -> N
     lab.publish(
         {
             minute(0): [
+                # one bid is absent
                 contribution(7, clicks=2, event_count=2, bid_sum=Decimal("0.5"), bid_count=1)
-            ],  # one bid is absent
+            ],
             minute(1): [
                 contribution(7, qualified=1, unqualified=2, conversions=3, impressions=4, event_count=11, bid_sum=1),
                 contribution(8),  # its job is unknown
@@ -119,7 +120,7 @@ def test_a_batch_of_superseded_minutes_is_skipped(lab: Lab) -> None:
     assert lab.check(slow, "warehouse").passed
 
 
-# ⚑ the staging key begins with the attempt, because a driver that seemed dead keeps writing
+# ⚑ the staging key begins with the attempt, because a driver that seemed dead may still write
 def test_rows_of_another_attempt_never_reach_the_facts(lab: Lab) -> None:
     batch_id = lab.open(minute(0))
     zombie = batches.new_attempt(lab.conn, batch_id)
@@ -136,7 +137,7 @@ def test_rows_of_another_attempt_never_reach_the_facts(lab: Lab) -> None:
     assert lab.one("SELECT COUNT(*) FROM recruitment.events_staged") == 0
 
 
-def test_staging_of_failed_batches_and_late_zombies_is_swept(lab: Lab) -> None:
+def test_staging_of_failed_batches_is_swept_and_that_of_open_ones_stays(lab: Lab) -> None:
     failed = lab.open(minute(0), run_id="given-up")
     lab.stage(failed, {minute(0): [contribution()]})
     lab.query("UPDATE etl.batches SET state = 'failed'")

@@ -1,4 +1,4 @@
-"""The metrics of batches and of the watch: a real warehouse, and a real StatsD listener."""
+"""The metrics of batches and of the watch, from a real warehouse to a real StatsD listener."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_watch_sends_the_state_of_each_pipeline(lab: Lab, statsd: Listener) 
         "pending_minutes": 1,
         "held_minutes": 1,
     }
-    # A pipeline without polls has no invented figures.
+    # The ages of events, polls and merges are sent only if there was one.
     untouched = {name.split(".")[2] for name in sent if not name.endswith(".recruitment")}
     assert untouched == {"delay_seconds", "pending_minutes", "held_minutes"}
 

@@ -114,7 +114,7 @@ def mark_merged(lab: Lab, batch_id: int, rows: int) -> None:
 
 # ⚑ a batch is limited by the time that it takes, not by 600 minutes
 @pytest.mark.one_server
-def test_a_sparse_history_of_39_000_minutes_is_six_batches_at_most(lab: Lab, reader, writer, now) -> None:
+def test_a_sparse_history_of_39_000_minutes_takes_six_batches_at_most(lab: Lab, reader, writer, now) -> None:
     history = [now - timedelta(days=30) + number * MINUTE for number in range(39_000)]
     live = [now - number * MINUTE for number in range(10)][::-1]
     lab.see(*history, *live, at=now - 600 * SECOND, clock=now)
@@ -180,7 +180,7 @@ def test_a_range_takes_exactly_its_minutes_changed_held_or_neither(lab: Lab, rea
     seen = lab.ledger(start)["seen_changed_at"]
     ledger.hold(lab.conn.cursor(), "recruitment", [(start, seen, "broken")], None)
     lab.conn.commit()
-    touch(writer, start + MINUTE)  # after the last poll: the range polls itself
+    touch(writer, start + MINUTE)  # after the last poll: opening the range polls again
     batch_id = open_window(reader, lab, start, start + 4 * MINUTE)
     result = {planned.minute: planned.changed_at for planned in batches.get(lab.conn, batch_id).minutes}
     assert list(result) == [start + number * MINUTE for number in range(4)]
@@ -248,12 +248,12 @@ def test_reconcile_leaves_fresh_pending_minutes_to_the_minute_dag(lab: Lab, read
 
 
 def test_splitting_finds_the_minute_that_always_fails_and_holds_it(lab: Lab, reader, writer, now) -> None:
-    """One of 16 minutes always kills Spark: it is held within few runs, and all others and fresh ones are merged."""
+    """One of 16 minutes always kills Spark: it is held within a few runs; all others, and fresh minutes, are merged."""
     minutes = [now - (30 + number) * MINUTE for number in range(16)]
     poison = minutes[5]
     touch(writer, *minutes)
     for number in range(40):
-        touch(writer, now - MINUTE)  # fresh minutes continue
+        touch(writer, now - MINUTE)  # fresh minutes keep arriving
         batch_id = delta(reader, lab, f"run-{number}")
         if poison in minutes_of(lab, batch_id):
             batches.new_attempt(lab.conn, batch_id)

@@ -21,7 +21,7 @@ HOUR_IS_BAD = "so are more than 20 % of its hour's rows."
 
 
 class Rows(NamedTuple):
-    """What the lake holds of a minute."""
+    """The rows that the lake has in a minute."""
 
     good: int = 0
     broken: int = 0
@@ -70,7 +70,7 @@ def states(lab: Lab) -> dict[datetime, tuple[str, str | None]]:
 
 
 def expected(lake: dict[datetime, Rows]) -> dict[datetime, tuple[str, str | None]]:
-    """The rule, restated: if more than 20 % of an hour of 100 or more rows are broken, minutes above that share are held."""
+    """The rule, restated: if an hour has 100 rows or more, over 20 % of them broken, its minutes above that share are held."""
     good, broken = Counter(), Counter()
     for at, rows in lake.items():
         good[at.hour] += rows.good
@@ -127,7 +127,7 @@ def all_at_once(lab: Lab, lake: dict[datetime, Rows]) -> None:
 
 
 def live(lab: Lab, lake: dict[datetime, Rows]) -> None:
-    """One run for each two minutes, as soon as the clock has passed them."""
+    """One run for every two minutes, as soon as the clock has passed them."""
     for part in slices(sorted(lake), 2):
         clock = part[-1] + MINUTE + 20 * SECOND
         lab.see(*part, at=clock - 40 * SECOND, clock=clock)
@@ -136,7 +136,7 @@ def live(lab: Lab, lake: dict[datetime, Rows]) -> None:
 
 
 def live_and_by_backfill(lab: Lab, lake: dict[datetime, Rows]) -> None:
-    """Live first, with the same verdicts; then every minute again, hour by hour, newest first."""
+    """Live first, with the expected verdicts; then every minute again, hour by hour, newest first."""
     live(lab, lake)
     assert_verdicts(lab, lake)
     hours = list(slices([MIDNIGHT + number * MINUTE for number in range(540)], 60))
@@ -175,7 +175,7 @@ def hour_at(hour: int, rows: Rows) -> dict[datetime, Rows]:
 # ⚑ the mangled file
 @pytest.mark.one_server
 @pytest.mark.parametrize("size", [1, 7, 60])
-def test_minutes_of_a_mangled_file_are_held_and_published_after_the_good_one(lab: Lab, size: int) -> None:
+def test_minutes_of_a_mangled_file_are_held_and_the_good_file_replaces_them(lab: Lab, size: int) -> None:
     good = hour_at(3, Rows(5))
     lab.see(*good)
     read(lab, good, good)
@@ -183,9 +183,8 @@ def test_minutes_of_a_mangled_file_are_held_and_published_after_the_good_one(lab
     assert len(facts) == 60
 
     intact = MIDNIGHT + timedelta(hours=3, minutes=30)
-    mangled = {
-        at: Rows(5) if at == intact else Rows(at.minute % 2, 5 - at.minute % 2) for at in good
-    }  # 90 percent are rejected
+    # In the other minutes, 90 % of the rows are rejected.
+    mangled = {at: Rows(5) if at == intact else Rows(at.minute % 2, 5 - at.minute % 2) for at in good}
     lab.see(*mangled, at=CLOCK - 400 * SECOND)
     for part in slices(sorted(mangled), size):
         read(lab, mangled, part)
@@ -211,7 +210,7 @@ def at_noon(number: int) -> datetime:
     return NOW + number * MINUTE
 
 
-def test_a_suspect_minute_waits_for_its_hour_and_raises_no_alarm(lab: Lab) -> None:
+def test_a_minute_with_many_rejected_rows_waits_for_its_hour_and_is_not_reported_as_held(lab: Lab) -> None:
     lake = {at_noon(1): Rows(2, 1), at_noon(2): Rows(4)}
     lab.see(*lake, at=at_noon(3), clock=at_noon(4))
     read(lab, lake, [at_noon(1)], clock=at_noon(4))
@@ -253,7 +252,7 @@ def test_a_producer_that_breaks_is_noticed_before_the_hour_is_over(lab: Lab) -> 
     assert {lab.ledger(at)["waiting"] for at in lake} == {0}, "As soon as the fourth minute is read, all four are held."
     assert status.freshness_of(lab.conn, lab.pipeline)["held"] == 4
     assert lab.one("SELECT COUNT(*) FROM etl.holds WHERE held_since < held_at") == 3, (
-        "Three were held while they waited."
+        "Three waited before they were held."
     )
     better = {at_noon(number): Rows(30) for number in range(10, 40)}
     lab.see(*better, at=at_noon(55), clock=at_noon(60))

@@ -16,7 +16,7 @@ from tests.warehouse.shop import Shop, operation
 
 BERLIN = "Europe/Berlin"
 HOUR = timedelta(hours=1)
-# Around the end of summer time in Berlin: at 01:00 UTC the clock goes back from 03:00 to 02:00.
+# The day on which summer time ends in Berlin: at 01:00 UTC the clock goes back from 03:00 to 02:00.
 AUTUMN = datetime(2026, 10, 25)
 
 
@@ -41,8 +41,8 @@ def test_a_day_of_change_has_its_time_and_value() -> None:
     assert result[date(2026, 7, 1)] == (7_200, datetime(2026, 7, 2), 7_200)
 
 
-# Lord Howe moves by half an hour, Casablanca with Ramadan, London is UTC in winter, Kathmandu is offset by quarters of
-# an hour, Apia has skipped a day.
+# Lord Howe changes by half an hour, and Casablanca for Ramadan; London has UTC in winter; Kathmandu went from an offset of
+# 5:30 to 5:45 hours, and Apia skipped a day.
 @pytest.mark.parametrize(
     ("name", "year"),
     [(BERLIN, 2026), ("Australia/Lord_Howe", 2026), ("Africa/Casablanca", 2026), ("Europe/London", 2026),
@@ -74,9 +74,8 @@ def berlin(lab: Lab, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_server_itself_need_not_know_the_zone(berlin: Lab) -> None:
-    assert (
-        berlin.one("SELECT CONVERT_TZ('2026-07-01', 'UTC', 'Europe/Berlin')") is None
-    )  # otherwise this test proves less
+    # If the server knew the zone, this test would prove less.
+    assert berlin.one("SELECT CONVERT_TZ('2026-07-01', 'UTC', 'Europe/Berlin')") is None
     assert berlin.query("SELECT DISTINCT reporting_zone FROM etl.board_pipelines") == [(BERLIN,)]
 
 

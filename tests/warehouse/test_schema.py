@@ -1,4 +1,4 @@
-"""Schema and accounts on a real server: what exists, and what each account must not do."""
+"""Schema and accounts on a real server: what set-up creates, and what each account can and cannot do."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_the_error_for_a_missing_table_or_key_names_the_set_up(warehouse_schema:
         run("warehouse_admin", f"SELECT * FROM {table}")
 
 
-# ⚑ UTC is forced; DATETIME(6)
+# ⚑ sessions use UTC, and columns DATETIME(6)
 def test_times_keep_their_microseconds_in_utc(lab: Lab) -> None:
     lab.publish({minute(0): [contribution()]})
     precise = minute(0).replace(second=59, microsecond=123_456)

@@ -1,4 +1,4 @@
-"""Settings of a warehouse's server that preflight names, with the value that they need."""
+"""Settings of a warehouse's server and account that preflight reports, with the value that they must have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_server_with_its_default_settings_has_no_problem(warehouse_schema):
     assert preflight.connection_problems(WAREHOUSE_ETL) == []
 
 
-def test_packets_that_are_too_small_are_named_with_the_size_they_need(small_packets):
+def test_a_packet_limit_that_is_too_low_is_named_with_the_required_size(small_packets):
     (problem,) = preflight.connection_problems(WAREHOUSE_ETL)
     assert "warehouse_etl: the server has max_allowed_packet=1048576" in problem
     assert "max_allowed_packet=16777216" in problem

@@ -1,4 +1,4 @@
-"""Two pipelines on one server: while a merge of one is open, the other works as if it were alone, for any rows."""
+"""Two pipelines on one server: while a merge of one is open, the other works as if it were alone, whatever rows both have."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ FILES = [
     *(file for pipeline in pipelines.all_pipelines().values() for file in sql.files(pipeline, "**/*.sql")),
 ]
 FILE_ID = "{0.source.parent.name}/{0.name}".format  # the id of a test: folder and name of its file
-# Python and boards hold statements too: their keywords are in capitals, so that prose is not taken for SQL.
+# Python and boards contain statements too, with keywords in capitals, so that prose is not taken for SQL.
 SOURCES = [
     *(file.source for file in FILES),
     *sorted(path for path in INCLUDE.rglob("*.sql") if sql.FOLDER not in path.parents),
@@ -41,10 +41,10 @@ FORBIDDEN = {
     r"\bSET\s+STATEMENT\b|\bEXECUTE\s+IMMEDIATE\b|\bROWS\s+EXAMINED\b": "MySQL has none of these",
     r"->>?\s*'\$|\bMEMBER\s+OF\b|\bVALUES\s+ROW\b|\bJSON_STORAGE_": "MariaDB has none of these",
     r"\b(ANY_VALUE|GROUPING|UUID_TO_BIN|BIN_TO_UUID|REGEXP_LIKE|IS_UUID)\s*\(": "MariaDB has none of these functions",
-    r"\bFOR\s+SHARE\b": "MariaDB says LOCK IN SHARE MODE; lock the pipeline's row FOR UPDATE",
+    r"\bFOR\s+SHARE\b": "MariaDB has LOCK IN SHARE MODE instead: lock the pipeline's row FOR UPDATE",
     r"\bFOR\s+UPDATE\s+OF\b": "MariaDB has no FOR UPDATE OF",
     r"\bLATERAL\b": "MariaDB has no LATERAL",
-    r"\bREPLACE\s+INTO\b": "REPLACE deletes first and loses columns: upsert",
+    r"\bREPLACE\s+INTO\b": "REPLACE deletes the row first, and loses columns: write an upsert",
     r"\bWITH\s+\w+\s+AS\s*\([^;]*\)\s*(DELETE|INSERT|UPDATE)\b": "MariaDB allows WITH only before SELECT",
     r"\bRETURNING\b": "MySQL has no RETURNING",
     r"\b(\w+)\s*=\s*(\w+\.)?\1\s*\+\s*%": "absolute values only",
@@ -138,7 +138,7 @@ def test_every_check_is_one_select_with_purpose_and_severity(pipeline, gate: str
     assert len({check.name for check in result}) == len(result) > 1
     for check in result:
         assert check.severity in ("fail", "warn")
-        assert check.purpose, f"{check.name}: say in its header what is right."
+        assert check.purpose, f"{check.name}: state in its header what must be true."
         assert check.query.startswith("SELECT"), f"{check.name}: a check is a SELECT of the offending rows."
 
 

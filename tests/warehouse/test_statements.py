@@ -1,4 +1,4 @@
-"""SQL is in a file next to its module: no SQL is concatenated in Python, and every statement states its purpose."""
+"""SQL is in a file next to its module: Python concatenates no SQL, and every statement states its purpose."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_percent_signs_are_binds(path: Path) -> None:
 
 
 def concatenated_statements(path: Path) -> Iterator[str]:
-    """Statements in a module that are formatted, or longer than a line."""
+    """A module's statements that are formatted, or longer than a line."""
     tree = ast.parse(path.read_text())
     parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):

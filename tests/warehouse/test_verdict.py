@@ -38,7 +38,7 @@ def test_a_failure_outside_the_batch_or_without_a_minute_stops_the_whole_batch(s
     verdict = judge([stray, failure("b", minute(0))], BATCH, (), releases(minute(0)))
     assert (verdict.passed, verdict.held, verdict.passes, verdict.batch_wide) == (False, {}, (), (stray,))
     assert [check.outcome for check in verdict.outcomes] == ["fail", "fail"], (
-        "No release is used, so none is shown as used."
+        "No release is used, so no check counts as a warning."
     )
 
 
