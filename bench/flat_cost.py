@@ -27,7 +27,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench import classic, lakes, packages, plot
-from bench.worlds import MASTER, World, minutes_up_to, session, world
+from bench.rigs import MASTER, Rig, minutes_up_to, rig, session
 from include import planner
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake import schema as lake_schema
@@ -80,11 +80,11 @@ def main() -> int:
             bench.catch_ups("repeating", filled[-1], args.backlogs)
             bench.catch_ups("unique", backlog, args.backlogs)
         if {"minute", "classic"} & set(args.parts):
-            worlds = [opened.enter_context(bench.merged_world(lake)) for lake in filled]
+            rigs = [opened.enter_context(bench.merged_rig(lake)) for lake in filled]
             if "minute" in args.parts:
-                bench.minutes(worlds)
+                bench.minutes(rigs)
             if "classic" in args.parts:
-                bench.classics(worlds)
+                bench.classics(rigs)
         if "poll" in args.parts:  # last: it adds years of minutes to the change log
             bench.polls()
     return 0
@@ -108,8 +108,8 @@ class Bench:
         self.passwords = connections.new_passwords()  # the same for all warehouses: a session has one account
         self.spark = session(self.passwords)
 
-    def world(self, name: str, pipeline) -> contextlib.AbstractContextManager[World]:
-        return world(self.folder, name, pipeline, self.passwords)
+    def rig(self, name: str, pipeline) -> contextlib.AbstractContextManager[Rig]:
+        return rig(self.folder, name, pipeline, self.passwords)
 
     def lake(self, rows: int, pipeline: Pipeline) -> Lake:
         """A lake of `rows` rows, besides those of LIVE_MINUTE."""
@@ -125,18 +125,18 @@ class Bench:
         return Lake(pipeline.keyspace, pipeline, tuple(minutes_up_to(NEWEST, minutes)))
 
     @contextlib.contextmanager
-    def merged_world(self, lake: Lake) -> Iterator[World]:
-        """A world that has merged the whole lake."""
-        with self.world(lake.name, lake.pipeline) as result:
+    def merged_rig(self, lake: Lake) -> Iterator[Rig]:
+        """A rig that has merged the whole lake."""
+        with self.rig(lake.name, lake.pipeline) as result:
             with _log_progress(f"{len(lake.minutes) + 1:,} minutes of {lake.name} merged"):
                 result.catch_up(self.spark, [LIVE_MINUTE, *lake.minutes])
             yield result
 
-    def minutes(self, worlds: Sequence[World]) -> None:
-        """Touch and run the same minute again and again, in each world in turn."""
-        job_seconds, run_seconds = ({current.name: [] for current in worlds} for _ in range(2))
+    def minutes(self, rigs: Sequence[Rig]) -> None:
+        """Touch and run the same minute again and again, in each rig in turn."""
+        job_seconds, run_seconds = ({current.name: [] for current in rigs} for _ in range(2))
         for is_measured in (False, False, *[True] * self.rounds):
-            for current in worlds:
+            for current in rigs:
                 current.touch([LIVE_MINUTE])
                 timing = current.run(self.spark)
                 current.settle()
@@ -146,11 +146,11 @@ class Bench:
         _report("minute-job", f"Spark job of {LIVE_ROWS:,} events, by rows in the lake", job_seconds)
         _report("minute-run", f"whole run of {LIVE_ROWS:,} events, by rows in the lake", run_seconds)
 
-    def classics(self, worlds: Sequence[World]) -> None:
+    def classics(self, rigs: Sequence[Rig]) -> None:
         """The classic job on the same lakes; it appends to its own table."""
-        seconds: Seconds = {current.name: [] for current in worlds}
+        seconds: Seconds = {current.name: [] for current in rigs}
         for is_measured in (False, *[True] * self.rounds):
-            for current in worlds:
+            for current in rigs:
                 with current.activate():
                     target = endpoint(WAREHOUSE_ETL)
                     properties = stores.jdbc_properties(target)
@@ -172,7 +172,7 @@ class Bench:
         """A poll that finds nothing new, because the ledger records every minute of the change log as merged."""
         seconds: Seconds = {}
         pipeline = lakes.make_table("polled")
-        with self.world("polled", pipeline) as polled:
+        with self.rig("polled", pipeline) as polled:
             days = 0
             for years in YEARS:
                 with _log_progress(f"{years} years of minutes in change log and ledger"):
@@ -191,11 +191,11 @@ class Bench:
     def catch_ups(self, keys: str, lake: Lake, backlogs: Sequence[int]) -> None:
         """Process the smaller and the larger backlog, each into an empty warehouse; their fixed costs cancel out."""
         seconds: Seconds = {}
-        with self.world(f"warm_{keys}", lake.pipeline) as warm:
+        with self.rig(f"warm_{keys}", lake.pipeline) as warm:
             warm.catch_up(self.spark, lake.minutes[: len(lake.minutes) // 10])
         for rows in sorted(backlogs):
             with (
-                self.world(f"{keys}_{rows}", lake.pipeline) as fresh,
+                self.rig(f"{keys}_{rows}", lake.pipeline) as fresh,
                 _log_progress(f"catch-up of {rows:,} rows, {keys} keys"),
             ):
                 seconds[f"{rows}"] = [fresh.catch_up(self.spark, lake.minutes[: rows // lakes.ROWS_PER_MINUTE])]

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench.worlds import MASTER
+from bench.rigs import MASTER
 from include import pipelines
 from include.kafka import clients
 from include.kafka.ingest import ingest

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.follower import events
-from bench.worlds import MASTER
+from bench.rigs import MASTER
 from include import pipelines
 from include.connections import LAKE_ADMIN, LAKE_READER, LAKE_WRITER, endpoint
 from include.kafka import clients, connect, topics

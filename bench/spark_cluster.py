@@ -27,7 +27,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench import lakes
-from bench.worlds import minutes_up_to
+from bench.rigs import minutes_up_to
 from include import pipelines
 from include.chunks import slices
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.worlds import MASTER, Timing, World, minutes_up_to, session
+from bench.rigs import MASTER, Rig, Timing, minutes_up_to, session
 from include import pipelines
 from include.connections import LAKE_WRITER
 from include.demo.traffic import demo_of
@@ -60,36 +60,36 @@ def main() -> int:
                 for pipeline in map(pipelines.get, args.pipelines):
                     if args.max_minutes:
                         pipeline = dataclasses.replace(pipeline, max_minutes=args.max_minutes)
-                    world = World(pipeline.name, pipeline, server)
-                    _warm_up(world, spark)
-                    _catch_up(world, spark, args)
+                    rig = Rig(pipeline.name, pipeline, server)
+                    _warm_up(rig, spark)
+                    _catch_up(rig, spark, args)
             finally:
                 spark.stop()
     return 0
 
 
-def _warm_up(world: World, spark) -> None:
+def _warm_up(rig: Rig, spark) -> None:
     """Run some live minutes first: in operation, the driver is warm when a backlog arrives."""
     for _ in range(3):
-        _write(world.pipeline, _current_minute(), minutes=10, rows=10 * LIVE_ROWS)
+        _write(rig.pipeline, _current_minute(), minutes=10, rows=10 * LIVE_ROWS)
         cpu = _cpu_seconds()
-        _print(world.run(spark), "warm-up", cpu)
-        world.settle()
+        _print(rig.run(spark), "warm-up", cpu)
+        rig.settle()
 
 
-def _catch_up(world: World, spark, args: argparse.Namespace) -> None:
-    _write(world.pipeline, NEWEST, args.minutes, args.rows)
+def _catch_up(rig: Rig, spark, args: argparse.Namespace) -> None:
+    _write(rig.pipeline, NEWEST, args.minutes, args.rows)
     runs, seconds = 0, 0.0
     while runs != args.runs:
-        _write(world.pipeline, _current_minute(), minutes=10, rows=10 * LIVE_ROWS)
+        _write(rig.pipeline, _current_minute(), minutes=10, rows=10 * LIVE_ROWS)
         cpu = _cpu_seconds()
-        timing = world.run(spark)
+        timing = rig.run(spark)
         runs, seconds = runs + 1, seconds + timing.run
         _print(timing, f"run {runs}", cpu)
-        world.settle()
-        if not _has_backlog(world.pipeline):
+        rig.settle()
+        if not _has_backlog(rig.pipeline):
             break
-    print(f"{world.name}: {args.rows:,} rows over {args.minutes:,} minutes: {runs} runs, {seconds:.1f} s", flush=True)
+    print(f"{rig.name}: {args.rows:,} rows over {args.minutes:,} minutes: {runs} runs, {seconds:.1f} s", flush=True)
 
 
 def _print(timing: Timing, name: str, cpu_before: float) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.worlds import MASTER, World, session
+from bench.rigs import MASTER, Rig, session
 from include import pipelines, planner
 from include.demo.traffic import demo_of, import_demo_dimensions
 from include.kafka import clients
@@ -110,10 +110,10 @@ def main() -> int:
         import_demo_dimensions(pipeline)
         spark = session(passwords)
         os.environ |= server
-        world, rng = World("costs", pipeline, server), random.Random(1)
+        rig, rng = Rig("costs", pipeline, server), random.Random(1)
 
         def measure(rows: int) -> Cost:
-            return _costs(world, spark, pipeline, rows, rng)
+            return _costs(rig, spark, pipeline, rows, rng)
 
         try:
             for number in range(WARM_UPS):
@@ -133,7 +133,7 @@ def main() -> int:
     return 0
 
 
-def _costs(world: World, spark, pipeline: Pipeline, rows: int, rng: random.Random) -> Cost:
+def _costs(rig: Rig, spark, pipeline: Pipeline, rows: int, rng: random.Random) -> Cost:
     """Send events, then measure a follower and a run that process exactly these events."""
     with producer(pipeline) as target:
         target.write(_events(pipeline, rows, rng))
@@ -146,7 +146,7 @@ def _costs(world: World, spark, pipeline: Pipeline, rows: int, rng: random.Rando
         polled = planner.poll(pipeline, cluster, conn)
         batch_id = planner.open_delta(pipeline, cluster, conn, RunInfo("bench", f"{time.time()}", None), polled=polled)
     with meter.step("transform"):
-        _, submitted = world.submission(batch_id)
+        _, submitted = rig.submission(batch_id)
         status = run.attempt(spark, run.Job.read(submitted.job_file))
         shutil.rmtree(submitted.dir)
     if status:
@@ -158,7 +158,7 @@ def _costs(world: World, spark, pipeline: Pipeline, rows: int, rng: random.Rando
         if name == "staging":
             with meter.step("merge"):
                 merge(batch_id)
-    world.settle()
+    rig.settle()
     return dict(meter.costs)
 
 

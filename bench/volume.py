@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.worlds import MASTER, World, session
+from bench.rigs import MASTER, Rig, session
 from include import pipelines
 from include.files.compressed_file import decompressed
 from include.files.imports import import_events
@@ -56,7 +56,7 @@ def main() -> int:
             set_up()
             rows = _import(pipeline, args.file)
             memory.report("import")
-            _catch_up(World("volume", pipeline, server), passwords, rows)
+            _catch_up(Rig("volume", pipeline, server), passwords, rows)
             memory.report("catch-up")
             report = verify([pipeline], patience=0)
             print(report)
@@ -98,12 +98,12 @@ def _progress() -> Iterator[list[tuple[int, float]]]:
         follower.join()
 
 
-def _catch_up(world: World, passwords: Mapping[str, str], rows: int) -> None:
+def _catch_up(rig: Rig, passwords: Mapping[str, str], rows: int) -> None:
     spark = session(passwords)
     try:
         seconds, done = 0.0, 0
-        while timing := world.run(spark):
-            world.settle()
+        while timing := rig.run(spark):
+            rig.settle()
             merged = _merged_rows() - done
             done, seconds = done + merged, seconds + timing.run
             steps = f"Spark {timing.job:.1f} s, the rest {timing.run - timing.job:.1f} s"

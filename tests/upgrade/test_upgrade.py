@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from bench.worlds import World
+from bench.rigs import Rig
 from include import pipelines
 from include.lake import change_log
 from include.lake.session import lake
@@ -29,7 +29,7 @@ from tests.upgrade.events import minute_of
 pytestmark = [pytest.mark.usefixtures("former"), pytest.mark.both_servers]
 
 PIPELINES = pipelines.all_pipelines()
-WORLDS = {name: World("upgraded", pipeline, {}) for name, pipeline in PIPELINES.items()}
+RIGS = {name: Rig("upgraded", pipeline, {}) for name, pipeline in PIPELINES.items()}
 MUST_EQUAL: Mapping[str, Callable] = {
     "recruitment": lambda rows: comparison.must_equal_reference(rows, jobs={}),
     "ecommerce": shop_comparison.must_equal_reference,
@@ -134,16 +134,16 @@ def test_a_merge_of_the_previous_version_fails_as_a_whole_if_its_tables_are_reti
 @pytest.mark.parametrize("name", sorted(PIPELINES))
 def test_a_batch_that_the_previous_version_has_transformed_is_merged(name: str) -> None:
     transformed, _ = batches(name)
-    WORLDS[name].publish(transformed)
+    RIGS[name].publish(transformed)
     assert states(name)[minute_of(events.STAGED)][0] == "merged"
 
 
 @pytest.mark.parametrize("name", sorted(PIPELINES))
 def test_a_batch_that_the_previous_version_has_only_opened_is_transformed_and_merged(name: str, spark) -> None:
     [opened] = batches(name)
-    batch, submitted = WORLDS[name].submission(opened)
+    batch, submitted = RIGS[name].submission(opened)
     assert run.attempt(spark, run.Job.read(submitted.job_file)) == 0
-    WORLDS[name].publish(opened)
+    RIGS[name].publish(opened)
     assert states(name)[minute_of(events.OPENED)][0] == "merged"
 
 
@@ -181,6 +181,6 @@ def test_verify_finds_no_difference() -> None:
 
 def catch_up(name: str, spark) -> None:
     """Run the pipeline until no minute is pending."""
-    WORLDS[name].settle()
-    while WORLDS[name].run(spark):
-        WORLDS[name].settle()
+    RIGS[name].settle()
+    while RIGS[name].run(spark):
+        RIGS[name].settle()

@@ -1,4 +1,4 @@
-"""A lake of any size with its own warehouse, and a run of the pipeline on both: what the DAG's tasks do, without Airflow.
+"""Test rigs: a lake of any size with its own warehouse, and a run of the pipeline as the DAG's tasks do it, without Airflow.
 
 Airflow's share of a run, a few seconds, does not depend on the size of the lake, and would hide the costs that do.
 """
@@ -41,7 +41,7 @@ class Timing:
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class Rig:
     """The pipeline that reads a lake, and the variables of its warehouse's connections."""
 
     name: str
@@ -50,7 +50,7 @@ class World:
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[Pipeline]:
-        """Set the pipeline and the connections of this process to this world's; the next world replaces them."""
+        """Set the pipeline and the connections of this process to this rig's; the next rig replaces them."""
         os.environ.update(self.variables)
         pipelines.all_pipelines()[self.pipeline.name] = self.pipeline
         yield self.pipeline
@@ -138,12 +138,12 @@ class World:
 
 
 @contextlib.contextmanager
-def world(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, str]) -> Iterator[World]:
-    """A world with an empty warehouse, whose server stops when the context ends."""
+def rig(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, str]) -> Iterator[Rig]:
+    """A rig with an empty warehouse, whose server stops when the context ends."""
     home = folder / name
     home.mkdir()
     with throwaway.warehouse_server(home, passwords) as variables:
-        result = World(name, pipeline, variables)
+        result = Rig(name, pipeline, variables)
         with result.activate():
             schema.apply_schema()
         yield result
