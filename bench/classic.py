@@ -18,6 +18,7 @@ CREATE_FACTS = (
     "bid_set DOUBLE, spend_hour DOUBLE, latest_update_time DATETIME(6))"
 )
 KEY = ("job_id", "dates", "hours", "publisher_id", "campaign_id", "group_id")
+FIELDS = ("ts", "custom_track", "bid", "job_id", "publisher_id", "campaign_id", "group_id")
 
 
 def run(spark, pipeline: Pipeline, newest_fact: str, url: str, properties: Mapping[str, str]) -> int:
@@ -27,7 +28,8 @@ def run(spark, pipeline: Pipeline, newest_fact: str, url: str, properties: Mappi
     for name, value in {"spark.sql.codegen.wholeStage": "true", "spark.sql.shuffle.partitions": "4"}.items():
         spark.conf.set(name, value)
     reader = spark.read.format("org.apache.spark.sql.cassandra")
-    events = reader.options(keyspace=pipeline.keyspace, table=pipeline.table).load()
+    lake = reader.options(keyspace=pipeline.keyspace, table=pipeline.table).load()
+    events = lake.select(F.json_tuple("payload", *FIELDS).alias(*FIELDS))
     newest = events.agg(F.max("ts")).collect()[0][0]
     if newest <= newest_fact:
         return 0

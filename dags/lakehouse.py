@@ -9,9 +9,9 @@
 3. **load_into_bigquery**, if `MINUTEMARK_BIGQUERY` names a dataset, starts a load job for the file of each hour that was
    counted since its last load.
 
-A run with the parameters `from` and `to`, or a backfill, writes all minutes of that range again: this repairs a table whose
-rows or files were deleted. Every hour, **upkeep** compacts the files of past hours, expires replaced snapshots and
-deletes files that no snapshot names.
+A run with the parameters `from` and `to`, or a backfill, writes the minutes of that range again, except closed ones: this
+repairs a table whose rows or files were deleted. Every hour, **upkeep** compacts the files of past hours, expires replaced
+snapshots and deletes files that no snapshot names.
 
 The runs are outside the chain of `<pipeline>_minute`, and need no Spark. These DAGs exist if `MINUTEMARK_LAKEHOUSE` sets
 the location of the files, for pipelines that declare a `lakehouse`.

@@ -1,4 +1,4 @@
-"""The table in include/commands.py as text: `make help` prints it, and docs/commands.md has it between two marks.
+"""The table in include/commands.py as text: `make help` prints it, and docs/commands.md has it between two comments.
 
 `python3 -m local.command_list` prints it; with `--docs` it writes the page. It needs the standard library only.
 """

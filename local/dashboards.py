@@ -150,6 +150,12 @@ def _answer(what: str, method: str, url: str, body: Mapping | None = None, token
             "If a view or a permission is missing, run `./minutemark schema` and `make dashboards` again. Otherwise read "
             f"{supervisor.log_of(SERVER)}.",
         ) from error
+    except (OSError, ValueError) as error:  # a timeout, or an answer that is not JSON
+        raise Problem(
+            "Superset",
+            f"{what} could not be read: {error}",
+            f"Run `make dashboards` again. If that fails too, read {supervisor.log_of(SERVER)}.",
+        ) from error
 
 
 def load_command() -> list[str]:

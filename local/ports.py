@@ -1,4 +1,4 @@
-"""The ports of the local stack: from the environment, else `.local/ports`, else defaults; and the users of taken ports."""
+"""The ports of the local stack: from the environment, else `.local/ports`, else defaults. Names the programs on taken ports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def chosen(environ: Mapping[str, str] = os.environ) -> dict[str, int]:
     for name, port in ports.items():
         twin = next((other for other in ports if other != name and ports[other] == port), None)
         if twin:
-            raise Problem("Ports", f"{name} and {twin} are both {port}", f"Choose another: make run {name}=…")
+            raise Problem(
+                "Ports", f"{name} and {twin} are both {port}", f"Choose another: run the same command with {name}=…"
+            )
     return ports
 
 
@@ -56,7 +58,11 @@ def _number(name: str, value: str | int) -> int:
     except ValueError:
         port = 0
     if not 1024 <= port <= 65535:
-        raise Problem("Ports", f"{name}={value} is not a port between 1024 and 65535", f"Choose one: make run {name}=…")
+        raise Problem(
+            "Ports",
+            f"{name}={value} is not a port between 1024 and 65535",
+            f"Choose one: run the same command with {name}=…",
+        )
     return port
 
 
@@ -67,7 +73,7 @@ def require_free(ports: Mapping[str, int], names: Iterable[str]) -> None:
             raise Problem(
                 f"Port {ports[name]} ({name})",
                 f"taken{_owner(ports[name])}",
-                f"Stop that program, or choose another port: make run {name}={free_port()}",
+                f"Stop that program, or run the same command with another port: {name}={free_port()}",
             )
 
 

@@ -187,7 +187,10 @@ class Stack:
             raise _NotYet(", ".join(sick))
 
     def start_pipelines(self) -> None:
-        """Create the pools, and start a first run of every pipeline. The other DAGs wait: they would compete for the cores."""
+        """Create the pools, start ingest and demo traffic, and start a first run of every pipeline.
+
+        The other DAGs wait: they would compete for the cores.
+        """
         minute_dags = [f"{name}_minute" for name in all_pipelines()]
         try:
             for pool in _declared_pools():

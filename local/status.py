@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Iterable, Sequence
 
 import psutil
 
@@ -17,8 +18,9 @@ ONE_OFFS = ("airflow-migrate", "spark-archive", "superset-load")
 
 def gather() -> dict:
     """The state of the stack as JSON shows it. `memory_mb` counts what a process and its children hold, shared pages once."""
-    processes = [_process(info) for info in supervisor.processes()]
-    processes += [_spark_driver(process) for process in supervisor.spark_drivers()] if processes else []
+    drivers = supervisor.spark_drivers()
+    processes = [_process(info, drivers) for info in supervisor.processes()]
+    processes += [_spark_driver(process) for process in drivers] if processes else []
     status = {
         "running": bool(processes),
         "healthy": bool(processes) and all(entry["state"] == "RUNNING" for entry in processes if entry["wanted"]),
@@ -68,7 +70,7 @@ def _alert(row: dict) -> dict:
     }
 
 
-def _process(info: dict) -> dict:
+def _process(info: dict, drivers: Sequence[psutil.Process]) -> dict:
     up = info["statename"] == "RUNNING"
     return {
         "name": info["name"],
@@ -77,7 +79,7 @@ def _process(info: dict) -> dict:
         "wanted": info["name"] not in ONE_OFFS and (info["start"] > 0 or up),
         "pid": info["pid"] or None,
         "uptime_seconds": int(time.time() - info["start"]) if up else None,
-        "memory_mb": _memory_mb(info["pid"]) if up else None,
+        "memory_mb": _memory_mb(info["pid"], drivers) if up else None,
     }
 
 
@@ -93,15 +95,22 @@ def _spark_driver(process: psutil.Process) -> dict:
     }
 
 
-def _memory_mb(pid: int) -> int:
+def _memory_mb(pid: int, drivers: Iterable[psutil.Process] = ()) -> int:
+    """The memory of a process and its children, without these warm drivers: a driver is a child of the task that started it."""
     total = 0
+    others = {process for driver in drivers for process in _with_children(driver)}
     with contextlib.suppress(psutil.Error):
-        parent = psutil.Process(pid)
-        for process in (parent, *parent.children(recursive=True)):
+        for process in _with_children(psutil.Process(pid)) - others:
             with contextlib.suppress(psutil.Error):
                 memory = process.memory_full_info()
                 total += getattr(memory, "pss", 0) or memory.rss
     return total // 2**20
+
+
+def _with_children(process: psutil.Process) -> set[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return {process, *process.children(recursive=True)}
+    return {process}  # it has ended
 
 
 def show(as_json: bool) -> int:

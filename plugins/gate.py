@@ -1,4 +1,4 @@
-"""A data-quality gate between two steps of the chain: all its checks run, and every result is stored and logged."""
+"""A data-quality gate, before or after the merge: all its checks run, and every result is stored and logged."""
 
 from __future__ import annotations
 

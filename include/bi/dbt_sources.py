@@ -55,7 +55,9 @@ def _bookkeeping(selected_pipelines: list[Pipeline]) -> dict:
             {
                 "name": f"{pipeline.name}_freshness",
                 "identifier": "freshness",
-                "description": f"Newest published event of {pipeline.name}. It also becomes stale if the source sends nothing.",
+                "description": (
+                    f"Newest published event of {pipeline.name}. The freshness check also fails if the source sends nothing."
+                ),
                 "loaded_at_field": _LOADED_AT,
                 "freshness": {
                     "warn_after": {"count": 10, "period": "minute"},

@@ -325,7 +325,7 @@ class _Member(_Layer):
 
 
 class _TruncatedArchive(_Members):
-    """The first file of a zip archive whose directory has no end."""
+    """The first file of a zip archive without the end record of its directory."""
 
     def __init__(self, path: Path, compressed: io.BufferedReader, compression: Compression) -> None:
         codec = _Codec("zip", b"PK\x03\x04", lambda head: False, lambda: _GzipMember(-zlib.MAX_WBITS))
@@ -364,7 +364,7 @@ def _open_archive(
 def _first_file_of_truncated_archive(
     path: Path, content: io.BufferedReader, compression: Compression, error: Exception
 ) -> _TruncatedArchive:
-    """The first file of an archive whose directory has no end. Raises FileRefused for any other damaged archive."""
+    """The first file of an archive without the end record of its directory. Raises FileRefused for any other damaged archive."""
     size = content.seek(0, io.SEEK_END)
     content.seek(max(0, size - _LONGEST_END))
     has_end = b"PK\x05\x06" in content.read()

@@ -54,7 +54,7 @@ class JsonLineEvents:
             return None
 
     def _refused(self, record: Record, text: str | None, reason: str, minute: datetime | None = None) -> Refused:
-        """The payload includes which of several equal lines this is, for StoredEvents."""
+        """The payload also has the number of this line among equal ones, for StoredEvents."""
         if text is None:
             text = line_payload(record.fields[0])
         elif record.occurrence:

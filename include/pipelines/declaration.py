@@ -152,8 +152,8 @@ class Pipeline:
         named = {*self.required, *self.numbers, *self.times, self.event_time, self.fact_time, self.kind_column}
         if undeclared := named - {None, *self.fields}:
             raise ValueError(
-                f"Pipeline {self.name}: required, numbers, times, event_time, fact_time or kind_column name "
-                f"{', '.join(sorted(map(str, undeclared)))}, which are not in fields: correct the name, or add it."
+                f"Pipeline {self.name}: required, numbers, times, event_time, fact_time or kind_column use names that are not "
+                f"in fields: {', '.join(sorted(map(str, undeclared)))}. Correct them, or add them to fields."
             )
         if self.lake_retention is not None and not timedelta() < self.lake_retention <= LONGEST_RETENTION:
             raise ValueError(

@@ -38,7 +38,7 @@ _SHOWN_OUTPUT = 4_000  # characters of the JVM's output
 
 
 class DriverEnded(RuntimeError):
-    """The driver ended before it reported the job's status; the message has its last output."""
+    """The driver could not start, or ended before it reported the job's status. The message has the reason or its last output."""
 
 
 def folder_of(key: str) -> Path:

@@ -60,7 +60,7 @@ class Known:
 
     @property
     def mark(self) -> tuple:
-        """A value that changes with any touch, with a poll that sees one, and with any merge or hold."""
+        """A value that changes with any touch, with a poll that sees one, with any merge, and when a minute becomes held."""
         return (self.state, self.attempt, self.seen, self.touched)
 
     def agrees(self, in_lake: tuple[int, int]) -> bool:
@@ -136,7 +136,7 @@ def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
 
 
 def finding_of(pipeline: Pipeline, comparison: Comparison) -> Finding:
-    """The finding for a minute whose state is not `same`."""
+    """The finding for a minute whose state is neither `same` nor `closed`."""
     known, name = comparison.known, pipeline.name
     if comparison.state is MinuteState.UNREADABLE and comparison.unreadable:
         shard, why = comparison.unreadable

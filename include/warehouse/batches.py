@@ -272,7 +272,7 @@ def _split_or_hold(cursor, pipeline: Pipeline, batch_id: int) -> None:
         is_folded_hour=folded_hours.is_one_folded_hour(cursor, pipeline.name, batch_id),
     )
     day = min(minute, lake_clock).date()
-    decision = failed.decision(failed.cannot_be_split and _others_passed(cursor, binds, opened_at, failed.minutes, day))
+    decision = failed.decision(failed.fails_alone and _others_passed(cursor, binds, opened_at, failed.minutes, day))
     if decision is Decision.HOLD:
         pending = [
             (row["minute"], row["changed_at"], failed.why_held) for row in rows(cursor, sql("still_pending"), binds)

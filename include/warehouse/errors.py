@@ -74,7 +74,7 @@ def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
     if code in _UNREACHABLE:
         return (
             "cannot be reached",
-            f"Start it (`make services`), or correct the host and port of connection {target.conn_id}.",
+            f"Start it (`make services`), or correct host, port and TLS settings (extra `ssl`) of connection {target.conn_id}.",
         )
     if code in _REFUSED_LOGIN:
         return (

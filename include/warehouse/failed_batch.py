@@ -12,7 +12,7 @@ class Decision(Enum):
     """What to do with the minutes."""
 
     RETRY = "the next batch reads them as before"
-    SPLIT = "they are split into batches of at most half the size"
+    SPLIT = "they are split into batches of at most half the size, at least one minute"
     HOLD = "they are held: they fail alone while others pass"
 
 
@@ -40,8 +40,11 @@ class FailedBatch:
         return None
 
     @property
-    def cannot_be_split(self) -> bool:
-        """Whether it failed too often and cannot be split. A still-open minute is not held: its next read has other events."""
+    def fails_alone(self) -> bool:
+        """Whether it failed too often and is as small as a batch can be: one minute, or one folded hour.
+
+        A still-open minute does not count: its next read has other events.
+        """
         return self.failed_step is not None and (self.is_folded_hour or (self.minutes == 1 and not self.is_open))
 
     @property
@@ -54,4 +57,4 @@ class FailedBatch:
         """The decision. `others_passed`: another batch was merged meanwhile; if not, the minute may not be the cause."""
         if self.failed_step is None:
             return Decision.RETRY
-        return Decision.HOLD if self.cannot_be_split and others_passed else Decision.SPLIT
+        return Decision.HOLD if self.fails_alone and others_passed else Decision.SPLIT

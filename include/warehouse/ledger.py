@@ -66,7 +66,7 @@ def record_poll(
 
     A new touch opens a closed minute again, unless the lake's retention may have removed part of it.
     One transaction: cursors that moved without their minutes would lose these touches forever. `days` must be read
-    before `minutes`, so that a touch in between moves the day again.
+    before `minutes`: then a touch in between changes the day again, and the next poll reads it.
     """
 
     def record(cursor) -> int:
@@ -117,7 +117,10 @@ def _reread_minutes_now_in_range(cursor, pipeline: Pipeline, last_clock: datetim
 
 
 def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datetime]) -> None:
-    """Open the closed minutes among these, and those with only demo events in their folded hours, which are read as a whole."""
+    """Open the closed minutes among these.
+
+    Their folded hours are read as a whole, so minutes of these hours that were closed with only demo events are opened, too.
+    """
     reopen_binds = {"demo": f"{DEMO_EVENTS_ONLY}%", "oldest": pipeline.first_open(clock)}
     touched = set(minutes)
     whole_hours = folded_hours.folded_among(cursor, pipeline.name, touched)
@@ -177,7 +180,10 @@ def pending_count(conn, pipeline: Pipeline, limit: int = COUNT_LIMIT) -> int:
 
 
 def settles_at(conn, pipeline: Pipeline) -> datetime | None:
-    """When all pending minutes will have settled, by the lake's clock; None if a minute has a new touch or none is pending."""
+    """When all pending minutes will have settled, by the lake's clock.
+
+    None if none is pending, or if a minute is pending for another reason, such as a new touch or a release.
+    """
     touched = value(conn.cursor(), sql("last_to_settle"), {"pipeline": pipeline.name})
     return None if touched is None else touched + pipeline.settle
 
@@ -212,8 +218,8 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
             closed += write(conn, sql("close_held"), minutes | {"reason": reason, "longest": LONGEST_REASON})
         if closed:
             log.warning(
-                "Held minutes of %s that are closed now: %d, from %s to %s. %s, and they were not published in that time. "
-                "What they published before stays; column `reason` of etl.minute_ledger says why they were held.",
+                "Held minutes of %s that are closed now: %d, from %s to %s. %s, and these minutes were not published in that "
+                "time. What they published before stays; column `reason` of etl.minute_ledger says why they were held.",
                 pipeline.name,
                 closed,
                 held[0],

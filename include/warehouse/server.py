@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from include.connections import Endpoint
 from include.warehouse.session import execute, reading
 
-MIN_PACKET = 16 * 1024 * 1024  # bytes: a rejected event with the longest payload that is kept
+MIN_PACKET = 16 * 1024 * 1024  # bytes: enough for a rejected event with the longest payload that is kept
 # SHOW, because a server that no longer has one of the variables still returns the others.
 _SETTINGS = "SHOW VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'max_allowed_packet')"
 

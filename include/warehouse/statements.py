@@ -29,7 +29,7 @@ class Statements:
         self.source = Path(module).with_suffix(".sql")
 
     def __call__(self, name: str, **identifiers: object) -> str:
-        """The statement, filled. Raises LookupError for an unknown name, and Jinja's UndefinedError for a missing identifier."""
+        """The rendered statement. Raises LookupError for an unknown name, and Jinja's UndefinedError for a missing identifier."""
         if name not in self.texts:
             raise LookupError(f"{self.source} has no statement {name!r}. It has: {', '.join(self.texts)}.")
         return _template(self.texts[name]).render(identifiers).strip().rstrip(";")

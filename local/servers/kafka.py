@@ -198,4 +198,4 @@ def client_settings(port: int, password: str, *more_ports: int) -> dict[str, str
 
 
 class _NotYet(Exception):
-    """The controller answers, but its broker is not registered yet."""
+    """The broker answers, but its metadata does not list it yet."""

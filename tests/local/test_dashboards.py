@@ -81,6 +81,20 @@ def test_a_superset_that_refuses_is_reported_with_its_answer():
             dashboards._require_answers(f"http://127.0.0.1:{server.server_port}", "x")
 
 
+def test_an_answer_that_is_not_json_is_reported_with_the_log():
+    class Page(SimpleHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(Problem, match=r"its login could not be read: .*\n.*`make dashboards` again.*superset.log"):
+            dashboards._require_answers(f"http://127.0.0.1:{server.server_port}", "x")
+
+
 def test_a_warehouse_older_than_the_boards_is_reported(warehouse_server, stack, monkeypatch):
     from tests import emptying
 

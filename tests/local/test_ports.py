@@ -51,7 +51,7 @@ def test_a_taken_port_is_reported_with_its_holder_and_a_remedy():
             ports.require_free({"AIRFLOW_PORT": taken}, ["AIRFLOW_PORT"])
     assert f"Port {taken} (AIRFLOW_PORT)" in str(caught.value)
     assert f"process {os.getpid()}" in caught.value.found
-    assert "make run AIRFLOW_PORT=" in caught.value.remedy
+    assert "with another port: AIRFLOW_PORT=" in caught.value.remedy
 
 
 def test_no_free_port_is_given_twice_in_one_process():

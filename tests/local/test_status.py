@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import subprocess
+import sys
+
+import psutil
 
 from local import status
 
@@ -52,3 +57,17 @@ def test_before_the_first_merge_no_figure_is_made_up(capsys):
     text = capsys.readouterr().out
     assert "recruitment is new: nothing merged yet" in text
     assert "last hour" not in text
+
+
+def test_the_memory_of_a_warm_driver_is_counted_once():
+    """A task that has started a driver is its parent while it runs."""
+    holds_memory = "block = bytearray(b'x') * 100_000_000; print('ready', flush=True); input()"
+    command = [sys.executable, "-c", holds_memory]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as driver:
+        assert driver.stdout.readline() == b"ready\n"
+        together = status._memory_mb(os.getpid())
+        apart = status._memory_mb(os.getpid(), [psutil.Process(driver.pid)])
+        alone = status._memory_mb(driver.pid)
+        driver.communicate(b"\n")
+    assert alone > 90
+    assert together - apart > 90

@@ -78,10 +78,10 @@ def test_an_id_with_the_name_of_another_column_of_the_lake_is_refused(name):
         ({"required": "id"}, "required is the string 'id'"),
         (
             {"event_time": "eventtime"},
-            "event_time, fact_time or kind_column name eventtime, which are not in fields",
+            "event_time, fact_time or kind_column use names that are not in fields: eventtime. Correct them",
         ),
-        ({"fact_time": "tS"}, "kind_column name tS, which are not in fields"),
-        ({"kind_column": "type"}, "kind_column name type, which are not in fields"),
+        ({"fact_time": "tS"}, "kind_column use names that are not in fields: tS"),
+        ({"kind_column": "type"}, "kind_column use names that are not in fields: type"),
         ({"shards": 0}, "shards is 0: write 1 or more"),
         ({"outputs": SHOP.outputs * 2}, "have the name operations: choose another"),
         ({"lakehouse": Lakehouse("ecommerce.events", "visits", ("views",))}, "fact visits has no plain sum views"),

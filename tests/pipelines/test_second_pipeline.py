@@ -57,7 +57,7 @@ def test_a_pipeline_has_all_that_the_shared_code_looks_for(pipeline: pipelines.P
 
 
 @pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda pipeline: pipeline.name)
-def test_declared_columns_are_in_the_raw_row(pipeline: pipelines.Pipeline) -> None:
+def test_event_id_times_and_kind_are_declared_fields(pipeline: pipelines.Pipeline) -> None:
     assert pipeline.event_id in ("create_time", *pipeline.fields)
     declared = (pipeline.event_time, pipeline.fact_time, pipeline.kind_column)
     assert {name for name in declared if name} <= set(pipeline.fields)

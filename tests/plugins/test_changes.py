@@ -56,7 +56,7 @@ def minutes_ago(count: int) -> datetime:
 
 @pytest.fixture
 def nothing_pending(schemas):
-    """Mark all minutes seen so far as merged long ago."""
+    """Mark all minutes seen so far as merged, by a read long after their last change."""
     mark_merged("read_at = '2099-01-01', settled_before = '2099-01-01'")
 
 

@@ -68,7 +68,7 @@ def attempts(batch_id: int) -> tuple[int, int | None]:
         return cursor.fetchone()[0], batches.completed_attempt(conn, batch_id)
 
 
-def drivers() -> list[psutil.Process]:
+def started_processes() -> list[psutil.Process]:
     """The processes that this process has started, such as JVM and Python driver, without zombies."""
     result = psutil.Process().children(recursive=True)
     return [child for child in result if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
@@ -91,7 +91,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self.stopped.wait(0.1):
-            for child in drivers():
+            for child in started_processes():
                 try:
                     self.seen.add(" ".join(child.cmdline()))
                 except psutil.Error:
@@ -118,12 +118,12 @@ def test_the_task_completes_an_attempt_and_shows_no_password(batch_id, keep_driv
     assert any("include/spark/run.py" in line for line in watch.seen)
     assert not [password for password in passwords if password in shown]
     assert list(short_path.glob("minutemark-spark-job-*")) == []
-    assert [child for child in drivers() if runs_the_job(child)] == [] or keep_driver
+    assert [child for child in started_processes() if runs_the_job(child)] == [] or keep_driver
 
 
 def test_the_next_batch_uses_the_running_driver(batch_id):
     transform(batch_id).execute({})
-    first = {child.pid for child in drivers()}
+    first = {child.pid for child in started_processes()}
     with warehouse() as conn:
         conn.cursor().execute("UPDATE etl.batches SET state = 'failed' WHERE batch_id = %(b)s", {"b": batch_id})
         conn.commit()
@@ -132,7 +132,7 @@ def test_the_next_batch_uses_the_running_driver(batch_id):
         second = planner.open_range(PIPELINE, session, conn, run, **ONE_MINUTE)
     transform(second).execute({})
     assert attempts(second)[1] is not None
-    assert {child.pid for child in drivers()} == first
+    assert {child.pid for child in started_processes()} == first
 
 
 def test_killing_the_task_kills_jvm_and_python_driver(batch_id, keep_driver):
@@ -149,13 +149,13 @@ def test_killing_the_task_kills_jvm_and_python_driver(batch_id, keep_driver):
     running = threading.Thread(target=run)
     running.start()
     until = time.monotonic() + 60
-    while not any(runs_the_job(child, "python") for child in drivers()):
+    while not any(runs_the_job(child, "python") for child in started_processes()):
         assert time.monotonic() < until, "the Python driver never started"
         time.sleep(0.2)
     task.on_kill()
     running.join(timeout=30)
     assert errors
-    _, alive = psutil.wait_procs([child for child in drivers() if runs_the_job(child)], timeout=20)
+    _, alive = psutil.wait_procs([child for child in started_processes() if runs_the_job(child)], timeout=20)
     assert alive == []
 
 

@@ -62,6 +62,20 @@ def four_events(schemas: None) -> None:
 
 
 @pytest.fixture
+def lake_session(spark, four_events: None):
+    """The tests' session, with the settings for the lake."""
+    from include.spark import stores
+
+    settings = stores.lake_settings(endpoint("lake_reader"))
+    settings |= {"spark.sql.maxPlanStringLength": "100000", "spark.sql.debug.maxToStringFields": "1000"}
+    for key, value in settings.items():
+        spark.conf.set(key, value)
+    yield spark
+    for key in settings:
+        spark.conf.unset(key)
+
+
+@pytest.fixture
 def query(warehouse_schema: None) -> Iterator[Callable[[str], list[tuple]]]:
     import MySQLdb
 

@@ -17,7 +17,9 @@ def test_numbers_are_read_as_producers_write_them(spark: SparkSession) -> None:
         spark,
         click(job_id="258", publisher_id="1", campaign_id="2", group_id="3"),
         click(job_id="258.0", publisher_id="1.0", campaign_id=" 2 ", group_id="3.00"),  # a float's text, spaces
-        click(publisher_id="-1", campaign_id="x", group_id="9223372036854775808"),  # unreadable: 0
+        click(
+            publisher_id="-1", campaign_id="x", group_id="9223372036854775808"
+        ),  # not positive whole numbers that fit: 0
         click(),  # absent: 0
     )
     keys = [(r.event.job_id, r.event.publisher_id, r.event.campaign_id, r.event.group_id) for r in rows]

@@ -11,7 +11,7 @@ import pytest
 
 from include import pipelines
 from include.connections import endpoint
-from include.spark import lake, recruitment, run, stores
+from include.spark import lake, recruitment, run
 from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE
 from tests.spark.submitting import NEXT_MINUTE, submit
 
@@ -67,18 +67,6 @@ def test_an_attempt_number_is_never_used_twice(four_events: None, query, warm_dr
     assert submit(42, keep=True).returncode == 0
     assert submit(42, keep=True).returncode != 0
     assert query("SELECT COUNT(*), SUM(raw_rows) FROM etl.staged_counts WHERE attempt = 42") == [(2, 4)]
-
-
-@pytest.fixture
-def lake_session(spark, four_events: None):
-    """The tests' session, with the settings for the lake."""
-    settings = stores.lake_settings(endpoint("lake_reader"))
-    settings |= {"spark.sql.maxPlanStringLength": "100000", "spark.sql.debug.maxToStringFields": "1000"}
-    for key, value in settings.items():
-        spark.conf.set(key, value)
-    yield spark
-    for key in settings:
-        spark.conf.unset(key)
 
 
 @pytest.mark.parametrize("minutes", [[MINUTE], [MINUTE, NEXT_MINUTE]])
