@@ -19,7 +19,7 @@ from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoin
 from include.lake import change_log
 from include.lake.session import lake
 from include.pipelines import Pipeline
-from include.spark import jvm, submission
+from include.spark import jvm, stores, submission
 from include.warehouse import batches, schema
 from include.warehouse.batches import RunInfo
 from include.warehouse.gates import run_gate
@@ -150,7 +150,10 @@ def rig(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, str
 
 
 def session(passwords: Mapping[str, str]):
-    """A session like that of the pipeline's own driver, with the properties that the transform task sets."""
+    """A session like that of the pipeline's own driver, with the properties that the transform task sets.
+
+    Outside a job, it reads and writes the lake with the account of LAKE_READER.
+    """
     from pyspark.sql import SparkSession
 
     from include.spark import run
@@ -166,6 +169,8 @@ def session(passwords: Mapping[str, str]):
         spark = SparkSession.builder.getOrCreate()
     finally:
         shutil.rmtree(submitted.dir)
+    for key, value in stores.lake_settings(endpoint(LAKE_READER)).items():
+        spark.conf.set(key, value)
     run.keep_class_lookups(spark)
     return spark
 

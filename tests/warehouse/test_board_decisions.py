@@ -240,7 +240,10 @@ def test_chance_alone_raises_or_stops_at_most_one_campaign_in_twenty() -> None:
     figures = [f"{max(shares):.1%}".replace("%", " %") for shares in (raised, stopped, by_level)]
     assert figures == ["5.0 %", "4.1 %", "5.0 %"]
     adr = " ".join((ROOT / "docs" / "adr" / "0034-a-rule-for-where-to-spend-next.md").read_text().split())
-    assert "at most {} of them are raised, {} stopped because of a change, and {} because of their level".format(*figures) in adr
+    assert (
+        "at most {} of them are raised, {} stopped because of a change, and {} because of their level".format(*figures)
+        in adr
+    )
 
 
 def test_a_fact_without_a_campaign_counts_for_the_campaign_of_its_job(lab: Lab, decide) -> None:
