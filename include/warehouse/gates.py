@@ -116,7 +116,8 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         return GateResult(batch.batch_id, WAREHOUSE, attempt, True, outcomes)
     binds = {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt}
     write(conn, sql("make_pending"), binds)
-    message = f"{_describe(failed)}. {_after_failure(pipeline, read(conn, value, sql('pending_of'), binds))}"
+    pending = read(conn, value, sql("pending_of"), binds)
+    message = f"{_describe(failed)}. {_after_failure(pipeline, pending)}"
     return GateResult(batch.batch_id, WAREHOUSE, attempt, False, outcomes, message=message)
 
 
