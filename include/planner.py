@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from include.connections import LAKE_READER, endpoint
-from include.durations import HOUR, MINUTE, minute_floor
+from include.durations import HOUR, MINUTE, minute_ceil, minute_floor
 from include.errors import MinutemarkError
 from include.lake import change_log, counts
 from include.lake.errors import unreadable_minutes
@@ -94,12 +94,12 @@ def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: d
 
     If an hour of these minutes is folded, its other minutes are added.
     """
-    minutes = list(minutes_between(start, end))
-    if len(minutes) > MAX_RANGE:
+    if (count := (minute_ceil(end) - minute_floor(start)) // MINUTE) > MAX_RANGE:
         raise RangeRefused(
-            f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} has {len(minutes)} minutes; one run takes at most {MAX_RANGE}. "
+            f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} has {count} minutes; one run takes at most {MAX_RANGE}. "
             f"Backfill the DAG {pipeline.name}_reconcile instead; each of its runs covers an hour."
         )
+    minutes = list(minutes_between(start, end))
     polled = poll(pipeline, lake_session, conn)
     refuse_closed(pipeline, polled.clock, start)
     folded = folded_hours.folded_among(conn.cursor(), pipeline.name, minutes)
@@ -196,8 +196,8 @@ def _with_folded_hours(
 ) -> tuple[list[Pending], dict[datetime, list[PlannedMinute]]]:
     """The pending minutes that this run may take and, for those in folded hours, all minutes of their hour.
 
-    A folded hour that is closed cannot be replaced, so its minutes stay pending and are not read. A batch takes
-    only the oldest few of the other folded hours.
+    A folded hour that is closed cannot be replaced, so its minutes stay pending and are not read. Of the others, a batch takes
+    the oldest, as many as `max_minutes` allows.
     """
     hours = folded_hours.folded_among(conn.cursor(), pipeline.name, [changed.minute for changed in pending])
     minutes_by_hour: dict[datetime, list[PlannedMinute]] = {}

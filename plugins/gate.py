@@ -39,12 +39,12 @@ class QualityGate(AnnouncementMixin, BaseOperator):
         try:
             with warehouse(WAREHOUSE_ETL) as conn:
                 result = run_gate(conn, batch_id, self.gate)
+                for line in str(result).splitlines():
+                    self.log.info("%s", line)
                 if result.passed:
                     self._announce(context, conn, batch_id)
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
-        for line in str(result).splitlines():
-            self.log.info("%s", line)
         if not result.passed:
             raise AirflowFailException(result.message)
 

@@ -10,8 +10,9 @@
    In the minute DAG, this task also emits an asset event for each hour that is complete. See docs/assets.md.
 
 A run can be cleared from any step. A cleared sensor opens a new batch, a cleared transform makes a new attempt, and a
-cleared merge of a merged batch changes nothing. To reprocess given minutes, trigger the DAG with `from` and `to`, or run
-a backfill. A backfill takes exactly the minutes of its intervals.
+cleared merge of a merged batch changes nothing. If a later run has closed the batch of a failed one, its steps refuse it:
+clear the sensor. To reprocess given minutes, trigger the DAG with `from` and `to`, or run a backfill. A backfill takes
+exactly the minutes of its intervals.
 """
 
 from __future__ import annotations

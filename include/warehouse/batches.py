@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from include.durations import MICROSECOND
+from include.durations import MICROSECOND, in_words
 from include.pipelines import Pipeline, all_pipelines
 from include.warehouse import folded_hours, ledger
 from include.warehouse.delta import LastDelta, PlannedMinute, is_open
@@ -154,11 +154,12 @@ def new_attempt(conn, batch_id: int) -> int:
 
     def record(cursor) -> int:
         cursor.execute(
-            "SELECT state, reason FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch_id}
+            "SELECT state, reason, pipeline FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE",
+            {"batch_id": batch_id},
         )
         row = cursor.fetchone()
         if row is None or row[0] != "open":
-            raise BatchRefused(_not_open(batch_id, *(row or ("missing", None))))
+            raise BatchRefused(_not_open(batch_id, *(row or ("missing", None, None))))
         cursor.execute(
             "UPDATE etl.batches SET checked_attempt = NULL WHERE batch_id = %(batch_id)s", {"batch_id": batch_id}
         )
@@ -234,7 +235,7 @@ def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bo
         cursor.fetchall()
         if value(cursor, sql("overdue_one"), binds) is None:
             return False
-        why = f"no run has worked on it for {age.days} days"
+        why = f"no run has worked on it for {in_words(age)}"
         if declared is not None:
             _close(cursor, declared, [batch_id], why)
         else:  # no run will process its minutes: there is nothing to split or hold
@@ -297,10 +298,13 @@ def state_text(state: str) -> str:
     return "has failed" if state == "failed" else f"is {state}"
 
 
-def _not_open(batch_id: int, state: str, reason: str | None) -> str:
+def _not_open(batch_id: int, state: str, reason: str | None, pipeline: str | None) -> str:
     why = f" ({reason})" if reason else ""
+    trigger = (
+        f"trigger {pipeline}_minute with `from` and `to`"  # a cleared run may find that they are no longer pending
+    )
     remedy = {
-        "merged": "It needs no further attempt; to read its minutes again, clear the run from wait_for_changes.",
-        "skipped": "None of its minutes was left to publish; to read them again, clear the run from wait_for_changes.",
+        "merged": f"It needs no further attempt; to read its minutes again, {trigger}.",
+        "skipped": f"None of its minutes was left to publish; to read them again, {trigger}.",
     }.get(state, "Clear the run from wait_for_changes, which opens a new batch.")
     return f"Batch {batch_id} is not open: it {state_text(state)}{why}. {remedy}"

@@ -172,7 +172,7 @@ class _Window:
         return (self.rows - self.ignored) / len(self._minutes) if self._minutes else None
 
     def share(self, part: int, total: int) -> float | None:
-        """The share over the day; None if the day has too few rows."""
+        """The share over the day; None if the day has too few rows or minutes, or `total` is too small."""
         is_enough = self.rows >= HISTORY_ROWS and len(self._minutes) >= HISTORY_MINUTES and total >= MIN_ROWS
         return part / total if is_enough else None
 

@@ -164,6 +164,7 @@ def accept(
     Held minutes that show it become pending, and their other checks decide about them. With a `drift_id`, only that record is
     accepted: the one that the user has seen.
     """
+    by = by.strip()[:LONGEST_NAME] or "somebody"
 
     def work(cursor) -> Accepted:
         lock(cursor, pipeline)
@@ -176,13 +177,13 @@ def accept(
         named = ([drift for drift in open_drifts if drift.field == name] for name in (field, field.strip()))
         accepted = next(filter(None, named), [])
         if not accepted:
-            raise AcceptanceRefused(_nothing_open(cursor, pipeline, field))
+            raise AcceptanceRefused(_nothing_open(cursor, pipeline, field, kind, drift_id))
         minutes = 0
         for drift in accepted:
             cursor.execute(
                 sql("accept"),
                 {
-                    "by": by.strip()[:LONGEST_NAME] or "somebody",
+                    "by": by,
                     "reason": (reason or "").strip()[:LONGEST_REASON] or None,
                     "id": drift.drift_id,
                 },
@@ -256,11 +257,13 @@ def _make_pending(cursor, pipeline: Pipeline, drift: Drift) -> int:
     return execute(cursor, sql("make_pending"), binds).rowcount
 
 
-def _nothing_open(cursor, pipeline: Pipeline, field: str) -> str:
+def _nothing_open(cursor, pipeline: Pipeline, field: str, kind: str | None, drift_id: int | None) -> str:
     names = sorted({(drift.field, drift.kind) for drift in recorded_drifts(cursor, pipeline) if not drift.accepted_by})
     shown = ", ".join(f"{name} ({kind})" for name, kind in names[:20])
     instead = f"Drift to accept: {shown}." if names else f"{pipeline.name} has no open drift."
-    return f"No drift of field {field!r} of {pipeline.name} waits to be accepted. {instead}"
+    chosen = f" ({kind})" if kind else ""
+    record = f" in record {drift_id}" if drift_id is not None else ""
+    return f"No drift of field {field!r}{chosen} of {pipeline.name}{record} waits to be accepted. {instead}"
 
 
 def _history(cursor, pipeline: Pipeline, start: datetime, end: datetime) -> Iterator[MinuteFields]:

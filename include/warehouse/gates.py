@@ -99,9 +99,9 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         message = "The batch is skipped. It published nothing, so there is nothing to check."
         return GateResult(batch.batch_id, WAREHOUSE, None, True, message=message)
     if batch.state != "merged":
+        step = "merge_into_warehouse" if batch.state == "open" else "wait_for_changes, which opens a new batch"
         raise BatchRefused(
-            f"Batch {batch.batch_id} is not merged: it {batches.state_text(batch.state)}. "
-            "Clear the run from merge_into_warehouse."
+            f"Batch {batch.batch_id} is not merged: it {batches.state_text(batch.state)}. Clear the run from {step}."
         )
     attempt = batch.merged_attempt
     outcomes = _outcomes(conn, pipeline, batch, WAREHOUSE, attempt)  # ty: ignore[invalid-argument-type]
@@ -115,12 +115,21 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     if not failed:
         return GateResult(batch.batch_id, WAREHOUSE, attempt, True, outcomes)
     binds = {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt}
-    minutes = write(conn, sql("make_pending"), binds)
-    message = (
-        f"{_describe(failed)}. {minutes} minutes are pending again, so the next run of {pipeline.name}_minute replaces them. "
-        "If that run fails the same way, look for a writer of contributions or facts that does not take the pipeline's lock."
-    )
+    write(conn, sql("make_pending"), binds)
+    pending = read(conn, value, sql("pending_of"), binds)
+    message = f"{_describe(failed)}. {_after_failure(pipeline, pending)}"
     return GateResult(batch.batch_id, WAREHOUSE, attempt, False, outcomes, message=message)
+
+
+def _after_failure(pipeline: Pipeline, pending: int) -> str:
+    """What happens next. None of the minutes is pending if they are not in the ledger, are held, or were merged again since."""
+    minute_dag = f"{pipeline.name}_minute"
+    if not pending:
+        return f"None of its minutes is pending: to replace them, trigger {minute_dag} with `from` and `to`."
+    return (
+        f"{pending} minutes are pending again, so the next run of {minute_dag} replaces them. If that run fails the same way, "
+        "look for a writer of contributions or facts that does not take the pipeline's lock."
+    )
 
 
 def _outcomes(conn, pipeline: Pipeline, batch: Batch, gate: str, attempt: int) -> tuple[CheckOutcome, ...]:
@@ -226,8 +235,9 @@ def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
         return " ".join(filter(None, (released, waiting)))
     if verdict.batch_wide:
         return (
-            f"{_describe(verdict.batch_wide)}. Nothing of this batch is published; its minutes stay pending. Read the sample "
-            "in etl.check_results, fix the cause in the lake or the transform, and clear the run from transform_delta."
+            f"{_describe(verdict.batch_wide)}. Nothing of this batch is published. Read the sample in etl.check_results, and "
+            "fix the cause in the lake or the transform. The next run reads pending minutes again; to read others again, clear "
+            "the run from wait_for_changes."
         )
     remedy = (
         "`./minutemark held` shows why. A minute is read again after a new event in it, or when "

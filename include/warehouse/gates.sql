@@ -10,6 +10,12 @@ STRAIGHT_JOIN etl.minute_ledger AS l FORCE INDEX (PRIMARY) ON l.pipeline = %(pip
 SET l.read_changed_at = NULL, l.read_at = NULL, l.settled_before = NULL
 WHERE m.batch_id = %(batch_id)s AND l.attempt = %(attempt)s;
 
+-- name: pending_of
+-- How many merged minutes of a batch are pending: one row.
+SELECT COUNT(*) FROM etl.batch_minutes AS m
+JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute
+WHERE m.batch_id = %(batch_id)s AND m.state = 'merged' AND l.pending = 1;
+
 -- name: keep_result
 -- Keeps the result of a check.
 INSERT INTO etl.check_results (batch_id, attempt, gate, check_name, severity, outcome, offending_rows, sample)

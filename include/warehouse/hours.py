@@ -43,7 +43,7 @@ class Hour:
     counted_rows: int
     ignored_rows: int
     rejected_rows: int
-    held_minutes: tuple[datetime, ...]  # not published, until they are released
+    held_minutes: tuple[datetime, ...]  # their newest rows are not published
     fact_hours: tuple[datetime, ...]  # of the facts that its rows add to, or added to when it was announced before
 
     @property

@@ -40,7 +40,7 @@ class MergeResult:
     state: str  # merged or skipped
     attempt: int | None
     minutes: int
-    superseded: int
+    left_out: int  # minutes of the batch that it did not publish
     raw_rows: int = 0
     counted_rows: int = 0
     ignored_rows: int = 0
@@ -54,7 +54,7 @@ class MergeResult:
             return f"Batch {self.batch_id} is skipped: none of its minutes was left to publish; etl.batch_minutes says why."
         if not self.changed:
             return f"Batch {self.batch_id} was already merged (attempt {self.attempt}): nothing changed."
-        dropped = f"; {self.superseded} left out (etl.batch_minutes says why)" if self.superseded else ""
+        dropped = f"; {self.left_out} left out (etl.batch_minutes says why)" if self.left_out else ""
         return (
             f"Batch {self.batch_id}, attempt {self.attempt}: {self.minutes} minutes merged{dropped}; {self.raw_rows} rows = "
             f"{self.counted_rows} counted + {self.ignored_rows} ignored + {self.rejected_rows} rejected."
@@ -227,14 +227,14 @@ def _sweep(conn, pipeline: Pipeline) -> None:
 def _result(cursor, batch_id: int, *, changed: bool, inserted: Mapping[str, int] | None = None) -> MergeResult:
     batch = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})[0]
     merged_at = batch["merged_at"]
-    query = "SELECT COUNT(*) FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'superseded'"
+    query = "SELECT COUNT(*) FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state <> 'merged'"
     return MergeResult(
         batch_id=batch_id,
         pipeline=batch["pipeline"],
         state=batch["state"],
         attempt=batch["merged_attempt"],
         minutes=batch["merged_minutes"] or 0,
-        superseded=value(cursor, query, {"batch_id": batch_id}),
+        left_out=value(cursor, query, {"batch_id": batch_id}),
         **{name: int(batch[name] or 0) for name in ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")},
         changed=changed,
         seconds=(merged_at - batch["opened_at"]).total_seconds() if merged_at else None,

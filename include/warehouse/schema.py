@@ -125,8 +125,7 @@ def _apply(account: Endpoint) -> None:
         for pipeline in pipelines:
             _apply_files(conn, files(pipeline, "*views.sql"))
         for pipeline in pipelines:
-            cursor.execute(sql("add_pipeline"), {"pipeline": pipeline.name})
-        conn.commit()
+            _add_pipeline(conn, pipeline)
         if account.conn_id == WAREHOUSE_ADMIN:
             for conn_id in (WAREHOUSE_ETL, WAREHOUSE_BI):
                 _grant(cursor, conn_id, account)
@@ -152,11 +151,17 @@ def _tables_of(conn, account: Endpoint, pipeline: Pipeline) -> None:
     )
     _apply_files(conn, files(pipeline, "retired.sql"))
     if _to_fill(conn, pipeline):
+        _add_pipeline(conn, pipeline)  # a set-up that was killed may have created tables, but not the row to lock
         with warehouse(account) as lock_conn:
             lock(lock_conn.cursor(), pipeline)  # merges and another set-up wait
             for fact in _to_fill(conn, pipeline):
                 _fill(conn, pipeline, fact)
     _apply_files(conn, files(pipeline, "warehouse.sql"))
+
+
+def _add_pipeline(conn, pipeline: Pipeline) -> None:
+    conn.cursor().execute(sql("add_pipeline"), {"pipeline": pipeline.name})
+    conn.commit()
 
 
 def _to_fill(conn, pipeline: Pipeline) -> list[SummedFact]:

@@ -65,7 +65,8 @@ def control(pattern: str) -> list[SqlFile]:
 
 def files(pipeline: Pipeline, pattern: str) -> list[SqlFile]:
     """The pipeline's own files that match, then those of its facts: filled templates, or the files that replace them."""
-    own = [_read(path) for path in sorted((FOLDER / pipeline.name).glob(pattern))]
+    folder, facts = FOLDER / pipeline.name, {fact.name for fact in pipeline.facts}
+    own = [_read(path) for path in sorted(folder.glob(pattern)) if path.relative_to(folder).parts[0] not in facts]
     return [*own, *(file for fact in pipeline.facts for file in _files_of_fact(pipeline, fact, pattern))]
 
 

@@ -86,6 +86,13 @@ def test_an_open_batch_without_recent_attempts_is_abandoned_with_its_staging(lab
         batches.new_attempt(lab.conn, batch_id)
 
 
+def test_an_abandoned_batch_names_the_time_without_an_attempt(lab: Lab) -> None:
+    batch_id = staged_batch(lab)
+    age(lab, 3)
+    assert batches.close_overdue(lab.conn, "recruitment", batch_id, 1.5 * DAY)
+    assert batches.get(lab.conn, batch_id).reason == "no run has worked on it for 36 hours"
+
+
 # The list of overdue batches is out of date when the batch's turn comes: a user has cleared the run since.
 def test_a_batch_that_resumes_after_the_check_is_not_abandoned(lab: Lab) -> None:
     batch_id = staged_batch(lab)

@@ -177,7 +177,8 @@ def test_an_hour_that_lacks_a_minute_is_left_out_whole_and_stays_pending(lab: La
     if why == "closed":
         lab.query("UPDATE etl.minute_ledger SET state = 'closed' WHERE minute = %s", minute(2))
     assert lab.check(batch_id).passed
-    assert merge.merge(batch_id).minutes == 1, "Minute 130 is in no folded hour."
+    result = merge.merge(batch_id)
+    assert (result.minutes, result.left_out) == (1, 60), "Minute 130 is in no folded hour."
     lab.query("DELETE FROM recruitment.events_by_minute WHERE minute = %s", minute(130))
     assert folded_hours(lab) == [TEN, ELEVEN]
     assert lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute") == 5

@@ -187,7 +187,7 @@ def test_only_one_of_two_batches_publishes_with_a_release(lab: Lab) -> None:
     second, result = gate(lab, {minute(0): worse, minute(2): [contribution(8)]}, run_id="second", is_delta=False)
     assert result.released == (minute(0),)
     merge.merge(first)
-    assert merge.merge(second).superseded == 1
+    assert merge.merge(second).left_out == 1
     assert lab.facts("bid_sum")[7, 0] == Decimal("-0.5"), "0.5 of minute 1, and -1 of the first read of minute 0."
     assert lab.facts()[8, 0] == 1
 

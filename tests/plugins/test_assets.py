@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from include.warehouse.session import warehouse
 from tests import airflow_home  # noqa: F401  (before Airflow)
 from tests.plugins.test_changes import context, minutes_ago, nothing_pending, sensor, touch
+from tests.warehouse.conftest import lab  # noqa: F401
+from tests.warehouse.lab import Lab, contribution, minute
 
 __all__ = ["nothing_pending"]
 pytestmark = pytest.mark.usefixtures("schemas")
@@ -131,6 +134,23 @@ def test_an_event_that_cannot_be_created_fails_no_task(complete_hour):
     task, run = prepared_sensor(), {**run_context(), "outlet_events": {}}
     assert task.execute(run)
     assert task.outlets == []
+
+
+def test_the_report_of_a_gate_is_logged_even_if_its_batch_cannot_be_announced(lab: Lab, capsys):  # noqa: F811
+    from plugins.assets import batches_asset
+    from plugins.gate import QualityGate
+
+    batch_id = lab.publish({minute(0): [contribution()]})
+    gate = QualityGate(
+        task_id="check_warehouse",
+        pipeline="recruitment",
+        gate="warehouse",
+        batch_id=str(batch_id),
+        outlets=[batches_asset("recruitment")],
+    ).prepare_for_execution()
+    with pytest.raises(KeyError, match="outlet_events"):
+        gate.execute({**context(), "ti": SimpleNamespace(try_number=1)})
+    assert f"Gate warehouse passed for batch {batch_id}" in capsys.readouterr().out
 
 
 def test_a_merge_whose_run_has_ended_before_its_gate_is_checked_first(complete_hour):

@@ -356,6 +356,18 @@ def test_contributions_that_were_filled_in_part_are_filled_again(lab: Lab) -> No
     assert list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None)) == []
 
 
+def test_a_first_set_up_that_was_killed_between_two_tables_is_completed(lab: Lab) -> None:
+    """The operations exist, but neither their contributions nor the row of etl.pipelines, which set-up adds last."""
+    run_as_admin(
+        *(f"DROP TABLE {fact.contributions}" for fact in ECOMMERCE.facts),
+        "DELETE FROM etl.pipelines WHERE pipeline = 'ecommerce'",
+    )
+    apply_schema()
+    shop = Shop(lab.conn)
+    shop.publish(staged(ROWS))
+    assert visits(shop) == EXPECTED
+
+
 def test_while_contributions_are_filled_no_merge_publishes(lab: Lab) -> None:
     shop, ten = Shop(lab.conn), TEN.replace(second=0)
     shop.publish(staged(ROWS))

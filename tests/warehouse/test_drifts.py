@@ -12,7 +12,7 @@ from airflow.models import DagRun
 from dags import operations
 from include.housekeeping import expired
 from include.warehouse import drifts, gates, held, merge, status
-from include.warehouse.drift import APPEARED, DISAPPEARED
+from include.warehouse.drift import APPEARED, DISAPPEARED, IGNORED
 from tests.warehouse.lab import RECRUITMENT, Lab, contribution, minute
 
 ROWS = 200
@@ -130,6 +130,14 @@ def test_a_field_without_drift_cannot_be_accepted(day: Lab) -> None:
     publish_minutes(day, {minute(1): RENAMED, minute(2): COUNTS})
     with pytest.raises(drifts.AcceptanceRefused, match=r"field 'bid' .* Drift to accept: jobId .appeared., job_id"):
         drifts.accept(day.conn, RECRUITMENT, "bid", None, by="ann")
+    with pytest.raises(drifts.AcceptanceRefused, match=r"field 'job_id' \(ignored\) of .* job_id \(disappeared\)"):
+        drifts.accept(day.conn, RECRUITMENT, "job_id", IGNORED, by="ann")
+
+
+def test_an_acceptance_without_a_name_says_what_it_records(day: Lab) -> None:
+    publish_minutes(day, {minute(0): COUNTS, minute(1): RENAMED})
+    assert str(drifts.accept(day.conn, RECRUITMENT, "job_id", None, by=" ")).startswith("Accepted by somebody: job_id")
+    assert day.query("SELECT accepted_by FROM etl.drifts WHERE field = 'job_id'") == [("somebody",)]
 
 
 def test_a_new_field_is_reported_once(day: Lab) -> None:
@@ -175,7 +183,8 @@ def test_an_acceptance_of_one_record_accepts_no_later_record_of_the_field(day: L
     ]
     publish_minutes(day, {minute(3): RENAMED, minute(4): COUNTS}, "later")
     assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann", drift_id=drift_id).minutes == 1
-    with pytest.raises(drifts.AcceptanceRefused, match="job_id .disappeared."):
+    refused = f"No drift of field 'job_id' of recruitment in record {drift_id} waits .* job_id .disappeared."
+    with pytest.raises(drifts.AcceptanceRefused, match=refused):
         drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="bob", drift_id=drift_id)
     assert day.ledger(minute(3))["state"] == "held"
 

@@ -116,6 +116,9 @@ def test_a_failing_check_that_names_no_minute_stops_the_batch(lab: Lab, monkeypa
     result = lab.check(stage_batch(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD}))
     assert (result.passed, result.held) == (False, ())
     assert "Nothing of this batch is published" in result.message
+    assert result.message.endswith(
+        "The next run reads pending minutes again; to read others again, clear the run from wait_for_changes."
+    )
     assert lab.pending() == [minute(0), minute(1)]
 
 
@@ -221,6 +224,10 @@ def test_an_unfinished_transform_is_refused_with_its_progress(lab: Lab) -> None:
 def test_the_warehouse_gate_requires_a_merged_batch(lab: Lab) -> None:
     with pytest.raises(BatchRefused, match="is not merged: it is open"):
         lab.check(lab.open(minute(0)), "warehouse")
+    lab.query("UPDATE etl.batches SET state = 'failed'")
+    [[failed]] = lab.query("SELECT batch_id FROM etl.batches")
+    with pytest.raises(BatchRefused, match="has failed. Clear the run from wait_for_changes, which opens a new batch"):
+        lab.check(failed, "warehouse")
     with pytest.raises(ValueError, match="Unknown gate 'warehose'"):
         lab.check(lab.open(minute(0)), "warehose")
 
@@ -254,10 +261,18 @@ def test_a_failed_warehouse_gate_leaves_its_minutes_pending(lab: Lab, seen: bool
     lab.query("UPDATE recruitment.events SET clicks = clicks + 1")
     result = lab.check(batch_id, "warehouse")
     assert "1 minutes are pending again" in result.message
+    assert lab.check(batch_id, "warehouse").message == result.message, "A cleared gate reports the same."
     assert lab.pending() == [minute(1)]
     lab.publish(GOOD, run_id="repair")
     assert lab.facts() == {(7, 0): 1}
     assert lab.pending() == []
+
+
+def test_a_failed_warehouse_gate_that_leaves_no_minute_pending_says_how_to_replace_them(lab: Lab) -> None:
+    batch_id = lab.publish(GOOD)
+    lab.query("DELETE FROM etl.minute_ledger")
+    message = lab.check(batch_id, "warehouse").message
+    assert message.endswith("pending: to replace them, trigger recruitment_minute with `from` and `to`.")
 
 
 # ⚑ each check accepts "this read or a newer one", in one SELECT

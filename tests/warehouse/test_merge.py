@@ -103,7 +103,7 @@ def test_a_late_merge_leaves_newer_reads_alone_and_publishes_the_rest(lab: Lab) 
     assert lab.check(slow).passed
     lab.publish({minute(0): [contribution(clicks=9, event_count=9)]}, run_id="fast", kind="backfill", is_delta=False)
     result = merge.merge(slow)
-    assert (result.state, result.minutes, result.superseded) == ("merged", 1, 1)
+    assert (result.state, result.minutes, result.left_out) == ("merged", 1, 1)
     assert lab.facts() == {(7, 0): 9, (8, 0): 1}
     assert lab.check(slow, "warehouse").passed
 

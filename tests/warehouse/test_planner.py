@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -195,6 +196,19 @@ def test_a_range_takes_exactly_its_minutes_changed_held_or_neither(lab: Lab, rea
 def test_an_invalid_range_is_refused(lab: Lab, reader, now, minutes: int, message: str) -> None:
     with pytest.raises(planner.RangeRefused, match=message):
         open_window(reader, lab, now, now + minutes * MINUTE)
+
+
+def test_a_range_of_years_is_refused_before_its_minutes_are_listed() -> None:
+    """A wrong digit in the form must not fill the worker's memory: a list of two years takes 60 MB."""
+    start = datetime(2024, 1, 1)
+    run = RunInfo("recruitment_minute", "manual", start)
+    tracemalloc.start()
+    try:
+        with pytest.raises(planner.RangeRefused, match="1052640 minutes"):
+            planner.open_range(RECRUITMENT, None, None, run, start=start, end=datetime(2026, 1, 1))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # ⚑ minutes past a declared lake retention are closed, and ranges of them are refused

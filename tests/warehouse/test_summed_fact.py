@@ -84,6 +84,8 @@ def test_a_file_of_the_pipeline_replaces_a_template_and_another_one_is_added(tmp
     result = {check.name: check for check in sql.checks(RECRUITMENT, "warehouse")}
     assert list(result) == [*before, "warehouse_more"]
     assert (result["warehouse_events_totals"].purpose, result["warehouse_events_totals"].severity) == ("Mine.", "warn")
+    printed = sql.as_text("recruitment")
+    assert (printed.count("-- Mine."), printed.count("-- More.")) == (1, 1)
 
 
 def test_the_command_sql_prints_every_statement_with_the_file_that_it_comes_from() -> None:
