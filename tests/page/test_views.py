@@ -155,6 +155,7 @@ def test_the_ledger_shows_the_options_of_a_manual_run(get_view, lab: Lab) -> Non
 
 def test_invalid_options_are_refused_with_a_hint(as_user, get_view) -> None:
     assert "Write it as 2026-11-22T14:05" in get_view("ledger", 400, **{"from": "yesterday"})["detail"]
+    assert get_view("ledger", 400, before="yesterday")["detail"].startswith("`before` is 'yesterday'")
     assert "choose one of all, pending" in get_view("ledger", 400, state="lost")["detail"]
     assert (
         "must be before `to`"
