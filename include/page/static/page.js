@@ -107,7 +107,8 @@ function lakehouse(copies, now) {
   const minutes = copies.capped ? `${number(copies.minutes)} or more minutes` : plural(copies.minutes, "minute");
   const due = copies.minutes && `${minutes} to write, the first merged ${duration(age)} ago`;
   const hours = copies.hours && `${plural(copies.hours, "hour")} to count`;
-  const waiting = copies.waiting && `${plural(copies.waiting, "hour")} keeping the last count until all minutes are written`;
+  const waiting =
+    copies.waiting && `${plural(copies.waiting, "hour")} keeping the last count until all minutes are written`;
   return [due, hours, waiting].filter(Boolean).join(", ") || "up to date";
 }
 

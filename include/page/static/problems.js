@@ -65,7 +65,8 @@ export function held({ pipeline, place, isCurrent, refresh }) {
 
   function nextStep(row) {
     const because = row.released_because ? `: ${row.released_because}` : "";
-    const released = `Released by ${row.released_by} at ${time(row.released_at, true)}${because}. The next run publishes it.`;
+    const releasedAt = time(row.released_at, true);
+    const released = `Released by ${row.released_by} at ${releasedAt}${because}. The next run publishes it.`;
     const text = row.status === "released" ? released : NEXT_STEPS[row.status];
     return text ? h("p", { class: "done" }, text) : null;
   }
