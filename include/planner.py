@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from include.connections import LAKE_READER, endpoint
-from include.durations import HOUR, MINUTE, minute_ceil, minute_floor
+from include.durations import EPOCH, HOUR, MINUTE, minute_ceil, minute_floor
 from include.errors import MinutemarkError
 from include.lake import change_log, counts
 from include.lake.errors import unreadable_minutes
@@ -155,13 +155,17 @@ def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
         minute += MINUTE
 
 
-def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
-    """Raise RangeRefused if part of a range is closed: reading it again would erase correct facts."""
+def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime, step: timedelta = MINUTE) -> None:
+    """Raise RangeRefused if part of a range is closed: reading it again would erase correct facts.
+
+    `step` is the length of the range's whole chunks: the message names the first one that is open.
+    """
     first_open = pipeline.first_open(clock)
     if start < first_open:
+        earliest = EPOCH - (EPOCH - first_open) // step * step
         raise RangeRefused(
             f"Minutes of {pipeline.name} before {first_open:%Y-%m-%d %H:%M} are closed: {pipeline.retention_text}. Their facts "
-            "stay as they are. Choose a range that starts then or later."
+            f"stay as they are. Choose a range that starts at {earliest:%Y-%m-%d %H:%M} or later."
         )
 
 

@@ -22,6 +22,7 @@ WEBHOOK = "minutemark_webhook"
 SLACK = "minutemark_slack"
 SMTP = "minutemark_smtp"
 PATIENCE = 12.0  # seconds for all channels together: Airflow ends a DAG callback's process after 50
+_TIMED_OUT = "timed_out"  # Airflow's reason for a run that took longer than its DAG allows
 _SHORTEST_SECRET = 6  # redacting shorter ones would also hide ordinary words
 
 
@@ -47,7 +48,7 @@ class Notify(BaseNotifier):
 class NotifyFailedRun(BaseNotifier):
     """Notifies of a failed run, as on_failure_callback of a DAG.
 
-    Of consecutive failed runs, it sends the first, and then the first of each hour. It only logs the others.
+    Of consecutive failed runs, it sends the first, and then the first that starts in each hour. It only logs the others.
     """
 
     def notify(self, context: Context) -> None:
@@ -66,29 +67,37 @@ def failed_run(context: Context) -> Notice:
     task = context.get("ti")
     which = f", in task {task.task_id}" if task else ""
     reason = f" ({context['reason']})" if context.get("reason") else ""
+    first_step = (
+        "Read the log of the unfinished task. If it has none, check that workers take tasks, and that its pool has free slots. "
+        "Then clear the run"
+        if context.get("reason") == _TIMED_OUT
+        else "Open the log of the failed task: it says where it failed, why, and what to do. Then clear the task"
+    )
     return Notice(
         subject=context["dag"].dag_id,
         problem="failed",
         state=STARTED,
         found=f"Run {context['run_id']} failed{which}{reason}.",
-        remedy="Open the log of the failed task: it says where it failed, why, and what to do. Then clear the task, or leave "
-        "it to the next run.",
+        remedy=f"{first_step}, or leave it to the next run if the DAG has a schedule.",
         link=task.log_url if task else None,
     )
 
 
 def _is_repeated(context: Context) -> bool:
-    """Whether the previous run failed too, within the same hour. False if unknown: two notices are better than none."""
+    """Whether the previous run failed too, and started in the same hour. False if unknown: two notices are better than none.
+
+    The logical dates of a backfill's runs may be hours apart although the runs follow each other within minutes.
+    """
     task, run = context.get("ti"), context.get("dag_run")
-    if task is None or run is None or run.logical_date is None:
+    if task is None or run is None or run.start_date is None:
         return False
     try:
         previous = task.get_previous_dagrun()
     except Exception:
         return False
-    if not has_failed(previous) or previous.logical_date is None:
+    if not has_failed(previous) or previous.start_date is None:
         return False
-    return f"{previous.logical_date:%Y-%m-%d %H}" == f"{run.logical_date:%Y-%m-%d %H}"
+    return f"{previous.start_date:%Y-%m-%d %H}" == f"{run.start_date:%Y-%m-%d %H}"
 
 
 def has_failed(run) -> bool:

@@ -32,7 +32,7 @@ from include.warehouse.errors import WarehouseError
 from include.warehouse.held import ReleaseRefused
 from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import warehouse
-from include.window import WindowRefused, open_range, parse_range
+from include.window import WindowRefused, minute_in, open_range, parse_range
 from plugins.permissions import editable_pipeline, has_permission, may_see_rows, may_start, visible_pipeline
 
 STATIC = Path(overview.__file__).parent / "static"
@@ -155,7 +155,7 @@ def last_minutes(pipeline: VisiblePipeline, conn: BiConnection) -> Json:
 def ledger_page(pipeline: VisiblePipeline, conn: BiConnection, request: Request) -> Json:
     query = request.query_params
     start, end = open_range(query.get("from"), query.get("to"))
-    _, before = open_range(None, query.get("before"))
+    before = minute_in("before", query["before"]) if query.get("before") else None
     return Json(ledger.page(conn, pipeline, start=start, end=end, before=before, state=query.get("state") or "all"))
 
 

@@ -35,7 +35,7 @@ def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -
         raise WindowRefused(
             f"No whole {chunk} of this range has ended yet. Choose a range before {_floor(clock, step):%Y-%m-%d %H:%M}."
         )
-    refuse_closed(pipeline, clock, first)
+    refuse_closed(pipeline, clock, first, step)
     runs = (last - first) // step
     if runs > MAX_RUNS:
         instead = "" if chunk == "hour" else " With an hour per run, the range can be longer."

@@ -14,7 +14,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 SHOWN = 60
-_SEARCHED = 240  # newest batches that are searched for these minutes: four hours' worth
+_SEARCHED = 240  # newest batches that are searched for these minutes: four hours of them, if one is opened each minute
 
 # A minute is in one of these states; the first that fits.
 OPEN = "open"  # has not ended; or is not in the ledger, and the lake has not been polled since its end: rows may follow

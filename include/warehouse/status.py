@@ -28,7 +28,7 @@ HELD = "held"  # minutes newer than the published events are held
 SILENT = "silent"  # no newer minute is held
 FRESH = "fresh"  # lag within delay_limit, or a live change waits, but not yet for too long
 
-_MAX_SEARCHED = 1_000  # newest pending minutes that are searched for the oldest change
+_MAX_SEARCHED = 1_000  # newest pending minutes, and as many of failed batches, that are searched for the oldest change
 _MAX_FAILURES = 100  # at most this many consecutive delta batches are counted
 _MAX_SHOWN = 10  # fields
 

@@ -13,6 +13,7 @@ import pytest
 
 from include.listing import as_json
 from include.operations.copies import COUNT_LIMIT
+from include.page.problems import SEARCHED
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from local import bootstrap
 from local.api_server import ApiServer, site
@@ -139,6 +140,28 @@ def test_a_backlog_of_the_lakehouse_that_is_not_counted_to_its_end_is_shown_as_a
     _, page = visit("vera")
     card = page.get_by_role("button", name=re.compile("^ecommerce"))
     expect(card).to_contain_text("Lakehouse: 10,000 or more minutes to write")
+
+
+def test_an_hour_without_rows_has_no_highest_bar(visit, lab: Lab) -> None:
+    _, page = visit("vera")
+    expect(page.locator("figure.rows figcaption")).to_contain_text("highest bar: 0 rows")
+    expect(page.locator("dl.figures div", has_text="Oldest unmerged live change").locator("dd")).to_have_text("none")
+
+
+def test_a_pipeline_with_older_batches_than_the_view_reads_is_not_shown_as_never_checked(visit, lab: Lab) -> None:
+    publish(lab, minutes_ago(lab, 5), "before all others")
+    newer = [(f"run {number}",) for number in range(2 * SEARCHED)]  # for two pipelines
+    lab.conn.cursor().executemany(
+        "INSERT INTO etl.batches (pipeline, kind, dag_id, run_id, lake_clock, options)"
+        " VALUES ('ecommerce', 'minute', 'ecommerce_minute', %s, UTC_TIMESTAMP(6), '{}')",
+        newer,
+    )
+    lab.conn.commit()
+    _, page = visit("vera")
+    page.get_by_role("button", name="Gates").click()
+    expect(page.locator("main")).to_contain_text(
+        "No check of this pipeline ran in the newest batches of all pipelines. Its next batch runs them."
+    )
 
 
 def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:

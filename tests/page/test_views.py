@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from include.page import minutes
+from include.page import backfill, minutes
+from include.planner import RangeRefused
 from include.warehouse import batches
+from include.warehouse.session import server_time
 from local.connections import variable
 from tests.page.states import CHANGE, DATA, MINUTE, hold, minutes_ago, publish, see, text
 from tests.warehouse.lab import Lab
@@ -151,6 +155,7 @@ def test_the_ledger_shows_the_options_of_a_manual_run(get_view, lab: Lab) -> Non
 
 def test_invalid_options_are_refused_with_a_hint(as_user, get_view) -> None:
     assert "Write it as 2026-11-22T14:05" in get_view("ledger", 400, **{"from": "yesterday"})["detail"]
+    assert get_view("ledger", 400, before="yesterday")["detail"].startswith("`before` is 'yesterday'")
     assert "choose one of all, pending" in get_view("ledger", 400, state="lost")["detail"]
     assert (
         "must be before `to`"
@@ -207,6 +212,20 @@ def test_a_backfill_is_planned_in_whole_chunks_that_have_ended(get_view, lab: La
     assert "2025-01-01 00:00 to 2025-02-01 00:00" in get_view("backfill", 400, **year)["detail"]
     forever = {"from": text(hour), "to": "9999-12-31T23:59"}
     assert "a year from 1582 to 5236" in get_view("backfill", 400, **forever)["detail"]
+
+
+@pytest.mark.parametrize(("chunk", "step"), [("hour", timedelta(hours=1)), ("minute", MINUTE)])
+def test_the_start_that_the_refusal_of_closed_minutes_names_is_accepted(lab: Lab, chunk: str, step: timedelta) -> None:
+    hour = minutes_ago(lab, 0).replace(minute=0)
+    first_open = hour - timedelta(hours=4, minutes=30)  # in the middle of an hour, which is closed in part
+    keeps = server_time(lab.conn.cursor()) - first_open
+    pipeline = replace(lab.pipeline, lake_retention=keeps)
+    with pytest.raises(RangeRefused) as refused:
+        backfill.plan(lab.conn, pipeline, first_open - MINUTE, hour, chunk)
+    [named] = re.findall(r"starts at (\S+ \S+) or later", str(refused.value))
+    start = datetime.fromisoformat(named)
+    assert first_open < start <= first_open + MINUTE + step
+    assert backfill.plan(lab.conn, pipeline, start, hour, chunk)["first_minute"] == start
 
 
 def test_an_unreachable_warehouse_is_reported_with_its_remedy(as_user, lab: Lab, monkeypatch) -> None:

@@ -312,12 +312,17 @@ def test_no_message_contains_the_password_of_a_store(serve, connect, read_log):
 def failed_context(previous: str | None = None, hours_ago: float = 0.02, **more) -> dict:
     from datetime import timedelta
 
-    due = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
-    previous_run = previous and SimpleNamespace(state=previous, logical_date=due - timedelta(hours=hours_ago))
+    started = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+    # Runs of a backfill by hours: however far apart they start, their logical dates are an hour apart.
+    previous_run = previous and SimpleNamespace(
+        state=previous,
+        start_date=started - timedelta(hours=hours_ago),
+        logical_date=datetime(2025, 7, 1, 5, tzinfo=UTC),
+    )
     return {
         "dag": SimpleNamespace(dag_id="recruitment_minute"),
         "run_id": "scheduled__1",
-        "dag_run": SimpleNamespace(logical_date=due),
+        "dag_run": SimpleNamespace(start_date=started, logical_date=datetime(2025, 7, 1, 6, tzinfo=UTC)),
         "ti": SimpleNamespace(
             task_id="check_staging", log_url="http://airflow/log", get_previous_dagrun=lambda: previous_run
         ),
@@ -352,7 +357,19 @@ def test_a_failed_run_is_reported_with_its_step_and_its_log(serve, connect):
     notice = failed_run(failed_context())
     assert notice.title == "Minutemark · Problem: recruitment_minute failed"
     assert notice.found == "Run scheduled__1 failed, in task check_staging (task_failure)."
+    assert "Open the log of the failed task" in notice.remedy
     assert notice.text.endswith("http://airflow/log")
+
+
+def test_the_notice_of_a_run_that_timed_out_does_not_point_to_a_failed_task():
+    from plugins.notifiers import failed_run
+
+    notice = failed_run(failed_context(reason="timed_out"))
+    assert notice.found == "Run scheduled__1 failed, in task check_staging (timed_out)."
+    assert notice.remedy.startswith(
+        "Read the log of the unfinished task. If it has none, check that workers take tasks"
+    )
+    assert "failed task" not in notice.remedy
 
 
 def test_a_failing_notifier_raises_nothing(connect, read_log):

@@ -8,11 +8,12 @@ const FATES = ["rejected", "ignored", "counted"]; // from the top of a bar
 // Rows of each minute, stacked; as wide as the strip below it.
 export function rowsChart(all, onHover) {
   const height = 90;
-  const mostRows = Math.max(1, ...all.map((minute) => minute.raw_rows ?? 0));
+  const mostRows = Math.max(0, ...all.map((minute) => minute.raw_rows ?? 0));
+  const scale = height / Math.max(1, mostRows);
   const bars = all.flatMap((minute, x) => {
     let y = height;
     const parts = [...FATES].reverse().map((fate) => {
-      const barHeight = ((minute[`${fate}_rows`] ?? 0) / mostRows) * height;
+      const barHeight = (minute[`${fate}_rows`] ?? 0) * scale;
       y -= barHeight;
       return svg("rect", {
         class: fate,

@@ -66,7 +66,7 @@ function figures(entry) {
     Lag: duration(entry.lag),
     "Lag, last hour: median · p95 · worst": lag(hour),
     "Lag, last day: median · p95 · worst": lag(entry.day),
-    "Oldest unmerged change": entry.delay ? duration(entry.delay) : "none",
+    "Oldest unmerged live change": entry.delay ? duration(entry.delay) : "none",
     "Minutes pending · held": `${number(entry.pending)} · ${number(entry.held)}`,
     "Last poll": entry.look_age === null ? "never" : `${duration(entry.look_age)} ago`,
   };

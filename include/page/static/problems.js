@@ -164,7 +164,10 @@ export function gates({ pipeline, place, isCurrent }) {
   const show = loader({ place, isCurrent, load: () => loadData(`${pipeline.pipeline}/gates`), parts });
 
   function parts({ checks, findings, batches, sees_rows }) {
-    if (!checks.length) return [emptyText("No check has run yet. Checks run with the first batch of the minute DAG.")];
+    if (!checks.length)
+      return [
+        emptyText("No check of this pipeline ran in the newest batches of all pipelines. Its next batch runs them."),
+      ];
     return [
       h("h2", {}, `Checks of about the last ${number(batches)} batches`),
       table(
