@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 
+from include.connections import WAREHOUSE_ETL
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -59,19 +61,22 @@ class AnnouncementMixin:
         run_type = str(getattr(context["dag_run"].run_type, "value", context["dag_run"].run_type))
         return hours_asset(self.pipeline) in self.declared and run_type != "backfill"
 
-    def announce_hours(self, context: Context, conn, pipeline: Pipeline) -> list[Hour]:
+    def announce_hours(self, context: Context, pipeline: Pipeline) -> list[Hour]:
         """Announce the due hours when this task succeeds. An error is logged: the next run tries again."""
         from include.warehouse import hours
+        from include.warehouse.session import warehouse
 
+        asset = hours_asset(pipeline.name)
         try:
-            self._check_merges(conn, pipeline)
-            asset = hours_asset(pipeline.name)
-            if offered := hours.offers(conn, pipeline):
-                conn.rollback()
-                hours.confirm(
-                    conn, pipeline, offered, _recorded_versions(asset, min(offer.offered_at for offer in offered))
-                )
-            if due := hours.offer(conn, pipeline):
+            with warehouse(WAREHOUSE_ETL) as conn:
+                self._check_merges(conn, pipeline)
+                if offered := hours.offers(conn, pipeline):
+                    conn.rollback()
+                    hours.confirm(
+                        conn, pipeline, offered, _recorded_versions(asset, min(offer.offered_at for offer in offered))
+                    )
+                due = hours.offer(conn, pipeline)
+            if due:
                 event = context["outlet_events"][asset]
                 # Events of one task share one `extra`: each finds its own hour in it by its partition key.
                 event.extra = {"pipeline": pipeline.name, "hours": {hour.key: hour.as_json() for hour in due}}

@@ -82,7 +82,7 @@ class WaitForChanges(AnnouncementMixin, BaseSensorOperator):
         if result.batch_id is not None:
             self.log.info("Opened batch %s of %s (%s).", result.batch_id, pipeline.name, _window_text(window))
             if result.hours_due:
-                self._announce_hours(context, pipeline)
+                self.announce_hours(context, pipeline)
             return result.batch_id
         if window.what != "changes":
             raise AirflowSkipException(
@@ -91,7 +91,7 @@ class WaitForChanges(AnnouncementMixin, BaseSensorOperator):
             )
         remaining = deadline - datetime.now(UTC)
         if remaining <= timedelta(0) or window.kind == "manual" or (result.hours_due and self.continuous):
-            if result.hours_due and window.kind != "manual" and self._announce_hours(context, pipeline):
+            if result.hours_due and window.kind != "manual" and self.announce_hours(context, pipeline):
                 raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))
             raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run polls again.")
         wait, wake = remaining, None
@@ -144,12 +144,6 @@ class WaitForChanges(AnnouncementMixin, BaseSensorOperator):
                     return OpenResult(None, polled.digest, settles_at - polled.clock, hours_due)
             batch_id = planner.open_delta(pipeline, session, conn, run, polled=polled) if polled.pending_count else None
             return OpenResult(batch_id, polled.digest, hours_due=hours_due)
-
-    def _announce_hours(self, context: Context, pipeline: pipelines.Pipeline) -> bool:
-        from include.warehouse.session import warehouse
-
-        with warehouse(WAREHOUSE_ETL) as conn:
-            return bool(self.announce_hours(context, conn, pipeline))
 
 
 class LakeChangeTrigger(BaseTrigger):

@@ -50,5 +50,5 @@ class QualityGate(AnnouncementMixin, BaseOperator):
 
     def _announce(self, context: Context, conn, batch_id: int) -> None:
         if self.announces_hours(context):
-            self.announce_hours(context, conn, pipelines.get(self.pipeline))
+            self.announce_hours(context, pipelines.get(self.pipeline))
         self.announce_batch(context, conn, batch_id)

@@ -107,6 +107,15 @@ def test_a_held_minute_that_was_touched_is_shown_with_what_happens_next_and_can_
     expect(article.get_by_role("button", name="Release")).to_be_visible()
 
 
+@pytest.mark.parametrize("fragment", ["%", "no_pipeline/no_view", "recruitment/constructor"])
+def test_an_unknown_view_in_the_address_shows_the_minutes(visit, airflow: ApiServer, lab: Lab, fragment: str) -> None:
+    publish(lab, minutes_ago(lab, 5), "run")
+    tab, _ = visit("vera")
+    tab.goto(f"{airflow.url}/minutemark/pipelines#{fragment}")
+    expect(tab.get_by_role("button", name="Minutes", exact=True)).to_have_attribute("aria-current", "page")
+    expect(tab.locator("main")).to_contain_text("Oldest unmerged live change")
+
+
 def test_the_figures_of_a_pipeline_refresh_while_its_minutes_are_shown(visit, lab: Lab) -> None:
     _, page = visit("vera")
     pending_and_held = page.locator("dl.figures div", has_text="Minutes pending · held").locator("dd")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
+from include import pipelines
 from include.warehouse.session import warehouse
 from tests import airflow_home  # noqa: F401  (before Airflow)
 from tests.plugins.test_changes import context, minutes_ago, nothing_pending, sensor, touch
@@ -133,6 +136,14 @@ def test_an_event_that_cannot_be_created_fails_no_task(complete_hour):
     touch(minutes_ago(3))
     task, run = prepared_sensor(), {**run_context(), "outlet_events": {}}
     assert task.execute(run)
+    assert task.outlets == []
+
+
+def test_a_warehouse_that_stops_answering_fails_no_task(complete_hour, monkeypatch):
+    task, run = prepared_sensor(), run_context()
+    variable = "AIRFLOW_CONN_WAREHOUSE_ETL"
+    monkeypatch.setenv(variable, json.dumps(json.loads(os.environ[variable]) | {"port": 1}))
+    assert task.announce_hours(run, pipelines.get("recruitment")) == []
     assert task.outlets == []
 
 

@@ -29,13 +29,13 @@ let shown = null; // the view that is shown: {reload}, which loads its data agai
 let turn = 0; // rises with each view, so that a late response for an earlier view is dropped
 
 function readHash() {
-  const [pipeline, view] = location.hash.slice(1).split("/").map(decodeURIComponent);
-  chosen = { pipeline: pipeline || null, view: VIEWS[view] ? view : "minutes" };
+  const [pipeline, view] = location.hash.slice(1).split("/"); // names of pipelines need no encoding
+  chosen = { pipeline: pipeline || null, view: Object.hasOwn(VIEWS, view) ? view : "minutes" };
 }
 
 function choose(pipeline, view) {
   chosen = { pipeline, view };
-  history.replaceState(null, "", `#${encodeURIComponent(pipeline)}/${view}`);
+  history.replaceState(null, "", `#${pipeline}/${view}`);
   drawFrame();
   show();
 }
