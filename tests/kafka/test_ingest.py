@@ -203,6 +203,8 @@ def test_the_hook_uses_the_security_settings_of_the_connection(pipeline, monkeyp
     with_settings(monkeypatch, security_protocol="magic")
     with pytest.raises(KafkaException, match="security.protocol"):
         FollowerHook(pipeline).get_consumer()
+    with pytest.raises(BrokerError, match=r"security\.protocol.*extra of connection kafka_default"):
+        ingest(pipeline, FollowerHook(pipeline).get_consumer)
 
 
 def test_the_task_names_the_topic_that_it_followed_and_the_table_that_it_filled(schemas, kafka_broker):
