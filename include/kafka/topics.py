@@ -34,7 +34,7 @@ class TopicMismatch(BrokerError):
 
 @dataclass(frozen=True)
 class OffsetRange:
-    """Offsets of a partition: its first message, where its group resumes (None: nothing committed yet), and its end."""
+    """Offsets of a partition: its first message, what its group has committed (None: nothing, so it reads all), and its end."""
 
     begin: int
     committed: int | None
@@ -212,7 +212,9 @@ def offset_ranges_of(client: Consumer, pipeline: Pipeline) -> dict[int, OffsetRa
     ranges = {}
     for committed in client.committed(partitions, timeout=clients.TIMEOUT):
         begin, end = watermarks(client, TopicPartition(committed.topic, committed.partition))
-        ranges[committed.partition] = OffsetRange(begin, committed.offset if committed.offset >= 0 else None, end)
+        # If the partition ends before the committed offset, its group reads all of it (include/kafka/positions.py).
+        is_valid = 0 <= committed.offset <= end
+        ranges[committed.partition] = OffsetRange(begin, committed.offset if is_valid else None, end)
     return ranges
 
 
