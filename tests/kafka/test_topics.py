@@ -137,6 +137,17 @@ def test_a_wrong_or_missing_login_is_explained(kafka_broker, monkeypatch, login,
     assert "not-the-password" not in str(error.value)
 
 
+def test_settings_of_topics_that_a_broker_does_not_return_in_time_are_no_limits_or_reported(monkeypatch, caplog):
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}'
+    )
+    monkeypatch.setattr(clients, "TIMEOUT", 1.0)
+    assert topics.limits_of(RECRUITMENT) == topics.Limits()
+    assert "Cannot read the limits of topic recruitment.events" in caplog.text
+    with pytest.raises(BrokerError, match="kafka_default"), clients.translate_errors():
+        topics._configure_dead_letters(clients.admin(), ["recruitment.events.dead"])
+
+
 def test_a_setting_that_the_client_refuses_is_reported_with_the_connection(monkeypatch):
     monkeypatch.setenv(
         "AIRFLOW_CONN_KAFKA_DEFAULT",
