@@ -85,6 +85,24 @@ def test_a_connection_without_host_is_reported(connection):
         pass
 
 
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        (
+            {"ssl_options": {"ca_certs": "/etc/absent.pem", "password": "SECRETWORD"}},
+            r"`ssl_options` cannot be used \(/etc/absent\.pem, .*No such file",
+        ),
+        ({"ssl_options": True}, "`ssl_options` cannot be used.*Make it an object"),
+        ({"protocol_version": "five"}, "`protocol_version` is 'five', which is not a number"),
+    ],
+)
+def test_an_extra_that_cannot_be_used_is_reported_with_its_name_and_no_secret(extra, problem):
+    target = Endpoint("lake_reader", "cassandra", "127.0.0.1", free_port(), extra=extra)
+    with pytest.raises(LakeError, match=f"Connection lake_reader: its extra {problem}") as refused, lake(target):
+        pass
+    assert "SECRETWORD" not in str(refused.value)
+
+
 def test_a_connection_that_is_not_defined_is_reported(monkeypatch):
     monkeypatch.delenv("AIRFLOW_CONN_LAKE_READER", raising=False)
     with pytest.raises(ConnectionMissing, match="AIRFLOW_CONN_LAKE_READER"), lake():
