@@ -137,7 +137,7 @@ def test_a_wrong_or_missing_login_is_explained(kafka_broker, monkeypatch, login,
     assert "not-the-password" not in str(error.value)
 
 
-def test_settings_of_topics_that_a_broker_does_not_return_in_time_are_no_limits_or_reported(monkeypatch, caplog):
+def test_a_broker_that_does_not_return_a_topics_settings_in_time_sets_no_limits_and_fails_set_up(monkeypatch, caplog):
     monkeypatch.setenv(
         "AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}'
     )
