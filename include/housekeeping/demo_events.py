@@ -46,7 +46,8 @@ def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta,
     removed, start = 0, oldest - LOOK_BACK
     while chunk := _candidates(conn, pipeline, start, oldest):
         demo_only = _demo_only(reader, pipeline, chunk)
-        minutes = {minute: changed_at for minute, changed_at in chunk.items() if minute in demo_only}
+        # A minute without events may have lost others: it is not closed, and verify reports it.
+        minutes = {minute: changed_at for minute, changed_at in chunk.items() if demo_only.get(minute) is not None}
         if minutes and not dry:
             in_transaction(conn, lambda cursor, minutes=minutes: _close(cursor, pipeline, minutes))
             _remove_closed(reader, writer, conn, pipeline)

@@ -111,10 +111,11 @@ def reader(group: str) -> Iterator[Consumer]:
 
 
 def admin() -> AdminClient:
-    """A client that creates topics, reads and alters their settings, and describes consumer groups."""
+    """A client that creates topics, reads and alters their settings, and describes consumer groups. Raises BrokerError."""
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient({**settings(), "error_cb": log_client_error})  # ty: ignore[invalid-argument-type]  # takes callbacks, too
+    with translate_errors():
+        return AdminClient({**settings(), "error_cb": log_client_error})  # ty: ignore[invalid-argument-type]  # takes callbacks, too
 
 
 def check_broker() -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import json
 import os
+import re
 import sys
 import time
 import urllib.error
@@ -34,7 +36,7 @@ LOGIN_SETTING = "MINUTEMARK_CONNECT_LOGIN"  # name:password
 
 
 class ConnectError(MinutemarkError):
-    """A connector that is not running, or a login that is missing or refused; the message says what to do."""
+    """A connector that is not running, a missing or refused login, or an unusable template; the message says what to do."""
 
 
 def name_of(pipeline: Pipeline) -> str:
@@ -43,7 +45,7 @@ def name_of(pipeline: Pipeline) -> str:
 
 
 def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
-    """The configuration of the pipeline's connector."""
+    """The configuration of the pipeline's connector. Raises ConnectError for a template that is not JSON."""
     own_id = [] if pipeline.event_id == "create_time" else [pipeline.event_id]
     columns = ("minute", "shard", "create_time", *own_id, "payload")
     computed_columns = _COMPUTED | dict.fromkeys(own_id, "_id")
@@ -67,14 +69,28 @@ def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
             text = text.replace(placeholder, value)
         return text
 
-    return {fill(name): fill(value) for name, value in json.loads(template).items()}
+    try:
+        settings = json.loads(template)
+    except ValueError as error:
+        raise ConnectError(f"The connector's template is not JSON: {error}. Correct it.") from error
+    # Connect takes strings only. A template may well have a number, such as its own `tasks.max`.
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
+    return {fill(name): fill(text) for name, text in texts.items()}
+
+
+def without_login(url: str) -> str:
+    """The address without a name and password in it: messages and logs quote it."""
+    return re.sub("//[^/]*@", "//", url.strip()).rstrip("/")
 
 
 class Connect:
-    """Connect's REST interface; `login` is `name:password`, or empty."""
+    """Connect's REST interface; `login` is `name:password`, or empty. A login in the address is ignored.
+
+    Methods raise ConnectError if the login is missing or refused, and OSError for any other failure.
+    """
 
     def __init__(self, url: str, login: str = "", *, timeout: float = 30.0) -> None:
-        self._url, self._timeout = url.rstrip("/"), timeout
+        self._url, self._timeout = without_login(url), timeout
         self._headers = {"Content-Type": "application/json"}
         if login:
             self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
@@ -109,8 +125,8 @@ class Connect:
 
     def _send(self, method: str, path: str, body: Mapping | None = None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, self._headers, method=method)
         try:
+            request = urllib.request.Request(self._url + path, data, self._headers, method=method)
             with urllib.request.urlopen(request, timeout=self._timeout) as response:
                 return json.loads(response.read() or b"{}")
         except urllib.error.HTTPError as error:
@@ -121,6 +137,10 @@ class Connect:
                 f"Kafka Connect at {self._url} requires a login, and {LOGIN_SETTING} {state} (status 401). "
                 f"Set {LOGIN_SETTING}=name:password as in the worker's logins.properties."
             ) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            # Connect is down or was killed while it answered, or the address is not a URL or belongs to another server.
+            reason = repr(error) if isinstance(error, http.client.HTTPException) else error
+            raise OSError(f"Connect at {self._url} gives no usable answer: {reason}") from error
 
 
 def _problem_of(part: Mapping[str, str]) -> str:
@@ -155,7 +175,7 @@ def register_all(
                 print(f"Connector {name} is running.", flush=True)
                 continue
             connect.restart(name)
-        except (OSError, ValueError) as error:  # not up yet, or busy with the previous connector
+        except OSError as error:  # not up yet, or busy with the previous connector
             problem = problem or str(error)
         queue.append(name)  # after the others, which must not wait for what this connector lacks
         seconds = time.monotonic() - started
@@ -183,14 +203,14 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
         if problem and problem.startswith("failed"):  # restarting a task that is still starting would only delay it
             connect.restart(name)
         return problem
-    except (OSError, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError) and error.code == 404:
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
             return (
                 "it is not registered. Register it: python -m include.kafka.connect URL docker/connect/lake-sink.json "
                 "(with the Astro CLI: astro dev restart)"
             )
-        return f"Connect at {url} does not answer: {error}"
-    except ConnectError as error:
+        return f"Connect at {without_login(url)} answers with an error: {error}"
+    except (ConnectError, OSError) as error:
         return str(error)
 
 
@@ -222,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             for pipeline in pipelines:
                 connect.remove(name_of(pipeline))
-    except (ConnectError, OSError) as error:
+    except (MinutemarkError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -128,7 +128,7 @@ def gather(consumer: Consumer, at_end: set[int]) -> Chunk:
 
 
 def partitions_of(client, topic: str) -> set[int]:
-    """The numbers of the topic's partitions as they are now. Raises TopicMissing, and KafkaException without permission."""
+    """The numbers of the topic's partitions as they are now. Raises TopicMissing, and KafkaException for other errors."""
     metadata = client.list_topics(topic, timeout=clients.TIMEOUT).topics[topic]
     if metadata.error and metadata.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         raise KafkaException(KafkaError(metadata.error.code(), f"topic {topic}: {metadata.error.str()}"))

@@ -96,7 +96,7 @@ def ingest(
     """Follow the pipeline's topic for `seconds`, or to its end, or until a successor takes over.
 
     First, messages that earlier calls sent to the dead-letter topic are kept as rejected, if the warehouse accepts them.
-    `open_consumer` returns a subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
+    `open_consumer` returns a subscribed consumer, which is closed here. Raises BrokerError, LakeError.
     """
     kept = keep_dead_letters(pipeline, lake_writer)
     summary = _ingest(pipeline, open_consumer, seconds, to_the_end, lake_writer)
@@ -129,7 +129,8 @@ def _ingest(
     summary, started = IngestSummary(pipeline.topic), time.monotonic()
     with lake(lake_writer) as session:
         store = MessageStore(pipeline, session, summary, are_dead_letters=are_dead_letters)
-        consumer = open_consumer()  # only now, because joining fences the predecessor
+        with clients.translate_errors():
+            consumer = open_consumer()  # only now, because joining fences the predecessor
         try:
             summary.taken_over = follow(
                 consumer,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from include.connections import ConnectionMissing
 from include.errors import MinutemarkError
 from include.kafka import topics
 from include.kafka.clients import BrokerError, TopicMissing, check_broker
-from include.kafka.connect import LOGIN_SETTING, URL_SETTING, name_of, restart_failed
+from include.kafka.connect import LOGIN_SETTING, URL_SETTING, name_of, restart_failed, without_login
 from include.kafka.dead_letters import with_dead_letters
 from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, group_of, ingest_mode
 from include.pipelines import Pipeline
@@ -110,7 +109,7 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
         ]
     connector = name_of(pipeline)
     # Without the settings, those of the compose file: curl then runs in a container of its network.
-    address = re.sub("//[^/@]*@", "//", os.environ.get(URL_SETTING, "").strip()).rstrip("/") or "http://connect:8083"
+    address = without_login(os.environ.get(URL_SETTING, "")) or "http://connect:8083"
     login = os.environ.get(LOGIN_SETTING, "").strip()
     name = login.partition(":")[0] if ":" in login else "minutemark"
     return [

@@ -34,7 +34,7 @@ class TopicMismatch(BrokerError):
 
 @dataclass(frozen=True)
 class OffsetRange:
-    """Offsets of a partition: its first message, where its group resumes (None: nothing committed yet), and its end."""
+    """Offsets of a partition: its first message, what its group has committed (None: nothing, so it reads all), and its end."""
 
     begin: int
     committed: int | None
@@ -97,9 +97,11 @@ def _configure_dead_letters(client: AdminClient, letters: list[str]) -> None:
         for name, value in _DEAD_LETTER_SETTINGS.items()
     ]
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries) for topic in letters]
-    for resource, future in (client.incremental_alter_configs(resources) if resources else {}).items():
+    if not resources:
+        return
+    for resource, future in client.incremental_alter_configs(resources, request_timeout=clients.TIMEOUT).items():
         try:
-            future.result(timeout=clients.TIMEOUT)
+            future.result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise
@@ -138,8 +140,9 @@ def limits_of(pipeline: Pipeline) -> Limits:
     """Which timestamps the topic accepts. No limits if they cannot be read, for example without permission."""
     client = admin()  # the client must exist until the answer has arrived
     try:
-        (answer,) = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, pipeline.topic)]).values()
-        settings = answer.result(timeout=clients.TIMEOUT)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, pipeline.topic)
+        (answer,) = client.describe_configs([resource], request_timeout=clients.TIMEOUT).values()
+        settings = answer.result()
     except KafkaException as error:
         log.warning("Cannot read the limits of topic %s: %s", pipeline.topic, error.args[0].str())
         return Limits()
@@ -212,7 +215,9 @@ def offset_ranges_of(client: Consumer, pipeline: Pipeline) -> dict[int, OffsetRa
     ranges = {}
     for committed in client.committed(partitions, timeout=clients.TIMEOUT):
         begin, end = watermarks(client, TopicPartition(committed.topic, committed.partition))
-        ranges[committed.partition] = OffsetRange(begin, committed.offset if committed.offset >= 0 else None, end)
+        # If the partition ends before the committed offset, its group reads all of it (include/kafka/positions.py).
+        is_valid = 0 <= committed.offset <= end
+        ranges[committed.partition] = OffsetRange(begin, committed.offset if is_valid else None, end)
     return ranges
 
 

@@ -10,6 +10,7 @@ from include.connections import Endpoint
 from include.errors import SET_UP, MinutemarkError
 
 _NO_PERMISSION = re.compile(r"no (\w+) permission on <([^>]+)>")
+_PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]*")  # other names of accounts need quotes in CQL
 
 
 class LakeError(MinutemarkError):
@@ -106,7 +107,8 @@ def _grant(text: str, endpoint: Endpoint) -> str:
     match = _NO_PERMISSION.search(text)
     if not match:
         return f"grant it to {endpoint.login}."
-    return f"GRANT {match[1]} ON {match[2].upper() if match[2].startswith('all') else match[2]} TO {endpoint.login};"
+    role = endpoint.login if _PLAIN_NAME.fullmatch(endpoint.login or "") else f'"{endpoint.login}"'
+    return f"GRANT {match[1]} ON {match[2].upper() if match[2].startswith('all') else match[2]} TO {role};"
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 10.0  # seconds that a request may take
 PAGE = 5_000  # rows
+_SSL_FILES = ("ca_certs", "certfile", "keyfile")
 
 
 @contextlib.contextmanager
@@ -55,11 +56,11 @@ def translate_errors(target: Endpoint) -> Iterator[None]:
 def open_session(target: Endpoint) -> tuple[Cluster, Session]:
     """A cluster and its session, with the settings of every session. The caller shuts the cluster down.
 
-    Raises the driver's errors, and LakeError for a connection without a host or with files that cannot be read.
+    Raises the driver's errors, and LakeError for a connection without a host or with an extra that cannot be used.
     """
     try:
         return _open(target)
-    except OSError as error:  # a file of ssl_options that does not exist, for example
+    except OSError as error:
         raise explain(error, target) from error
 
 
@@ -69,8 +70,7 @@ def _open(target: Endpoint) -> tuple[Cluster, Session]:
     logging.getLogger("cassandra").setLevel(logging.ERROR)  # what matters arrives as an exception
     if not target.host:
         raise LakeError(f"Connection {target.conn_id} has no host: set it to the address of a Cassandra node.")
-    protocols = (target.extra.get("protocol_version") or 5, None)  # None: the driver negotiates, for older servers
-    for protocol in protocols:
+    for protocol in (_protocol_version(target), None):  # None: the driver negotiates, for older servers
         cluster = _cluster(target, protocol)
         try:
             session = cluster.connect(target.schema or None)
@@ -85,6 +85,17 @@ def _open(target: Endpoint) -> tuple[Cluster, Session]:
         session.default_fetch_size = PAGE
         return cluster, session
     raise AssertionError("unreachable")
+
+
+def _protocol_version(target: Endpoint) -> int:
+    version = target.extra.get("protocol_version") or 5
+    try:
+        return int(version)
+    except (TypeError, ValueError):
+        raise LakeError(
+            f"Connection {target.conn_id}: its extra `protocol_version` is {version!r}, which is not a number. Write one, "
+            "such as 5, or leave it out."
+        ) from None
 
 
 def _cluster(target: Endpoint, protocol: int | None):
@@ -111,7 +122,7 @@ def _cluster(target: Endpoint, protocol: int | None):
         monitor_reporting_enabled=False,
         connect_timeout=5,
         control_connection_timeout=5,
-        **({"protocol_version": int(protocol)} if protocol else {}),
+        **({"protocol_version": protocol} if protocol else {}),
     )
 
 
@@ -143,8 +154,18 @@ def _ssl_context(target: Endpoint) -> ssl.SSLContext | None:
     options = target.extra.get("ssl_options")
     if not options:
         return None
-    context = ssl.create_default_context(cafile=options.get("ca_certs"))
-    context.check_hostname = bool(options.get("check_hostname", False))
-    if options.get("certfile"):
-        context.load_cert_chain(options["certfile"], options.get("keyfile"))
+    try:
+        context = ssl.create_default_context(cafile=options.get("ca_certs"))
+        context.check_hostname = bool(options.get("check_hostname", False))
+        if options.get("certfile"):
+            context.load_cert_chain(options["certfile"], options.get("keyfile"))
+    except (OSError, AttributeError, TypeError) as error:  # a file, or not an object
+        # Other options may hold secrets.
+        files = (
+            [str(options.get(name)) for name in _SSL_FILES if options.get(name)] if isinstance(options, dict) else []
+        )
+        raise LakeError(
+            f"Connection {target.conn_id}: its extra `ssl_options` cannot be used ({', '.join([*files, str(error)])}). Make it "
+            f"an object, whose {', '.join(_SSL_FILES)} are PEM files that this user can read."
+        ) from error
     return context

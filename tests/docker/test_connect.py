@@ -110,6 +110,22 @@ def test_a_lakes_retention_reaches_the_transform():
     assert connector(short, TEMPLATE)["transforms.event.retention.seconds"] == "172800"
 
 
+def test_a_value_of_the_template_may_be_a_number():
+    """Connect takes strings only."""
+    assert connector(RECRUITMENT, '{"tasks.max": 4, "errors.log.enable": false, "topics": "<topic>"}') == {
+        "tasks.max": "4",
+        "errors.log.enable": "false",
+        "topics": "recruitment.events",
+    }
+
+
+def test_a_template_that_is_not_json_is_reported_without_a_traceback(worker, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(SETTING, CONNECT)
+    (tmp_path / "sink.json").write_text('{"tasks.max": "1",}')
+    assert connect.main([worker("RUNNING").url, str(tmp_path / "sink.json")]) == 2
+    assert capsys.readouterr().err.startswith("The connector's template is not JSON: ")
+
+
 def test_declared_values_may_contain_characters_that_json_escapes():
     escaped = replace(RECRUITMENT, null_words=("\\N", 'a"b'))
     assert connector(escaped, TEMPLATE)["transforms.event.null.words"] == '\\N,a"b'
@@ -162,11 +178,15 @@ class _Handler(BaseHTTPRequestHandler):
             state = worker.states.pop(0) if len(worker.states) > 1 else worker.states[0]
             task = {"state": state, "trace": TRACE}
             answer = {"connector": {"state": "RUNNING"}, "tasks": [task]}
+        if state == "GARBLED":  # a TLS alert, as from a worker whose listener is https
+            self.wfile.write(b"\x15\x03\x03\x00\x02\x02F")
+            self.close_connection = True
+            return
         is_refused = self.command == "PUT" and self.path == f"/connectors/{worker.refused}/config"
         is_absent = self.command == "DELETE" or state == "ABSENT"
         self.send_response(400 if is_refused else 404 if is_absent else 200)
         self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        self.wfile.write(b"<html>" if state == "NO JSON" else json.dumps(answer).encode())
 
     do_GET = do_PUT = do_POST = do_DELETE = _answer
 
@@ -246,6 +266,34 @@ def test_the_watch_reports_that_a_missing_connector_is_not_registered(worker):
         "it is not registered. Register it: python -m include.kafka.connect URL docker/connect/lake-sink.json "
         "(with the Astro CLI: astro dev restart)"
     )
+
+
+@pytest.mark.parametrize("state", ["GARBLED", "NO JSON"])
+def test_an_unusable_answer_is_one_of_a_worker_that_is_not_up_yet(worker, capsys, state):
+    register_all(Connect(worker(state, "RUNNING").url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
+    first, last = capsys.readouterr().out.splitlines()
+    assert "gives no usable answer" in first and last == "Connector minutemark-recruitment is running."
+    assert "gives no usable answer" in connect.restart_failed(RECRUITMENT, {connect.URL_SETTING: worker(state).url})
+
+
+@pytest.mark.parametrize("address", ["connect:8083", "connect", "http://connect:80x3", "http://127.0.0.1:1"])
+def test_an_address_that_cannot_be_used_is_reported_with_it(address, monkeypatch, capsys):
+    monkeypatch.setenv(SETTING, "dag")
+    assert connect.main([address, "not-read.json"]) == 2
+    assert capsys.readouterr().err.startswith(f"Connect at {address} gives no usable answer: ")
+
+
+def test_an_unknown_ingest_mode_is_reported_without_a_traceback(monkeypatch, capsys):
+    monkeypatch.setenv(SETTING, "magic")
+    assert connect.main(["http://127.0.0.1:1", "not-read.json"]) == 2
+    assert "magic is not an ingest mode" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["http://me:SECRETWORD@127.0.0.1:1/", "http://me:SECRET@WORD@127.0.0.1:1"])
+def test_a_password_in_the_address_is_in_no_message(address):
+    result = connect.restart_failed(RECRUITMENT, {connect.URL_SETTING: address})
+    assert result.startswith("Connect at http://127.0.0.1:1 gives no usable answer: ")
+    assert "SECRET" not in result and "WORD" not in result
 
 
 def test_in_dag_mode_the_connectors_are_removed(worker, monkeypatch, tmp_path):

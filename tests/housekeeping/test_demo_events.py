@@ -86,6 +86,18 @@ def test_a_minute_with_one_foreign_event_is_left_alone(lab: Lab, reader, writer,
     assert lab.ledger(old)["state"] == "merged"
 
 
+@pytest.mark.parametrize("demo", [True, False])
+def test_a_minute_whose_events_the_lake_has_lost_is_not_closed(lab: Lab, reader, writer, old, demo: bool) -> None:
+    """Whose events they were is unknown, and verify reports the loss."""
+    from tests import emptying
+
+    send(writer, old, demo=demo)
+    process(lab, reader)
+    emptying.empty_lake()
+    assert remove(lab, reader, writer, dry=True) == remove(lab, reader, writer) == 0
+    assert lab.ledger(old)["state"] == "merged"
+
+
 def test_a_backfill_over_removed_minutes_changes_nothing_and_holds_nothing(lab: Lab, reader, writer, old) -> None:
     send(writer, old)
     process(lab, reader)

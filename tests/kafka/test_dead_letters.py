@@ -98,7 +98,7 @@ def test_headers_of_a_dead_letter_that_is_sent_to_the_topic_again_mean_nothing_t
     assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/0"]
 
 
-def test_with_connect_make_ingest_consumes_the_dead_letters_and_leaves_the_topic_to_connect(pipeline, send):
+def test_with_connect_an_ingest_consumes_the_dead_letters_and_leaves_the_topic_to_connect(pipeline, send):
     send.send(b"[]", partition=0)
     refuse(pipeline, b"17", offset=0)
     summary = consume_topic(pipeline)

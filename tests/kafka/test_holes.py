@@ -276,12 +276,29 @@ def test_a_recreated_topic_that_is_longer_than_before_is_read_from_its_start(pip
     assert topic_findings(pipeline)[:2] == ({}, {})
 
 
+def commit_at(pipeline, partition: int, offset: int) -> None:
+    """Commit this offset without the topic's id."""
+    client = Consumer({**clients.settings(), "group.id": group_of(pipeline.name, DAG)})
+    client.commit(offsets=[TopicPartition(pipeline.topic, partition, offset)], asynchronous=False)
+    client.close()
+
+
+def test_a_partition_that_ends_before_the_committed_offset_is_waiting_and_read_from_its_start(pipeline, send):
+    """A broker that lost its newest messages, for example in a power cut, leaves such offsets."""
+    send_to(send, 0, "2026-10-04 13:00", 3)
+    commit_at(pipeline, 0, 8)
+    group = group_of(pipeline.name, DAG)
+    assert topics.waiting(pipeline, group) == 3
+    assert topics.offset_ranges(pipeline, group)[0] == topics.OffsetRange(0, None, 3)
+    assert topic_findings(pipeline)[:2] == ({}, {"topic_waiting": 1})
+    assert consume(pipeline).written == 3
+    assert topic_findings(pipeline)[:2] == ({}, {})
+
+
 def test_offsets_that_were_committed_without_the_topics_id_are_valid(pipeline, send):
     """An earlier version commits them like this, and so does Kafka's tool that resets offsets."""
     send_to(send, 0, "2026-10-04 11:00", 3)
-    client = Consumer({**clients.settings(), "group.id": group_of(pipeline.name, DAG)})
-    client.commit(offsets=[TopicPartition(pipeline.topic, 0, 2)], asynchronous=False)
-    client.close()
+    commit_at(pipeline, 0, 2)
     assert consume(pipeline).written == 1
 
 

@@ -18,13 +18,15 @@ from include.files import imports
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, settings
 from include.kafka.ingest import ingest, ingest_again
-from include.kafka.ingest_mode import DAG, group_of
+from include.kafka.ingest_mode import DAG, SETTING, SPARK, group_of
 from include.kafka.producer import producer
 from include.lake import change_log
 from include.lake.errors import LakeError
 from include.lake.keys import shard_of
 from include.lake.session import lake
 from include.operations import reprocess
+from include.stream import catch_up
+from include.stream.catch_up import StreamFailed
 from include.warehouse.rejected import Selection
 from include.warehouse.session import warehouse
 from local.layout import ROOT
@@ -203,6 +205,8 @@ def test_the_hook_uses_the_security_settings_of_the_connection(pipeline, monkeyp
     with_settings(monkeypatch, security_protocol="magic")
     with pytest.raises(KafkaException, match="security.protocol"):
         FollowerHook(pipeline).get_consumer()
+    with pytest.raises(BrokerError, match=r"security\.protocol.*extra of connection kafka_default"):
+        ingest(pipeline, FollowerHook(pipeline).get_consumer)
 
 
 def test_the_task_names_the_topic_that_it_followed_and_the_table_that_it_filled(schemas, kafka_broker):
@@ -250,6 +254,18 @@ def test_a_killed_follower_loses_nothing_and_its_successor_does_not_wait_for_the
     assert summary.seconds < 40  # otherwise the broker waits 45 s for a member that left without notice
     assert len(lake_rows("2026-08-06 10:00")) == 600
     assert committed(recruitment) == before + 600
+
+
+def test_with_spark_the_command_does_not_end_another_consumer(pipeline, monkeypatch):
+    monkeypatch.setenv(SETTING, SPARK)
+    monkeypatch.setattr(pipelines, "get", lambda _: pipeline)
+    follower = Follower(pipeline)
+    until(lambda: topics.has_members(group_of(pipeline.name, DAG)))
+    with pytest.raises(StreamFailed, match=f"{pipeline.name}_ingest or another `./minutemark ingest` is consuming"):
+        catch_up.consume(pipeline.name)
+    assert follower.is_alive()
+    consume(pipeline)  # ends it
+    follower.join(30)
 
 
 def test_a_message_that_has_become_admissible_is_reprocessed_into_the_lake(pipeline, send):

@@ -137,6 +137,29 @@ def test_a_wrong_or_missing_login_is_explained(kafka_broker, monkeypatch, login,
     assert "not-the-password" not in str(error.value)
 
 
+def test_a_broker_that_does_not_return_a_topics_settings_in_time_sets_no_limits_and_fails_set_up(monkeypatch, caplog):
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}'
+    )
+    monkeypatch.setattr(clients, "TIMEOUT", 1.0)
+    assert topics.limits_of(RECRUITMENT) == topics.Limits()
+    assert "Cannot read the limits of topic recruitment.events" in caplog.text
+    with pytest.raises(BrokerError, match="kafka_default"), clients.translate_errors():
+        topics._configure_dead_letters(clients.admin(), ["recruitment.events.dead"])
+
+
+def test_a_setting_that_the_client_refuses_is_reported_with_the_connection(monkeypatch):
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_KAFKA_DEFAULT",
+        '{"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1", "security.protocol": "magic"}}',
+    )
+    for use in (clients.check_broker, lambda: topics.has_members("any"), lambda: topics.topic_id("any")):
+        with pytest.raises(
+            BrokerError, match=r'"magic" for configuration property .*extra of connection kafka_default'
+        ):
+            use()
+
+
 def test_a_connection_without_a_broker_is_reported(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": "{}"}')
     with pytest.raises(BrokerError, match=r"names no broker: put .*bootstrap\.servers.* into its extra"):

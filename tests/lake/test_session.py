@@ -6,11 +6,11 @@ import sys
 import time
 
 import pytest
-from cassandra import ConsistencyLevel, protocol
+from cassandra import ConsistencyLevel, Unauthorized, protocol
 from cassandra.cluster import EXEC_PROFILE_DEFAULT
 
-from include.connections import ConnectionMissing
-from include.lake.errors import LakeError
+from include.connections import ConnectionMissing, Endpoint
+from include.lake.errors import LakeError, explain
 from include.lake.session import lake
 from local.process import free_port
 
@@ -33,6 +33,14 @@ def test_errors_name_the_connection_they_came_through(lake_schema):
     refusal = pytest.raises(LakeError, match="connection lake_writer.*GRANT SELECT ON .* TO lake_writer")
     with refusal, lake("lake_reader"), lake("lake_writer") as writer:
         writer.execute("SELECT * FROM bedan.tracking LIMIT 1")
+
+
+def test_an_account_whose_name_needs_quotes_has_them_in_the_grant():
+    """Without quotes, a hyphen is an error of syntax, and Etl is the account etl."""
+    refused = Unauthorized("User has no SELECT permission on <table bedan.tracking> or any of its parents")
+    for login, role in (("lake_reader", "lake_reader"), ("lake-reader", '"lake-reader"'), ("Etl", '"Etl"')):
+        error = explain(refused, Endpoint("lake_reader", "cassandra", "c1", None, login=login))
+        assert f"GRANT SELECT ON table bedan.tracking TO {role};" in str(error)
 
 
 def test_a_wrong_password_is_reported_without_showing_it(connection):
@@ -75,6 +83,24 @@ def test_a_connection_without_host_is_reported(connection):
     connection("lake_reader", host="")
     with pytest.raises(LakeError, match="lake_reader has no host"), lake():
         pass
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        (
+            {"ssl_options": {"ca_certs": "/etc/absent.pem", "password": "SECRETWORD"}},
+            r"`ssl_options` cannot be used \(/etc/absent\.pem, .*No such file",
+        ),
+        ({"ssl_options": True}, "`ssl_options` cannot be used.*Make it an object"),
+        ({"protocol_version": "five"}, "`protocol_version` is 'five', which is not a number"),
+    ],
+)
+def test_an_extra_that_cannot_be_used_is_reported_with_its_name_and_no_secret(extra, problem):
+    target = Endpoint("lake_reader", "cassandra", "127.0.0.1", free_port(), extra=extra)
+    with pytest.raises(LakeError, match=f"Connection lake_reader: its extra {problem}") as refused, lake(target):
+        pass
+    assert "SECRETWORD" not in str(refused.value)
 
 
 def test_a_connection_that_is_not_defined_is_reported(monkeypatch):
