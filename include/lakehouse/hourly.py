@@ -22,7 +22,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from include.connections import LAKE_READER, WAREHOUSE_ETL
-from include.durations import DAY, HOUR
+from include.durations import DAY, HOUR, utc_now
 from include.errors import MinutemarkError
 from include.lake import change_log
 from include.lake.session import lake
@@ -65,6 +65,7 @@ class HourlyCount:
     hour: datetime
     version: int
     values: Mapping[str, int]  # by measure
+    counted_at: datetime | None = None  # UTC; None: now
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def write_file(pipeline: Pipeline, hour_count: HourlyCount) -> None:
         "hour": hour_count.hour.replace(tzinfo=UTC),
         "attempt": hour_count.version,
         **hour_count.values,
-        "counted_at": datetime.now(UTC),
+        "counted_at": (hour_count.counted_at or utc_now()).replace(tzinfo=UTC),
     }
     types = dict.fromkeys(("hour", "counted_at"), pyarrow.timestamp("us", tz="UTC"))
     schema = pyarrow.schema([(name, types.get(name, pyarrow.int64())) for name in row])

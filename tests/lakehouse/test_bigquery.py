@@ -309,8 +309,11 @@ def test_the_newest_hour_does_not_wait_for_a_backlog(bigquery, shop: Shop) -> No
 
 def test_a_file_that_is_missing_is_written_again_from_the_recorded_count(bigquery, shop: Shop) -> None:
     record_counted(shop, HourFile.of(SHOP, TEN, 1))
+    shop.query("UPDATE etl.lakehouse_hours SET counted_at = %s", TEN + HOUR)
     assert load_due(SHOP).hours == 1
     assert view_rows(bigquery) == [(TEN, 1, 10)]
+    [[counted_at]] = tables.query(bigquery, f"SELECT DATETIME(counted_at) FROM `{tables.view(SHOP)}`")
+    assert counted_at == TEN + HOUR
 
 
 def test_a_table_that_was_dropped_gets_all_hours_again(bigquery, shop: Shop) -> None:
