@@ -61,9 +61,11 @@ def main() -> int:
         packages.require(packages.BIGQUERY, f"{packages.INSTALL_LAKEHOUSE} MINUTEMARK_BIGQUERY=local")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as folder:
-        if args.events:
-            from bench.lakehouse_size import measure
+        if args.events is not None:
+            from bench.lakehouse_size import FEWEST, measure
 
+            if args.events < FEWEST:
+                parser.error(f"--events must be at least {FEWEST:,}, for the minutes that late events change")
             return measure(Path(folder), args.events)
         work_in_copy(Path(folder) / "project")
         isolate(Path(folder))

@@ -31,6 +31,7 @@ from local import connections, throwaway
 
 EVENTS_PER_MINUTE = 5_000
 LATE = 50  # older minutes that are replaced with each measured minute, because of late events
+FEWEST = (60 + LATE) * EVENTS_PER_MINUTE  # events: those of the last hour, and of as many older minutes as are replaced
 MEASURED = 5
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 KINDS = ("view",) * 18 + ("cart", "purchase")
@@ -82,7 +83,7 @@ def _measure(files: Path, pipeline: Pipeline, events: int) -> dict:
     _register_table(pipeline)
     now = first + minutes * MINUTE
     rng = random.Random(7)
-    late = [now - rng.randrange(60, min(minutes, 1_440)) * MINUTE for _ in range(LATE)]
+    late = [now - number * MINUTE for number in rng.sample(range(60, min(minutes, 1_440)), LATE)]
     plain = [_one_minute(pipeline, now + number * MINUTE, []) for number in range(MEASURED)]
     _write(pipeline, late)
     with_late = [_one_minute(pipeline, now + (MEASURED + number) * MINUTE, late) for number in range(MEASURED)]

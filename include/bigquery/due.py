@@ -48,7 +48,10 @@ def load_due(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> Loads:
             try:
                 if not file.exists():
                     hourly.write_file(
-                        pipeline, hourly.HourlyCount(row["hour"], row["counted_change"], json.loads(row["counts"]))
+                        pipeline,
+                        hourly.HourlyCount(
+                            row["hour"], row["counted_change"], json.loads(row["counts"]), row["counted_at"]
+                        ),
                     )
                 loads.load(bigquery, table, file)
             except (BigQueryError, OSError) as error:  # OSError: the file cannot be read or written

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from google.cloud.bigquery.table import RowIterator
 
 _TOKEN = "BIGQUERY_EMULATOR_TOKEN"  # of an emulator; the client reads BIGQUERY_EMULATOR_HOST itself
+TIMEOUT = 60.0  # seconds without an answer to a request. The client has no limit of its own.
 
 
 @contextmanager
@@ -42,6 +43,9 @@ def translate_errors() -> Iterator[None]:
         raise BigQueryError(f"BigQuery does not answer: {error.cause}.") from error
     except (RequestException, ConnectionError) as error:  # of an upload, whose retries raise no RetryError
         raise BigQueryError(f"BigQuery does not answer: {error}.") from error
+    except TimeoutError as error:  # of a wait for a job, whose own message names no cause
+        cause = getattr(error.__context__, "cause", None) or error.__context__ or error
+        raise BigQueryError(f"BigQuery does not answer: {cause}.") from error
     except GoogleAuthError as error:
         raise BigQueryError(
             f"BigQuery cannot be used: {str(error).rstrip('. ')}. Check the account's credentials."
@@ -58,7 +62,7 @@ def client() -> Client:
 
     token = os.environ.get(_TOKEN)
     credentials = Credentials(token) if token else None
-    return bigquery.Client(dataset().rpartition(".")[0], credentials, location=os.environ.get(LOCATION) or None)
+    return bigquery.Client(dataset().rpartition(".")[0], credentials)
 
 
 def retry() -> Retry:
@@ -69,8 +73,12 @@ def retry() -> Retry:
 
 
 def query(bigquery: Client, statement: str, config: QueryJobConfig | None = None) -> RowIterator:
-    """Run a statement. `query_and_wait` would not report a statement's errors with an emulator."""
-    return bigquery.query(statement, job_config=config, retry=retry()).result(retry=retry())
+    """Run a statement. `query_and_wait` would not report a statement's errors with an emulator.
+
+    `job_retry` is off: by default, the client repeats a query for ten minutes or more if BigQuery does not answer.
+    """
+    job = bigquery.query(statement, job_config=config, retry=retry(), job_retry=None, timeout=TIMEOUT)
+    return job.result(retry=retry())
 
 
 def loads_table(pipeline: Pipeline) -> str:
@@ -92,17 +100,17 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     from google.api_core.exceptions import NotFound
 
     try:
-        table = bigquery.get_table(loads_table(pipeline), retry=retry())
+        table = bigquery.get_table(loads_table(pipeline), retry=retry(), timeout=TIMEOUT)
     except NotFound:
         _create_missing_dataset(bigquery)
-        table = bigquery.create_table(_table(pipeline), exists_ok=True)
+        table = bigquery.create_table(_table(pipeline), exists_ok=True, retry=retry(), timeout=TIMEOUT)
     columns = {field.name for field in table.schema}
     missing = [name for name in pipeline.lakehouse.measures if name not in columns]
     if missing:
         added = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} INT64" for name in missing)
         query(bigquery, f"ALTER TABLE `{loads_table(pipeline)}` {added}")
     try:
-        view_query = bigquery.get_table(view(pipeline)).view_query
+        view_query = bigquery.get_table(view(pipeline), retry=retry(), timeout=TIMEOUT).view_query
     except NotFound:
         view_query = None
     if view_query != newest_versions(pipeline):
@@ -113,13 +121,20 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
 
 
 def _create_missing_dataset(bigquery: Client) -> None:
-    """Create the dataset only if it is missing: an account with access to only this dataset cannot create one."""
+    """Create the dataset only if it is missing: an account with access to only this dataset cannot create one.
+
+    Only this request names a location: a query runs where its dataset is.
+    """
     from google.api_core.exceptions import NotFound
+    from google.cloud.bigquery import Dataset
 
     try:
-        bigquery.get_dataset(dataset(), retry=retry())
+        bigquery.get_dataset(dataset(), retry=retry(), timeout=TIMEOUT)
     except NotFound:
-        bigquery.create_dataset(dataset(), exists_ok=True)
+        missing = Dataset(dataset())
+        if location := os.environ.get(LOCATION):
+            missing.location = location
+        bigquery.create_dataset(missing, exists_ok=True, retry=retry(), timeout=TIMEOUT)
 
 
 def created_ms(table: Table) -> int:
@@ -147,7 +162,7 @@ def _update_columns(bigquery: Client, name: str, texts: dict[str, str]) -> None:
     """
     from google.cloud.bigquery import SchemaField
 
-    table = bigquery.get_table(name)
+    table = bigquery.get_table(name, retry=retry(), timeout=TIMEOUT)
     fields = [
         SchemaField.from_api_repr(
             {**field.to_api_repr(), "mode": "NULLABLE", "description": texts.get(field.name, field.description)}
@@ -156,7 +171,7 @@ def _update_columns(bigquery: Client, name: str, texts: dict[str, str]) -> None:
     ]
     if fields != table.schema:
         table.schema = fields
-        bigquery.update_table(table, ["schema"])
+        bigquery.update_table(table, ["schema"], retry=retry(), timeout=TIMEOUT)
 
 
 def _table(pipeline: Pipeline) -> Table:

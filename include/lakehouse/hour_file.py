@@ -43,9 +43,13 @@ class HourFile:
         """
         if not url.startswith(location()) or not (match := _PATH.fullmatch(url.removeprefix(location()))):
             return None
+        try:
+            hour = datetime.strptime(match["hour"], _HOUR)
+        except ValueError:  # such as 2026-02-30T10
+            return None
         for pipeline in all_pipelines().values():
             if pipeline.lakehouse and pipeline.lakehouse.table == match["table"]:
-                return cls(pipeline, datetime.strptime(match["hour"], _HOUR), int(match["version"]), url)
+                return cls(pipeline, hour, int(match["version"]), url)
         return None
 
     def exists(self) -> bool:

@@ -22,7 +22,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from include.connections import LAKE_READER, WAREHOUSE_ETL
-from include.durations import DAY, HOUR
+from include.durations import DAY, HOUR, utc_now
 from include.errors import MinutemarkError
 from include.lake import change_log
 from include.lake.session import lake
@@ -65,6 +65,7 @@ class HourlyCount:
     hour: datetime
     version: int
     values: Mapping[str, int]  # by measure
+    counted_at: datetime | None = None  # UTC; None: now
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def count(pipeline: Pipeline, max_hours: int = MAX_HOURS) -> list[HourlyCount]:
         unequal = {hour for hour in due if comparison.of_fact.get(hour, none) != comparison.of_table.get(hour, none)}
         if unequal:
             # Events may have been rewritten with the same ids before they were exported: the ledger cannot show this.
-            changed = _changed_in_lake(conn, pipeline, unequal, comparison.days)
+            with lake(LAKE_READER) as session:
+                changed = changed_in_lake(session, conn, pipeline, unequal, comparison.days)
             without_changed = compare(conn, pipeline, unequal, changed=changed)
         counted, waiting, differing = [], [], {}
         for hour, version in sorted(due.items()):
@@ -194,7 +196,7 @@ def write_file(pipeline: Pipeline, hour_count: HourlyCount) -> None:
         "hour": hour_count.hour.replace(tzinfo=UTC),
         "attempt": hour_count.version,
         **hour_count.values,
-        "counted_at": datetime.now(UTC),
+        "counted_at": (hour_count.counted_at or utc_now()).replace(tzinfo=UTC),
     }
     types = dict.fromkeys(("hour", "counted_at"), pyarrow.timestamp("us", tz="UTC"))
     schema = pyarrow.schema([(name, types.get(name, pyarrow.int64())) for name in row])
@@ -203,8 +205,9 @@ def write_file(pipeline: Pipeline, hour_count: HourlyCount) -> None:
 
 
 def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[datetime, dict[str, int]]:
-    """The counts in the files of these hours and versions, for files that exist and can be read."""
+    """The counts in the files of these hours and versions, for files that exist and can be read, with all declared measures."""
     import fsspec
+    import pyarrow
     import pyarrow.parquet
 
     file_system, root = fsspec.core.url_to_fs(folder_of(pipeline))
@@ -217,10 +220,12 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
         try:
             with file_system.open(path, "rb") as file:
                 [row] = pyarrow.parquet.read_table(file).to_pylist()
-        except (ValueError, KeyError, OSError):  # pyarrow's errors are subclasses of these
+            is_version = (row["hour"], row["attempt"]) == (hour.replace(tzinfo=UTC), version)
+            values = {name: row[name] for name in pipeline.lakehouse.measures}
+        except (pyarrow.ArrowException, ValueError, KeyError, OSError):  # KeyError: a measure that was declared later
             continue
-        if (row["hour"], row["attempt"]) == (hour.replace(tzinfo=UTC), version):
-            files_by_hour[hour] = {name: row[name] for name in pipeline.lakehouse.measures}
+        if is_version:
+            files_by_hour[hour] = values
     return files_by_hour
 
 
@@ -298,12 +303,13 @@ def _figures_of_fact(
     return figures, left_out, ahead, waits
 
 
-def _changed_in_lake(conn, pipeline: Pipeline, hours: Collection[datetime], days: Collection[date]) -> set[datetime]:
+def changed_in_lake(
+    session, conn, pipeline: Pipeline, hours: Collection[datetime], days: Collection[date]
+) -> set[datetime]:
     """Minutes that have changed in the lake since their merged read, on these days and on days that contribute to the fact."""
     query = sql("contributing_days", fact=pipeline.lakehouse_fact)
     contributing = read(conn, column, query, {"hours": list(hours)})
-    with lake(LAKE_READER) as session:
-        touches = [change_log.minutes_of_day(session, pipeline.lake_table, day) for day in {*days, *contributing}]
+    touches = [change_log.minutes_of_day(session, pipeline.lake_table, day) for day in {*days, *contributing}]
     return set().union(*(ledger.changed_since_read(conn, pipeline, of_day) for of_day in touches if of_day))
 
 

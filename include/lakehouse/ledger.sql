@@ -33,7 +33,8 @@ WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s
   AND (lakehouse_attempt > 0 OR lakehouse_kept IS NOT NULL);
 
 -- name: make_due
--- Makes minutes due that the table has, except closed ones: the lake may no longer have all of their events.
+-- Makes minutes due that the table has or that were skipped, except closed ones: the lake may no longer have all of their
+-- events. Held ones are due after their next merge.
 UPDATE etl.minute_ledger FORCE INDEX (PRIMARY)
 SET lakehouse_kept = IF(lakehouse_skipped <=> lakehouse_attempt, lakehouse_kept, lakehouse_attempt),
   lakehouse_skipped = NULL, lakehouse_attempt = 0

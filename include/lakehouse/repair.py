@@ -72,7 +72,10 @@ def drop_unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime
 
 
 def lost_files(table: Table) -> Iterator[DataFile]:
-    """The data files of the table's newest snapshot that are missing. Raises LakehouseError if a manifest is missing."""
+    """The data files of the table's newest snapshot that are missing. Raises LakehouseError if a manifest is missing.
+
+    The table's folder is listed once. Another engine may have added a file that is elsewhere.
+    """
     import fsspec
 
     file_system, root = fsspec.core.url_to_fs(table.location())
@@ -85,8 +88,15 @@ def lost_files(table: Table) -> Iterator[DataFile]:
             f"Table {name} has lost the list of its files: {error}. {tables.DROP_TABLE_REMEDY}"
         ) from error
     for task in tasks:
-        if tables.path_of(task.file.file_path) not in present:
+        if tables.path_of(task.file.file_path) not in present and not _exists(task.file.file_path):
             yield task.file
+
+
+def _exists(url: str) -> bool:
+    import fsspec
+
+    file_system, path = fsspec.core.url_to_fs(url)
+    return file_system.exists(path)
 
 
 def hour_of(file: DataFile) -> datetime:

@@ -54,6 +54,7 @@ def catalog() -> Catalog:
         raise LakehouseError(
             f"The lakehouse needs pyiceberg, which is not installed here: {error}. Install include/lakehouse/requirements.txt."
         ) from error
+    from pydantic import ValidationError
     from sqlalchemy.engine import URL
 
     target = endpoint(CATALOG)
@@ -70,7 +71,7 @@ def catalog() -> Catalog:
     if not location().startswith("file:"):
         # All other code of the project also uses fsspec for buckets.
         properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
-    with _translate_errors(target):
+    with _translate_errors(target, ValidationError):  # the answer of a server that is not a catalog
         return load_catalog("lakehouse", **{**properties, "warehouse": location(), **target.extra})
 
 
@@ -85,16 +86,17 @@ def _rest_url(target: Endpoint) -> str:
 
 
 @contextmanager
-def _translate_errors(target: Endpoint) -> Iterator[None]:
-    """Raise errors of the catalog's client as LakehouseError with the remedy."""
+def _translate_errors(target: Endpoint, *others: type[Exception]) -> Iterator[None]:
+    """Raise errors of the catalog's client, and these other ones, as LakehouseError with the remedy."""
     from pyiceberg.exceptions import RESTError
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (RESTError, RequestException, SQLAlchemyError) as error:
-        where = f"{target.host}:{target.port}" if target.port else target.host
+    except (RESTError, RequestException, SQLAlchemyError, *others) as error:
+        host = target.host.rpartition("@")[2]  # a URL may contain a login
+        where = f"{host}:{target.port}" if target.port else host
         why = " ".join(str(getattr(error, "orig", None) or error).split())[:400]
         raise LakehouseError(
             f"The catalog of the lakehouse at connection {CATALOG} ({where}) cannot be used: {why}. Start it (`make run` "
@@ -146,7 +148,12 @@ def table(pipeline: Pipeline) -> Table:
 
     Raises LakehouseError as `find` does, and for a column that the declaration gives a different type.
     """
-    known = find(pipeline) or _create(pipeline)
+    with _translate_errors(endpoint(CATALOG)):
+        return _as_declared(find(pipeline) or _create(pipeline), pipeline)
+
+
+def _as_declared(known: Table, pipeline: Pipeline) -> Table:
+    """The table with the declared columns and properties that it lacked."""
     columns = {field.name: field.field_type for field in known.schema().fields}
     declared = schema(pipeline).fields
     for field in declared:

@@ -32,7 +32,7 @@ LOAD = Step("to_load = 1", "load_tried_at", "hours_to_load")
 
 
 def take(conn, pipeline: Pipeline, step: Step, limit: int) -> list[dict]:
-    """Rows with hour, changes, counted_change and counts. Records that these hours were tried, whatever the outcome."""
+    """Rows of the hours that the step is to process. Records that these hours were tried, whatever the outcome."""
 
     def take_hours(cursor) -> list[dict]:
         binds = {"pipeline": pipeline.name, "limit": limit, "half": limit // 2}

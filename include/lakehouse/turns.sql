@@ -1,5 +1,5 @@
 {% macro due() %}
-SELECT hour, changes, counted_change, counts FROM etl.lakehouse_hours FORCE INDEX ({{ step.key }})
+SELECT hour, changes, counted_change, counts, counted_at FROM etl.lakehouse_hours FORCE INDEX ({{ step.key }})
 WHERE pipeline = %(pipeline)s AND {{ step.due }}
 {%- endmacro %}
 

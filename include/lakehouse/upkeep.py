@@ -105,7 +105,7 @@ def _compact(table: Table, hour: datetime) -> None:
 
 
 def _delete_unreferenced(table: Table, before: datetime) -> int:
-    """Delete files under the table's location that no snapshot references and that are older than `before`."""
+    """Delete files under the table's location that its metadata does not reference and that are older than `before`."""
     import fsspec
 
     referenced = {tables.path_of(name) for name in _referenced_files(table)}
@@ -159,6 +159,8 @@ def _referenced_files(table: Table) -> Iterator[str]:
     """Every file that the table's metadata references, and the metadata file itself."""
     yield table.metadata_location
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)
+    # Other engines write statistics.
+    yield from (file.statistics_path for file in (*table.metadata.statistics, *table.metadata.partition_statistics))
     manifests = {}  # by path: most snapshots share most of them, and each is read once
     for snapshot in table.snapshots():
         yield snapshot.manifest_list

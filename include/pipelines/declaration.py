@@ -195,6 +195,15 @@ class Pipeline:
             object.__setattr__(self, "topic", f"{self.name}.events")
         if not self.fact_time:
             object.__setattr__(self, "fact_time", self.event_time)
+        if self.lakehouse and self.fact_time not in self.times:
+            raise ValueError(
+                f"Pipeline {self.name}: its lakehouse counts hours of {self.fact_time}, which is not in times. Declare a "
+                "fact_time or event_time that is."
+            )
+        if self.lakehouse and self.event_id not in ("create_time", *self.fields):
+            raise ValueError(
+                f"Pipeline {self.name}: its lakehouse needs a column for event_id {self.event_id}. Add it to fields."
+            )
 
     def _check_fields(self) -> None:
         """Raise ValueError for unusable names: Spark ignores the case of names, and reads a dot in a name as a path."""

@@ -54,8 +54,8 @@ PURPOSES = {
 class LakehouseCheck:
     """The check of one pipeline. Afterwards `minutes` and `hours` are the numbers of minutes and hours compared."""
 
-    def __init__(self, pipeline: Pipeline, conn) -> None:
-        self._pipeline, self._conn = pipeline, conn
+    def __init__(self, pipeline: Pipeline, session, conn) -> None:
+        self._pipeline, self._session, self._conn = pipeline, session, conn
         self._zeros = dict.fromkeys(pipeline.lakehouse.measures, 0)
         self.minutes = self.hours = 0
 
@@ -72,7 +72,8 @@ class LakehouseCheck:
                 self._pipeline.lakehouse.table,
                 {"tables": 1},
                 {"tables": 0},
-                f"the next run of {self._pipeline.name}_lakehouse creates it and writes all events",
+                f"the next runs of {self._pipeline.name}_lakehouse create it and write all events, except those of closed "
+                "minutes",
             )
             return
         lost = list(repair.lost_files(table))
@@ -145,11 +146,11 @@ class LakehouseCheck:
             if row["state"] == "closed":
                 remedy = "the minute is closed, so the lake may no longer have its events. Restore the table's files"
             return Finding(OTHER_EVENTS, minute, where, expected, actual, remedy)
+        if row["state"] == "closed":
+            remedy = "the lake may no longer have its events. If the table had them, restore its files"
+            return Finding(CLOSED, minute, where, expected, actual, remedy)
         if is_skipped:
             return Finding(SKIPPED, minute, where, expected, actual, remedy)
-        if row["state"] == "closed":
-            remedy = "the lake may no longer have its events. Restore the table's files"
-            return Finding(CLOSED, minute, where, expected, actual, remedy)
         remedy = f"{self._pipeline.name}_lakehouse writes it"
         if row["state"] != "merged":
             remedy = f"{remedy} after its next merge; it is {row['state']}"
@@ -201,10 +202,17 @@ class LakehouseCheck:
                     yield Finding(HOUR_FILE, hour, place, published, files.get(hour, {}), self._remedy_for_hour(hour))
 
     def _recheck_hour(self, hour: datetime, lost: Collection[str]) -> Iterator[Finding]:
-        """Compares this hour again, separately: it differs, or is not counted yet."""
+        """Compares this hour again, separately: it differs, or is not counted yet.
+
+        An hour that differs waits, as in `hourly.count`, if it agrees without the minutes that have changed in the lake.
+        """
         [row] = self._rows(sql("counts"), start=hour, end=hour + HOUR) or [None]
         comparison = hourly.compare(self._conn, self._pipeline, [hour], read_only=True, lost=lost)
         of_fact, of_table, published = self._figures(comparison, hour)
+        if of_fact != of_table:
+            changed = hourly.changed_in_lake(self._session, self._conn, self._pipeline, [hour], comparison.days)
+            comparison = hourly.compare(self._conn, self._pipeline, [hour], read_only=True, changed=changed, lost=lost)
+            of_fact, of_table, published = self._figures(comparison, hour)
         place = self._pipeline.lakehouse.table
         counts = json.loads(row["counts"]) if row and row["counts"] else {}
         if of_fact != of_table:

@@ -103,7 +103,7 @@ class _PipelineCheck:
             return
         from include.verify import lakehouse as copy
 
-        self._check_copy("lakehouse", copy.LakehouseCheck(self._pipeline, self._conn), copy, start, end)
+        self._check_copy("lakehouse", copy.LakehouseCheck(self._pipeline, self._session, self._conn), copy, start, end)
         if os.environ.get(bigquery.SETTING):
             from include.verify import bigquery as hours
 

@@ -1,4 +1,4 @@
-"""A proxy in front of a real server; the proxy refuses some requests and drops others."""
+"""A proxy in front of a real server; the proxy refuses some requests, drops others, and reports jobs as running."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-REFUSED, MISSING, DROPPED = "refused", "missing", "dropped"
+REFUSED, MISSING, DROPPED, RUNNING = "refused", "missing", "dropped", "running"
 Fault = Callable[[str, str, bytes], str | None]  # from a request's method, path and body to a fault, or None
 _ERRORS = {REFUSED: (403, "accessDenied", "Access denied"), MISSING: (404, "notFound", "Not found")}
 
@@ -27,7 +27,7 @@ def proxy(server_url: str, fault: Fault) -> Iterator[str]:
             if kind == DROPPED:
                 self.close_connection = True
                 return
-            if kind:
+            if kind in _ERRORS:
                 status, reason, message = _ERRORS[kind]
                 error = {"errors": [{"reason": reason, "message": message}], "message": message}
                 self.send(status, {}, json.dumps({"error": error}).encode())
@@ -36,7 +36,10 @@ def proxy(server_url: str, fault: Fault) -> Iterator[str]:
             with contextlib.closing(connection):
                 connection.request(self.command, self.path, body, dict(self.headers))
                 response = connection.getresponse()
-                self.send(response.status, dict(response.getheaders()), response.read())
+                content = response.read()
+                if kind == RUNNING:
+                    content = content.replace(b'"DONE"', b'"RUNNING"')
+                self.send(response.status, dict(response.getheaders()), content)
 
         def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)

@@ -1,4 +1,4 @@
-"""Rows that another engine deletes with a list of their positions: the data file keeps them."""
+"""What other engines write: lists of the positions of deleted rows, which the data files keep, and statistics."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.statistics import PartitionStatisticsFile, StatisticsFile
+from pyiceberg.table.update import SetPartitionStatisticsUpdate, SetStatisticsUpdate
 from pyiceberg.table.update.snapshot import _FastAppendFiles
 
 from include.lakehouse import table as tables
@@ -61,3 +63,23 @@ def delete_rows(table: Table, minute: datetime) -> None:
     deletes.spec_id = task.file.spec_id
     with table.transaction() as transaction, _RowDelta(Operation.OVERWRITE, transaction, table.io) as snapshot:
         snapshot.append_data_file(deletes)
+
+
+def write_statistics(table: Table) -> None:
+    """Write files of statistics of the newest snapshot: columns.puffin and partitions.parquet."""
+    folder = f"{table.location()}/metadata"
+    for name in ("columns.puffin", "partitions.parquet"):
+        with table.io.new_output(f"{folder}/{name}").create() as file:
+            file.write(b"PFA1")
+    values = {"snapshot_id": table.current_snapshot().snapshot_id, "file_size_in_bytes": 4}
+    of_columns = StatisticsFile(
+        statistics_path=f"{folder}/columns.puffin", file_footer_size_in_bytes=1, blob_metadata=[], **values
+    )
+    of_partitions = PartitionStatisticsFile(statistics_path=f"{folder}/partitions.parquet", **values)
+    with table.transaction() as transaction:
+        transaction._apply(
+            (
+                SetStatisticsUpdate(statistics=of_columns),
+                SetPartitionStatisticsUpdate(partition_statistics=of_partitions),
+            )
+        )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +17,7 @@ from include.bigquery.due import load_due
 from include.bigquery.settings import BigQueryError, dataset
 from include.lakehouse.hour_file import HourFile
 from include.warehouse import bi_views
-from tests.lakehouse.faulty_network import DROPPED, MISSING, REFUSED, proxy
+from tests.lakehouse.faulty_network import DROPPED, MISSING, REFUSED, RUNNING, proxy
 from tests.lakehouse.hours import SHOP, copy_to_bucket, loaded_rows, view_rows, write_hour
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import TEN, Lab
@@ -69,6 +72,90 @@ def test_a_known_job_that_cannot_be_looked_up_is_an_error(bigquery, bucket, file
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
         with pytest.raises(BigQueryError, match="A request to BigQuery .* failed: .*Access denied"):
             loads.load(tables.client(), table, file)
+
+
+def test_a_job_that_is_running_is_waited_for(bigquery, bucket, files, monkeypatch) -> None:
+    table, file = tables.create_missing(bigquery, SHOP), copy_to_bucket(bucket, write_hour(1, 10))
+    answers = []
+
+    def fault(method: str, path: str, body: bytes) -> str | None:
+        if "/jobs" not in path:
+            return None
+        answers.append(method)
+        return RUNNING if len(answers) < 3 else None
+
+    with proxy(os.environ["BIGQUERY_EMULATOR_HOST"], fault) as url:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
+        assert loads.load(tables.client(), table, file).state == "DONE"
+    assert answers == ["POST", "GET", "GET"]
+
+
+@pytest.fixture
+def short_patience(monkeypatch) -> None:
+    """Requests are repeated for a second instead of 20, and fail after half a second without an answer."""
+    from google.cloud.bigquery import DEFAULT_RETRY
+
+    for module in (tables, loads):
+        monkeypatch.setattr(module, "retry", lambda: DEFAULT_RETRY.with_timeout(1))
+        monkeypatch.setattr(module, "TIMEOUT", 0.5)
+
+
+def test_a_running_job_whose_state_is_not_answered_is_an_error_with_its_cause(
+    bigquery, bucket, files, short_patience, monkeypatch
+) -> None:
+    table, file = tables.create_missing(bigquery, SHOP), copy_to_bucket(bucket, write_hour(1, 10))
+
+    def fault(method: str, path: str, body: bytes) -> str | None:
+        if "/jobs" not in path:
+            return None
+        return RUNNING if method == "POST" else DROPPED
+
+    with proxy(os.environ["BIGQUERY_EMULATOR_HOST"], fault) as url:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
+        with pytest.raises(BigQueryError, match="BigQuery does not answer: .*Connection aborted"):
+            loads.load(tables.client(), table, file)
+
+
+@pytest.mark.parametrize("request_part", ["/tables/visits_hourly_loads", "/tables/visits_hourly?", "/jobs", "/tables?"])
+def test_a_request_that_is_never_answered_fails_soon(
+    bigquery, files, short_patience, monkeypatch, request_part: str
+) -> None:
+    """Requests for tables and view, of the query that creates the view, and of the creation of the table."""
+
+    def fault(method: str, path: str, body: bytes) -> str | None:
+        return DROPPED if request_part in path else None
+
+    with proxy(os.environ["BIGQUERY_EMULATOR_HOST"], fault) as url:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
+        started_at = time.monotonic()
+        with pytest.raises(BigQueryError, match="BigQuery does not answer"):
+            tables.create_missing(tables.client(), SHOP)
+        assert time.monotonic() - started_at < 20
+
+
+def test_a_server_that_accepts_connections_and_never_answers_is_an_error(bigquery, short_patience, monkeypatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(BigQueryError, match="BigQuery does not answer: .*timed out"):
+            tables.create_missing(tables.client(), SHOP)
+
+
+def test_the_location_is_that_of_a_dataset_that_is_created_and_no_query_names_it(bigquery, files, monkeypatch) -> None:
+    """BigQuery refuses a query that names another location than that of its dataset."""
+    bodies = []
+
+    def fault(method: str, path: str, body: bytes) -> str | None:
+        if method == "POST":
+            bodies.append((path, json.loads(body)))
+        return None
+
+    monkeypatch.setenv("MINUTEMARK_BIGQUERY_LOCATION", "EU")
+    with proxy(os.environ["BIGQUERY_EMULATOR_HOST"], fault) as url:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
+        tables.create_missing(tables.client(), SHOP)
+    [created] = [body["location"] for path, body in bodies if path.partition("?")[0].endswith("/datasets")]
+    queries = [body["jobReference"] for path, body in bodies if path.partition("?")[0].endswith("/jobs")]
+    assert (created, ["location" in query for query in queries]) == ("EU", [False])
 
 
 def test_a_measure_that_is_declared_later_becomes_a_column(bigquery, files) -> None:
@@ -222,8 +309,11 @@ def test_the_newest_hour_does_not_wait_for_a_backlog(bigquery, shop: Shop) -> No
 
 def test_a_file_that_is_missing_is_written_again_from_the_recorded_count(bigquery, shop: Shop) -> None:
     record_counted(shop, HourFile.of(SHOP, TEN, 1))
+    shop.query("UPDATE etl.lakehouse_hours SET counted_at = %s", TEN + HOUR)
     assert load_due(SHOP).hours == 1
     assert view_rows(bigquery) == [(TEN, 1, 10)]
+    [[counted_at]] = tables.query(bigquery, f"SELECT DATETIME(counted_at) FROM `{tables.view(SHOP)}`")
+    assert counted_at == TEN + HOUR
 
 
 def test_a_table_that_was_dropped_gets_all_hours_again(bigquery, shop: Shop) -> None:

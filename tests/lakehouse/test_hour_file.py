@@ -28,6 +28,7 @@ def test_a_file_is_identified_by_its_address() -> None:
         "gs://bucket/shop2/hourly/ecommerce.events/2026-03-01T10/7.parquet",
         "gs://bucket/shop/hourly/other.events/2026-03-01T10/7.parquet",  # no pipeline declares it
         "gs://bucket/shop/ecommerce.db/events/data/7.parquet",
+        "gs://bucket/shop/hourly/ecommerce.events/2026-02-30T10/7.parquet",  # no such day
     ],
 )
 def test_other_files_are_not_hour_files(url: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from include.lakehouse import hourly, table, upkeep
 from include.lakehouse.table import schema
+from tests.lakehouse.other_engine import write_statistics
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop
 
@@ -152,3 +153,10 @@ def test_files_of_a_commit_that_is_under_way_or_was_killed_recently_stay(lakehou
     assert upkeep.upkeep(SHOP, now=TOMORROW + timedelta(days=1)).files >= 1
     assert not left_by_a_kill.exists()
     assert table_minutes() == [TEN]
+
+
+def test_statistics_that_another_engine_wrote_stay(lakehouse) -> None:
+    write_minutes(TEN)
+    write_statistics(table.table(SHOP))
+    upkeep.upkeep(SHOP, now=TOMORROW + timedelta(days=1))
+    assert {"columns.puffin", "partitions.parquet"} <= set(files(lakehouse))

@@ -93,6 +93,8 @@ def test_an_id_with_the_name_of_another_column_of_the_lake_is_refused(name):
             {"lakehouse": Lakehouse("ecommerce.events", "sales", ("views",))},
             "the key of fact sales is not `hour` alone",
         ),
+        ({"times": ()}, "its lakehouse counts hours of event_time, which is not in times"),
+        ({"event_id": "key"}, "its lakehouse needs a column for event_id key. Add it to fields"),
         ({"lake_retention": timedelta(days=999_999)}, "lake_retention is 999999 days"),
         ({"lake_retention": timedelta()}, "lake_retention is 0"),
     ],

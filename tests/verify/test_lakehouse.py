@@ -10,12 +10,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pyarrow
+import pyarrow.parquet
 import pytest
 
 from include.bigquery import tables
 from include.bigquery.due import load_due
 from include.lake.session import lake
-from include.lakehouse import table
+from include.lakehouse import hourly, table
 from include.lakehouse.export import export, rewrite
 from include.lakehouse.settings import LakehouseError
 from include.verify import verify
@@ -137,6 +138,18 @@ def test_a_lost_file_with_events_of_another_hour_leaves_only_these_hours_out(
     assert differences(start=minute(60), end=minute(120)) == deleted_rows
 
 
+def test_a_file_that_another_engine_added_elsewhere_is_not_missing(exact: Shop, tmp_path) -> None:
+    iceberg_table = table.table(SHOP)
+    rows = iceberg_table.scan(row_filter=table.within([TEN])).to_arrow()
+    path = tmp_path / "elsewhere.parquet"
+    pyarrow.parquet.write_table(rows, path)
+    iceberg_table.delete(table.within([TEN]))
+    iceberg_table.add_files([f"file://{path}"])
+    assert differences() == NOTHING
+    path.unlink()
+    assert differences() == {"lakehouse_lost_file": 1}
+
+
 @pytest.mark.parametrize("change", [lambda file: file.unlink(), lambda file: file.write_bytes(b"PAR1")])
 def test_the_file_of_an_hour_deleted_or_broken_by_hand(exact: Shop, lakehouse, change) -> None:
     [file] = lakehouse.glob("hourly/*/2026-03-01T10/*.parquet")
@@ -144,6 +157,25 @@ def test_the_file_of_an_hour_deleted_or_broken_by_hand(exact: Shop, lakehouse, c
     assert differences() == {"lakehouse_hour_file": 1}
     follow_remedies()
     assert differences() == NOTHING
+
+
+def test_hours_that_were_counted_before_a_measure_was_declared(exact: Shop) -> None:
+    former = replace(SHOP, lakehouse=replace(SHOP.lakehouse, measures=("visits",)))
+    for hour, version in exact.query("SELECT hour, counted_change FROM etl.lakehouse_hours"):
+        hourly.write_file(former, hourly.HourlyCount(hour, version, {"visits": 1}))
+    exact.query("""UPDATE etl.lakehouse_hours SET counts = '{"visits": 1}'""")
+    assert differences() == {"lakehouse_count": 2}
+    follow_remedies()
+    assert differences() == NOTHING
+
+
+def test_an_hour_with_an_event_that_was_rewritten_before_its_export_waits_and_does_not_differ(exact: Shop) -> None:
+    add_to_lake(shop_event(minute(2), 1))
+    merge_minutes(exact, {minute(2): [operation()]}, run_id="later")
+    add_to_lake(shop_event(minute(2), 1, "cart"))
+    export(SHOP)
+    assert count_hours() == {}
+    assert (differences(), separate_findings()) == (NOTHING, {"lakehouse_hour_waits": 1})
 
 
 def test_the_count_of_an_hour_changed_or_deleted_by_hand(exact: Shop) -> None:
@@ -197,6 +229,9 @@ def test_rows_that_the_lake_lost_before_they_were_written(exact: Shop) -> None:
     delete_from_lake(minute(2))
     export(SHOP)
     assert separate_findings()["lakehouse_skipped"] == 1
+    exact.query("UPDATE etl.minute_ledger SET state = 'closed' WHERE minute = %s", minute(2))
+    [finding] = report_of().apart.kept["lakehouse_closed"]
+    assert "trigger" not in finding.remedy, "A closed minute is not written again."
 
 
 def test_rows_that_the_lake_lost_after_they_were_written_stay_in_the_lakehouse(exact: Shop) -> None:
