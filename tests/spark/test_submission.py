@@ -341,6 +341,16 @@ def test_missing_jars_are_named_with_the_remedy(tmp_path, monkeypatch: pytest.Mo
         prepare_job()
 
 
+def test_without_spark_no_folder_with_passwords_is_left(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """⚑ Only a later task would remove it."""
+    monkeypatch.delenv("SPARK_HOME", raising=False)
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))  # so that nothing looks for Spark's own configuration first
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(installation.CannotSubmit, match="Install pyspark 3.5, or set SPARK_HOME"):
+        prepare_job()
+    assert list(tmp_path.glob("minutemark-spark-job-*")) == []
+
+
 def test_only_a_local_master_gets_this_python_for_its_executors() -> None:
     local, cluster = prepare_job("local[*]")[0], prepare_job("spark://host:7077", conf=STANDALONE)[0]
     assert local.env_vars["PYSPARK_PYTHON"] == sys.executable
