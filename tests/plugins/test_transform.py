@@ -252,6 +252,30 @@ def test_missing_jars_are_the_reason_and_are_not_retried(batch_id, monkeypatch, 
         assert "transform_delta: There are no jars for Spark" in batches.get(conn, batch_id).reason
 
 
+def test_a_reason_that_cannot_be_recorded_is_still_the_tasks_error_and_is_not_retried(batch_id, monkeypatch):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from include.spark import submission
+    from include.spark.installation import CannotSubmit
+
+    def refuse(*_: object, **__: object) -> None:
+        set_read_only(1)
+        raise CannotSubmit("There are no jars for Spark.")
+
+    def set_read_only(value: int) -> None:
+        with warehouse("warehouse_admin") as admin:
+            admin.cursor().execute("SET GLOBAL read_only = %s", (value,))
+
+    monkeypatch.setattr(submission, "prepare", refuse)
+    try:
+        with pytest.raises(AirflowFailException, match="There are no jars for Spark"):
+            transform(batch_id).execute({})
+    finally:
+        set_read_only(0)
+    with warehouse() as conn:
+        assert batches.get(conn, batch_id).reason is None
+
+
 def test_a_missing_java_is_reported_before_an_attempt_is_made(batch_id, monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException
 
