@@ -110,7 +110,7 @@ def prepare(
     if keep:
         key = _driver_key(master, properties, stores, job["warehouse"]["url"], idle_seconds, extra or {})
     sweep()
-    folder, lock = private_folder()  # last: if this function raises an error, nobody removes the folder
+    folder, lock = private_folder()  # late, because nobody removes it if this function fails
     properties_file, job_file = folder / "spark.properties", folder / "job.json"
     write_private(properties_file, properties_text(properties).encode())
     write_private(job_file, json.dumps(job).encode())
