@@ -266,6 +266,7 @@ def test_a_master_without_an_ipv4_address_sets_no_driver_host(monkeypatch: pytes
     """Spark does not bind to an IPv6 address unless the JVM is configured for it."""
     monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
     assert address_towards("spark://[::1]:7077") is None
+    assert address_towards("spark://no..such.example:7077") is None
     assert address_towards("spark://127.0.0.1:7077") == "127.0.0.1"
 
 
