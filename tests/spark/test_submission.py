@@ -336,6 +336,19 @@ def test_tls_follows_the_connection() -> None:
     assert properties["trustCertificateKeyStoreUrl"] == "file:/trust.p12"
 
 
+@pytest.mark.parametrize("name", ["conf", "spark", "jdbc"])
+def test_an_extra_that_is_not_an_object_is_refused_and_its_value_is_not_shown(name: str, tmp_path) -> None:
+    text = '{"spark.authenticate.secret": "s3cret"}'  # as in a connection in the form of a URI
+    lake = replace(LAKE, extra={"spark": text} if name == "spark" else {})
+    warehouse = replace(WAREHOUSE, extra={"jdbc": text} if name == "jdbc" else {})
+    with pytest.raises(
+        installation.CannotSubmit, match=f'`{name}` .* is not a JSON object. Write {{"{name}": '
+    ) as error:
+        submission.prepare(BATCH, 9, lake, warehouse, "local[*]", text if name == "conf" else None)
+    assert "s3cret" not in str(error.value)
+    assert list(tmp_path.glob("minutemark-spark-job-*")) == []
+
+
 def test_missing_jars_are_named_with_the_remedy(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINUTEMARK_SPARK_JARS", str(tmp_path / "nowhere"))
     with pytest.raises(installation.CannotSubmit, match="no jars for Spark in .*nowhere.*make setup"):
