@@ -9,12 +9,13 @@ import argparse
 import json
 import statistics
 import sys
+import urllib.error
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from local import ports, warehouse
-from local.airflow_api import Airflow
+from local.airflow_api import Airflow, explain
 from local.problems import Problem
 
 _BATCHES = """
@@ -83,11 +84,19 @@ def _tick_text(ticks: list[datetime]) -> str | None:
 def measure(dag_id: str, count: int) -> Figures:
     """The figures of the newest `count` finished scheduled runs among the DAG's newest `2 * count + 10`, at most 100.
 
-    Raises Problem if the stack does not answer.
+    Raises Problem if the stack does not answer, or if it has no such DAG.
     """
     airflow = Airflow(ports.chosen()["AIRFLOW_PORT"])
     try:
         newest = airflow.runs(dag_id, min(100, 2 * count + 10))  # the API returns at most 100
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise explain(error) from error
+        raise Problem(
+            f"Airflow at {airflow.url}",
+            f"it has no DAG {dag_id}",
+            "Name a pipeline (make: PIPELINE=recruitment) or its minute DAG (--dag recruitment_minute).",
+        ) from error
     except OSError as error:
         raise Problem(
             f"Airflow at {airflow.url}", f"it does not answer: {error}", "Start it: make run DETACH=1."

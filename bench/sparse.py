@@ -46,6 +46,8 @@ def main() -> int:
     )
     parser.add_argument("--runs", type=int, help="stop after this number of runs")
     args = parser.parse_args()
+    if args.rows < args.minutes:
+        parser.error("--rows must be at least --minutes: each minute has an event.")
     os.environ["TZ"] = "UTC"
     time.tzset()
     passwords = connections.new_passwords()

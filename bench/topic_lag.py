@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from bench.minutes import percentile
 from include import pipelines
-from include.kafka.clients import BrokerError, reader
+from include.errors import MinutemarkError
+from include.kafka.clients import reader
 from include.kafka.ingest_mode import group_of, ingest_mode
 from include.kafka.topics import offset_ranges_of
 from local import environment
@@ -80,16 +81,17 @@ def main() -> int:
     )
     args = parser.parse_args()
     os.environ.update(environment.read())
-    if not ingest_mode():
-        print(
-            "No topic is followed here: MINUTEMARK_INGEST is empty. Set it to dag, connect or spark, and start the stack again.",
-            file=sys.stderr,
-        )
-        return 1
     try:
+        if not ingest_mode():
+            print(
+                "No topic is followed here: MINUTEMARK_INGEST is empty. Set it to dag, connect or spark, and start the stack "
+                "again.",
+                file=sys.stderr,
+            )
+            return 1
         samples = list(_samples(pipelines.get(args.pipeline), args.seconds))
-    except (BrokerError, pipelines.UnknownPipeline) as error:
-        print(error.args[0], file=sys.stderr)
+    except MinutemarkError as error:
+        print(error, file=sys.stderr)
         return 1
     measured, seconds = [sample for sample in samples if sample.ends], sorted(lags(samples))
     if not seconds:

@@ -44,6 +44,8 @@ def main() -> int:
     parser.add_argument("--file", type=Path, required=True)
     parser.add_argument("--pipeline", default="ecommerce", choices=sorted(pipelines.all_pipelines()))
     args = parser.parse_args()
+    if not args.file.is_file():
+        parser.error(f"{args.file} is not a file. Name one with --file (make: FILE=); `make shop-file` writes one.")
     pipeline = pipelines.get(args.pipeline)
     os.environ["TZ"] = "UTC"
     time.tzset()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include.connections import SPARK, Endpoint
 from include.spark.installation import own_spark_submit
@@ -46,13 +46,32 @@ class AttemptHook(SparkSubmitHook):
             properties_file=submission.properties_file,
             spark_binary=None if "spark-binary" in spark.extra else own_spark_submit(),
         )
+        self._names_binary = "spark-binary" in spark.extra
         self.reason: str | None = None
         self.is_final = False
         self._submission = submission
         self._driver: WarmDriver | None = None
 
     def submit(self, application: str = "", **kwargs: Any) -> None:
-        """Run the attempt or the stream. Raises AirflowException or DriverEnded."""
+        """Run the attempt or the stream. Raises AirflowException or DriverEnded; AirflowFailException without spark-submit."""
+        try:
+            self._run(application, kwargs)
+        except FileNotFoundError as error:
+            binary = self._connection["spark_binary"]
+            if error.filename != binary:
+                raise
+            self.reason, self.is_final = self._not_found(binary), True
+            raise AirflowFailException(self.reason) from error
+
+    def _not_found(self, binary: str) -> str:
+        other = (
+            f"correct extra `spark-binary` of connection {SPARK!r}, or leave it out"
+            if self._names_binary
+            else "install pyspark in their environment"
+        )
+        return f"{binary} was not found. Put it on the PATH of Airflow's tasks, or {other}."
+
+    def _run(self, application: str, kwargs: dict[str, Any]) -> None:
         # Passed as the operator's env_vars, these variables would become --conf on YARN and Kubernetes.
         environment = {**os.environ, **self._submission.env_vars}
         if self._submission.driver_key is None:

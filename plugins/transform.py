@@ -35,6 +35,7 @@ class TransformDelta(AttemptOperator):
         self.batch_id = batch_id
 
     def execute(self, context: Context) -> None:
+        from include.errors import MinutemarkError
         from include.operations.preflight import java_problem
         from include.spark import submission
         from include.spark.installation import CannotSubmit
@@ -60,8 +61,12 @@ class TransformDelta(AttemptOperator):
             raise AirflowFailException(str(refused)) from None
 
         def record_failure(reason: str) -> None:
-            with warehouse(target) as conn:
-                batches.record_failure(conn, batch.batch_id, f"transform_delta: {reason}")
+            """Without the warehouse, the task still fails with its own reason, which its log has too."""
+            try:
+                with warehouse(target) as conn:
+                    batches.record_failure(conn, batch.batch_id, f"transform_delta: {reason}")
+            except MinutemarkError as error:
+                self.log.warning("The reason of the failure is not in etl.batches: %s", error)
 
         self.log.info("Submitting batch %s of %s, attempt %s, to %s.", batch.batch_id, batch.pipeline, attempt, master)
         self.lineage = lineage.transform_lineage(pipelines.get(batch.pipeline), lake, target)

@@ -128,5 +128,5 @@ def address_towards(master: str) -> str | None:
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing: it is a datagram socket
             return probe.getsockname()[0]
-    except OSError:
+    except (OSError, UnicodeError):  # UnicodeError: a host name that cannot exist, such as one with an empty label
         return None

@@ -92,7 +92,7 @@ def unknown_by_minute(rows: DataFrame) -> dict[int, dict[str, int]]:
     for row in by_minute.collect():
         by_field = {field.name: field.rows for field in row.names}
         if rest := row.rows - sum(by_field.values()):
-            by_field[OTHER_NAMES] = rest
+            by_field[OTHER_NAMES] = by_field.get(OTHER_NAMES, 0) + rest
         counts[row.minute_s] = by_field
     return counts
 

@@ -65,7 +65,6 @@ _KNOWN = (
     ("AuthenticationException", _LAKE_REFUSES),
     ("Authentication error", _LAKE_REFUSES),
     ("UnauthorizedException", _LAKE_FORBIDS),
-    ("Could not open native connection", _LAKE_SILENT),
     ("UnavailableException", _LAKE_UNAVAILABLE),
     ("NoNodeAvailableException", _LAKE_SILENT),
     ("AllNodesFailedException", _LAKE_SILENT),

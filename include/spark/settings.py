@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from include.connections import SPARK
 from include.spark.cluster import STANDALONE, address_towards
 from include.spark.installation import spark_defaults, spark_jars
 from include.spark.jvm import TIME_ZONE, is_local, jvm_properties
+from include.spark.stores import settings_in_extra
 
 _AUTHENTICATE, _SECRET = "spark.authenticate", "spark.authenticate.secret"
 _DYNAMIC = "spark.dynamicAllocation.enabled"
@@ -168,7 +170,7 @@ def authentication_problem(master: str, conf: Mapping[str, object] | None = None
 
 
 def _effective_settings(conf: Mapping[str, object] | None) -> dict[str, str]:
-    return _merge(spark_defaults(), {key: str(value) for key, value in (conf or {}).items()})
+    return _merge(spark_defaults(), settings_in_extra(SPARK, "conf", conf))
 
 
 def _merge(*layers: Mapping[str, str]) -> dict[str, str]:

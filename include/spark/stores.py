@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from include.connections import Endpoint
+from include.spark.installation import CannotSubmit
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def lake_settings(lake: Endpoint) -> dict[str, str]:
-    """The connector's settings; extra `spark` of the connection adds others (spark.cassandra.…)."""
+    """The connector's settings; extra `spark` of the connection adds others (spark.cassandra.…). Raises CannotSubmit."""
     extra = lake.extra
     settings = {
         "spark.cassandra.connection.host": lake.host,
@@ -20,12 +23,12 @@ def lake_settings(lake: Endpoint) -> dict[str, str]:
         settings["spark.cassandra.connection.localDC"] = str(extra["local_dc"])
     if extra.get("ssl_options"):
         settings["spark.cassandra.connection.ssl.enabled"] = "true"
-    return settings | {key: str(value) for key, value in (extra.get("spark") or {}).items()}
+    return settings | settings_in_extra(lake.conn_id, "spark", extra.get("spark"))
 
 
 def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
-    """The JDBC driver's properties; extra `jdbc` of the connection adds others, such as a trust store."""
-    extra = {key: str(value) for key, value in (warehouse.extra.get("jdbc") or {}).items()}
+    """The JDBC driver's properties; extra `jdbc` of the connection adds others, such as a trust store. Raises CannotSubmit."""
+    extra = settings_in_extra(warehouse.conn_id, "jdbc", warehouse.extra.get("jdbc"))
     properties = {
         "driver": "com.mysql.cj.jdbc.Driver",
         "user": warehouse.login or "",
@@ -35,6 +38,19 @@ def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
     if warehouse.host in _LOOPBACK:
         properties["allowPublicKeyRetrieval"] = "true"
     return properties | extra
+
+
+def settings_in_extra(conn_id: str, name: str, value: object) -> dict[str, str]:
+    """The settings in that extra of a connection, as texts; none if it is absent. Raises CannotSubmit for another type.
+
+    The message does not quote the value, which may contain secrets.
+    """
+    if not isinstance(value or {}, Mapping):
+        raise CannotSubmit(
+            f"Extra `{name}` of connection {conn_id} is not a JSON object. "
+            f'Write {{"{name}": {{…}}}}; in a connection in the form of a URI, as JSON in `__extra__`.'
+        )
+    return {key: str(text) for key, text in (value or {}).items()}
 
 
 def _ssl_mode(warehouse: Endpoint) -> str:

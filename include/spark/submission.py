@@ -87,8 +87,7 @@ def prepare(
     jars = spark_jars()
     if problem := authentication_problem(master, conf):
         raise CannotSubmit(problem)
-    sweep()
-    folder, lock = private_folder()
+    env_vars = environment(master)
     keep = keep and runs_here(conf)
     small = batch.estimated_rows <= SMALL_DELTA_ROWS
     connector, others = _split(lake_settings(lake))
@@ -107,14 +106,15 @@ def prepare(
         "lake": connector,
         "warehouse": {"url": jdbc_url(warehouse), "properties": stores["warehouse"]},
     }
-    properties_file, job_file = folder / "spark.properties", folder / "job.json"
-    write_private(properties_file, properties_text(properties).encode())
-    write_private(job_file, json.dumps(job).encode())
-    arguments = ["--job", str(job_file)]
     key = None
     if keep:
         key = _driver_key(master, properties, stores, job["warehouse"]["url"], idle_seconds, extra or {})
-        arguments = ["--keep", str(folder_of(key)), "--idle", f"{idle_seconds:g}"]
+    sweep()
+    folder, lock = private_folder()  # late, because nobody removes it if this function fails
+    properties_file, job_file = folder / "spark.properties", folder / "job.json"
+    write_private(properties_file, properties_text(properties).encode())
+    write_private(job_file, json.dumps(job).encode())
+    arguments = ["--keep", str(folder_of(key)), "--idle", f"{idle_seconds:g}"] if key else ["--job", str(job_file)]
     return Submission(
         application=str(APPLICATION),
         properties_file=str(properties_file),
@@ -122,7 +122,7 @@ def prepare(
         job_file=job_file,
         driver_key=key,
         jars=None if is_local(master) else ",".join(jars),
-        env_vars=environment(master),
+        env_vars=env_vars,
         dir=folder,
         lock=lock,
     )

@@ -23,6 +23,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -199,10 +200,12 @@ def _make_private(folder: Path) -> None:
         raise DriverEnded(
             f"The Spark driver cannot be started: the path {folder} is too long for a socket. Set TMPDIR to a shorter one."
         )
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+    with contextlib.suppress(FileExistsError):  # a file, or a link to nothing
+        folder.mkdir(mode=0o700, exist_ok=True)
+    info = folder.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
         raise DriverEnded(
-            f"The Spark driver cannot be started: {folder} is a link or belongs to another user. "
+            f"The Spark driver cannot be started: {folder} is a file, a link, or a folder of another user. "
             "Remove it, or set TMPDIR to another folder."
         )
 

@@ -17,7 +17,7 @@ from include.kafka.ingest_mode import DAG, group_of, ingest_mode
 from include.kafka.ingest_mode import SPARK as BY_SPARK
 from include.kafka.topics import has_members
 from include.pipelines import Pipeline
-from include.spark.installation import own_spark_submit
+from include.spark.installation import CannotSubmit, own_spark_submit
 from include.spark.listener import end_with_parent
 from include.spark.problems import FAILED
 from include.stream import submission
@@ -91,9 +91,11 @@ def run_stream(
 
 
 def command(prepared: submission.Submission, spark) -> list[str]:
-    """The command line. Every user of the machine can see it, so it contains no credentials."""
+    """The command line. Every user of the machine can see it, so it contains no credentials. Raises CannotSubmit."""
+    if (binary := own_spark_submit() or shutil.which("spark-submit")) is None:
+        raise CannotSubmit("spark-submit was not found. Put it on the PATH, or install pyspark in this environment.")
     master = f"{spark.host}:{spark.port}" if spark.port else spark.host
-    arguments = [own_spark_submit() or "spark-submit", "--master", master]
+    arguments = [binary, "--master", master]
     arguments += ["--properties-file", prepared.properties_file, "--jars", prepared.jars or ""]
     if prepared.py_files:
         arguments += ["--py-files", prepared.py_files]

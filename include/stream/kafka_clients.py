@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from include.connections import SPARK
 from include.errors import MinutemarkError
+from include.spark.stores import settings_in_extra
 
 _SAME_NAMES = (
     "bootstrap.servers",
@@ -31,7 +33,7 @@ class CertificateUnreadable(MinutemarkError):
 def java_settings(librdkafka: Mapping[str, object], own: Mapping[str, object] | None = None) -> dict[str, str]:
     """The same broker and login for Kafka's Java client; Java settings in `own` take precedence.
 
-    Raises NotTranslatable, CertificateUnreadable.
+    Raises NotTranslatable, CertificateUnreadable, and CannotSubmit if `own` is not an object.
     """
     connection = {name: str(value) for name, value in librdkafka.items()}
     settings = {name: connection[name] for name in _SAME_NAMES if name in connection}
@@ -39,7 +41,7 @@ def java_settings(librdkafka: Mapping[str, object], own: Mapping[str, object] | 
         settings["security.protocol"] = settings["security.protocol"].upper()
     if settings.get("ssl.endpoint.identification.algorithm") == "none":
         settings["ssl.endpoint.identification.algorithm"] = ""  # Java's word for none
-    own = {name: str(value) for name, value in (own or {}).items()}
+    own = settings_in_extra(SPARK, "kafka", own)
     if "sasl.jaas.config" not in own:
         settings |= _login(connection)
     return settings | _certificates(connection) | own

@@ -53,8 +53,12 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
         )
     stores = tuple(map(endpoint, STORES))
     kafka = java_settings(stores[-1].extra, spark.extra.get("kafka"))
+    defaults = {**_TUNING, **_cores(master, pipeline), **spark_defaults()}
+    # The class archive is valid only for the transform's class path, so the Kafka source comes with --jars.
+    properties = driver_properties(master, {**defaults, **conf}, jars=spark_jars(), short_lived=False, others={})
+    env_vars = environment(master)
     sweep()
-    folder, lock = private_folder()
+    folder, lock = private_folder()  # late, because nobody removes it if this function fails
     job_file, properties_file = folder / "job", folder / "spark.properties"
     job = Job(
         pipeline=pipeline,
@@ -65,9 +69,6 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
         stores=stores,
         kafka=kafka,
     )
-    defaults = {**_TUNING, **_cores(master, pipeline), **spark_defaults()}
-    # The class archive is valid only for the transform's class path, so the Kafka source comes with --jars.
-    properties = driver_properties(master, {**defaults, **conf}, jars=spark_jars(), short_lived=False, others={})
     write_private(job_file, job.to_bytes())
     write_private(properties_file, properties_text(properties).encode())
     return Submission(
@@ -77,7 +78,7 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
         job_file=job_file,
         driver_key=None,
         jars=",".join(jars),
-        env_vars=environment(master),
+        env_vars=env_vars,
         dir=folder,
         lock=lock,
         py_files=None if is_local(master) else str(archive_project(folder)),

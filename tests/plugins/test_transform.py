@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -215,6 +217,31 @@ def test_a_connection_that_the_provider_refuses_is_the_reason_and_is_not_retried
         assert "transform_delta: Connection 'spark_default'" in batches.get(conn, batch_id).reason
 
 
+@pytest.mark.parametrize(
+    ("extra", "remedy"),
+    [
+        ({}, "spark-submit was not found.* or install pyspark"),
+        ({"spark-binary": "spark3-submit"}, "spark3-submit was not found.* correct extra `spark-binary`"),
+    ],
+)
+def test_a_missing_spark_submit_is_the_reason_and_is_not_retried(
+    batch_id, keep_driver, monkeypatch, tmp_path, extra, remedy
+):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from plugins import spark_submit
+
+    connection = {"conn_type": "spark", "host": "local[2]", "extra": {"keep_driver": keep_driver, **extra}}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
+    monkeypatch.setattr(spark_submit, "own_spark_submit", lambda: None)
+    (tmp_path / "java").symlink_to(shutil.which("java"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AirflowFailException, match=remedy):
+        transform(batch_id).execute({})
+    with warehouse() as conn:
+        assert re.search(f"transform_delta: {remedy}", batches.get(conn, batch_id).reason)
+
+
 def test_missing_jars_are_the_reason_and_are_not_retried(batch_id, monkeypatch, tmp_path):
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -223,6 +250,30 @@ def test_missing_jars_are_the_reason_and_are_not_retried(batch_id, monkeypatch, 
         transform(batch_id).execute({})
     with warehouse() as conn:
         assert "transform_delta: There are no jars for Spark" in batches.get(conn, batch_id).reason
+
+
+def test_a_reason_that_cannot_be_recorded_is_still_the_tasks_error_and_is_not_retried(batch_id, monkeypatch):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from include.spark import submission
+    from include.spark.installation import CannotSubmit
+
+    def refuse(*_: object, **__: object) -> None:
+        set_read_only(1)
+        raise CannotSubmit("There are no jars for Spark.")
+
+    def set_read_only(value: int) -> None:
+        with warehouse("warehouse_admin") as admin:
+            admin.cursor().execute("SET GLOBAL read_only = %s", (value,))
+
+    monkeypatch.setattr(submission, "prepare", refuse)
+    try:
+        with pytest.raises(AirflowFailException, match="There are no jars for Spark"):
+            transform(batch_id).execute({})
+    finally:
+        set_read_only(0)
+    with warehouse() as conn:
+        assert batches.get(conn, batch_id).reason is None
 
 
 def test_a_missing_java_is_reported_before_an_attempt_is_made(batch_id, monkeypatch):

@@ -177,10 +177,12 @@ def fate_of(row: Row, recover: bool = True) -> Fate:
     if job_id is None or job_id <= 0:
         return Fate("ignored", kind="no_job")
     bid = _amount(row.get("bid")) if kind == "click" else None
-    if bid is _UNREADABLE or (bid is not None and not 0 <= bid < _BID_LIMIT):
+    if bid is _UNREADABLE or (bid is not None and bid < 0):
         return Fate("rejected", kind=kind, reason="bid")
-    if bid is not None:  # as its column keeps it
+    if bid is not None and bid < _BID_LIMIT:  # as its column keeps it
         bid = bid.quantize(_BID_STEP, ROUND_HALF_UP)
+    if bid is not None and bid >= _BID_LIMIT:
+        return Fate("rejected", kind=kind, reason="bid")
 
     key = (
         job_id,

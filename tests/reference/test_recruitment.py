@@ -71,6 +71,7 @@ def test_a_click_without_a_bid_is_counted_but_leaves_the_average_alone():
         pytest.param({"job_id": "99999999999999999999"}, ("rejected", "job_id"), id="job_id out of range"),
         pytest.param({"job_id": None, "bid": "-1"}, ("ignored", "no_job"), id="no job before bid"),
         pytest.param({"bid": "-0.01"}, ("rejected", "bid"), id="negative bid"),
+        pytest.param({"bid": "99999999999999.9999999"}, ("rejected", "bid"), id="bid beyond its column once rounded"),
         pytest.param({"bid": "NaN"}, ("counted", "click"), id="bid NaN"),
         pytest.param({"job_id": "0"}, ("ignored", "no_job"), id="zero is not a job"),
         pytest.param({"bid": "cheap"}, ("rejected", "bid"), id="bid not a number"),

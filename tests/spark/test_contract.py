@@ -98,6 +98,12 @@ def test_undeclared_names_are_bounded(spark: SparkSession) -> None:
     assert max(map(len, result)) == 64
 
 
+def test_an_undeclared_field_with_the_name_of_the_rest_is_counted_with_it(spark: SparkSession) -> None:
+    rows = [click(**{f"field{number}": "1"}) for number in range(110)]
+    result = counts_of(spark, *rows, click(_other="1"), click(_other="1"))["unknown"]
+    assert sum(result.values()) == 112 and result[contract.OTHER_NAMES] == 2 + 11
+
+
 def test_the_last_of_equal_keys_counts(spark: SparkSession) -> None:
     row = raw_frame(spark, click()).first().asDict()
     payload = row["payload"].replace('"job_id": "258"', '"job_id": "9", "jobId": 1, "job_id": "258", "jobId": 2')

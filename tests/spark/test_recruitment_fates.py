@@ -62,6 +62,9 @@ TABLE = [
     pytest.param({"bid": "9" * 39}, "rejected", None, "bid is not a number", id="overflow of a decimal"),
     pytest.param({"bid": "100000000000000"}, "rejected", None, "bid is not below", id="bid beyond its column"),
     pytest.param(
+        {"bid": "99999999999999.9999999"}, "rejected", None, "bid is not below", id="bid beyond it once rounded"
+    ),
+    pytest.param(
         {"bid": "x", "custom_track": "conversion"},
         "counted",
         "conversion",

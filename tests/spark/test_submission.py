@@ -266,6 +266,7 @@ def test_a_master_without_an_ipv4_address_sets_no_driver_host(monkeypatch: pytes
     """Spark does not bind to an IPv6 address unless the JVM is configured for it."""
     monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
     assert address_towards("spark://[::1]:7077") is None
+    assert address_towards("spark://no..such.example:7077") is None
     assert address_towards("spark://127.0.0.1:7077") == "127.0.0.1"
 
 
@@ -335,10 +336,33 @@ def test_tls_follows_the_connection() -> None:
     assert properties["trustCertificateKeyStoreUrl"] == "file:/trust.p12"
 
 
+@pytest.mark.parametrize("name", ["conf", "spark", "jdbc"])
+def test_an_extra_that_is_not_an_object_is_refused_and_its_value_is_not_shown(name: str, tmp_path) -> None:
+    text = '{"spark.authenticate.secret": "s3cret"}'  # as in a connection in the form of a URI
+    lake = replace(LAKE, extra={"spark": text} if name == "spark" else {})
+    warehouse = replace(WAREHOUSE, extra={"jdbc": text} if name == "jdbc" else {})
+    with pytest.raises(
+        installation.CannotSubmit, match=f'`{name}` .* is not a JSON object. Write {{"{name}": '
+    ) as error:
+        submission.prepare(BATCH, 9, lake, warehouse, "local[*]", text if name == "conf" else None)
+    assert "s3cret" not in str(error.value)
+    assert list(tmp_path.glob("minutemark-spark-job-*")) == []
+
+
 def test_missing_jars_are_named_with_the_remedy(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINUTEMARK_SPARK_JARS", str(tmp_path / "nowhere"))
     with pytest.raises(installation.CannotSubmit, match="no jars for Spark in .*nowhere.*make setup"):
         prepare_job()
+
+
+def test_without_spark_no_folder_with_passwords_is_left(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """⚑ Only a later task would remove it."""
+    monkeypatch.delenv("SPARK_HOME", raising=False)
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))  # so that nothing looks for Spark's own configuration first
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(installation.CannotSubmit, match="Install pyspark 3.5, or set SPARK_HOME"):
+        prepare_job()
+    assert list(tmp_path.glob("minutemark-spark-job-*")) == []
 
 
 def test_only_a_local_master_gets_this_python_for_its_executors() -> None:

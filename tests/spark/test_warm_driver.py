@@ -270,6 +270,17 @@ def test_a_path_too_long_for_a_socket_is_reported(run_job, short_path: Path, mon
         run_job()
 
 
+@pytest.mark.parametrize("kind", ["file", "link to nothing", "link to a folder"])
+def test_a_file_or_a_link_in_the_place_of_the_folder_is_reported(run_job, short_path: Path, kind: str) -> None:
+    place = warm_driver.folder_of(KEY).parent
+    if kind == "file":
+        place.touch()
+    else:
+        place.symlink_to(short_path if kind == "link to a folder" else short_path / "nowhere")
+    with pytest.raises(DriverEnded, match=f"{place} is a file, a link, .* Remove it, or set TMPDIR"):
+        run_job()
+
+
 def test_the_folder_of_a_killed_driver_is_swept_by_the_next_one(run_job) -> None:
     abandoned = warm_driver.folder_of("ba9876543210")
     abandoned.mkdir(parents=True)

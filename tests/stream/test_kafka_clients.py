@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from include.spark.installation import CannotSubmit
 from include.stream.kafka_clients import CertificateUnreadable, NotTranslatable, java_settings
 
 LOGIN = {
@@ -26,6 +27,13 @@ def test_a_login_becomes_jaas_and_settings_that_only_librdkafka_has_are_dropped(
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "SCRAM-SHA-512",
     }
+
+
+def test_settings_for_java_that_are_not_an_object_are_refused():
+    with pytest.raises(
+        CannotSubmit, match='`kafka` of connection spark_default is not a JSON object. Write {"kafka": '
+    ):
+        java_settings(LOGIN, "sasl.jaas.config=…")
 
 
 def test_certificates_are_pem_files_for_librdkafka_and_pem_texts_for_java(tmp_path):

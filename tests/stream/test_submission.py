@@ -96,6 +96,24 @@ def test_missing_jars_are_reported_with_the_file_that_names_them(tmp_path, monke
         prepare()
 
 
+def test_without_spark_no_folder_with_passwords_is_left(tmp_path, monkeypatch):
+    monkeypatch.delenv("SPARK_HOME", raising=False)
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))  # so that nothing looks for Spark's own configuration first
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CannotSubmit, match="Install pyspark 3.5, or set SPARK_HOME"):
+        prepare()
+    assert list(tmp_path.glob("minutemark-spark-job-*")) == []
+
+
+def test_a_missing_spark_submit_is_reported_and_no_folder_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(catch_up, "own_spark_submit", lambda: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv(variable("spark_default"), json.dumps({"host": "local[*]"}))
+    with pytest.raises(CannotSubmit, match="spark-submit was not found. Put it on the PATH, or install pyspark"):
+        catch_up.run_stream(pipelines.get("recruitment"))
+    assert list(tmp_path.glob("minutemark-spark-job-*")) == []
+
+
 def test_the_checkpoints_are_on_the_drivers_machine_unless_a_setting_names_another_place(monkeypatch):
     prepared = prepare(CLUSTER)
     assert Job.read(prepared.job_file).checkpoints == f"file://{prepared.dir}/checkpoints"

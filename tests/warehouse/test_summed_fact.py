@@ -43,6 +43,17 @@ def test_a_declaration_that_cannot_be_summed_is_refused(values: dict, message: s
         fact(**values)
 
 
+def test_a_signed_measure_may_be_negative_and_the_check_says_so() -> None:
+    def check(*measures: Measure) -> sql.Check:
+        pipeline = replace(RECRUITMENT, facts=(fact(measures=measures),), lakehouse=None)
+        return next(one for one in sql.checks(pipeline, "staging") if one.name == "staging_hits_no_negative")
+
+    unsigned, signed = check(CLICKS), check(CLICKS, Measure("balance", signed=True))
+    assert unsigned.purpose.endswith("at least one event, and no negative sum.")
+    assert signed.purpose.endswith("at least one event, and no negative sum, except of signed measures.")
+    assert "clicks < 0" in signed.query and "balance < 0" not in signed.query
+
+
 def test_a_comment_may_contain_a_quote() -> None:
     quoted = replace(
         ECOMMERCE, facts=(*ECOMMERCE.facts, fact(measures=(Measure("clicks", comment="of a visitor's page"),)))

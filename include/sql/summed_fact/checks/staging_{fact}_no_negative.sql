@@ -1,7 +1,8 @@
 {% if not fact.output %}
 {% import "macros.jinja" as m %}
 -- severity: fail
--- Every contribution to {{ fact.table }} has at least one event, and no negative measure.
+-- Every contribution to {{ fact.table }} has at least one event, and no negative sum
+{%- if fact.measures | selectattr("signed") | list %}, except of signed measures{% endif %}.
 SELECT minute, {{ m.key(fact) }}, {{ m.contributed(fact) }}
 FROM {{ fact.staging }}
 WHERE attempt = %(attempt)s AND (event_count < 1
