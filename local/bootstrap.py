@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -170,15 +171,16 @@ def install_uv() -> Path:
 
 
 def install_environment() -> None:
-    """Install the Python environment, exactly as the lock says; only when the lock or the Python changed."""
+    """Install the Python environment, exactly as the lock says; only when the lock, the Python or the folder changed."""
     python = find_python()
     uv = install_uv()  # even if the environment fits: targets of the Makefile run uv themselves
     stamp = Stamp(VENV / ".made-of", LOCK, str(python))
-    if stamp.fits():
+    is_in_place = _is_in_place(VENV)
+    if stamp.fits() and is_in_place:
         return
     uv_env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(VENV)}
     with step(f"Python environment ({python})"):
-        if not (VENV / "bin" / "python").exists() or not _runs(VENV / "bin" / "python", _version_of(python)):
+        if not is_in_place or not _runs(VENV / "bin" / "python", _version_of(python)):
             _run([str(uv), "venv", "-q", "--clear", "--python", str(python), str(VENV)], "uv", uv_env)
         _run([str(uv), "pip", "sync", "-q", str(LOCK)], "uv", uv_env)
         for stamp_name in (".lakehouse-of", ".bigquery-of", ".cluster-of"):
@@ -215,11 +217,14 @@ def install_from_lock(lock: Path, stamp_name: str, what: str) -> None:
 
 
 def install_separately(folder: Path, lock: Path, what: str, size: str) -> None:
-    """Install a separate environment in `folder`/venv, exactly as its lock says; only when the lock or the Python changed."""
+    """Install a separate environment in `folder`/venv, exactly as its lock says.
+
+    Only when the lock, the Python or the folder changed.
+    """
     python = find_python()
     venv = folder / "venv"
     stamp = Stamp(folder / ".made-of", lock, str(python))
-    if stamp.fits():
+    if stamp.fits() and _is_in_place(venv):
         return
     uv = install_uv()
     with step(f"{what}: {size}"):
@@ -231,6 +236,14 @@ def install_separately(folder: Path, lock: Path, what: str, size: str) -> None:
                 problem = f"`uv {' '.join(command[:2])}` ended with status {result.returncode}; the lines above say why"
                 raise Problem(what, problem, "Run the same command again. Completed downloads are kept.")
         stamp.write()
+
+
+def _is_in_place(venv: Path) -> bool:
+    """Whether an environment was created in this folder: its scripts name their Python's path, and a checkout may be moved."""
+    activate = venv / "bin" / "activate"
+    lines = activate.read_text().splitlines() if activate.exists() else []
+    created_in = [shlex.split(line)[0].partition("=")[2] for line in lines if line.startswith("VIRTUAL_ENV=")]
+    return not {str(venv), str(venv.resolve())}.isdisjoint(created_in)  # `.local` may be a link to another disk
 
 
 def _version_of(python: Path) -> str:
