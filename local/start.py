@@ -13,7 +13,6 @@ import hashlib
 import os
 import tempfile
 import time
-import urllib.error
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -69,7 +68,7 @@ class Stack:
     early, late = EARLY, LATE
 
     def __init__(self) -> None:
-        STATE.mkdir(exist_ok=True)
+        STATE.mkdir(parents=True, exist_ok=True)
         self.ports = ports.chosen()
         self.environment = environment.prepare(self.ports)
         self.warehouse = self.environment.warehouse
@@ -192,7 +191,7 @@ class Stack:
         The other DAGs wait: they would compete for the cores.
         """
         minute_dags = [f"{name}_minute" for name in all_pipelines()]
-        try:
+        with airflow_api.explained():
             for pool in _declared_pools():
                 self.airflow.make_pool(pool["pool_name"], pool["pool_slot"], pool.get("pool_description", ""))
             with step("load the DAGs"):
@@ -212,8 +211,6 @@ class Stack:
             self._unpause({name: is_paused for name, is_paused in paused.items() if name in minute_dags})
             for dag_id in minute_dags:
                 self._require_run(dag_id)
-        except urllib.error.HTTPError as error:
-            raise airflow_api.explain(error) from error
 
     @staticmethod
     def _await_events() -> None:
@@ -227,14 +224,15 @@ class Stack:
 
     def start_other_dags(self) -> None:
         """Unpause the other DAGs after the first run, which needs all cores; the demo's history comes before housekeeping."""
-        dags = self.airflow.dags()
-        history_dags = self._unpause(
-            {name: is_paused for name, is_paused in dags.items() if name.endswith("_demo_past")}
-        )
-        if history_dags:
-            with step("send the demo's history"):
-                self._await_runs(history_dags, 120)
-        self._unpause(dags)
+        with airflow_api.explained():
+            dags = self.airflow.dags()
+            history_dags = self._unpause(
+                {name: is_paused for name, is_paused in dags.items() if name.endswith("_demo_past")}
+            )
+            if history_dags:
+                with step("send the demo's history"):
+                    self._await_runs(history_dags, 120)
+            self._unpause(dags)
 
     def _await_runs(self, dag_ids: list[str], seconds: float) -> None:
         """Wait until each DAG has a finished run, or the time is up: without these runs, the boards merely have gaps."""
@@ -394,7 +392,7 @@ def wait_for_other_starts() -> IO:
 
     Two first starts at once would delete each other's data folders and make different passwords.
     """
-    STATE.mkdir(exist_ok=True)
+    STATE.mkdir(parents=True, exist_ok=True)
     lock = (STATE / ".starting").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -448,7 +446,8 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
     say("   … complete the first run, from the lake to the warehouse")
     while time.monotonic() < deadline:
         # Before the newest merge is read: a run that succeeds in between has merged all changes.
-        have_succeeded = all(_has_succeeded(stack, f"{name}_minute") for name in all_pipelines())
+        with airflow_api.explained():
+            have_succeeded = all(_has_succeeded(stack, f"{name}_minute") for name in all_pipelines())
         with warehouse.reader() as connection:
             merged_at = value(connection.cursor(), "SELECT MAX(merged_at) FROM etl.batches")
         if merged_at and merged_at >= since:

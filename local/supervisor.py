@@ -230,6 +230,10 @@ def start(*names: str) -> None:
                 raise Problem(
                     name, f"supervisord cannot start it: {fault.faultString}", f"Read {log_of(name)}."
                 ) from fault
+        except OSError as error:
+            log = LOGS / "supervisord.log"
+            remedy = f"Unless it was stopped in another terminal, read {log}. Then run the same command again."
+            raise Problem(name, f"supervisord does not run any more: {error}", remedy) from error
 
 
 def stop(name: str) -> None:

@@ -113,6 +113,14 @@ def test_stopping_leaves_no_process_not_even_a_stray_one(stack):
     assert not [pid for pid in marked if psutil.pid_exists(pid)]
 
 
+def test_a_start_after_the_stack_was_stopped_elsewhere_is_explained(stack):
+    """`make stop` in another terminal, while `make run` starts the stack."""
+    stack(Program("sleeper", SLEEP, 10))
+    supervisor.shut_down(20)
+    with pytest.raises(Problem, match=r"sleeper: supervisord does not run any more.*\n.*another terminal"):
+        supervisor.start("sleeper")
+
+
 def test_a_failed_command_is_reported_with_its_last_output(stack):
     stack(Program("errand", [sys.executable, "-c", "raise ValueError('no such luck')"], 10, once=True))
     supervisor.start("errand")
