@@ -50,6 +50,8 @@ help: ## list the targets
 
 # Variables on make's command line are options of the command. MINUTEMARK_FROM_MAKE lists them, so that variables of the
 # environment are ignored.
+# In the environment, this name too is there by chance.
+OPTIONS =
 $(COMMANDS): export MINUTEMARK_FROM_MAKE = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(COMMANDS):
 	@$(MINUTEMARK) $@ $(OPTIONS)

@@ -52,6 +52,11 @@ def test_options_of_targets_come_from_the_command_line_and_not_from_the_environm
         assert make(*words, *(f"{name}=chosen" for name in options)).stdout.count("chosen") > 1
 
 
+def test_a_command_gets_no_options_from_a_variable_of_the_environment(make):
+    planned = make("-n", "verify", "housekeeping", "KEEP=batches=30", OPTIONS="--chance").stdout
+    assert planned.split() == ["./minutemark", "verify", "./minutemark", "housekeeping", "--keep-batches", "30"]
+
+
 @pytest.mark.parametrize(
     "target",
     ["dashboards", "notebook", "tableau", "status", "logs", "cloud-function", "lineage", "pipeline", "latency"],
