@@ -226,16 +226,22 @@ def install_separately(folder: Path, lock: Path, what: str, size: str) -> None:
     stamp = Stamp(folder / ".made-of", lock, str(python))
     if stamp.fits() and _is_in_place(venv):
         return
-    uv = install_uv()
-    with step(f"{what}: {size}"):
-        uv_env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(venv)}
-        shutil.rmtree(venv, ignore_errors=True)
-        for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(lock)]):
-            result = subprocess.run([str(uv), *command], env=uv_env)  # shows its own progress
-            if result.returncode != 0:
-                problem = f"`uv {' '.join(command[:2])}` ended with status {result.returncode}; the lines above say why"
-                raise Problem(what, problem, "Run the same command again. Completed downloads are kept.")
-        stamp.write()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder / ".installing"):
+        if stamp.fits() and _is_in_place(venv):  # another process has just installed it
+            return
+        uv = install_uv()
+        with step(f"{what}: {size}"):
+            uv_env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(venv)}
+            shutil.rmtree(venv, ignore_errors=True)
+            for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(lock)]):
+                result = subprocess.run([str(uv), *command], env=uv_env)  # shows its own progress
+                if result.returncode != 0:
+                    problem = (
+                        f"`uv {' '.join(command[:2])}` ended with status {result.returncode}; the lines above say why"
+                    )
+                    raise Problem(what, problem, "Run the same command again. Completed downloads are kept.")
+            stamp.write()
 
 
 def _is_in_place(venv: Path) -> bool:
@@ -354,11 +360,15 @@ def set_up() -> None:
         install_optional()
 
 
-@contextlib.contextmanager
-def only_one_set_up() -> Iterator[None]:
+def only_one_set_up() -> contextlib.AbstractContextManager[None]:
     """Wait for another set-up of the same folder to end."""
-    with (LOCAL / ".set-up").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    return _only_one(LOCAL / ".set-up")
+
+
+@contextlib.contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -109,6 +111,19 @@ def test_the_environment_of_a_moved_checkout_is_installed_again_for_its_new_fold
     before.rename(after)
     install(after)
     assert folder_of_scripts(after) == str(after / "venv")
+
+
+def test_two_commands_at_once_install_a_separate_environment_once(monkeypatch, tmp_path):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("# no package\n")
+    installs, both, find_python, install_uv = [], threading.Barrier(2), bootstrap.find_python, bootstrap.install_uv
+    monkeypatch.setattr(bootstrap, "find_python", lambda: both.wait(30) is not None and find_python())
+    monkeypatch.setattr(bootstrap, "install_uv", lambda: installs.append("uv") or install_uv())
+    with ThreadPoolExecutor() as pool:
+        commands = [pool.submit(bootstrap.install_separately, tmp_path / "tool", lock, "a tool", "") for _ in range(2)]
+        for command in commands:
+            command.result()
+    assert installs == ["uv"]
 
 
 def test_the_environment_behind_a_link_to_another_disk_is_in_place(tmp_path):
