@@ -61,7 +61,7 @@ setup: ## install missing OS packages, the Python environment and the jars
 	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) not found. Install Python 3.12 or 3.11, or set PYTHON3=…" >&2; exit 2; }
 	@$(PYTHON3) -m local.bootstrap
 
-run: setup ## start everything and show the last runs until Ctrl-C | DETACH=1 (return once healthy), EVENTS=5000 (demo events a minute), WAREHOUSE=mysql (remembered)
+run: setup ## start everything and show the last runs until Ctrl-C | DETACH=1 (return after the first run), EVENTS=5000 (demo events a minute), WAREHOUSE=mysql (remembered)
 	@$(LOCAL) run $(if $(DETACH),--detach)
 
 services: setup ## start only the stores and write .local/env, for `astro dev start --standalone`

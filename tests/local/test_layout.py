@@ -1,4 +1,4 @@
-"""Folders of a stack: private ones for sockets, and what `make clean ALL=1` deletes for a stack outside `.local`."""
+"""Folders of a stack: private ones for sockets, and what `make clean` deletes."""
 
 import os
 import pty

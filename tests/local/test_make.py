@@ -1,4 +1,4 @@
-"""Targets of `make`: their list, their options, and what they do without an environment. Skipped tests with CI=true."""
+"""Targets of `make`: their list, their options, what they do without an environment, and that a skipped test fails in CI."""
 
 import os
 import re
