@@ -77,6 +77,7 @@ class Stack:
         self.env = environment.airflow_environment(self.environment, self.ports)
         self.airflow = airflow_api.Airflow(self.ports["AIRFLOW_PORT"])
         self.stopped: dict[str, list[str]] = {}
+        self._is_supervised = False
         self.first_runs: list[str] = []  # the minute DAGs that a start has a first run of
 
     @property
@@ -294,7 +295,13 @@ class Stack:
         ports.save(self.ports)
 
     def _define_programs(self) -> None:
-        """Hand the programs to the supervisor, which stops those that run with another command or environment."""
+        """Hand the programs to the supervisor, which stops those that run with another command or environment.
+
+        Raises Problem if `make stop` in another terminal has ended the supervisor that this start has used.
+        """
+        if self._is_supervised and not supervisor.running():
+            raise supervisor.stopped_elsewhere("The stack")
+        self._is_supervised = True
         stopped = supervisor.ensure(self._programs())
         by_reason: dict[tuple[str, ...], list[str]] = {}
         for name, differences in stopped.items():

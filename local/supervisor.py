@@ -231,9 +231,15 @@ def start(*names: str) -> None:
                     name, f"supervisord cannot start it: {fault.faultString}", f"Read {log_of(name)}."
                 ) from fault
         except OSError as error:
-            log = LOGS / "supervisord.log"
-            remedy = f"Unless it was stopped in another terminal, read {log}. Then run the same command again."
-            raise Problem(name, f"supervisord does not run any more: {error}", remedy) from error
+            raise stopped_elsewhere(name) from error
+
+
+def stopped_elsewhere(what: str) -> Problem:
+    """The problem if supervisord has ended while a command starts programs."""
+    remedy = (
+        f"Unless it was stopped in another terminal, read {LOGS / 'supervisord.log'}. Then run the same command again."
+    )
+    return Problem(what, "supervisord does not run any more", remedy)
 
 
 def stop(name: str) -> None:

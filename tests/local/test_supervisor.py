@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from local import environment, supervisor
+from local import environment, start, supervisor
 from local.environment import MARK
 from local.problems import Problem
 from local.supervisor import Program
@@ -119,6 +119,28 @@ def test_a_start_after_the_stack_was_stopped_elsewhere_is_explained(stack):
     supervisor.shut_down(20)
     with pytest.raises(Problem, match=r"sleeper: supervisord does not run any more.*\n.*another terminal"):
         supervisor.start("sleeper")
+
+
+class Starting(start.Stack):
+    """A stack without programs, whose start is under way."""
+
+    def __init__(self):
+        self.stopped, self._is_supervised = {}, False
+
+    def _programs(self):
+        return []
+
+
+def test_a_start_does_not_bring_back_a_stack_that_was_stopped_elsewhere(stack):
+    starting = Starting()
+    starting._define_programs()
+    assert supervisor.running()
+    supervisor.shut_down(20)
+    with pytest.raises(Problem, match="The stack: supervisord does not run any more"):
+        starting._define_programs()
+    assert not supervisor.running()
+    Starting()._define_programs()  # the next start
+    assert supervisor.running()
 
 
 def test_a_failed_command_is_reported_with_its_last_output(stack):
