@@ -342,7 +342,7 @@ def _end_leftovers(seconds: float = 5) -> list[str]:
     """End all processes of this stack that do not descend from supervisord: Spark drivers, and tasks in sessions of their own."""
     names = []
     while leftovers := _leftovers():
-        driver_pids = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
+        driver_pids = {process.pid for driver in spark_drivers() for process in with_children(driver)}
         names += [f"{process.info['name']} ({process.pid})" for process in leftovers if process.pid not in driver_pids]
         for process in leftovers:
             with contextlib.suppress(psutil.Error):
@@ -384,6 +384,13 @@ def spark_drivers() -> list:
             if "--keep" in command and is_ours and process.name() == "java":
                 drivers.append(process)
     return drivers
+
+
+def with_children(process: psutil.Process) -> set[psutil.Process]:
+    """A process and all that descend from it; itself alone if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return {process, *process.children(recursive=True)}
+    return {process}
 
 
 def wait_for_exit(name: str, seconds: float) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 
@@ -119,6 +120,22 @@ def test_a_start_after_the_stack_was_stopped_elsewhere_is_explained(stack):
     supervisor.shut_down(20)
     with pytest.raises(Problem, match=r"sleeper: supervisord does not run any more.*\n.*another terminal"):
         supervisor.start("sleeper")
+
+
+def test_a_spark_driver_that_ends_while_the_stack_is_being_stopped_leaves_nothing_running(stack, monkeypatch):
+    """A driver ends by itself with the task whose job it runs."""
+    with subprocess.Popen(SLEEP) as process:
+        driver = psutil.Process(process.pid)
+        process.kill()
+    monkeypatch.setattr(supervisor, "spark_drivers", lambda: [driver])
+    stack(Program("kafka", SLEEP, 10), Program("scheduler", SLEEP, 90), Program("errand", STRAY, 90, once=True))
+    supervisor.start("kafka", "scheduler", "errand")
+    supervisor.wait_for_exit("errand", 15)
+    until(lambda: pid_of("kafka") and pid_of("scheduler"))
+    marked = [process.pid for process in supervisor.marked_processes()]
+    supervisor.shut_down(20)
+    assert not supervisor.running()
+    assert not [pid for pid in marked if psutil.pid_exists(pid)]
 
 
 class Starting(start.Stack):
