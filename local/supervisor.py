@@ -248,10 +248,13 @@ def stop(name: str) -> None:
 
 
 def processes() -> list[dict]:
-    """What supervisord knows of each program: name, statename, pid, start, exitstatus. Empty if supervisord does not run."""
+    """What supervisord knows of each program: name, statename, pid, start, exitstatus.
+
+    Empty if supervisord does not run, or is shutting down.
+    """
     try:
         return _call().supervisor.getAllProcessInfo()
-    except OSError:
+    except (OSError, xmlrpc.client.Error):
         return []
 
 

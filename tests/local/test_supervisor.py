@@ -138,6 +138,19 @@ def test_a_spark_driver_that_ends_while_the_stack_is_being_stopped_leaves_nothin
     assert not [pid for pid in marked if psutil.pid_exists(pid)]
 
 
+def test_a_supervisor_that_is_shutting_down_knows_no_program(stack):
+    """`make status` during `make stop`: supervisord then answers only requests for its own state."""
+    stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(600)"
+    stack(Program("stubborn", [sys.executable, "-c", stubborn], 10))
+    supervisor.start("stubborn")
+    until(lambda: supervisor.last_output("stubborn") == "ready")
+    pid = pid_of("stubborn")
+    supervisor._call().supervisor.shutdown()
+    assert supervisor.processes() == [] and supervisor.state_of("stubborn") == "UNKNOWN"
+    assert psutil.pid_exists(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
 class Starting(start.Stack):
     """A stack without programs, whose start is under way."""
 
