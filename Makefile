@@ -50,6 +50,8 @@ help: ## list the targets
 
 # Variables on make's command line are options of the command. MINUTEMARK_FROM_MAKE lists them, so that variables of the
 # environment are ignored.
+# In the environment, this name too is there by chance.
+OPTIONS =
 $(COMMANDS): export MINUTEMARK_FROM_MAKE = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(COMMANDS):
 	@$(MINUTEMARK) $@ $(OPTIONS)
@@ -59,7 +61,7 @@ setup: ## install missing OS packages, the Python environment and the jars
 	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) not found. Install Python 3.12 or 3.11, or set PYTHON3=…" >&2; exit 2; }
 	@$(PYTHON3) -m local.bootstrap
 
-run: setup ## start everything and show the last runs until Ctrl-C | DETACH=1 (return once healthy), EVENTS=5000 (demo events a minute), WAREHOUSE=mysql (remembered)
+run: setup ## start everything and show the last runs until Ctrl-C | DETACH=1 (return after the first run), EVENTS=5000 (demo events a minute), WAREHOUSE=mysql (remembered)
 	@$(LOCAL) run $(if $(DETACH),--detach)
 
 services: setup ## start only the stores and write .local/env, for `astro dev start --standalone`

@@ -162,7 +162,11 @@ def clean(arguments: argparse.Namespace) -> int:
     if not arguments.force:
         if not sys.stdin.isatty():
             raise Problem("make clean", "it asks for confirmation, but there is no terminal", "Run: make clean FORCE=1")
-        if input(f"Stop everything and delete {names}, with all data? [y/N] ").strip().lower() not in ("y", "yes"):
+        try:
+            confirmation = input(f"Stop everything and delete {names}, with all data? [y/N] ")
+        except EOFError:  # Ctrl-D
+            confirmation = ""
+        if confirmation.strip().lower() not in ("y", "yes"):
             return 1
     supervisor.shut_down()
     for path in paths:

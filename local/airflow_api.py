@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from local import login
 from local.loopback import answer, json_request
 from local.problems import Problem
 
+_HEALTH = "/api/v2/monitor/health"
 TIMEOUT = 90.0  # seconds; a write waits for the writes of a scheduler that has just started
 
 
@@ -26,7 +28,7 @@ class Airflow:
 
     def health(self) -> dict[str, str | None]:
         """State of each component by name; raises OSError while the server does not answer."""
-        components = self._send("GET", "/api/v2/monitor/health")
+        components = self._send("GET", _HEALTH)
         return {name: component["status"] for name, component in components.items()}
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
@@ -128,24 +130,41 @@ class Airflow:
         return next(iter(self.tasks(dag_id, run_id, "failed")), None)
 
     def _send(self, method: str, path: str, body: Mapping | None = None) -> dict:
-        token = None if path == "/api/v2/monitor/health" else self._log_in()
-        request = json_request(method, self.url + path, body, token)
+        if path == _HEALTH:  # callers of `health` expect OSError while the server starts
+            return answer(json_request(method, self.url + path, body), TIMEOUT)
+        return self._answer(method, path, body, self._log_in())
+
+    def _log_in(self) -> str:
+        if self._token is None:
+            credentials = login.credentials(self._passwords)
+            self._token = self._answer("POST", "/auth/token", credentials)["access_token"]
+        return self._token
+
+    def _answer(self, method: str, path: str, body: Mapping | None, token: str | None = None) -> dict:
+        """The response's JSON; raises Problem if the server accepts the request and does not answer in time."""
         try:
-            return answer(request, TIMEOUT)
+            return answer(json_request(method, self.url + path, body, token), TIMEOUT)
         except TimeoutError as error:
-            if path == "/api/v2/monitor/health":
-                raise  # callers of `health` expect OSError while the server starts
             raise Problem(
                 "Airflow's API",
                 f"no answer to {method} {path} within {TIMEOUT:.0f} s",
                 "The machine may be overloaded: try again, or read .local/logs/api-server.log.",
             ) from error
 
-    def _log_in(self) -> str:
-        if self._token is None:
-            request = json_request("POST", f"{self.url}/auth/token", login.credentials(self._passwords))
-            self._token = answer(request, TIMEOUT)["access_token"]
-        return self._token
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Raises Problem in place of an error response, and if the server cannot be reached."""
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        raise explain(error) from error
+    except (urllib.error.URLError, ConnectionError) as error:
+        raise Problem(
+            "Airflow's API",
+            f"it cannot be reached: {error}",
+            "Read .local/logs/api-server.log, then run the same command again.",
+        ) from error
 
 
 def explain(error: urllib.error.HTTPError) -> Problem:

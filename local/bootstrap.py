@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -170,15 +171,16 @@ def install_uv() -> Path:
 
 
 def install_environment() -> None:
-    """Install the Python environment, exactly as the lock says; only when the lock or the Python changed."""
+    """Install the Python environment, exactly as the lock says; only when the lock, the Python or the folder changed."""
     python = find_python()
     uv = install_uv()  # even if the environment fits: targets of the Makefile run uv themselves
     stamp = Stamp(VENV / ".made-of", LOCK, str(python))
-    if stamp.fits():
+    is_in_place = _is_in_place(VENV)
+    if stamp.fits() and is_in_place:
         return
     uv_env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(VENV)}
     with step(f"Python environment ({python})"):
-        if not (VENV / "bin" / "python").exists() or not _runs(VENV / "bin" / "python", _version_of(python)):
+        if not is_in_place or not _runs(VENV / "bin" / "python", _version_of(python)):
             _run([str(uv), "venv", "-q", "--clear", "--python", str(python), str(VENV)], "uv", uv_env)
         _run([str(uv), "pip", "sync", "-q", str(LOCK)], "uv", uv_env)
         for stamp_name in (".lakehouse-of", ".bigquery-of", ".cluster-of"):
@@ -215,22 +217,39 @@ def install_from_lock(lock: Path, stamp_name: str, what: str) -> None:
 
 
 def install_separately(folder: Path, lock: Path, what: str, size: str) -> None:
-    """Install a separate environment in `folder`/venv, exactly as its lock says; only when the lock or the Python changed."""
+    """Install a separate environment in `folder`/venv, exactly as its lock says.
+
+    Only when the lock, the Python or the folder changed.
+    """
     python = find_python()
     venv = folder / "venv"
     stamp = Stamp(folder / ".made-of", lock, str(python))
-    if stamp.fits():
+    if stamp.fits() and _is_in_place(venv):
         return
-    uv = install_uv()
-    with step(f"{what}: {size}"):
-        uv_env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(venv)}
-        shutil.rmtree(venv, ignore_errors=True)
-        for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(lock)]):
-            result = subprocess.run([str(uv), *command], env=uv_env)  # shows its own progress
-            if result.returncode != 0:
-                problem = f"`uv {' '.join(command[:2])}` ended with status {result.returncode}; the lines above say why"
-                raise Problem(what, problem, "Run the same command again. Completed downloads are kept.")
-        stamp.write()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder / ".installing"):
+        if stamp.fits() and _is_in_place(venv):  # another process has just installed it
+            return
+        uv = install_uv()
+        with step(f"{what}: {size}"):
+            uv_env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(venv)}
+            shutil.rmtree(venv, ignore_errors=True)
+            for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(lock)]):
+                result = subprocess.run([str(uv), *command], env=uv_env)  # shows its own progress
+                if result.returncode != 0:
+                    problem = (
+                        f"`uv {' '.join(command[:2])}` ended with status {result.returncode}; the lines above say why"
+                    )
+                    raise Problem(what, problem, "Run the same command again. Completed downloads are kept.")
+            stamp.write()
+
+
+def _is_in_place(venv: Path) -> bool:
+    """Whether an environment was created in this folder: its scripts name their Python's path, and a checkout may be moved."""
+    activate = venv / "bin" / "activate"
+    lines = activate.read_text().splitlines() if activate.exists() else []
+    created_in = [shlex.split(line)[0].partition("=")[2] for line in lines if line.startswith("VIRTUAL_ENV=")]
+    return not {str(venv), str(venv.resolve())}.isdisjoint(created_in)  # `.local` may be a link to another disk
 
 
 def _version_of(python: Path) -> str:
@@ -341,11 +360,15 @@ def set_up() -> None:
         install_optional()
 
 
-@contextlib.contextmanager
-def only_one_set_up() -> Iterator[None]:
+def only_one_set_up() -> contextlib.AbstractContextManager[None]:
     """Wait for another set-up of the same folder to end."""
-    with (LOCAL / ".set-up").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    return _only_one(LOCAL / ".set-up")
+
+
+@contextlib.contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -72,14 +72,14 @@ def read(path: Path = ENV_FILE) -> dict[str, str]:
 
 
 def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -> Environment:
-    """Make or complete `.local/env` for these ports and the user's own connections."""
+    """Make or complete `.local/env` for these ports and the user's own connections. Raises MinutemarkError."""
     known = read()
     passwords = {**connections.new_passwords(), **_known_passwords(known)}
     external_lake = _external_connections(environ, connections.LAKE_LOGINS)
     external_warehouse = _external_connections(environ, connections.WAREHOUSE_LOGINS)
     spark, kafka = connections.variable("spark_default"), connections.variable("kafka_default")
     external_kafka = {kafka: environ[kafka]} if _is_set_by_user(environ, kafka) else {}
-    ingest = _declared(environ).get(ingest_mode.SETTING, ingest_mode.DAG)
+    ingest = ingest_mode.ingest_mode({ingest_mode.SETTING: ingest_mode.DAG, **_declared(environ)}) or ""
     warehouse = environ.get(_WAREHOUSE) or known.get(_WAREHOUSE, "mariadb")
     if warehouse not in WAREHOUSES:
         raise Problem(

@@ -86,8 +86,9 @@ def show_table(note: str, rows: int = 12, interval: float = 1.0) -> None:
         while not stop.wait(interval):
             try:
                 with warehouse.reader() as connection:
-                    live.update(table(status.recent_batches(connection, rows), status.freshness(connection), note))
+                    view = table(status.recent_batches(connection, rows), status.freshness(connection), note)
             except MinutemarkError as error:
-                if not supervisor.running():
-                    return
-                live.update(Text(str(error)))
+                view = Text(str(error))
+            if not supervisor.running():  # even if the warehouse still answers: it may be the user's own
+                return
+            live.update(view)

@@ -13,7 +13,6 @@ import hashlib
 import os
 import tempfile
 import time
-import urllib.error
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -69,7 +68,7 @@ class Stack:
     early, late = EARLY, LATE
 
     def __init__(self) -> None:
-        STATE.mkdir(exist_ok=True)
+        STATE.mkdir(parents=True, exist_ok=True)
         self.ports = ports.chosen()
         self.environment = environment.prepare(self.ports)
         self.warehouse = self.environment.warehouse
@@ -78,6 +77,8 @@ class Stack:
         self.env = environment.airflow_environment(self.environment, self.ports)
         self.airflow = airflow_api.Airflow(self.ports["AIRFLOW_PORT"])
         self.stopped: dict[str, list[str]] = {}
+        self._is_supervised = False
+        self.first_runs: list[str] = []  # the minute DAGs that a start has a first run of
 
     @property
     def airflow_programs(self) -> tuple[str, ...]:
@@ -187,12 +188,12 @@ class Stack:
             raise _NotYet(", ".join(sick))
 
     def start_pipelines(self) -> None:
-        """Create the pools, start ingest and demo traffic, and start a first run of every pipeline.
+        """Create the pools, start ingest and demo traffic, and start a first run of every pipeline that is not paused.
 
         The other DAGs wait: they would compete for the cores.
         """
         minute_dags = [f"{name}_minute" for name in all_pipelines()]
-        try:
+        with airflow_api.explained():
             for pool in _declared_pools():
                 self.airflow.make_pool(pool["pool_name"], pool["pool_slot"], pool.get("pool_description", ""))
             with step("load the DAGs"):
@@ -209,11 +210,13 @@ class Stack:
             if traffic:
                 with step("send the first demo events"):
                     self._await_events()
-            self._unpause({name: is_paused for name, is_paused in paused.items() if name in minute_dags})
-            for dag_id in minute_dags:
+            unpaused = self._unpause({name: is_paused for name, is_paused in paused.items() if name in minute_dags})
+            # A run of a DAG that a user has paused would only be queued.
+            self.first_runs = [dag_id for dag_id in minute_dags if dag_id in unpaused or not paused[dag_id]]
+            if idle := [dag_id for dag_id in minute_dags if dag_id not in self.first_runs]:
+                say(f"   No first run, because the DAG is paused in Airflow: {', '.join(idle)}")
+            for dag_id in self.first_runs:
                 self._require_run(dag_id)
-        except urllib.error.HTTPError as error:
-            raise airflow_api.explain(error) from error
 
     @staticmethod
     def _await_events() -> None:
@@ -227,14 +230,15 @@ class Stack:
 
     def start_other_dags(self) -> None:
         """Unpause the other DAGs after the first run, which needs all cores; the demo's history comes before housekeeping."""
-        dags = self.airflow.dags()
-        history_dags = self._unpause(
-            {name: is_paused for name, is_paused in dags.items() if name.endswith("_demo_past")}
-        )
-        if history_dags:
-            with step("send the demo's history"):
-                self._await_runs(history_dags, 120)
-        self._unpause(dags)
+        with airflow_api.explained():
+            dags = self.airflow.dags()
+            history_dags = self._unpause(
+                {name: is_paused for name, is_paused in dags.items() if name.endswith("_demo_past")}
+            )
+            if history_dags:
+                with step("send the demo's history"):
+                    self._await_runs(history_dags, 120)
+            self._unpause(dags)
 
     def _await_runs(self, dag_ids: list[str], seconds: float) -> None:
         """Wait until each DAG has a finished run, or the time is up: without these runs, the boards merely have gaps."""
@@ -291,7 +295,13 @@ class Stack:
         ports.save(self.ports)
 
     def _define_programs(self) -> None:
-        """Hand the programs to the supervisor, which stops those that run with another command or environment."""
+        """Hand the programs to the supervisor, which stops those that run with another command or environment.
+
+        Raises Problem if `make stop` in another terminal has ended the supervisor that this start has used.
+        """
+        if self._is_supervised and not supervisor.running():
+            raise supervisor.stopped_elsewhere("The stack")
+        self._is_supervised = True
         stopped = supervisor.ensure(self._programs())
         by_reason: dict[tuple[str, ...], list[str]] = {}
         for name, differences in stopped.items():
@@ -394,7 +404,7 @@ def wait_for_other_starts() -> IO:
 
     Two first starts at once would delete each other's data folders and make different passwords.
     """
-    STATE.mkdir(exist_ok=True)
+    STATE.mkdir(parents=True, exist_ok=True)
     lock = (STATE / ".starting").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -441,14 +451,17 @@ def run(make_stack: Callable[[], Stack] = Stack) -> Stack:
 def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
     """Wait until a batch is merged, or the first runs succeed because nothing has changed since the last merge.
 
-    False if neither happens in time, which is not an error.
+    True at once if every minute DAG is paused. False if neither happens in time, which is not an error.
     """
+    if not stack.first_runs:
+        return True
     deadline = time.monotonic() + seconds
     began = time.monotonic()
     say("   … complete the first run, from the lake to the warehouse")
     while time.monotonic() < deadline:
         # Before the newest merge is read: a run that succeeds in between has merged all changes.
-        have_succeeded = all(_has_succeeded(stack, f"{name}_minute") for name in all_pipelines())
+        with airflow_api.explained():
+            have_succeeded = all(_has_succeeded(stack, dag_id) for dag_id in stack.first_runs)
         with warehouse.reader() as connection:
             merged_at = value(connection.cursor(), "SELECT MAX(merged_at) FROM etl.batches")
         if merged_at and merged_at >= since:

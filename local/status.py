@@ -98,19 +98,13 @@ def _spark_driver(process: psutil.Process) -> dict:
 def _memory_mb(pid: int, drivers: Iterable[psutil.Process] = ()) -> int:
     """The memory of a process and its children, without these warm drivers: a driver is a child of the task that started it."""
     total = 0
-    others = {process for driver in drivers for process in _with_children(driver)}
+    others = {process for driver in drivers for process in supervisor.with_children(driver)}
     with contextlib.suppress(psutil.Error):
-        for process in _with_children(psutil.Process(pid)) - others:
+        for process in supervisor.with_children(psutil.Process(pid)) - others:
             with contextlib.suppress(psutil.Error):
                 memory = process.memory_full_info()
                 total += getattr(memory, "pss", 0) or memory.rss
     return total // 2**20
-
-
-def _with_children(process: psutil.Process) -> set[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        return {process, *process.children(recursive=True)}
-    return {process}  # it has ended
 
 
 def show(as_json: bool) -> int:

@@ -230,6 +230,16 @@ def start(*names: str) -> None:
                 raise Problem(
                     name, f"supervisord cannot start it: {fault.faultString}", f"Read {log_of(name)}."
                 ) from fault
+        except OSError as error:
+            raise stopped_elsewhere(name) from error
+
+
+def stopped_elsewhere(what: str) -> Problem:
+    """The problem if supervisord has ended while a command starts programs."""
+    remedy = (
+        f"Unless it was stopped in another terminal, read {LOGS / 'supervisord.log'}. Then run the same command again."
+    )
+    return Problem(what, "supervisord does not run any more", remedy)
 
 
 def stop(name: str) -> None:
@@ -238,10 +248,13 @@ def stop(name: str) -> None:
 
 
 def processes() -> list[dict]:
-    """What supervisord knows of each program: name, statename, pid, start, exitstatus. Empty if supervisord does not run."""
+    """What supervisord knows of each program: name, statename, pid, start, exitstatus.
+
+    Empty if supervisord does not run, or is shutting down.
+    """
     try:
         return _call().supervisor.getAllProcessInfo()
-    except OSError:
+    except (OSError, xmlrpc.client.Error):
         return []
 
 
@@ -332,7 +345,7 @@ def _end_leftovers(seconds: float = 5) -> list[str]:
     """End all processes of this stack that do not descend from supervisord: Spark drivers, and tasks in sessions of their own."""
     names = []
     while leftovers := _leftovers():
-        driver_pids = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
+        driver_pids = {process.pid for driver in spark_drivers() for process in with_children(driver)}
         names += [f"{process.info['name']} ({process.pid})" for process in leftovers if process.pid not in driver_pids]
         for process in leftovers:
             with contextlib.suppress(psutil.Error):
@@ -374,6 +387,13 @@ def spark_drivers() -> list:
             if "--keep" in command and is_ours and process.name() == "java":
                 drivers.append(process)
     return drivers
+
+
+def with_children(process: psutil.Process) -> set[psutil.Process]:
+    """A process and all that descend from it; itself alone if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return {process, *process.children(recursive=True)}
+    return {process}
 
 
 def wait_for_exit(name: str, seconds: float) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from include.errors import MinutemarkError
 from local import connections
 from local.process import free_port
 from local.servers import cassandra, kafka, mariadb, mysql, postgres
@@ -119,24 +120,34 @@ def postgres_server(folder: Path, passwords: Mapping[str, str] | None = None) ->
         yield server
 
 
-def main() -> None:
+def main() -> int:
     """Start the stores, print the path of the file with their connections, and keep them running until Ctrl-C."""
-    with data_folder() as folder, contextlib.ExitStack() as stores:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        print("Starting the warehouse, Kafka and Cassandra …", flush=True)
-        content = {
-            **stores.enter_context(warehouse_server(folder)),
-            **stores.enter_context(kafka_broker(folder)),
-            **stores.enter_context(cassandra_node(folder)),
-            **connections.spark(SPARK_MASTER),
-        }
-        file = folder / "connections.json"
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(content, indent=1))
-        print(f"export MINUTEMARK_TEST_STORES={file}\nCtrl-C stops them.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with data_folder() as folder, contextlib.ExitStack() as stores:
+            _start_all(folder, stores)
             signal.pause()
+    except MinutemarkError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _start_all(folder: Path, stores: contextlib.ExitStack) -> None:
+    print("Starting the warehouse, Kafka and Cassandra …", flush=True)
+    content = {
+        **stores.enter_context(warehouse_server(folder)),
+        **stores.enter_context(kafka_broker(folder)),
+        **stores.enter_context(cassandra_node(folder)),
+        **connections.spark(SPARK_MASTER),
+    }
+    file = folder / "connections.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(content, indent=1))
+    print(f"export MINUTEMARK_TEST_STORES={file}\nCtrl-C stops them.", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -112,7 +112,10 @@ _FIRST_GROUP = 30_000
 
 
 def group_of(server: Server) -> int | None:
-    """The group that only this node of Cassandra runs in: the kernel uses it to recognize the node's packets."""
+    """The group that only this node of Cassandra runs in: the kernel uses it to recognize the node's packets.
+
+    None for other servers, and if this process does not run as root.
+    """
     if not isinstance(server, Node) or os.geteuid() != 0:
         return None
     return _FIRST_GROUP + NODES.index(server.host)

@@ -14,6 +14,7 @@ from include.bigquery import settings
 from local import bootstrap, waiting
 from local.layout import BIGQUERY, ROOT
 from local.loopback import answer, json_request
+from local.problems import Problem
 
 NAME = "bigquery"
 TOKEN = "BIGQUERY_EMULATOR_TOKEN"
@@ -74,7 +75,11 @@ def install() -> None:
 
 def main() -> int:
     """`python -m local.servers.bigquery_emulator` installs it, for tests."""
-    install()
+    try:
+        install()
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 2
     return 0
 
 

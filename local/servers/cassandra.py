@@ -16,7 +16,7 @@ from pathlib import Path
 from local.layout import STORE_JARS
 from local.problems import Problem
 from local.servers.java import flags, java
-from local.servers.server import ADMIN, HOST, Server
+from local.servers.server import ADMIN, HOST, OTHER_PASSWORDS, Server
 
 READER = "lake_reader"
 WRITER = "lake_writer"
@@ -346,7 +346,7 @@ def _create_administrator(port: int, password: str, host: str):
             raise Problem(
                 f"Cassandra on {host}:{port}",
                 f"it was set up before, and refuses the password of {ADMIN}",
-                "Its data was created with passwords other than those in .local/env. Restore that file, or run `make clean`.",
+                OTHER_PASSWORDS,
             ) from error
         raise
     try:

@@ -9,14 +9,15 @@ from local.problems import Problem
 
 
 def java() -> str:
-    """The path of java. Raises Problem if there is none."""
+    """The path of java, of JAVA_HOME if that is set. Raises Problem if there is none."""
     home = os.environ.get("JAVA_HOME")
     path = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    if not path and home:
+        remedy = "Set it to the folder of a Java 17 installation, or unset it to use PATH."
+        raise Problem("Java", f"JAVA_HOME={home} has no bin/java", remedy)
     if not path:
-        where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on the PATH"
-        raise Problem(
-            "Java", where, "Install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME."
-        )
+        remedy = "Install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME."
+        raise Problem("Java", "there is no java on the PATH", remedy)
     return path
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from local.files import write_private
+from local.problems import Problem
 from local.servers import server
-from local.servers.server import ADMIN, HOST, BinaryJar
+from local.servers.server import ADMIN, HOST, OTHER_PASSWORDS, BinaryJar
 
 AIRFLOW = "airflow"
 LAKEHOUSE = "lakehouse"  # account and database of the lakehouse's catalog
@@ -112,9 +113,15 @@ class Server(server.Server):
         import psycopg2
 
         password = self.passwords[self.superuser]
-        return psycopg2.connect(
-            host=HOST, port=self.port, user=self.superuser, password=password, dbname="postgres", connect_timeout=5
-        )
+        try:
+            return psycopg2.connect(
+                host=HOST, port=self.port, user=self.superuser, password=password, dbname="postgres", connect_timeout=5
+            )
+        except psycopg2.OperationalError as error:
+            if "password authentication failed" not in str(error):
+                raise
+            problem = f"it was set up before, and refuses the password of {self.superuser}"
+            raise Problem(f"PostgreSQL on {HOST}:{self.port}", problem, OTHER_PASSWORDS) from error
 
     def startup_errors(self) -> tuple[type[BaseException], ...]:
         import psycopg2

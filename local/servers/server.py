@@ -19,6 +19,9 @@ from local.process import Child
 
 HOST = "127.0.0.1"
 ADMIN = "minutemark_admin"
+OTHER_PASSWORDS = (
+    "Its data was created with passwords other than those in .local/env. Restore that file, or run `make clean`."
+)
 _EXCERPT = 400  # the characters that a message shows of each end of an output
 
 
@@ -119,9 +122,12 @@ class BinaryJar:
         target = self.folder(jars)
         if not target.is_dir():
             draft = jars / f"{target.name}.{os.getpid()}.new"
-            self.unpack(self.jar(jars), draft)
             try:
+                self.unpack(self.jar(jars), draft)
                 draft.rename(target)
-            except OSError:  # another process was faster
+            except OSError:
+                if not target.is_dir():  # else another process was faster
+                    raise
+            finally:
                 shutil.rmtree(draft, ignore_errors=True)
         return target

@@ -10,6 +10,7 @@ import pytest
 
 from local.layout import ROOT
 from local.loopback import answer, json_request
+from local.servers import bigquery_emulator as emulator
 from tests.lakehouse.conftest import bigquery_emulator  # noqa: F401 - a fixture
 
 
@@ -48,3 +49,10 @@ def test_make_run_starts_the_bigquery_emulator_only_if_the_settings_name_it(sett
     names = subprocess.run([sys.executable, "-c", programs], env=env, capture_output=True, text=True, check=True).stdout
     assert "scheduler" in names.split()
     assert ("bigquery" in names.split()) == expected
+
+
+def test_an_emulator_that_cannot_be_installed_is_reported(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    assert emulator.main() == 2
+    assert "Python: no Python 3.12 or 3.11" in capsys.readouterr().err

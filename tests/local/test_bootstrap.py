@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -79,8 +81,56 @@ def test_set_up_replaces_a_missing_or_former_uv_even_if_the_environment_fits(mon
         uv.chmod(0o755)
     monkeypatch.setattr(bootstrap, "TOOLS", tmp_path)
     monkeypatch.setattr(bootstrap.Stamp, "fits", lambda stamp: True)
+    monkeypatch.setattr(bootstrap, "_is_in_place", lambda venv: True)
     bootstrap.install_environment()
     assert f"uv {bootstrap.UV_VERSION}" in subprocess.run([uv, "--version"], capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("part", ["main", "separate"])
+def test_the_environment_of_a_moved_checkout_is_installed_again_for_its_new_folder(monkeypatch, tmp_path, part):
+    """Scripts such as supervisord start with the path of the Python that they were installed for."""
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("# no package\n")
+    monkeypatch.setattr(bootstrap, "LOCK", lock)
+
+    def install(folder):
+        if part == "separate":
+            return bootstrap.install_separately(folder, lock, "a tool", "no package")
+        monkeypatch.setattr(bootstrap, "VENV", folder / "venv")
+        return bootstrap.install_environment()
+
+    def folder_of_scripts(folder):
+        command = ["sh", "-c", '. "$1" && printf %s "$VIRTUAL_ENV"', "sh", folder / "venv" / "bin" / "activate"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    before, after = tmp_path / "be fore", tmp_path / "it's after"
+    install(before)
+    (before / "venv" / "kept").touch()
+    install(before)  # nothing changed
+    assert (before / "venv" / "kept").exists()
+    before.rename(after)
+    install(after)
+    assert folder_of_scripts(after) == str(after / "venv")
+
+
+def test_two_commands_at_once_install_a_separate_environment_once(monkeypatch, tmp_path):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("# no package\n")
+    installs, both, find_python, install_uv = [], threading.Barrier(2), bootstrap.find_python, bootstrap.install_uv
+    monkeypatch.setattr(bootstrap, "find_python", lambda: both.wait(30) is not None and find_python())
+    monkeypatch.setattr(bootstrap, "install_uv", lambda: installs.append("uv") or install_uv())
+    with ThreadPoolExecutor() as pool:
+        commands = [pool.submit(bootstrap.install_separately, tmp_path / "tool", lock, "a tool", "") for _ in range(2)]
+        for command in commands:
+            command.result()
+    assert installs == ["uv"]
+
+
+def test_the_environment_behind_a_link_to_another_disk_is_in_place(tmp_path):
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    link.symlink_to(disk)
+    subprocess.run([bootstrap.install_uv(), "venv", "-q", disk / "venv"], check=True)
+    assert bootstrap._is_in_place(link / "venv")
 
 
 def test_jars_that_are_no_longer_in_the_pom_are_removed(tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from include.env_file import use
+from include.kafka.ingest_mode import UnknownIngestMode
 from local import environment, login, ports
 from local.layout import ROOT
 from local.problems import Problem
@@ -175,6 +176,18 @@ def test_dot_env_overrides_what_a_terminal_only_sourced(tmp_path, monkeypatch):
     assert environment.prepare(ports.DEFAULTS, {**sourced, "MINUTEMARK_INGEST": "connect"}).ingest == "connect"
     stated = {**sourced, "MINUTEMARK_INGEST": "dag", "MAKEFLAGS": " -- MINUTEMARK_INGEST=dag"}
     assert environment.prepare(ports.DEFAULTS, stated).ingest == "dag"
+
+
+@pytest.mark.parametrize(("value", "mode"), [(" Spark ", "spark"), ("  ", "")])
+def test_the_ingest_mode_is_read_as_tasks_read_it(value, mode):
+    result = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": value})
+    assert result.ingest == result.variables["MINUTEMARK_INGEST"] == mode
+
+
+def test_an_unknown_ingest_mode_is_refused_before_anything_starts(env_file):
+    with pytest.raises(UnknownIngestMode, match="MINUTEMARK_INGEST=magic is not an ingest mode: set it to dag, "):
+        environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": "magic"})
+    assert not env_file.exists()
 
 
 def test_without_an_ingest_mode_no_broker_is_started():

@@ -1,8 +1,10 @@
-"""Folders of a stack: private ones for sockets, and what `make clean ALL=1` deletes for a stack outside `.local`."""
+"""Folders of a stack: private ones for sockets, and what `make clean` deletes."""
 
 import os
+import pty
 import stat
 import subprocess
+import sys
 import tempfile
 from types import SimpleNamespace
 
@@ -68,3 +70,19 @@ def test_cleaning_all_of_another_stack_keeps_the_data_of_the_default_one(tmp_pat
     __main__.clean(SimpleNamespace(all=True, force=True))
     assert {path.name for path in default.iterdir()} == {"data", "run"}
     assert list(other.iterdir()) == []
+
+
+def test_an_end_of_input_confirms_nothing(tmp_path):
+    """Ctrl-D at the question of `make clean`."""
+    (tmp_path / "data").mkdir()
+    master, terminal = pty.openpty()
+    command = [sys.executable, "-m", "local", "clean"]
+    env = os.environ | {"MINUTEMARK_STATE": str(tmp_path)}
+    with subprocess.Popen(
+        command, cwd=layout.ROOT, env=env, stdin=terminal, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.write(master, b"\x04")
+        assert process.communicate(timeout=60)[1] == ""
+    os.close(master)
+    os.close(terminal)
+    assert process.returncode == 1 and (tmp_path / "data").is_dir()

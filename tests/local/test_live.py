@@ -3,8 +3,10 @@
 import datetime as dt
 import io
 import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
@@ -53,16 +55,24 @@ def test_before_the_first_merge_the_table_says_that_nothing_is_merged():
     assert "Nothing merged yet" in render([], [])
 
 
+def show_table(state: Path) -> None:
+    """Show the table in a process, for a stack that does not run; return when the process ends."""
+    program = "from local import live; live.show_table('note', interval=0.1)"
+    env = os.environ | {"MINUTEMARK_STATE": str(state)}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, check=True, timeout=60)
+
+
 def test_the_table_ends_with_the_stack(tmp_path):
     """Otherwise `make run` would stay in its terminal after `make stop` in another terminal."""
-    program = "from local import live; live.show_table('note', interval=0.1)"
-    subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=os.environ | {"MINUTEMARK_STATE": str(tmp_path)},
-        check=True,
-        timeout=60,
-    )
+    show_table(tmp_path)
+
+
+def test_the_table_ends_with_the_stack_even_if_an_external_warehouse_still_answers(
+    tmp_path, warehouse_server, warehouse_schema
+):
+    lines = (f"{name}={shlex.quote(value)}\n" for name, value in warehouse_server.items())
+    (tmp_path / "env").write_text("".join(lines))
+    show_table(tmp_path)
 
 
 def test_a_run_without_a_tick_counts_from_the_opening_of_its_batch():

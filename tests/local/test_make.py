@@ -1,4 +1,4 @@
-"""Targets of `make`: their list, their options, and what they do without an environment. Skipped tests with CI=true."""
+"""Targets of `make`: their list, their options, what they do without an environment, and that a skipped test fails in CI."""
 
 import os
 import re
@@ -50,6 +50,11 @@ def test_options_of_targets_come_from_the_command_line_and_not_from_the_environm
         planned = make(*words).stdout
         assert make(*words, **options).stdout == planned
         assert make(*words, *(f"{name}=chosen" for name in options)).stdout.count("chosen") > 1
+
+
+def test_a_command_gets_no_options_from_a_variable_of_the_environment(make):
+    planned = make("-n", "verify", "housekeeping", "KEEP=batches=30", OPTIONS="--chance").stdout
+    assert planned.split() == ["./minutemark", "verify", "./minutemark", "housekeeping", "--keep-batches", "30"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The PostgreSQL server of Airflow's metadata, started for real: who can log in, a clean end, and data that survives."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 
 from local import connections, environment, ports, throwaway
 from local.layout import ROOT, STORE_JARS, VENV
+from local.problems import Problem
 from local.process import Child, free_port
 from local.servers import postgres
 
@@ -73,6 +75,13 @@ def test_the_password_is_required(server, user):
 
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         execute(server, user, "wrong", "SELECT 1")
+
+
+def test_data_of_other_passwords_is_reported_at_once_with_what_to_restore(server, passwords):
+    """After `.local/env` was lost, the server would never accept the new password."""
+    other = dataclasses.replace(server, passwords={**passwords, postgres.ADMIN: "another"})
+    with pytest.raises(Problem, match=r"refuses the password of minutemark_admin\n.*\.local/env\. Restore that file"):
+        other.wait_until_ready(seconds=60)
 
 
 def test_airflow_is_not_an_administrator(server, passwords):

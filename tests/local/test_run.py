@@ -101,6 +101,13 @@ def test_a_refused_setting_does_not_stop_a_running_stack(python, short_path):
     assert is_up(short_path) and not (short_path / "stopping").exists()
 
 
+def test_a_state_folder_in_a_folder_that_does_not_exist_is_created(python, short_path):
+    nested = REFUSED | {"MINUTEMARK_STATE": str(short_path / "new" / "state")}
+    with python("-m", "local", "run", env=nested, stderr=subprocess.PIPE) as command:
+        assert "WAREHOUSE=postgres names no server" in command.communicate(timeout=60)[1]
+    assert (short_path / "new" / "state").is_dir()
+
+
 @pytest.mark.parametrize("name", ["run", "services"])
 def test_a_second_start_waits_for_the_first(python, short_path, name):
     (short_path / "state").mkdir()

@@ -4,13 +4,14 @@ import dataclasses
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 
 import psutil
 import pytest
 
-from local import environment, supervisor
+from local import environment, start, supervisor
 from local.environment import MARK
 from local.problems import Problem
 from local.supervisor import Program
@@ -111,6 +112,65 @@ def test_stopping_leaves_no_process_not_even_a_stray_one(stack):
     supervisor.shut_down(20)
     assert not supervisor.running()
     assert not [pid for pid in marked if psutil.pid_exists(pid)]
+
+
+def test_a_start_after_the_stack_was_stopped_elsewhere_is_explained(stack):
+    """`make stop` in another terminal, while `make run` starts the stack."""
+    stack(Program("sleeper", SLEEP, 10))
+    supervisor.shut_down(20)
+    with pytest.raises(Problem, match=r"sleeper: supervisord does not run any more.*\n.*another terminal"):
+        supervisor.start("sleeper")
+
+
+def test_a_spark_driver_that_ends_while_the_stack_is_being_stopped_leaves_nothing_running(stack, monkeypatch):
+    """A driver ends by itself with the task whose job it runs."""
+    with subprocess.Popen(SLEEP) as process:
+        driver = psutil.Process(process.pid)
+        process.kill()
+    monkeypatch.setattr(supervisor, "spark_drivers", lambda: [driver])
+    stack(Program("kafka", SLEEP, 10), Program("scheduler", SLEEP, 90), Program("errand", STRAY, 90, once=True))
+    supervisor.start("kafka", "scheduler", "errand")
+    supervisor.wait_for_exit("errand", 15)
+    until(lambda: pid_of("kafka") and pid_of("scheduler"))
+    marked = [process.pid for process in supervisor.marked_processes()]
+    supervisor.shut_down(20)
+    assert not supervisor.running()
+    assert not [pid for pid in marked if psutil.pid_exists(pid)]
+
+
+def test_a_supervisor_that_is_shutting_down_knows_no_program(stack):
+    """`make status` during `make stop`: supervisord then answers only requests for its own state."""
+    stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(600)"
+    stack(Program("stubborn", [sys.executable, "-c", stubborn], 10))
+    supervisor.start("stubborn")
+    until(lambda: supervisor.last_output("stubborn") == "ready")
+    pid = pid_of("stubborn")
+    supervisor._call().supervisor.shutdown()
+    assert supervisor.processes() == [] and supervisor.state_of("stubborn") == "UNKNOWN"
+    assert psutil.pid_exists(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+class Starting(start.Stack):
+    """A stack without programs, whose start is under way."""
+
+    def __init__(self):
+        self.stopped, self._is_supervised = {}, False
+
+    def _programs(self):
+        return []
+
+
+def test_a_start_does_not_bring_back_a_stack_that_was_stopped_elsewhere(stack):
+    starting = Starting()
+    starting._define_programs()
+    assert supervisor.running()
+    supervisor.shut_down(20)
+    with pytest.raises(Problem, match="The stack: supervisord does not run any more"):
+        starting._define_programs()
+    assert not supervisor.running()
+    Starting()._define_programs()  # the next start
+    assert supervisor.running()
 
 
 def test_a_failed_command_is_reported_with_its_last_output(stack):

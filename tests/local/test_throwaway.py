@@ -53,3 +53,10 @@ def test_the_folder_of_a_killed_session_is_removed_and_that_of_a_running_session
         with throwaway.data_folder():
             assert used.exists() and not abandoned.exists()
         running.stdin.close()
+
+
+def test_stores_that_cannot_start_are_reported_without_a_traceback(tmp_path: Path) -> None:
+    env = os.environ | {"JAVA_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "local.throwaway"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "What to do: " in done.stderr and "Traceback" not in done.stderr

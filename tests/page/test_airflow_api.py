@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from include.pipelines import all_pipelines
+from local import start
 from local.airflow_api import Airflow
 from tests.page import tour
 
@@ -22,3 +24,16 @@ def test_all_dags_are_listed_even_if_a_page_of_the_api_has_fewer(as_user, monkey
     with tour.dags() as dag_ids:
         assert len(dag_ids) > 10
         assert sorted(_InProcess(as_user("ada")).dags()) == dag_ids
+
+
+def test_a_minute_dag_that_a_user_has_paused_gets_no_first_run(as_user, monkeypatch, tmp_path) -> None:
+    """Its run would stay queued, and `make run` would wait for it."""
+    monkeypatch.setattr(start, "_UNPAUSED", tmp_path / "unpaused")
+    start._UNPAUSED.write_text("recruitment_minute\n")  # an earlier start unpaused it, and a user has paused it since
+    stack = object.__new__(start.Stack)
+    stack.airflow = _InProcess(as_user("ada"))
+    with tour.dags():
+        stack.start_pipelines()
+        runs = {name: len(stack.airflow.runs(f"{name}_minute")) for name in all_pipelines()}
+    assert runs == {"recruitment": 0, "ecommerce": 1}
+    assert stack.first_runs == ["ecommerce_minute"]

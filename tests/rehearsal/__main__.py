@@ -22,6 +22,7 @@ from urllib.error import HTTPError
 
 import yaml
 
+from include.errors import MinutemarkError
 from local import airflow_api
 from local.layout import ROOT, SPARK_JARS
 from local.problems import Problem
@@ -42,7 +43,8 @@ _POISON = {"events": 200, "poison": 0.2, "broken": 0.05, "duplicate": 0.1, "late
 
 
 def main() -> int:
-    """Run the rehearsal in a sandbox; KEEP=1 keeps it until Ctrl-C. Returns its exit status."""
+    """Run the rehearsal in a sandbox; KEEP=1 keeps it until Ctrl-C. Returns its exit status. Raises MinutemarkError."""
+    planned(os.environ)  # here too: a file that cannot be read is reported before anything starts
     port = int(os.environ.get("AIRFLOW_PORT") or free_port())
     # For sockets: a path below the project may be too long for them.
     folder = tempfile.mkdtemp(prefix="minutemark-rehearsal-")
@@ -108,7 +110,7 @@ def _rehearse(machine: Machine, airflow: airflow_api.Airflow) -> None:
     _until(machine, "minutemark_setup", lambda: _state_of(airflow, "minutemark_setup") == "success")
     machine.note("minutemark_setup has succeeded")
     _until(machine, "both pipelines to be fresh", _progress(machine, airflow))
-    say(f"Both pipelines are fresh {machine.seconds():.0f} s after the start of the containers.")
+    say(f"Both pipelines are fresh {machine.seconds():.0f} s after the start of the services.")
     machine.await_up(*machine.services)
     _poison(machine)
     _verify(machine, airflow)
@@ -234,6 +236,6 @@ if __name__ == "__main__":
         sys.exit(sandbox.as_init(lambda: _rehearse_in_sandbox(int(arguments[0]), int(arguments[1]), arguments[2])))
     try:
         sys.exit(main())
-    except Problem as problem:
+    except MinutemarkError as problem:
         say(f"\n{problem}")
         sys.exit(1)

@@ -8,8 +8,10 @@ import subprocess
 import pytest
 
 from local.layout import ROOT
+from local.problems import Problem
 from local.servers import cassandra
-from tests.rehearsal import compose
+from tests.rehearsal import __main__ as rehearsal
+from tests.rehearsal import compose, machine
 from tests.rehearsal.__main__ import connection_variables
 from tests.rehearsal.machine import FILES, LEFT_OUT, Machine, image_of, planned, with_image_settings, without_fast_start
 
@@ -26,6 +28,17 @@ def test_every_service_is_rehearsed_or_left_out_for_a_reason(services, tmp_path)
     }
     images = Machine(services, str(tmp_path)).stand_ins
     assert {image_of(service) for service in services.values()} == set(images)
+
+
+def test_a_compose_file_that_cannot_be_read_is_refused_before_anything_starts(monkeypatch, tmp_path):
+    file = tmp_path / "compose.yml"
+    file.write_text("services: {mysql: {command: ['--port=$PORT']}}")
+    monkeypatch.setattr(machine, "FILES", (file,))
+    monkeypatch.setattr(rehearsal, "HOME", tmp_path / "rehearsal")
+    (tmp_path / "rehearsal").mkdir()
+    with pytest.raises(Problem, match=r"compose\.yml, service mysql: a \$ that is not in the form"):
+        rehearsal.main()
+    assert (tmp_path / "rehearsal").exists()
 
 
 def test_the_docs_name_what_is_left_out():

@@ -11,9 +11,9 @@ import shutil
 import sys
 from datetime import timedelta
 
+from bench.worlds import World, session
 from include.warehouse.folding import fold
 
-from bench.worlds import World, session
 from include import pipelines, runs
 from include.lake.session import lake
 from include.lake.writer import EventWriter
