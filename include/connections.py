@@ -58,7 +58,7 @@ class Endpoint:
     extra: dict = field(default_factory=dict, repr=False)
 
     def url(self, default_scheme: str) -> str:
-        """The URL of an HTTP connection, without `login` and `password`: `host` if that is a URL, with `port` if the URL has none.
+        """The URL of an HTTP connection, without `login` and `password`: `host` if that is a URL, with `port` if it has none.
 
         Otherwise it is built from the scheme in `schema`, host, port and the extra `path`. Raises ValueError if the result is
         not an http or https URL; the message does not quote it.
