@@ -251,7 +251,7 @@ HOUSEKEEPING = {
         "Closes abandoned batches, and deletes staged rows of batches that are not open, payloads of rejected events, "
         "check samples, field counts, past drift and old batches."
     ),
-    "expire_change_log": "Deletes old days of the change log if all their minutes are merged.",
+    "expire_change_log": "Deletes old days of the change log if all their minutes are merged or closed.",
     "remove_demo_traffic": "Deletes old minutes of the lake that hold only demo events, with MINUTEMARK_DEMO=1.",
     "fold_contributions": "Folds old contributions from one row per minute to one per hour. Facts do not change.",
 }
