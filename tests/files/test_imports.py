@@ -1,5 +1,6 @@
 """Imports on the real stores: everything arrives or is kept with a reason, and a stopped import resumes."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from decimal import Decimal
 import psutil
 import pytest
 
-from include.files import imports
+from include.files import import_log, imports
 from include.files.dimension_rows import UnknownDimension, typed_rows
 from include.files.import_log import ImportLog, ImportRunning
 from include.files.record_files import FileRefused, open_records
@@ -23,7 +24,7 @@ from include.lake.session import lake
 from include.lake.writer import EventWriter
 from include.pipelines import Dimension
 from include.warehouse.session import rows as fetch
-from include.warehouse.session import warehouse
+from include.warehouse.session import value, warehouse
 from local.layout import ROOT
 from tests.lake.conftest import event_id
 from tests.lake_rows import LakeRow
@@ -90,6 +91,22 @@ def test_a_second_import_of_a_file_stops_and_a_successor_takes_over(recruitment,
         path = csv_file(*lines)
     summary = imports.import_events(recruitment, path)  # the connection of the first import has ended
     assert (summary.resumed_at, summary.written) == (2, 3)
+
+
+def test_an_import_starts_if_the_other_one_ends_before_it_is_named(recruitment, monkeypatch):
+    monkeypatch.setattr(import_log, "TAKE_OVER_SECONDS", 0)
+    reading = import_log.reading
+    with warehouse("warehouse_etl") as conn, warehouse("warehouse_etl") as other:
+        ImportLog(other, "recruitment", "a" * 64, "events.csv").begin()
+
+        def end_the_other_import(conn):
+            with contextlib.suppress(Exception):  # the second time, it has ended
+                value(other.cursor(), "SELECT RELEASE_ALL_LOCKS()")
+                other.close()
+            return reading(conn)
+
+        monkeypatch.setattr(import_log, "reading", end_the_other_import)
+        assert not ImportLog(conn, "recruitment", "a" * 64, "events.csv").begin().resumed
 
 
 def test_rows_without_a_usable_id_are_kept_with_line_reason_and_payload(recruitment, csv_file):
