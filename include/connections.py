@@ -40,6 +40,10 @@ class ConnectionMissing(MinutemarkError):
     """A connection id that is not defined."""
 
 
+class ConnectionMalformed(MinutemarkError):
+    """A variable AIRFLOW_CONN_… whose JSON is not a connection. The message does not quote it: it may hold a password."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """One connection, as Airflow describes connections; its repr omits `password` and `extra`, which may hold secrets."""
@@ -54,7 +58,7 @@ class Endpoint:
     extra: dict = field(default_factory=dict, repr=False)
 
     def url(self, default_scheme: str) -> str:
-        """The URL of an HTTP connection, without login and password: `host` if that is a URL, with `port` if the URL has none.
+        """The URL of an HTTP connection, without `login` and `password`: `host` if that is a URL, with `port` if it has none.
 
         Otherwise it is built from the scheme in `schema`, host, port and the extra `path`. Raises ValueError if the result is
         not an http or https URL; the message does not quote it.
@@ -62,10 +66,14 @@ class Endpoint:
         url, port = self.host, f":{self.port}" if self.port else ""
         if "://" not in url:
             url = f"{self.schema or default_scheme}://{url}{port}/{str(self.extra.get('path', '')).lstrip('/')}"
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            has_host, has_port = bool(parts.hostname), parts.port is not None
+        except ValueError:  # its message may quote a login in the URL
+            has_host = False
+        if not has_host or parts.scheme not in ("http", "https"):
             raise ValueError(f"Connection {self.conn_id} has no http or https URL.")
-        return parts._replace(netloc=parts.netloc + port).geturl() if port and not parts.port else url
+        return parts._replace(netloc=parts.netloc + port).geturl() if port and not has_port else url
 
 
 def variable(conn_id: str) -> str:
@@ -79,7 +87,7 @@ def as_variables(endpoints: Iterable[Endpoint]) -> dict[str, str]:
 
 
 def endpoint(conn_id: str | Endpoint) -> Endpoint:
-    """The connection of that id; an Endpoint is returned as it is. Raises ConnectionMissing with the remedy."""
+    """The connection of that id; an Endpoint is returned as it is. Raises ConnectionMissing or ConnectionMalformed."""
     if isinstance(conn_id, Endpoint):
         return conn_id
     value = os.environ.get(variable(conn_id))
@@ -89,17 +97,27 @@ def endpoint(conn_id: str | Endpoint) -> Endpoint:
 
 
 def _from_json(conn_id: str, value: str) -> Endpoint:
-    fields = json.loads(value)
-    extra = fields.get("extra") or {}
+    try:
+        fields = json.loads(value)
+        extra = fields.get("extra") or {}
+        extra = json.loads(extra) if isinstance(extra, str) else extra
+        port = int(fields["port"]) if fields.get("port") else None
+        if not isinstance(extra, dict):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ConnectionMalformed(
+            f"{variable(conn_id)} is not a connection. Write one JSON object, with a whole number as `port` and an object "
+            "as `extra`."
+        ) from None
     return Endpoint(
         conn_id=conn_id,
         conn_type=fields.get("conn_type", ""),
         host=fields.get("host") or "",
-        port=int(fields["port"]) if fields.get("port") else None,
+        port=port,
         login=fields.get("login"),
         password=fields.get("password"),
         schema=fields.get("schema"),
-        extra=json.loads(extra) if isinstance(extra, str) else extra,
+        extra=extra,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +27,10 @@ class Type:
 
 
 def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueRefused(f"`{name}` is {value!r}, which is not a number. Write one, such as 20.") from None
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(value)):  # not inf or nan
+            return number
+    raise ValueRefused(f"`{name}` is {value!r}, which is not a number. Write one, such as 20.")
 
 
 def _whole_number(name: str, value: Any) -> int:

@@ -1,12 +1,14 @@
-"""The URLs of connections, from the fields that Airflow stores."""
+"""Connections from variables: the URLs that their fields give, and those that are refused."""
 
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
-from include.connections import endpoint, variable
+from include import cli
+from include.connections import Endpoint, endpoint, variable
 from include.lakehouse import table
 from include.lakehouse.settings import LakehouseError
 
@@ -63,3 +65,33 @@ def test_an_http_connection_without_an_http_url_is_refused_with_the_remedy(monke
         LakehouseError, match="lakehouse_catalog has no http or https URL. Write the whole URL in its host"
     ):
         table.catalog()
+
+
+@pytest.mark.parametrize("host", ["http://me:secret@cat:secret", "http://me:secret@ca\u2100t", "http://me:secret@"])
+@pytest.mark.parametrize("port", [None, 8181])
+def test_a_url_that_is_not_valid_is_not_quoted(host: str, port: int | None) -> None:
+    with pytest.raises(ValueError, match="Connection lakehouse_catalog has no http or https URL") as refused:
+        Endpoint("lakehouse_catalog", "http", host, port).url("http")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"conn_type": "mysql", "password": "secret',  # cut off
+        '{"conn_type": "mysql", "port": "secret"}',
+        '{"conn_type": "mysql", "extra": "secret"}',
+        '{"conn_type": "mysql", "extra": ["secret"]}',
+        '{"conn_type": "mysql", "port": [3306]}',
+    ],
+)
+def test_a_variable_that_is_not_a_connection_is_refused_in_one_line_that_does_not_quote_it(
+    monkeypatch, tmp_path, capsys, value: str
+) -> None:
+    monkeypatch.setenv("MINUTEMARK_STATE", str(tmp_path))
+    monkeypatch.setenv(variable("warehouse_bi"), value)
+    monkeypatch.delitem(sys.modules, "airflow", raising=False)  # in its presence, Airflow reads the variable
+    assert cli.main(["query", "SELECT 1"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("AIRFLOW_CONN_WAREHOUSE_BI is not a connection. Write one JSON object")
+    assert error.count("\n") == 1 and "secret" not in error

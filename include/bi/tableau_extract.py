@@ -84,7 +84,8 @@ def _hyper_api():
     except ImportError as error:
         raise ExtractRefused(
             f"Tableau's Hyper API is not installed here ({error}). Run `make tableau`, which installs it into a separate "
-            "environment, or install the package tableauhyperapi: it has builds for Linux on x86-64, macOS and Windows."
+            "environment, or install dashboards/tableau/requirements.lock: the API has builds for Linux on x86-64, macOS and "
+            "Windows."
         ) from error
     return tableauhyperapi
 

@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import date, datetime
-from typing import TypeVar
+from decimal import Decimal
+from typing import NamedTuple, TypeVar
 
 from include import readings
+from include.durations import EPOCH, SECOND
 from include.errors import MinutemarkError
 from include.files.record_files import Record, RecordFile
 from include.lake.admission import Refused, line_payload
@@ -51,8 +53,8 @@ def typed_rows(
 ) -> Iterator[dict[str, object]]:
     """One dict of column to value for each record of the file; an empty string or a null word is None.
 
-    A value that its column cannot hold is None, too, and listed in `unreadable`. Records that are broken or have no
-    usable key are added to `refused`.
+    A number, time or text that its column cannot hold is None, too, and listed in `unreadable`. Records that are broken
+    or have no usable key are added to `refused`.
     """
     readers = _readers(conn, dimension)
     texts_of = _json_texts(dimension) if file.format.is_json else _csv_texts(dimension, file.header)
@@ -98,7 +100,7 @@ def _readers(conn, dimension: Dimension) -> dict[str, Callable[[str], object]]:
     database, table = dimension.table.split(".")
     cursor = conn.cursor()
     cursor.execute(sql("columns"), {"database": database, "table": table})
-    readers = {name: _reader(str(kind).lower(), length) for name, kind, length in cursor.fetchall()}
+    readers = {column.name: _reader(column) for column in map(_Column._make, cursor.fetchall())}
     cursor.close()
     absent = [column for column in dimension.columns if column not in readers]
     if absent:
@@ -118,20 +120,36 @@ def _convert(column: str, text: str | None, read: Callable[[str], object], null_
         raise ValueError(f"{column} {value[:60]!r} {error}") from None
 
 
-def _reader(kind: str, length: int | None) -> Callable[[str], object]:
-    if kind in _WHOLE_BITS:
-        return lambda text: _whole_number(text, _WHOLE_BITS[kind])
-    if kind in ("decimal", "double", "float"):
-        return lambda text: _require(readings.amount(text), "is not a number")
-    if kind in ("datetime", "timestamp"):
+class _Column(NamedTuple):
+    """A column, as the server describes it."""
+
+    name: str
+    kind: str
+    definition: str  # such as `decimal(5,2) unsigned`
+    characters: int | None  # of a text
+    octets: int | None  # of a text
+    precision: int | None  # digits of a number
+    scale: int | None  # digits after its decimal point
+
+
+def _reader(column: _Column) -> Callable[[str], object]:
+    if column.kind in _WHOLE_BITS:
+        return lambda text: _whole_number(text, column)
+    if column.kind in ("decimal", "double", "float"):
+        return lambda text: _number(text, column)
+    if column.kind == "timestamp":
+        return _timestamp
+    if column.kind == "datetime":
         return _time
-    if kind == "date":
+    if column.kind == "date":
         return _date
-    return lambda text: _text(text, length)
+    return lambda text: _text(text, column)
 
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+_TIMESTAMPS_END = datetime(2038, 1, 19, 3, 14, 7)
+_DOES_NOT_FIT = "does not fit in its column"
 
 
 T = TypeVar("T")
@@ -143,11 +161,23 @@ def _require(value: T | None, problem: str) -> T:
     return value
 
 
-def _whole_number(text: str, bits: int) -> int:
+def _whole_number(text: str, column: _Column) -> int:
     """Reads 12, and also 12.0, which spreadsheets write."""
     number = _require(readings.whole_number(text), "is not a whole number")
-    if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
-        raise ValueError("does not fit in its column")
+    size = 2 ** _WHOLE_BITS[column.kind]
+    first = 0 if "unsigned" in column.definition else -size // 2
+    if not first <= number < first + size:
+        raise ValueError(_DOES_NOT_FIT)
+    return number
+
+
+def _number(text: str, column: _Column) -> Decimal:
+    number = _require(readings.amount(text), "is not a number")
+    precision, scale = column.precision, column.scale  # a DOUBLE has no scale
+    if (number < 0 and "unsigned" in column.definition) or (
+        precision is not None and scale is not None and abs(round(number, scale)) >= 10 ** (precision - scale)
+    ):
+        raise ValueError(_DOES_NOT_FIT)
     return number
 
 
@@ -157,6 +187,13 @@ def _time(text: str) -> datetime:
     return _require(readings.instant(instant_text), "is not a time such as 2026-11-22 14:05:00")
 
 
+def _timestamp(text: str) -> datetime:
+    time = _time(text)
+    if not EPOCH + SECOND <= time < _TIMESTAMPS_END:
+        raise ValueError(_DOES_NOT_FIT)
+    return time
+
+
 def _date(text: str) -> date:
     try:
         return date.fromisoformat(text)
@@ -164,7 +201,9 @@ def _date(text: str) -> date:
         return _require(readings.instant(text), "is not a date such as 2026-11-22").date()
 
 
-def _text(text: str, length: int | None) -> str:
-    if length is not None and len(text) > length:
-        raise ValueError(f"is longer than {length} characters")
+def _text(text: str, column: _Column) -> str:
+    if column.characters is not None and len(text) > column.characters:
+        raise ValueError(f"is longer than {column.characters} characters")
+    if column.octets is not None and len(text.encode()) > column.octets:  # a TEXT has a limit of bytes only
+        raise ValueError(f"is longer than {column.octets} bytes")
     return text

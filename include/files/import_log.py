@@ -125,10 +125,13 @@ class ImportLog:
         digest = hashlib.blake2b("\n".join(self._key.values()).encode(), digest_size=16).hexdigest()
         name = f"minutemark.import.{digest}"
         binds = {"name": name, "seconds": TAKE_OVER_SECONDS, **self._key}
-        if value(self._conn.cursor(), "SELECT GET_LOCK(%(name)s, %(seconds)s)", binds) == 1:
-            return
+        owner = None
+        while owner is None:  # without an owner, the other import has ended since
+            if value(self._conn.cursor(), "SELECT GET_LOCK(%(name)s, %(seconds)s)", binds) == 1:
+                return
+            with reading(self._conn) as cursor:
+                owner = value(cursor, "SELECT IS_USED_LOCK(%(name)s)", binds)
         with reading(self._conn) as cursor:
-            owner = value(cursor, "SELECT IS_USED_LOCK(%(name)s)", binds)
             cursor.execute(sql("running"), binds)
             row = cursor.fetchone()
         so_far = f", since {row[0]:%Y-%m-%d %H:%M} UTC, {row[1]:,} rows written, {row[2]:,} rejected" if row else ""

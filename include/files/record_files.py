@@ -64,9 +64,8 @@ class RecordFile:
         """Its compression and format, as text."""
         return ", ".join([*self.compression.layers, str(self.format)])
 
-    def records(self, after_line: int = 0) -> Iterator[Record]:
-        """The records after that line; can be read once."""
-        self._lines.skip_to(after_line)
+    def records(self) -> Iterator[Record]:
+        """The records; can be read once."""
         if self._columns is None:
             return _json_records(self._lines)
         return _records(self._lines, self.format, self._columns)

@@ -223,7 +223,7 @@ def offset_ranges_of(client: Consumer, pipeline: Pipeline) -> dict[int, OffsetRa
 
 def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], since: datetime) -> dict[int, int]:
     """The offset of each partition's first message at that time (UTC) or later, or else its end in `partitions`."""
-    moment = int(since.replace(tzinfo=UTC).timestamp() * 1000)
+    moment = max(0, int(since.replace(tzinfo=UTC).timestamp() * 1000))  # brokers refuse times before 1970
     places = [TopicPartition(pipeline.topic, partition, moment) for partition in partitions]
     with reader(group) as client:
         offsets = client.offsets_for_times(places, timeout=clients.TIMEOUT)

@@ -61,7 +61,7 @@ def java_problem() -> str | None:
 
 
 def jars_problem() -> str | None:
-    """The problem with Spark's jars, if any: they come from include/spark/pom.xml, not from requirements.txt."""
+    """The problem with Spark's jars, and those of streams, if any: they come from Maven, not from requirements.txt."""
     from include.spark import installation
     from include.stream import submission
 
@@ -90,9 +90,9 @@ def connection_problems(conn_id: str) -> list[str]:
 
 def _password_problem(target: Endpoint) -> Iterator[str]:
     """The problem with an empty password, unless a client certificate replaces the password."""
-    certificate = any(
-        name in ("cert", "certfile") for options in ("ssl", "ssl_options") for name in target.extra.get(options) or ()
-    )
+    options = [target.extra.get(name) for name in ("ssl", "ssl_options")]
+    # `ssl` may also be true.
+    certificate = any(name in names for names in options if isinstance(names, dict) for name in ("cert", "certfile"))
     if target.login and not target.password and target.conn_id != KAFKA and not certificate:
         yield (
             f"Connection {target.conn_id}: the account {target.login} has no password: anyone who reaches the server can use "

@@ -21,6 +21,7 @@ def query(statement: str) -> Rows:
         cursor.execute("SET SESSION TRANSACTION READ ONLY")
         try:
             cursor.execute(statement)
+            return Rows([column[0] for column in cursor.description or ()], cursor.fetchall())
         except Exception as error:
             code = code_of(error)
             if code is None or code in TEMPORARY:
@@ -30,7 +31,6 @@ def query(statement: str) -> Rows:
                 remedy = "This account can only read, and has no access to payloads, staging or samples of checks."
             message = getattr(error, "msg", None) or error.args[-1]  # mysql-connector-python has msg
             raise StatementRejected(f"The warehouse rejected the statement: {message} ({code}). {remedy}") from error
-        return Rows([column[0] for column in cursor.description or ()], cursor.fetchall())
 
 
 def query_bigquery(statement: str) -> Rows:

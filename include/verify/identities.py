@@ -29,7 +29,7 @@ class Identities:
 
     def __init__(self) -> None:
         self._ids = [array("Q") for _ in range(_BUCKETS)]
-        self._minutes = [array("I") for _ in range(_BUCKETS)]
+        self._minutes = [array("i") for _ in range(_BUCKETS)]  # since 1970, and negative before
 
     def add(self, minute: datetime, event_id: str) -> None:
         digest = _digest(event_id)

@@ -22,7 +22,7 @@ _SQL_MODE = (
 
 @contextlib.contextmanager
 def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -> Iterator[Any]:
-    """A DB-API connection, rolled back and closed at exit: commit what should stay.
+    """A DB-API connection, rolled back and closed at exit: commit what should stay. It runs one statement at a time.
 
     Uses mysqlclient, or mysql-connector-python if mysqlclient is not installed or the connection's extra `client` is
     mysql-connector-python. Errors of the driver are raised as WarehouseError, except those of a statement, such as
@@ -164,6 +164,7 @@ def _mysqlclient(target: Endpoint):
         charset="utf8mb4",
         connect_timeout=CONNECT_TIMEOUT,
         autocommit=False,
+        multi_statements=False,
         **socket,
         **tls,
     )
@@ -171,6 +172,7 @@ def _mysqlclient(target: Endpoint):
 
 def _mysql_connector(target: Endpoint):
     import mysql.connector
+    from mysql.connector.constants import ClientFlag
 
     tls = target.extra.get("ssl") if isinstance(target.extra.get("ssl"), dict) else {}
     return mysql.connector.connect(
@@ -183,6 +185,7 @@ def _mysql_connector(target: Endpoint):
         collation="utf8mb4_bin",  # MariaDB 10.11 does not have the library's default
         connection_timeout=CONNECT_TIMEOUT,
         autocommit=False,
+        client_flags=[-ClientFlag.MULTI_STATEMENTS],
         use_pure=True,
         **{f"ssl_{name}": value for name, value in tls.items()},
     )

@@ -1,26 +1,30 @@
 """Imports on the real stores: everything arrives or is kept with a reason, and a stopped import resumes."""
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import psutil
 import pytest
 
-from include.files import imports
-from include.files.dimension_rows import UnknownDimension
+from include.files import import_log, imports
+from include.files.dimension_rows import UnknownDimension, typed_rows
 from include.files.import_log import ImportLog, ImportRunning
-from include.files.record_files import FileRefused
+from include.files.record_files import FileRefused, open_records
 from include.files.survey import checked_fingerprint
 from include.lake import change_log
 from include.lake.errors import LakeTableMismatch
 from include.lake.session import lake
 from include.lake.writer import EventWriter
+from include.pipelines import Dimension
 from include.warehouse.session import rows as fetch
-from include.warehouse.session import warehouse
+from include.warehouse.session import value, warehouse
 from local.layout import ROOT
 from tests.lake.conftest import event_id
 from tests.lake_rows import LakeRow
@@ -87,6 +91,22 @@ def test_a_second_import_of_a_file_stops_and_a_successor_takes_over(recruitment,
         path = csv_file(*lines)
     summary = imports.import_events(recruitment, path)  # the connection of the first import has ended
     assert (summary.resumed_at, summary.written) == (2, 3)
+
+
+def test_an_import_starts_if_the_other_one_ends_before_it_is_named(recruitment, monkeypatch):
+    monkeypatch.setattr(import_log, "TAKE_OVER_SECONDS", 0)
+    reading = import_log.reading
+    with warehouse("warehouse_etl") as conn, warehouse("warehouse_etl") as other:
+        ImportLog(other, "recruitment", "a" * 64, "events.csv").begin()
+
+        def end_the_other_import(conn):
+            with contextlib.suppress(Exception):  # the second time, it has ended
+                value(other.cursor(), "SELECT RELEASE_ALL_LOCKS()")
+                other.close()
+            return reading(conn)
+
+        monkeypatch.setattr(import_log, "reading", end_the_other_import)
+        assert not ImportLog(conn, "recruitment", "a" * 64, "events.csv").begin().resumed
 
 
 def test_rows_without_a_usable_id_are_kept_with_line_reason_and_payload(recruitment, csv_file):
@@ -261,6 +281,55 @@ def test_a_dimension_is_typed_and_rows_without_an_integer_id_are_rejected(recrui
     assert reasons[0] == "id is empty"
     assert reasons[1] == "id 'seven' is not a whole number"
     assert "2 fields" in reasons[2]
+
+
+@pytest.mark.both_servers
+@pytest.mark.parametrize("client", ["mysqlclient", "mysql-connector-python"])
+def test_a_value_that_its_column_cannot_hold_is_stored_as_null(tmp_path, monkeypatch, client):
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ADMIN"])
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ADMIN", json.dumps(connection | {"extra": {"client": client}}))
+    path = tmp_path / "shelf.csv"
+    path.write_text(
+        "id,price,weight,note,sold\n"
+        "4294967295,-999.994,0,fine,2038-01-19 03:14:06\n"
+        f"2,999.995,-1,{'ä' * 200},2038-01-20\n"  # a TINYTEXT has 255 bytes
+        f"3,1000,1e19,{'a' * 256},1970-01-01\n"
+        "-4,1,1,,\n",
+        encoding="utf-8",
+    )
+    columns = ("id", "price", "weight", "note", "sold")
+    shelf = Dimension("shelf", "recruitment.shelf", key="id", columns=columns, refresh="none.sql")
+    refused, unreadable = [], []
+    with warehouse("warehouse_admin") as conn, open_records(path, columns) as file:
+        cursor = conn.cursor()
+        cursor.execute(
+            "CREATE TABLE recruitment.shelf (id INT UNSIGNED PRIMARY KEY, price DECIMAL(5, 2), weight DOUBLE UNSIGNED, "
+            "note TINYTEXT, sold TIMESTAMP NULL) CHARACTER SET utf8mb4"
+        )
+        try:
+            rows = list(typed_rows(conn, shelf, file, file.records(), refused, unreadable))
+            cursor.executemany(
+                "INSERT INTO recruitment.shelf VALUES (%s, %s, %s, %s, %s)", [tuple(row.values()) for row in rows]
+            )
+            cursor.execute("SELECT * FROM recruitment.shelf ORDER BY id DESC")
+            stored = list(cursor.fetchall())
+        finally:
+            cursor.execute("DROP TABLE recruitment.shelf")
+    assert stored == [
+        (4294967295, Decimal("-999.99"), 0.0, "fine", datetime(2038, 1, 19, 3, 14, 6)),
+        (3, None, 1e19, None, None),
+        (2, None, None, None, None),
+    ]
+    assert unreadable == [
+        "line 3: price '999.995' does not fit in its column",
+        "line 3: weight '-1' does not fit in its column",
+        f"line 3: note {'ä' * 60!r} is longer than 255 bytes",
+        "line 3: sold '2038-01-20' does not fit in its column",
+        "line 4: price '1000' does not fit in its column",
+        f"line 4: note {'a' * 60!r} is longer than 255 characters",
+        "line 4: sold '1970-01-01' does not fit in its column",
+    ]
+    assert [row.reason for row in refused] == ["id '-4' does not fit in its column"]
 
 
 def test_a_dimension_file_without_its_columns_is_refused(tmp_path):

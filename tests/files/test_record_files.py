@@ -24,9 +24,9 @@ HEADER = b"create_time,ev,ed\n"
 NAMES = ("create_time", "ev", "ed")
 
 
-def read(path, after_line=0, encoding="", form="", names=NAMES):
+def read(path, encoding="", form="", names=NAMES):
     with open_records(path, names, format_from_options(encoding, form)) as file:
-        return [(record.line, record.end_line, record.problem or record.fields) for record in file.records(after_line)]
+        return [(record.line, record.end_line, record.problem or record.fields) for record in file.records()]
 
 
 @pytest.fixture
@@ -55,11 +55,6 @@ def test_a_file_in_a_folder_that_is_not_accessible_is_refused_with_its_remedy(cs
 def test_quoted_newlines_make_one_record_of_several_lines(csv_file):
     path = csv_file(HEADER + b'a,1,"{""x"":\n1}"\nb,2,\n')
     assert read(path) == [(2, 3, ["a", "1", '{"x":\n1}']), (4, 4, ["b", "2", ""])]
-
-
-def test_reading_resumes_after_a_line(csv_file):
-    path = csv_file(HEADER + b'a,1,"x\ny"\nb,2,\nc,3,\n')
-    assert [line for line, _, _ in read(path, after_line=3)] == [4, 5]
 
 
 @pytest.mark.parametrize(

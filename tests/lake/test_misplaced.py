@@ -63,3 +63,15 @@ def test_an_id_under_two_create_times_is_named_with_both(writer, reader):
         "id 'o-77'": (str(first.create_time), str(again.create_time)),
         "id 'o-78'": (str(within.create_time), str(other.create_time)),
     }
+
+
+def test_an_id_under_two_create_times_is_named_although_one_is_before_1970(writer, reader):
+    """A writer with a broken clock: the transform rejects the event, and verify reads it."""
+    old, new = shop_event("1969-12-31 23:59:01", "o-80"), shop_event("2026-09-01 12:00:01", "o-80")
+    EventWriter(writer, SHOP).write([old, new])
+    identities = Identities()
+    minutes = [datetime(1969, 12, 31, 23, 59), AT + timedelta(hours=2)]
+    counts.minute_counts(reader, SHOP, minutes, identities.add)
+    [finding] = identities.findings(reader, SHOP)
+    assert finding.expected == {"create_time": str(old.create_time)}
+    assert finding.found == {"create_time": str(new.create_time)}

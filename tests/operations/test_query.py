@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 from decimal import Decimal
 
 import pytest
@@ -65,6 +66,25 @@ def test_a_rejection_by_the_server_is_reported_as_a_sentence(warehouse_server, s
     with pytest.raises(StatementRejected) as rejected:
         query(statement)
     assert str(rejected.value).startswith("The warehouse rejected the statement: ") and remedy in str(rejected.value)
+
+
+@pytest.mark.parametrize("client", ["mysqlclient", "mysql-connector-python"])
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("SELECT 1; SELECT 2", "near 'SELECT 2'"),
+        ("COMMIT; SET SESSION TRANSACTION READ WRITE", "near 'SET SESSION TRANSACTION READ WRITE'"),
+        ("SELECT 18446744073709551615 + 1", "out of range"),  # the server reports it when rows are read
+    ],
+)
+def test_a_second_statement_and_an_error_in_a_row_are_rejections(
+    warehouse_server, monkeypatch, client, statement, problem
+):
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_BI"])
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", json.dumps(connection | {"extra": {"client": client}}))
+    assert query("SELECT 1;").rows[0] == (1,)
+    with pytest.raises(StatementRejected, match=problem):
+        query(statement)
 
 
 def test_an_unreachable_server_is_reported_with_its_address(monkeypatch):

@@ -125,6 +125,12 @@ def test_a_range_counts_only_its_own_events(pipeline, events):
     assert topic_findings(result.differences) == {"topic_unstored": 1}
 
 
+def test_a_range_before_1970_has_no_messages(pipeline, events):
+    report = report_of(pipeline, start=datetime(1969, 12, 31, 23), end=datetime(1970, 1, 1, 1))
+    assert topic_findings(report.differences) == {}
+    assert ": 0 messages," in report.notes[0]
+
+
 def test_a_missing_event_of_a_closed_minute_is_not_a_difference(pipeline, events):
     remove(pipeline, events[0])
     report = report_of(replace(pipeline, lake_retention=timedelta(hours=1)))

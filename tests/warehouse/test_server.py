@@ -48,7 +48,12 @@ def test_a_server_that_lacks_a_setting_has_no_problem():
 
 @pytest.mark.parametrize(
     ("extra", "is_named"),
-    [("{}", True), ('{"ssl": {"cert": "client.pem"}}', False), ('{"ssl": {"ca": "ca.pem"}}', True)],
+    [
+        ("{}", True),
+        ('{"ssl": {"cert": "client.pem"}}', False),
+        ('{"ssl": {"ca": "ca.pem"}}', True),
+        ('{"ssl": true}', True),
+    ],
 )
 def test_an_account_without_a_password_is_named_unless_it_has_a_certificate(monkeypatch, extra, is_named):
     fields = '"conn_type": "mysql", "host": "127.0.0.1", "port": 1'
