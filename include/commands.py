@@ -211,7 +211,7 @@ COMMANDS = (
             Parameter("field", "Field whose drift to accept, as `held` shows it.", required=True, positional=True),
             Parameter(
                 "kind",
-                "Only this kind of drift. Empty: every kind that is open for the field.",
+                "Only this kind of drift. Empty: every kind on record for the field that is not accepted yet.",
                 choices=("disappeared", "unreadable", "ignored", "appeared"),
             ),
             WHY,

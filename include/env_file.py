@@ -94,7 +94,10 @@ def _digest(name: str, value: str) -> str:
 
 
 def overrides(environ: Mapping[str, str], dot_env: Mapping[str, str]) -> dict[str, str]:
-    """The variables of `environ` that take precedence over `.env`: all except those set only by sourcing `.local/env`."""
+    """The variables of `environ` that apply beside `.env` or instead of it.
+
+    All, except variables of `.env` whose value here comes only from sourcing `.local/env`.
+    """
     return {name: value for name, value in environ.items() if name not in dot_env or not is_sourced(environ, name)}
 
 

@@ -219,7 +219,7 @@ def install_from_lock(lock: Path, stamp_name: str, what: str) -> None:
 def install_separately(folder: Path, lock: Path, what: str, size: str) -> None:
     """Install a separate environment in `folder`/venv, exactly as its lock says.
 
-    Only when the lock, the Python or the folder changed.
+    It does nothing unless the lock, the Python or the folder has changed.
     """
     python = find_python()
     venv = folder / "venv"

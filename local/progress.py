@@ -12,7 +12,7 @@ _lock = threading.Lock()
 
 
 def say(line: str) -> None:
-    """Print one whole line at once, from any thread. If it cannot be written, as to a closed terminal, it is lost."""
+    """Print one whole line at once, from any thread. It is lost if it cannot be written: the terminal may be closed."""
     with _lock, contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 

@@ -22,7 +22,7 @@ from include.pipelines import Pipeline
 from include.pipelines.declaration import OCCURRENCE
 
 _MAX_BYTES_PER_CHARACTER = 6  # of a control character, which JSON escapes
-LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses more than half a commit log segment, which is 8 MiB or more
+LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses more than half a commit log segment; that half is 8 MiB or more
 _LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
 _LONGEST_LINE = 2_000_000  # characters, which JSON may write as six each: a MEDIUMTEXT takes 16 MB
 _CLOSED = "its minute is closed"
@@ -76,7 +76,7 @@ class NotAdmitted(ValueError):
 
 
 def content_id(pipeline: Pipeline, values: Mapping[str, str | None], occurrence: int = 0) -> str:
-    """The id of a row without one: a UUID of its values, independent of their order, white space and quotes.
+    """The id of a row without one: a UUID of its values, whatever their order, quoting, and the white space around them.
 
     `occurrence` is the number of equal rows before it in its file.
     """

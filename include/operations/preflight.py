@@ -42,7 +42,7 @@ def preflight() -> list[str]:
         texts = connection_problems(conn_id)
         problems.extend(texts)
         if not texts:
-            lines.append(f"connection {conn_id}: answers")
+            lines.append(f"connection {conn_id}: {'is set' if conn_id == SPARK else 'answers'}")
     if problems:
         raise PreflightFailed("\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, 1)))
     return lines

@@ -95,5 +95,5 @@ def notice_of(alert: Alert, now: datetime) -> Notice | None:
     else:
         return None
     until = alert.seen_at if state == RESOLVED else None
-    text = f"It was: {alert.found}" if state == RESOLVED else alert.found
+    text = f"Last found: {alert.found}" if state == RESOLVED else alert.found
     return Notice(alert.pipeline, alert.problem, state, text, alert.remedy, alert.began_at, until)

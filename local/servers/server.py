@@ -88,7 +88,10 @@ class Server(abc.ABC):
 
     @contextlib.contextmanager
     def running(self, patience: float = 0) -> Iterator[Child]:
-        """The server as a child of this process, ready; killed at the end, `patience` seconds after the request to stop."""
+        """The server as a child of this process, ready.
+
+        At the end it is requested to stop, and killed if it still runs `patience` seconds later.
+        """
         child = Child(self.prepare(), self.home.with_suffix(".log"), env=self.environment())
         try:
             self.wait_until_ready(alive=child.alive, log=str(child.log))

@@ -12,7 +12,7 @@ from tests.reference import ecommerce as reference
 
 
 def must_equal_reference(rows: Iterable) -> None:
-    """Operations, hours, ledger and rejected rows are those of these rows, and there are no others."""
+    """The warehouse has exactly the operations, hours, ledger rows and rejected rows that result from these rows."""
     rows = list(rows)
     columns = "minute, event_time, event_type, department, product, brand, price, revenue"
     assert Counter(query(f"SELECT {columns} FROM ecommerce.operations")) == reference.operations(rows)

@@ -1,4 +1,4 @@
-"""Keys of the values of Airflow's Helm chart that deploy/kubernetes uses, as its values.yaml of version 1.19 has them.
+"""Keys of the values of Airflow's Helm chart that deploy/kubernetes may use, from the values.yaml of chart version 1.19.
 
 If the chart's schema leaves an object open, the chart ignores a misspelled key in it, and the setting silently keeps its
 default. The chart is not on a package registry, so the keys are kept here: update them when the chart's version changes.

@@ -100,7 +100,7 @@ def short_patience(monkeypatch) -> None:
         monkeypatch.setattr(module, "TIMEOUT", 0.5)
 
 
-def test_a_running_job_whose_state_is_not_answered_is_an_error_with_its_cause(
+def test_if_requests_for_the_state_of_a_job_get_no_answer_the_error_names_the_cause(
     bigquery, bucket, files, short_patience, monkeypatch
 ) -> None:
     table, file = tables.create_missing(bigquery, SHOP), copy_to_bucket(bucket, write_hour(1, 10))
@@ -120,7 +120,7 @@ def test_a_running_job_whose_state_is_not_answered_is_an_error_with_its_cause(
 def test_a_request_that_is_never_answered_fails_soon(
     bigquery, files, short_patience, monkeypatch, request_part: str
 ) -> None:
-    """Requests for tables and view, of the query that creates the view, and of the creation of the table."""
+    """The requests for the table and the view, the query that creates the view, and the request that creates the table."""
 
     def fault(method: str, path: str, body: bytes) -> str | None:
         return DROPPED if request_part in path else None
@@ -141,7 +141,7 @@ def test_a_server_that_accepts_connections_and_never_answers_is_an_error(bigquer
 
 
 def test_the_location_is_that_of_a_dataset_that_is_created_and_no_query_names_it(bigquery, files, monkeypatch) -> None:
-    """BigQuery refuses a query that names another location than that of its dataset."""
+    """BigQuery refuses a query that names a location other than that of its dataset."""
     bodies = []
 
     def fault(method: str, path: str, body: bytes) -> str | None:
@@ -213,7 +213,7 @@ def shop(schemas, lab: Lab, files) -> Shop:  # noqa: F811
 
 
 def record_counted(shop: Shop, *files: HourFile) -> None:
-    """Record the counts of these files as count_hours does."""
+    """Record these hours as counted, as count_hours does. The recorded counts are always 10 visits and 0 additions to carts."""
     for file in files:
         values = (SHOP.name, file.hour, file.version, file.version, '{"visits": 10, "cart_additions": 0}')
         shop.query(

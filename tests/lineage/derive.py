@@ -1,6 +1,6 @@
 """Writes include/lineage/<pipeline>.json: the columns of every data set that the pipeline's tasks report, and their origins.
 
-Nothing in these files is written by hand. The lineage of SQL comes from the files and templates that the merge runs, that of a
+Nothing in these files is written by hand. The lineage of SQL comes from the files and templates that are run, that of a
 transform from Spark's plan, and the rest from the declaration.
 """
 
@@ -105,7 +105,7 @@ def _staging_lineage(pipeline: Pipeline, lake_table: str, spark) -> dict[str, Re
 
 
 def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterator[tuple[str, dict]]:
-    """Staging, dimensions, contributions and facts."""
+    """Staging, dimensions, published outputs, contributions and facts, and the views over them."""
     created = dict(
         table
         for file in files(pipeline, "warehouse.sql")

@@ -183,10 +183,10 @@ def test_the_address_of_a_webhook_may_be_given_in_parts(serve, connect):
 
 def test_a_notice_of_a_resolved_problem_has_no_remedy():
     notice = Notice(
-        "recruitment", "stale", RESOLVED, "It was: x", "Open the run.", datetime(2026, 3, 1), datetime(2026, 3, 2)
+        "recruitment", "stale", RESOLVED, "Last found: x", "Open the run.", datetime(2026, 3, 1), datetime(2026, 3, 2)
     )
     assert notice.text == (
-        "Minutemark · Resolved: recruitment is stale\nIt was: x\nSince 2026-03-01 00:00:00 UTC until 2026-03-02 00:00:00 UTC"
+        "Minutemark · Resolved: recruitment is stale\nLast found: x\nSince 2026-03-01 00:00:00 UTC until 2026-03-02 00:00:00 UTC"
     )
 
 

@@ -162,7 +162,7 @@ def test_a_rejected_event_is_kept_under_its_id(spark: SparkSession) -> None:
     assert max(map(len, result.values())) <= 190
 
 
-def test_an_id_under_several_create_times_is_named_with_them(spark: SparkSession) -> None:
+def test_an_id_with_several_create_times_is_listed_with_each_later_one_and_the_first(spark: SparkSession) -> None:
     names = ["order-7", "order-8", "order-7", "order-9", "order-7", "x" * 300, "x" * 300]
     rows = [purchase(WHEN, number, id=name) for number, name in enumerate(names)]
     rows.append(event("wishlist", WHEN, 7, id="order-9"))  # rows of every fate are compared

@@ -110,7 +110,10 @@ def test_a_killed_stream_loses_nothing_and_the_next_one_does_not_wait_for_its_se
 
 
 def test_poison_that_cannot_be_kept_is_not_committed(pipeline, send, monkeypatch):
-    """Neither the warehouse nor the dead-letter topic accepts it, as after a kill between writing events and keeping poison."""
+    """Neither the warehouse nor the dead-letter topic accepts it.
+
+    The same happens after a kill between writing the events and keeping the poison.
+    """
     from include.kafka.dead_letters import with_dead_letters
 
     events = Sender(send, "2026-09-01 12:30")

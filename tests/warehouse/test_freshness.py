@@ -69,7 +69,7 @@ def test_the_last_hour_includes_the_publication_that_was_in_force_at_its_start(l
             now - age * SECOND, now - (age + 10) * SECOND,
         )  # fmt: skip
     entry = freshness_now(lab)
-    # Half an hour from 1,810 s on, then half an hour from 10 s on: half of the time it was at most 1,810 s.
+    # For half an hour it rises from 1,810 s, then for half an hour from 10 s: half of the time it was at most 1,810 s.
     assert (entry["lag"], entry["lag_median"], entry["lag_worst"]) == pytest.approx((1_810, 1_810, 3_610), abs=30)
     assert entry["lag_p95"] == pytest.approx(1_810 + 0.9 * 1_800, abs=30)
     assert entry["lag_covered"] == pytest.approx(3_600)

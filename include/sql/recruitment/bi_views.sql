@@ -12,7 +12,7 @@ SELECT
     CASE WHEN e.hour < z.changes_at THEN z.offset_seconds ELSE z.offset_after END, 0) SECOND AS hour_local,
   -- BIGINT: Job.
   e.job_id,
-  -- VARCHAR(500): Title of the job; `job 258` where the job table has none.
+  -- VARCHAR(500): Title of the job; if the job table has none, `job` and its number, such as `job 258`.
   COALESCE(j.title, CONCAT('job ', e.job_id)) AS job_title,
   -- VARCHAR(40): Status of the job; `unknown` where the job table has none.
   COALESCE(j.status, 'unknown') AS job_status,

@@ -1,6 +1,6 @@
 -- severity: warn
--- Warns about jobs missing from recruitment.job: their facts have no company until `./minutemark import --table job`
--- adds them.
+-- Warns about jobs missing from recruitment.job: their facts have no company until
+-- `./minutemark import job.csv --table job` adds them.
 SELECT s.job_id, SUM(s.event_count) AS events
 FROM recruitment.events_staged AS s
 LEFT JOIN recruitment.job AS j ON j.id = s.job_id
