@@ -2,8 +2,8 @@
 
 Fills a table on real stores with minutes of 5,000 shop events, one commit for each, as `write_events` does, and runs the
 upkeep after every hour. Then it exports and counts minutes of the lake as the DAG does, first without late events, then
-with 1 %, for which fifty older minutes of the last day are replaced as well. Prints seconds a minute, bytes, files,
-snapshots and memory.
+with 1 %, for which fifty older minutes of the last day are replaced as well. Prints the seconds that each minute of
+events takes, bytes, files, snapshots and memory.
 """
 
 from __future__ import annotations

@@ -84,8 +84,7 @@ def main() -> int:
     try:
         if not ingest_mode():
             print(
-                "No topic is followed here: MINUTEMARK_INGEST is empty. Set it to dag, connect or spark, and start the stack "
-                "again.",
+                "No topic is followed here: MINUTEMARK_INGEST is empty. Set it to dag or spark, and start the stack again.",
                 file=sys.stderr,
             )
             return 1
@@ -96,7 +95,7 @@ def main() -> int:
     measured, seconds = [sample for sample in samples if sample.ends], sorted(lags(samples))
     if not seconds:
         print(
-            "Nothing was committed. Start the stack, or unpause the DAG <pipeline>_ingest, and try again.",
+            f"Nothing was committed. Start the stack, or unpause the DAG {args.pipeline}_ingest, and try again.",
             file=sys.stderr,
         )
         return 1

@@ -5,8 +5,8 @@
    - *blind* if its lake has not been polled within `look_limit`,
    - *failing* if minutes are pending and at least the last two batches failed,
    - *held* if some of its minutes are held,
-   - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`, if a topic
-     is missing, or if its topics could not be checked for that long,
+   - *stuck* if messages wait in a partition of its topic or dead-letter topic, and the consumer has made no progress there
+     for longer than `delay_limit`, if a topic is missing, or if its topics could not be checked for that long,
    - *lakehouse_behind* if minutes wait to be written to the lakehouse, and none has been written for 15 minutes,
    - *bigquery_behind* if hours wait to be loaded into BigQuery, and none has been loaded for 15 minutes,
    - *hours_differ* if hours of the lakehouse have differed from the fact for 15 minutes.

@@ -18,12 +18,12 @@ WHITE_SPACE = (
     "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000\ufeff\u200b"
 )
-# Bounded, so that hostile digits (1e2000000000) cost nothing. Java and Python read the patterns alike.
+# Bounded, so that a hostile number (1e2000000000) costs nothing. Java and Python read the patterns alike.
 NUMBER = r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?"
 DATE_AND_TIME = r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ Tt]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?)"
 UTC = r" ?(?:[Zz]|UTC)?"
 OFFSET = r" ?([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?"
-# Years of the times that facts have. MySQL, Spark, DuckDB, BigQuery and the tables of time zones all accept these.
+# The years that the times of facts can have. MySQL, Spark, DuckDB, BigQuery and the tables of time zones all accept these.
 YEARS = range(1970, 2101)
 # A number in this range is seconds since 1970; above it, up to a thousand times the limit, milliseconds. Both start in 1973.
 FIRST_EPOCH, LAST_EPOCH = 10**8, 10**11

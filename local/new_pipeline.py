@@ -58,7 +58,7 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
 def next_steps(name: str, files: list[Path]) -> str:
     """The message that lists the new files and what to do next."""
     file_list = "\n".join(f"  {path}" for path in sorted(files))
-    return f"""Created the pipeline {name}. It counts and sums sales and refunds per hour and kind:
+    return f"""Created the pipeline {name}, which counts and sums sales and refunds per hour and kind. Its files:
 {file_list}
 
 What to do next:
@@ -87,7 +87,7 @@ def _check(name: str) -> None:
         problem = f"it has {len(name)} characters{f': {limits}' if limits else ''}"
         raise _refusal(name, problem, f"Use {SHORTEST} to {LONGEST} characters.")
     if why := _OCCUPIED.get(name) or (
-        name.startswith("system") and "the names of Cassandra's system keyspaces start with it"
+        name.startswith("system") and "names that start with `system` are reserved for Cassandra's system keyspaces"
     ):
         raise _refusal(name, why, "Choose another NAME.")
     if keyword.iskeyword(name) or name in sql_words():

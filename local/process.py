@@ -1,4 +1,4 @@
-"""A server as a child of this process: started in the foreground, stopped by its own pid, gone when this process dies."""
+"""A server that runs as a child of this process: it does not daemonize, is stopped by its own pid, and ends with this process."""
 
 from __future__ import annotations
 

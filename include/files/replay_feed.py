@@ -121,8 +121,8 @@ class Feed:
         if behind is not None and event_time < now - behind:
             raise BrokerError(
                 f"Topic {self._pipeline.topic} removes messages older than {in_words(behind)}, possibly before they are "
-                f"consumed, and the file has an event of {event_time} UTC. Give the topic retention.ms=-1 while the replay "
-                "lasts, use the shift `now`, or import the file."
+                f"consumed, and the file has an event of {event_time} UTC. Set retention.ms=-1 on the topic for the duration "
+                "of the replay, use --shift now, or import the file."
             )
         if ahead is not None and event_time > now + ahead:
             return f"its time, {event_time} UTC, is further ahead than topic {self._pipeline.topic} accepts ({ahead})"

@@ -138,7 +138,7 @@ def partitions_of(client, topic: str) -> set[int]:
 
 
 def _partitions_now(consumer: Consumer, topic: str, followed_partitions: set[int]) -> set[int]:
-    """Like partitions_of, but the partitions that are already followed if the topic cannot be described now."""
+    """Like partitions_of, but returns the partitions that are already followed if the topic cannot be described now."""
     try:
         return partitions_of(consumer, topic)
     except (KafkaException, TopicMissing) as error:

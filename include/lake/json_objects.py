@@ -45,7 +45,7 @@ class JsonObjects:
     def event(self, text: str, values: dict[str, str | None], content: str | None = None) -> Event:
         """The event of an `identified` object. Raises NotAdmitted."""
         if not any(values.values()) and (place := _row_in_envelope(text)):
-            raise NotAdmitted(f"the {self._what} is {_ENVELOPES[place]}: unwrap {place} before it is sent")
+            raise NotAdmitted(f"the {self._what} is {_ENVELOPES[place]}: send only the object in {place}")
         if content is None and needs_content_id(self._pipeline, values):
             values = self.fields(text)
         if len(text.encode()) > LONGEST_EVENT:

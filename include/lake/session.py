@@ -159,13 +159,13 @@ def _ssl_context(target: Endpoint) -> ssl.SSLContext | None:
         context.check_hostname = bool(options.get("check_hostname", False))
         if options.get("certfile"):
             context.load_cert_chain(options["certfile"], options.get("keyfile"))
-    except (OSError, AttributeError, TypeError) as error:  # a file, or not an object
+    except (OSError, AttributeError, TypeError) as error:  # a file cannot be read, or the extra is not an object
         # Other options may hold secrets.
         files = (
             [str(options.get(name)) for name in _SSL_FILES if options.get(name)] if isinstance(options, dict) else []
         )
         raise LakeError(
             f"Connection {target.conn_id}: its extra `ssl_options` cannot be used ({', '.join([*files, str(error)])}). Make it "
-            f"an object, whose {', '.join(_SSL_FILES)} are PEM files that this user can read."
+            f"an object whose {', '.join(_SSL_FILES[:-1])} and {_SSL_FILES[-1]} name PEM files that this user can read."
         ) from error
     return context

@@ -28,7 +28,7 @@ def connect_jars() -> Path:
     if not shutil.which("java") or not list(CONNECT_JARS.glob("connect-runtime-*.jar")):
         pytest.skip(f"Kafka Connect needs Java 17, and its jars in {CONNECT_JARS}: `make setup` fetches them.")
     if not list(SPARK_JARS.glob("java-driver-core-*.jar")):
-        pytest.skip(f"The tests' sink needs the Cassandra driver of {SPARK_JARS}: `make setup` fetches it.")
+        pytest.skip(f"The tests' sink needs the Cassandra driver in {SPARK_JARS}: `make setup` fetches it.")
     needs_java_compiler()
     return CONNECT_JARS
 

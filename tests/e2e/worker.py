@@ -1,4 +1,4 @@
-"""Runs DAGs of this project on a separate Airflow home, one request after the other, without a scheduler.
+"""Runs DAGs of this project with a separate Airflow home, one request after the other, without a scheduler.
 
 A separate process, because Airflow reads its configuration when it is imported, and one for all tests, because importing
 it takes seconds. Requests and answers are lines of JSON on stdin and stdout; what the tasks print goes to stderr.

@@ -1,4 +1,4 @@
-"""A catalog that cannot be used is an error with its address and the remedy, without the login in it."""
+"""A catalog that cannot be used raises an error that has its address and the remedy, but not the login."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def end_store(folder: Path) -> None:
     (folder / "may_end").touch()
 
 
-def test_a_second_interrupt_does_not_leave_a_stack_that_is_being_stopped(python, short_path):
+def test_a_second_interrupt_does_not_abandon_a_stack_that_is_stopping(python, short_path):
     with python("-c", WAIT, stderr=subprocess.PIPE) as command:
         until((short_path / "up").exists)
         command.send_signal(signal.SIGINT)

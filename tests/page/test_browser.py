@@ -370,6 +370,16 @@ def test_a_late_answer_does_not_replace_a_newer_one(ledger) -> None:
     expect(page.locator("main")).to_contain_text("The ledger has no matching minute in this range.")
 
 
+def test_filters_of_the_ledger_apply_to_all_its_pages_once_they_are_submitted(ledger) -> None:
+    _, page, _ = ledger
+    page.get_by_label("State").select_option("held")
+    page.get_by_role("button", name="Older").click()
+    answer_late(*ledger)
+    expect(page.locator("main .pages")).to_contain_text("page 2:")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("main")).to_contain_text("The ledger has no matching minute in this range.")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_light_or_dark_like_airflow(visit, lab: Lab, scheme: str) -> None:
     _, page = visit("vera", color_scheme=scheme)

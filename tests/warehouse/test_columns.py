@@ -110,7 +110,7 @@ def test_a_dropped_column_is_added_again_as_it_was(lab: Lab, column: str) -> Non
     assert add_missing(STATEMENTS[table]) == []
 
 
-def test_a_generated_column_that_compares_with_not_null_is_added_with_its_key(lab: Lab) -> None:
+def test_a_generated_column_with_not_null_in_its_expression_is_added_with_its_key(lab: Lab) -> None:
     """As in a ledger from before the lakehouse: NOT NULL in its expression does not make the column NOT NULL."""
     ledger = "etl.minute_ledger"
     before = definition_of(ledger)
@@ -148,7 +148,7 @@ def test_two_set_ups_may_add_the_same_column_at_once(lab: Lab) -> None:
     assert definition_of(FACTS) == before
 
 
-def test_a_new_column_does_not_wait_for_a_reader_and_names_it(lab: Lab) -> None:
+def test_adding_a_column_soon_gives_up_on_a_reader_and_names_it(lab: Lab) -> None:
     """DDL waits for readers, and later readers would wait behind it."""
     run_as_admin(f"ALTER TABLE {FACTS} DROP COLUMN company_id")
     with warehouse("warehouse_bi") as reader, warehouse("warehouse_bi") as later:

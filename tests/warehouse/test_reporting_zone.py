@@ -79,7 +79,7 @@ def test_the_server_itself_need_not_know_the_zone(berlin: Lab) -> None:
     assert berlin.query("SELECT DISTINCT reporting_zone FROM etl.board_pipelines") == [(BERLIN,)]
 
 
-def test_hours_over_a_change_of_the_clock(berlin: Lab) -> None:
+def test_hours_across_a_clock_change(berlin: Lab) -> None:
     hours = [AUTUMN - 3 * HOUR, AUTUMN, AUTUMN + HOUR, AUTUMN + 2 * HOUR]
     berlin.publish({minute(0): [contribution(dates=hour.date(), hours=hour.hour) for hour in hours]})
     result = dict(berlin.query("SELECT hour_utc, hour FROM recruitment.board_events"))

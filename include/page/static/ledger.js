@@ -17,12 +17,18 @@ export function ledger({ pipeline, place, isCurrent }) {
   );
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
   let pages = [null]; // where each page begins: the minute at which the previous page ended
+  let filters = {}; // of all pages, as they were at the last submission
 
   const show = loader({ place: result, isCurrent, load, parts });
 
   function load() {
-    const before = pages[pages.length - 1];
-    return loadData(`${pipeline.pipeline}/ledger`, { from: from.value, to: to.value, state: state.value, before });
+    return loadData(`${pipeline.pipeline}/ledger`, { ...filters, before: pages[pages.length - 1] });
+  }
+
+  function submit() {
+    filters = { from: from.value, to: to.value, state: state.value };
+    pages = [null];
+    show();
   }
 
   function parts({ rows, more }) {
@@ -101,8 +107,7 @@ export function ledger({ pipeline, place, isCurrent }) {
       class: "filters",
       onsubmit: (event) => {
         event.preventDefault();
-        pages = [null];
-        show();
+        submit();
       },
     },
     field("From (UTC)", from),
@@ -111,6 +116,6 @@ export function ledger({ pipeline, place, isCurrent }) {
     h("button", { type: "submit", class: "main" }, "Show"),
   );
   place.replaceChildren(form, result);
-  show();
+  submit();
   return {};
 }
