@@ -22,7 +22,7 @@ from include.warehouse.session import warehouse
 from tests import emptying
 from tests.e2e.runs import as_events, query
 from tests.upgrade import events
-from tests.upgrade.test_upgrade import MUST_EQUAL, WORLDS, catch_up
+from tests.upgrade.test_upgrade import MUST_EQUAL, RIGS, catch_up
 
 pytestmark = pytest.mark.usefixtures("schemas")
 
@@ -50,7 +50,7 @@ def test_an_empty_warehouse_gets_all_facts_from_a_backfill_of_reconcile(name: st
     write(name, rows)
     for table in CHANGE_LOG:
         lake_admin.execute(f"TRUNCATE {table}")
-    assert WORLDS[name].run(spark) is None, "The minute DAG already finds these minutes, so this test shows nothing."
+    assert RIGS[name].run(spark) is None, "The minute DAG already finds these minutes, so this test shows nothing."
     reconcile(name, spark)
     MUST_EQUAL[name](rows)
     assert verify([PIPELINES[name]], patience=0).clean
@@ -63,9 +63,9 @@ def reconcile(name: str, spark) -> None:
         info = RunInfo(f"{name}_reconcile", "backfill", None, kind="reconcile", options=pipeline.options)
         end = MIDNIGHT + timedelta(days=1)
         batch_id = planner.open_reconcile(pipeline, session, conn, info, start=MIDNIGHT, end=end)
-    _, submitted = WORLDS[name].submission(batch_id)
+    _, submitted = RIGS[name].submission(batch_id)
     assert run.attempt(spark, run.Job.read(submitted.job_file)) == 0
-    WORLDS[name].publish(batch_id)
+    RIGS[name].publish(batch_id)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_another_lake_with_the_same_events_passes_verify_and_its_new_events_are_
     report = verify(list(PIPELINES.values()), patience=0)
     assert report.clean, str(report)
     for name in NAMES:
-        assert WORLDS[name].run(spark) is None
+        assert RIGS[name].run(spark) is None
         write(name, events.LATE[name])
         catch_up(name, spark)
         MUST_EQUAL[name]([*events.all_rows(name), *events.LATE[name]])
