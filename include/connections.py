@@ -104,7 +104,7 @@ def _from_json(conn_id: str, value: str) -> Endpoint:
         port = int(fields["port"]) if fields.get("port") else None
         if not isinstance(extra, dict):
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConnectionMalformed(
             f"{variable(conn_id)} is not a connection. Write one JSON object, with a whole number as `port` and an object "
             "as `extra`."

@@ -27,7 +27,7 @@ class Type:
 
 
 def _number(name: str, value: Any) -> float:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         if math.isfinite(number := float(value)):  # not inf or nan
             return number
     raise ValueRefused(f"`{name}` is {value!r}, which is not a number. Write one, such as 20.")

@@ -59,6 +59,11 @@ def amount(value: str) -> Decimal | None:
     return number if abs(number) < _LIMIT else None
 
 
+def rounded(number: Decimal, places: int) -> Decimal:
+    """The number with so many decimals, rounded as the servers round it; Python's own context has only 28 digits."""
+    return _EXACT.quantize(number, Decimal(1).scaleb(-places))
+
+
 def whole_number(value: str) -> int | None:
     """258 for "258", "258.0" and "2.58e2"; None for a fraction, for what is not a number, and beyond 64 bits."""
     number = amount(value)

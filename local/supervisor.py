@@ -397,10 +397,12 @@ def with_children(process: psutil.Process) -> set[psutil.Process]:
 
 
 def wait_for_exit(name: str, seconds: float) -> None:
-    """Wait for a one-off program to end. Raises Problem when it failed or takes too long."""
+    """Wait for a one-off program to end. Raises Problem if it failed, takes too long, or is stopped elsewhere."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         info = next((process for process in processes() if process["name"] == name), None)
+        if info is None and not running():
+            raise stopped_elsewhere(name)
         if info and info["statename"] in ("EXITED", "FATAL", "STOPPED") and info["stop"]:
             if info["exitstatus"] == 0:
                 return

@@ -72,6 +72,7 @@ def test_a_value_is_read_from_text_or_from_json(parameter, value, result):
         (Parameter("lines", "", WHOLE, minimum=1), "many", "'many', which is not a whole number"),
         (Parameter("share", "", PERCENTAGE, minimum=0, maximum=100), "101", "Write a number from 0 to 100."),
         (Parameter("seconds", "", NUMBER, minimum=0), "nan", "`seconds` is 'nan', which is not a number"),
+        (Parameter("patience", "", NUMBER, minimum=0), 10**400, "which is not a number"),
         (Parameter("patience", "", NUMBER, minimum=0), "inf", "`patience` is 'inf', which is not a number"),
         (Parameter("kind", "", choices=("a", "b")), "c", "`kind` is 'c'. Choose one of a, b."),
         (Parameter("field", "Field to accept.", required=True), "", "`field` is empty. Field to accept."),

@@ -148,7 +148,8 @@ def _reader(column: _Column) -> Callable[[str], object]:
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
-_TIMESTAMPS_END = datetime(2038, 1, 19, 3, 14, 7)
+_LAST_TIMESTAMP = datetime(2038, 1, 19, 3, 14, 7)
+_TEXTS = ("tinytext", "text", "mediumtext", "longtext")  # their limit is in bytes; others have one in characters
 _DOES_NOT_FIT = "does not fit in its column"
 
 
@@ -175,7 +176,9 @@ def _number(text: str, column: _Column) -> Decimal:
     number = _require(readings.amount(text), "is not a number")
     precision, scale = column.precision, column.scale  # a DOUBLE has no scale
     if (number < 0 and "unsigned" in column.definition) or (
-        precision is not None and scale is not None and abs(round(number, scale)) >= 10 ** (precision - scale)
+        precision is not None
+        and scale is not None
+        and abs(readings.rounded(number, scale)) >= 10 ** (precision - scale)
     ):
         raise ValueError(_DOES_NOT_FIT)
     return number
@@ -189,7 +192,7 @@ def _time(text: str) -> datetime:
 
 def _timestamp(text: str) -> datetime:
     time = _time(text)
-    if not EPOCH + SECOND <= time < _TIMESTAMPS_END:
+    if not EPOCH + SECOND <= time <= _LAST_TIMESTAMP:
         raise ValueError(_DOES_NOT_FIT)
     return time
 
@@ -204,6 +207,6 @@ def _date(text: str) -> date:
 def _text(text: str, column: _Column) -> str:
     if column.characters is not None and len(text) > column.characters:
         raise ValueError(f"is longer than {column.characters} characters")
-    if column.octets is not None and len(text.encode()) > column.octets:  # a TEXT has a limit of bytes only
+    if column.kind in _TEXTS and column.octets is not None and len(text.encode()) > column.octets:
         raise ValueError(f"is longer than {column.octets} bytes")
     return text

@@ -71,8 +71,10 @@ def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
 
     try:
         settings = json.loads(template)
+        if not isinstance(settings, dict):
+            raise ValueError("it has another type")
     except ValueError as error:
-        raise ConnectError(f"The connector's template is not JSON: {error}. Correct it.") from error
+        raise ConnectError(f"The connector's template is not a JSON object: {error}. Correct it.") from error
     # Connect takes strings only. A template may well have a number, such as its own `tasks.max`.
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
     return {fill(name): fill(text) for name, text in texts.items()}
@@ -80,7 +82,7 @@ def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
 
 def without_login(url: str) -> str:
     """The address without a name and password in it: messages and logs quote it."""
-    return re.sub("//[^/]*@", "//", url.strip()).rstrip("/")
+    return re.sub("//.*@", "//", url.strip()).rstrip("/")
 
 
 class Connect:

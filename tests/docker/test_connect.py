@@ -119,11 +119,14 @@ def test_a_value_of_the_template_may_be_a_number():
     }
 
 
-def test_a_template_that_is_not_json_is_reported_without_a_traceback(worker, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("template", ['{"tasks.max": "1",}', "[]"])
+def test_a_template_that_is_not_an_object_is_reported_without_a_traceback(
+    worker, monkeypatch, tmp_path, capsys, template
+):
     monkeypatch.setenv(SETTING, CONNECT)
-    (tmp_path / "sink.json").write_text('{"tasks.max": "1",}')
+    (tmp_path / "sink.json").write_text(template)
     assert connect.main([worker("RUNNING").url, str(tmp_path / "sink.json")]) == 2
-    assert capsys.readouterr().err.startswith("The connector's template is not JSON: ")
+    assert capsys.readouterr().err.startswith("The connector's template is not a JSON object: ")
 
 
 def test_declared_values_may_contain_characters_that_json_escapes():
@@ -289,7 +292,7 @@ def test_an_unknown_ingest_mode_is_reported_without_a_traceback(monkeypatch, cap
     assert "magic is not an ingest mode" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("address", ["http://me:SECRETWORD@127.0.0.1:1/", "http://me:SECRET@WORD@127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["http://me:SECRETWORD@127.0.0.1:1/", "http://me:SECRET@W/WORD@127.0.0.1:1"])
 def test_a_password_in_the_address_is_in_no_message(address):
     result = connect.restart_failed(RECRUITMENT, {connect.URL_SETTING: address})
     assert result.startswith("Connect at http://127.0.0.1:1 gives no usable answer: ")

@@ -118,8 +118,11 @@ def test_a_start_after_the_stack_was_stopped_elsewhere_is_explained(stack):
     """`make stop` in another terminal, while `make run` starts the stack."""
     stack(Program("sleeper", SLEEP, 10))
     supervisor.shut_down(20)
-    with pytest.raises(Problem, match=r"sleeper: supervisord does not run any more.*\n.*another terminal"):
+    stopped = r"sleeper: supervisord does not run any more.*\n.*another terminal"
+    with pytest.raises(Problem, match=stopped):
         supervisor.start("sleeper")
+    with pytest.raises(Problem, match=stopped):
+        supervisor.wait_for_exit("sleeper", 600)
 
 
 def test_a_spark_driver_that_ends_while_the_stack_is_being_stopped_leaves_nothing_running(stack, monkeypatch):
