@@ -125,7 +125,7 @@ def main() -> int:
             spark.stop()
         rows = WARM_UPS * WARM_UP_ROWS + REPETITIONS * FEW_ROWS + args.rows
         per_thousand, fixed = split(few, FEW_ROWS, many, args.rows)
-        print(f"\n{pipeline.name}: CPU seconds of {FEW_ROWS:,} and {args.rows:,} rows in {MINUTES} minutes\n")
+        print(f"\n{pipeline.name}: CPU time of {FEW_ROWS:,} and {args.rows:,} rows, spread over {MINUTES} minutes\n")
         print(table("milliseconds of CPU per thousand rows", per_thousand, 1_000))
         print(table("milliseconds of CPU per run, regardless of its rows", fixed, 1_000))
         print(_sizes(per_thousand, fixed))

@@ -8,7 +8,8 @@
    - *stuck* if messages wait in a partition of its topic or dead-letter topic, and the consumer has made no progress there
      for longer than `delay_limit`, if a topic is missing, or if its topics could not be checked for that long,
    - *lakehouse_behind* if minutes wait to be written to the lakehouse, and none has been written for 15 minutes,
-   - *bigquery_behind* if hours wait to be loaded into BigQuery, and none has been loaded for 15 minutes,
+   - *bigquery_behind* if hours wait to be loaded into BigQuery after its first load, and none has been loaded for 15
+     minutes,
    - *hours_differ* if hours of the lakehouse have differed from the fact for 15 minutes.
 
 A source that sends nothing causes no alert. Each problem is reported when it starts, once an hour while it lasts, and when

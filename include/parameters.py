@@ -94,7 +94,7 @@ class Parameter:
         )
 
     def form_default(self) -> Any:
-        """The value that the form shows at first. For a required field: its first choice, or an empty text."""
+        """The value that the form shows at first. For a required field: its first choice, or an empty string."""
         return next(iter(self.choices), "") if self.required else self.default
 
     def schema(self) -> dict:
@@ -131,7 +131,10 @@ class Command:
     permission: str = "edit"  # on `<pipeline>_minute`, to start the DAG: "edit", or "see" (its runs)
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Keywords of the function from texts or JSON values by name; without a value, the default. Raises MinutemarkError."""
+        """The function's keyword arguments, from strings or JSON values by parameter name; the default if there is none.
+
+        Raises MinutemarkError.
+        """
         return {
             parameter.keyword or parameter.name: parameter.read(values.get(parameter.name))
             for parameter in self.parameters

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from local import login
+from local.layout import LOGS
 from local.loopback import answer, json_request
 from local.problems import Problem
 
@@ -148,7 +149,7 @@ class Airflow:
             raise Problem(
                 "Airflow's API",
                 f"no answer to {method} {path} within {TIMEOUT:.0f} s",
-                "The machine may be overloaded: try again, or read .local/logs/api-server.log.",
+                f"The machine may be overloaded: try again, or read {LOGS / 'api-server.log'}.",
             ) from error
 
 
@@ -163,11 +164,11 @@ def explained() -> Iterator[None]:
         raise Problem(
             "Airflow's API",
             f"it cannot be reached: {error}",
-            "Read .local/logs/api-server.log, then run the same command again.",
+            f"Read {LOGS / 'api-server.log'}, then run the same command again.",
         ) from error
 
 
 def explain(error: urllib.error.HTTPError) -> Problem:
     """Airflow's error response as a Problem."""
     text = error.read().decode(errors="replace")[:300]
-    return Problem("Airflow's API", f"{error.code} for {error.url}: {text}", "Read .local/logs/api-server.log.")
+    return Problem("Airflow's API", f"{error.code} for {error.url}: {text}", f"Read {LOGS / 'api-server.log'}.")

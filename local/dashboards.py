@@ -126,7 +126,7 @@ def _require_views() -> None:
 
 
 def _require_answers(url: str, password: str) -> None:
-    """Query each dataset as a board does: even if Superset is up, it may not reach the warehouse."""
+    """Query each dataset as a board does: even if Superset is up, it may be unable to reach the warehouse."""
     login = {"username": ACCOUNT, "password": password, "provider": "db"}
     token = _answer("its login", "POST", f"{url}/api/v1/security/login", login)["access_token"]
     count = {"expressionType": "SQL", "sqlExpression": "COUNT(*)", "label": "rows"}

@@ -78,7 +78,7 @@ class Stack:
         self.airflow = airflow_api.Airflow(self.ports["AIRFLOW_PORT"])
         self.stopped: dict[str, list[str]] = {}
         self._is_supervised = False
-        self.first_runs: list[str] = []  # the minute DAGs that a start has a first run of
+        self.first_runs: list[str] = []  # the minute DAGs whose first run belongs to this start
 
     @property
     def airflow_programs(self) -> tuple[str, ...]:
@@ -268,7 +268,7 @@ class Stack:
         return dags
 
     def _unpause(self, paused: Mapping[str, bool]) -> list[str]:
-        """Unpause each DAG once in the life of this folder: a DAG that is paused later stays paused after the next start."""
+        """Unpause each DAG only once per database of Airflow: a DAG that is paused later stays paused after the next start."""
         known_dags = set(_UNPAUSED.read_text().split()) if _UNPAUSED.exists() else set()
         new_dags = [dag_id for dag_id, is_paused in paused.items() if is_paused and dag_id not in known_dags]
         for dag_id in new_dags:
@@ -459,7 +459,7 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
     began = time.monotonic()
     say("   … complete the first run, from the lake to the warehouse")
     while time.monotonic() < deadline:
-        # Before the newest merge is read: a run that succeeds in between has merged all changes.
+        # Checked before the newest merge is read: otherwise, a run that merges in between would look like a run without changes.
         with airflow_api.explained():
             have_succeeded = all(_has_succeeded(stack, dag_id) for dag_id in stack.first_runs)
         with warehouse.reader() as connection:

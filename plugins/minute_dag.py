@@ -9,10 +9,10 @@
 5. **check_warehouse** checks that facts and contributions agree. If not, the run fails and its minutes are pending again.
    In the minute DAG, this task also emits an asset event for each hour that is complete. See docs/assets.md.
 
-A run can be cleared from any step. A cleared sensor opens a new batch, a cleared transform makes a new attempt, and a
-cleared merge of a merged batch changes nothing. If a later run has closed the batch of a failed one, its steps refuse it:
-clear the sensor. To reprocess given minutes, trigger the DAG with `from` and `to`, or run a backfill. A backfill takes
-exactly the minutes of its intervals.
+A run can be cleared from any step. A cleared sensor opens a new batch, a cleared transform makes a new attempt, and a cleared
+merge of a merged batch changes nothing. If a later run has closed the batch of a failed run, the steps of the failed run
+refuse that batch: clear the sensor. To reprocess given minutes, trigger the DAG with `from` and `to`, or run a backfill. A
+backfill takes exactly the minutes of its intervals.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from plugins.merge import MergeIntoWarehouse
 from plugins.notifiers import NotifyFailedRun
 from plugins.transform import TransformDelta
 
-START = datetime(2020, 1, 1, tzinfo=UTC)  # how far back a backfill may go; catchup is off
+START = datetime(2020, 1, 1, tzinfo=UTC)  # every DAG needs one; a backfill may start earlier, and catchup is off
 # Settings of every DAG of the project.
 SETTINGS: dict[str, Any] = {"start_date": START, "catchup": False, "on_failure_callback": NotifyFailedRun()}
 BATCH_ID = "{{ ti.xcom_pull(task_ids='wait_for_changes') }}"
@@ -107,7 +107,7 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
     times = {
         name: Param(None, type=["null", "string"], format="date-time", title=name, description=description)
         for name, description in {
-            "from": "First minute to reprocess (UTC). Leave `from` and `to` empty to process the changed minutes.",
+            "from": "First minute to reprocess (UTC). Leave `from` and `to` empty to process what a scheduled run would.",
             "to": "End of the range to reprocess (UTC), not included.",
         }.items()
     }

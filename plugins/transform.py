@@ -119,7 +119,7 @@ def idle_seconds_of(spark: Endpoint) -> float:
 def keeps_driver(spark: Endpoint) -> bool:
     """Whether a driver stays warm: not in cluster mode, nor if the connection's extra `keep_driver` is false.
 
-    A connection in the form of a URI has texts in its extra.
+    In a connection that is written as a URI, the values of the extra are strings.
     """
     value = spark.extra.get("keep_driver", True)
     text = str(value).lower()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from include.bigquery.settings import BigQueryError, dataset
-from include.bigquery.tables import TIMEOUT, created_ms, retry, translate_errors
+from include.bigquery.tables import created_ms, retry, translate_errors
 from include.lakehouse.hour_file import HourFile
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def _start(bigquery: Client, table: Table, file: HourFile, name: str) -> LoadJob
     options: dict[str, Any] = {
         "job_id": name,
         "location": table.location,
-        "timeout": TIMEOUT,
         "job_config": LoadJobConfig(
             source_format="PARQUET", write_disposition="WRITE_APPEND", create_disposition="CREATE_NEVER"
         ),

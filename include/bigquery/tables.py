@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.cloud.bigquery import Client, QueryJobConfig, Table
     from google.cloud.bigquery.table import RowIterator
+    from requests.adapters import HTTPAdapter
 
 _TOKEN = "BIGQUERY_EMULATOR_TOKEN"  # of an emulator; the client reads BIGQUERY_EMULATOR_HOST itself
-TIMEOUT = 60.0  # seconds without an answer to a request. The client has no limit of its own.
+TIMEOUT = 60.0  # seconds without an answer to a request
 
 
 @contextmanager
@@ -62,7 +63,21 @@ def client() -> Client:
 
     token = os.environ.get(_TOKEN)
     credentials = Credentials(token) if token else None
-    return bigquery.Client(dataset().rpartition(".")[0], credentials)
+    result = bigquery.Client(dataset().rpartition(".")[0], credentials)
+    for scheme in ("https://", "http://"):
+        result._http.mount(scheme, _adapter())
+    return result
+
+
+def _adapter() -> HTTPAdapter:
+    """Limits each request to TIMEOUT: the client waits two minutes for some answers, and without a limit for others."""
+    from requests.adapters import HTTPAdapter
+
+    class LimitedAdapter(HTTPAdapter):
+        def send(self, request, *args, **kwargs):
+            return super().send(request, *args, **(kwargs | {"timeout": TIMEOUT}))
+
+    return LimitedAdapter()
 
 
 def retry() -> Retry:
@@ -77,7 +92,7 @@ def query(bigquery: Client, statement: str, config: QueryJobConfig | None = None
 
     `job_retry` is off: by default, the client repeats a query for ten minutes or more if BigQuery does not answer.
     """
-    job = bigquery.query(statement, job_config=config, retry=retry(), job_retry=None, timeout=TIMEOUT)
+    job = bigquery.query(statement, job_config=config, retry=retry(), job_retry=None)
     return job.result(retry=retry())
 
 
@@ -100,17 +115,17 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     from google.api_core.exceptions import NotFound
 
     try:
-        table = bigquery.get_table(loads_table(pipeline), retry=retry(), timeout=TIMEOUT)
+        table = bigquery.get_table(loads_table(pipeline), retry=retry())
     except NotFound:
         _create_missing_dataset(bigquery)
-        table = bigquery.create_table(_table(pipeline), exists_ok=True, retry=retry(), timeout=TIMEOUT)
+        table = bigquery.create_table(_table(pipeline), exists_ok=True, retry=retry())
     columns = {field.name for field in table.schema}
     missing = [name for name in pipeline.lakehouse.measures if name not in columns]
     if missing:
         added = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} INT64" for name in missing)
         query(bigquery, f"ALTER TABLE `{loads_table(pipeline)}` {added}")
     try:
-        view_query = bigquery.get_table(view(pipeline), retry=retry(), timeout=TIMEOUT).view_query
+        view_query = bigquery.get_table(view(pipeline), retry=retry()).view_query
     except NotFound:
         view_query = None
     if view_query != newest_versions(pipeline):
@@ -129,12 +144,12 @@ def _create_missing_dataset(bigquery: Client) -> None:
     from google.cloud.bigquery import Dataset
 
     try:
-        bigquery.get_dataset(dataset(), retry=retry(), timeout=TIMEOUT)
+        bigquery.get_dataset(dataset(), retry=retry())
     except NotFound:
         missing = Dataset(dataset())
         if location := os.environ.get(LOCATION):
             missing.location = location
-        bigquery.create_dataset(missing, exists_ok=True, retry=retry(), timeout=TIMEOUT)
+        bigquery.create_dataset(missing, exists_ok=True, retry=retry())
 
 
 def created_ms(table: Table) -> int:
@@ -162,7 +177,7 @@ def _update_columns(bigquery: Client, name: str, texts: dict[str, str]) -> None:
     """
     from google.cloud.bigquery import SchemaField
 
-    table = bigquery.get_table(name, retry=retry(), timeout=TIMEOUT)
+    table = bigquery.get_table(name, retry=retry())
     fields = [
         SchemaField.from_api_repr(
             {**field.to_api_repr(), "mode": "NULLABLE", "description": texts.get(field.name, field.description)}
@@ -171,7 +186,7 @@ def _update_columns(bigquery: Client, name: str, texts: dict[str, str]) -> None:
     ]
     if fields != table.schema:
         table.schema = fields
-        bigquery.update_table(table, ["schema"], retry=retry(), timeout=TIMEOUT)
+        bigquery.update_table(table, ["schema"], retry=retry())
 
 
 def _table(pipeline: Pipeline) -> Table:

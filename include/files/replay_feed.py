@@ -122,10 +122,10 @@ class Feed:
             raise BrokerError(
                 f"Topic {self._pipeline.topic} removes messages older than {in_words(behind)}, possibly before they are "
                 f"consumed, and the file has an event of {event_time} UTC. Set retention.ms=-1 on the topic for the duration "
-                "of the replay, use --shift now, or import the file."
+                "of the replay, use --shift now with a rate other than max, or import the file."
             )
         if ahead is not None and event_time > now + ahead:
-            return f"its time, {event_time} UTC, is further ahead than topic {self._pipeline.topic} accepts ({ahead})"
+            return f"its time, {event_time} UTC, is further ahead than topic {self._pipeline.topic} accepts ({in_words(ahead)})"
         return None
 
     def _wait_for_consumers(self) -> None:
@@ -135,7 +135,8 @@ class Feed:
             if warned_at is None or time.monotonic() - warned_at > _SECONDS_BETWEEN_WARNINGS:
                 warned_at = time.monotonic()
                 log.warning(
-                    "%s messages of %s wait to be ingested; the replay continues when there are fewer than %s. If it does not, "
+                    "%s messages of %s are waiting to be ingested; the replay continues when there are no more than %s. "
+                    "If it does not, "
                     "check that the DAG %s_ingest is not paused, or that the connector runs.",
                     f"{message_count:,}", self._pipeline.topic, f"{_MAX_WAITING:,}", self._pipeline.name,
                 )  # fmt: skip

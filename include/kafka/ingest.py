@@ -1,10 +1,10 @@
 """Ingest: writes a topic's events to the lake, and keeps messages that are not events as rejected events.
 
-The DAGs `<pipeline>_ingest` and `./minutemark ingest` call this; with Kafka Connect, the DAG minutemark_dead_letters
-does so for the messages that Connect's transform refused. A stream (include/stream) uses only `MessageStore` and
-`keep_dead_letters`. An offset is committed only when its message is safe: its event is in the lake and its minute in
-the change log, or it is among the rejected events, or, while the warehouse is down or refuses writes, in the
-dead-letter topic. After a kill the same messages are read again, and become the same rows.
+The DAGs `<pipeline>_ingest` and `./minutemark ingest` call this; with Kafka Connect, the DAG minutemark_dead_letters does so
+for the messages that Connect's transform refused. A stream (include/stream) uses only `MessageStore`, `keep_dead_letters` and
+`IngestSummary`. An offset is committed only when its message is safe: its event is in the lake and its minute in the change
+log, or it is among the rejected events, or, while the warehouse is down or refuses writes, in the dead-letter topic. After a
+kill the same messages are read again, and become the same rows.
 """
 
 from __future__ import annotations

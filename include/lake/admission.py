@@ -76,7 +76,7 @@ class NotAdmitted(ValueError):
 
 
 def content_id(pipeline: Pipeline, values: Mapping[str, str | None], occurrence: int = 0) -> str:
-    """The id of a row without one: a UUID of its values, whatever their order, quoting, and the white space around them.
+    """The id of a row without one: a UUID of its values, whatever their order, their quoting and the white space around them.
 
     `occurrence` is the number of equal rows before it in its file.
     """

@@ -17,7 +17,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,7 @@ class HourlyCount:
     hour: datetime
     version: int
     values: Mapping[str, int]  # by measure
-    counted_at: datetime | None = None  # UTC; None: now
+    counted_at: datetime | None = field(default=None, repr=False)  # UTC; None: now
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,9 @@ def drop_unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime
 
 
 def lost_files(table: Table) -> Iterator[DataFile]:
-    """The data files of the table's newest snapshot that are missing. Raises LakehouseError if a manifest is missing.
+    """The data files of the table's newest snapshot that are missing.
+
+    Raises LakehouseError if a manifest is missing, or a file in another place cannot be looked up.
 
     The table's folder is listed once. Another engine may have added a file that is elsewhere.
     """
@@ -95,8 +97,14 @@ def lost_files(table: Table) -> Iterator[DataFile]:
 def _exists(url: str) -> bool:
     import fsspec
 
-    file_system, path = fsspec.core.url_to_fs(url)
-    return file_system.exists(path)
+    try:
+        file_system, path = fsspec.core.url_to_fs(url)
+        return file_system.exists(path)
+    except Exception as error:  # each file system has its own, such as for missing credentials
+        raise LakehouseError(
+            f"Data file {url}, which another engine added, cannot be looked up: {error}. Install and configure its file "
+            "system here, or remove the file from the table."
+        ) from error
 
 
 def hour_of(file: DataFile) -> datetime:

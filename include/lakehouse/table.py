@@ -6,6 +6,7 @@ value is null. Minutes are replaced as a whole, in one commit, so that writing o
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -97,11 +98,12 @@ def _translate_errors(target: Endpoint, *others: type[Exception]) -> Iterator[No
     except (RESTError, RequestException, SQLAlchemyError, *others) as error:
         host = target.host.rpartition("@")[2]  # a URL may contain a login
         where = f"{host}:{target.port}" if target.port else host
-        why = " ".join(str(getattr(error, "orig", None) or error).split())[:400]
+        text = " ".join(str(getattr(error, "orig", None) or error).split())[:400].rstrip(". ")
+        why = re.sub(r"//[^\s/]*@", "//", text)
         raise LakehouseError(
             f"The catalog of the lakehouse at connection {CATALOG} ({where}) cannot be used: {why}. Start it (`make run` "
             f"starts one), or correct connection {CATALOG}."
-        ) from error
+        ) from None  # the cause may quote a login in the URL
 
 
 def schema(pipeline: Pipeline) -> Schema:

@@ -84,5 +84,5 @@ def problems(pipeline: Pipeline, backlog: dict, now: datetime) -> Iterator[Probl
         )
 
 
-def _is_stuck(waiting_since: datetime | None, progressed_at: datetime | None, now: datetime) -> bool:
-    return waiting_since is not None and now - max(filter(None, (waiting_since, progressed_at))) > LIMIT
+def _is_stuck(waiting_since: datetime, progressed_at: datetime, now: datetime) -> bool:
+    return now - max(waiting_since, progressed_at) > LIMIT

@@ -50,8 +50,9 @@ def rejected_events(conn, pipeline: Pipeline, start: datetime | None, end: datet
 
 
 def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
-    """Results of the newest batches: `checks`, how often each ran and did not pass, and `findings`, newest first, with the
-    run and, with `samples`, the offending rows that were kept.
+    """Results of the newest batches: `checks` (how often each ran and did not pass) and `findings`.
+
+    Findings are newest first, each with its run and, if `samples` is set, the offending rows that were kept.
     """
     purposes = dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS)) | rejected_share.PURPOSES
     for gate in (gates.STAGING, gates.WAREHOUSE):

@@ -41,7 +41,7 @@ def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
 
 
 def settings_in_extra(conn_id: str, name: str, value: object) -> dict[str, str]:
-    """The settings in that extra of a connection, as texts; none if it is absent. Raises CannotSubmit for another type.
+    """The settings in that extra of a connection, as strings; none if the extra is absent. Raises CannotSubmit for another type.
 
     The message does not quote the value, which may contain secrets.
     """

@@ -19,7 +19,7 @@ _ROWS_PER_PARAMETER, _CHARACTERS_PER_PARAMETER = 1_000, 2_000_000
 
 
 class Warehouse:
-    """Writes to the warehouse by JDBC. Connects in the background while the lake is read."""
+    """Writes to the warehouse over JDBC. Connects in the background while the lake is read."""
 
     def __init__(self, spark: SparkSession, url: str, properties: Mapping[str, str]) -> None:
         self._jvm = spark._jvm

@@ -90,7 +90,7 @@ class BigQueryCheck:
             client = tables.client()
             try:
                 for name in (tables.loads_table(self._pipeline), tables.view(self._pipeline)):
-                    client.get_table(name, retry=tables.retry(), timeout=tables.TIMEOUT)
+                    client.get_table(name, retry=tables.retry())
                 hours = tables.query(client, statement, QueryJobConfig(query_parameters=binds))
             except NotFound:
                 return None

@@ -64,7 +64,10 @@ class Known:
         return (self.state, self.attempt, self.seen, self.touched)
 
     def agrees(self, in_lake: tuple[int, int]) -> bool:
-        """Whether the last read found exactly these rows. A minute without rows need not have been read."""
+        """Whether the last read found exactly these rows.
+
+        A minute that has no rows and was never touched need not have been read.
+        """
         if self.read is None:
             return in_lake == (0, 0) and self.touched is None and self.seen is None
         return in_lake == self.read

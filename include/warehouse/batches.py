@@ -222,8 +222,8 @@ def overdue(conn, pipeline_name: str, age: timedelta) -> list[int]:
 def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
     """Mark an overdue batch as failed. Returns False if it is no longer overdue.
 
-    To process its minutes in the same run, clear the run: it opens a new batch. The pipeline and the batch's row are
-    locked first, as a merge does, so that a merge is not interrupted.
+    To process its minutes in the same run, clear the run: it opens a new batch. The pipeline and the batch's row are locked
+    first, as in a merge, so that no merge is interrupted.
     """
     declared = all_pipelines().get(pipeline_name)
 
@@ -284,7 +284,9 @@ def _split_or_hold(cursor, pipeline: Pipeline, batch_id: int) -> None:
 
 
 def _others_passed(cursor, binds: dict, opened_at: datetime, minutes: int, day: date) -> bool:
-    """Whether another batch has been merged since this one was opened, or its minute or folded hour first failed alone.
+    """Whether another batch has been merged since the minute or folded hour of this one first failed alone.
+
+    If it has not failed alone before: since this batch was opened.
 
     Only batches with a minute of that `day` or a later one count: a problem of a new day, such as a missing partition, does
     not affect old minutes. Failures before the minute's last merge do not count.
@@ -300,9 +302,8 @@ def state_text(state: str) -> str:
 
 def _not_open(batch_id: int, state: str, reason: str | None, pipeline: str | None) -> str:
     why = f" ({reason})" if reason else ""
-    trigger = (
-        f"trigger {pipeline}_minute with `from` and `to`"  # a cleared run may find that they are no longer pending
-    )
+    # Not a cleared run: it may find that they are no longer pending.
+    trigger = f"trigger {pipeline}_minute with `from` and `to`"
     remedy = {
         "merged": f"It needs no further attempt; to read its minutes again, {trigger}.",
         "skipped": f"None of its minutes was left to publish; to read them again, {trigger}.",

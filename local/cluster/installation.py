@@ -16,7 +16,8 @@ def check_warehouse() -> None:
     """Raise Problem if the environment asks for a warehouse other than the cluster's."""
     if (warehouse := os.environ.get(WAREHOUSE, "mariadb")) != "mariadb":
         problem = f"its warehouse is MariaDB with a replica, but {WAREHOUSE} is {warehouse}"
-        raise Problem("The cluster", problem, "Leave out WAREHOUSE=, or, in make faults, leave out CLUSTER=1.")
+        remedy = "Leave out WAREHOUSE=, or unset MINUTEMARK_WAREHOUSE; or, in make faults, leave out CLUSTER=1."
+        raise Problem("The cluster", problem, remedy)
 
 
 def install() -> None:

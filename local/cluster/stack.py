@@ -27,7 +27,7 @@ _TASKS_PER_WORKER = 6
 
 
 class Cluster(Stack):
-    """A stack of many nodes, whose state is in its own folder: see local/isolation.py."""
+    """A stack of many nodes. The stack's state is in a separate folder: see local/isolation.py."""
 
     late = (*SCHEDULERS, *CELERY_WORKERS, "triggerer")
 
@@ -40,7 +40,7 @@ class Cluster(Stack):
         super().__init__()
         self.env |= self._celery_settings()
         for worker in CELERY_WORKERS:
-            copy_to(_home(worker) / "project")  # an image would contain this copy
+            copy_to(_home(worker) / "project")  # in a deployment, the worker's image contains the project
             (_home(worker) / "tmp").mkdir()
 
     def start_stores(self) -> None:

@@ -108,7 +108,7 @@ class Server(WarehouseServer):
         )
 
     def replicate_from(self, primary: Server) -> None:
-        """Replicate everything that has been written to the primary since its data folder was made, and will be."""
+        """Replicate all writes to the primary, from the creation of its data folder on."""
         password = secrets.token_urlsafe(24)  # the replica keeps it in its own data folder
         account = f"'{_REPLICA_ACCOUNT}'@'{HOST}'"
         with contextlib.closing(primary.administrator()) as conn:

@@ -60,7 +60,7 @@ class SparkServer(Server):
         }
 
     def environment(self) -> dict[str, str]:
-        """The caller's environment without variables of Airflow, and of Spark, which would override `properties`.
+        """The caller's environment without Airflow's variables, and without Spark's, which would override `properties`.
 
         Executors inherit this environment.
         """

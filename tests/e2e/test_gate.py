@@ -54,7 +54,7 @@ def test_releasing_what_is_held_publishes_it_once_with_a_warning(airflow):
     assert outcome == "warn"
 
 
-def test_minutes_of_a_failed_batch_are_published_once_they_pass(airflow):
+def test_a_released_minute_needs_no_further_release_once_it_passes(airflow):
     write(MORE)
     minute = NOON.replace(second=0)
     airflow.run(conf={"from": text(minute), "to": text(minute + timedelta(minutes=1))}).must_succeed()

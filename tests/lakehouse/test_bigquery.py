@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,7 +100,7 @@ def short_patience(monkeypatch) -> None:
 
     for module in (tables, loads):
         monkeypatch.setattr(module, "retry", lambda: DEFAULT_RETRY.with_timeout(1))
-        monkeypatch.setattr(module, "TIMEOUT", 0.5)
+    monkeypatch.setattr(tables, "TIMEOUT", 0.5)
 
 
 def test_if_requests_for_the_state_of_a_job_get_no_answer_the_error_names_the_cause(
@@ -138,6 +141,30 @@ def test_a_server_that_accepts_connections_and_never_answers_is_an_error(bigquer
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(BigQueryError, match="BigQuery does not answer: .*timed out"):
             tables.create_missing(tables.client(), SHOP)
+
+
+@pytest.mark.parametrize(("method", "request_part"), [("GET", "/jobs/"), ("GET", "/queries/")])
+def test_a_statement_whose_state_or_rows_never_arrive_fails_soon(
+    bigquery, files, short_patience, monkeypatch, method: str, request_part: str
+) -> None:
+    """The client's own limits are two minutes for the state of a job, and none for its rows."""
+    ended = threading.Event()
+
+    def fault(used: str, path: str, body: bytes) -> str | None:
+        if used == method and request_part in path:
+            ended.wait(60)
+            return DROPPED
+        return RUNNING if used == "POST" and "/jobs" in path else None
+
+    with (
+        proxy(os.environ["BIGQUERY_EMULATOR_HOST"], fault) as url,
+        contextlib.closing(SimpleNamespace(close=ended.set)),
+    ):
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
+        started_at = time.monotonic()
+        with pytest.raises(BigQueryError, match="BigQuery does not answer"), tables.translate_errors():
+            list(tables.query(tables.client(), "SELECT 1"))
+        assert time.monotonic() - started_at < 20
 
 
 def test_the_location_is_that_of_a_dataset_that_is_created_and_no_query_names_it(bigquery, files, monkeypatch) -> None:
@@ -213,7 +240,7 @@ def shop(schemas, lab: Lab, files) -> Shop:  # noqa: F811
 
 
 def record_counted(shop: Shop, *files: HourFile) -> None:
-    """Record these hours as counted, as count_hours does. The recorded counts are always 10 visits and 0 additions to carts."""
+    """Record these hours as counted, as count_hours does. The recorded counts are always 10 visits and 0 cart additions."""
     for file in files:
         values = (SHOP.name, file.hour, file.version, file.version, '{"visits": 10, "cart_additions": 0}')
         shop.query(

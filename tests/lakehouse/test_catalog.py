@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,11 +48,11 @@ def test_a_catalog_that_cannot_create_a_table_is_named_with_a_remedy(lakehouse) 
 
 @pytest.fixture
 def web_server() -> Iterator[str]:
-    """The address of a server that answers each request with a page."""
+    """The address of a server that answers each request with a page, and with status 500 below /broken."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802 - the name of BaseHTTPRequestHandler
-            self.send_response(200)
+            self.send_response(500 if self.path.startswith("/broken") else 200)
             self.send_header("Content-Length", "6")
             self.end_headers()
             self.wfile.write(b"<html>")
@@ -70,11 +71,15 @@ def web_server() -> Iterator[str]:
         httpd.server_close()
 
 
-def test_a_server_that_is_not_a_catalog_is_named_without_the_login_in_its_url(files, web_server, monkeypatch) -> None:
-    connection = {"conn_type": "http", "host": f"http://reader:SECRETWORD@{web_server}"}
+@pytest.mark.parametrize(("path", "cause"), [("", "Invalid JSON"), ("/broken", "500")])
+def test_a_server_that_is_not_a_catalog_is_named_without_the_login_in_its_url(
+    files, web_server, monkeypatch, path: str, cause: str
+) -> None:
+    """Not even in the traceback, which the log of a task shows."""
+    connection = {"conn_type": "http", "host": f"http://reader:SECRETWORD@{web_server}{path}"}
     monkeypatch.setenv("AIRFLOW_CONN_LAKEHOUSE_CATALOG", json.dumps(connection))
     with pytest.raises(
-        LakehouseError, match=rf"lakehouse_catalog \({web_server}\) cannot be used: .*Invalid JSON"
+        LakehouseError, match=rf"lakehouse_catalog \({web_server}{path}\) cannot be used: .*{cause}"
     ) as raised:
         table.find(SHOP)
-    assert "SECRETWORD" not in str(raised.value)
+    assert "SECRETWORD" not in "".join(traceback.format_exception(raised.value))

@@ -72,8 +72,8 @@ def test_cleaning_all_of_another_stack_keeps_the_data_of_the_default_one(tmp_pat
     assert list(other.iterdir()) == []
 
 
-def test_an_end_of_input_confirms_nothing(tmp_path):
-    """Ctrl-D at the question of `make clean`."""
+def test_end_of_input_confirms_nothing(tmp_path):
+    """Ctrl-D at the prompt of `make clean`."""
     (tmp_path / "data").mkdir()
     master, terminal = pty.openpty()
     command = [sys.executable, "-m", "local", "clean"]

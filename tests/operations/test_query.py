@@ -20,7 +20,7 @@ ROWS = Rows(
 )
 
 
-def test_json_keeps_numbers_and_nulls():
+def test_json_keeps_integers_and_nulls_and_has_decimals_as_strings():
     assert json.loads(as_json(ROWS)) == [
         {"job_id": 7, "spend_hour": "1.50", "title": "a\tb", "at": "2026-01-01 00:00:00"},
         {"job_id": 8, "spend_hour": "2", "title": None, "at": None},

@@ -55,7 +55,7 @@ def test_users_with_permission_to_trigger_the_verification_get_its_form(as_user,
     assert client.get(DATA).json()["may_verify"] == (answer.status_code != 403)
 
 
-def test_only_users_with_permission_to_edit_the_dag_release_and_the_record_names_them(
+def test_only_users_with_permission_to_edit_the_dag_can_release_a_minute_and_the_record_names_them(
     as_user, lab: Lab, held: dict
 ) -> None:
     refused = as_user("vera").post(RELEASE, json=held, headers=CHANGE)
@@ -105,7 +105,9 @@ def test_only_users_with_permission_to_edit_the_dag_accept_drift_and_the_record_
     ],
     ids=["no header", "no json", "cross-site", "same-site", "another origin", "no origin"],
 )
-def test_another_site_cannot_make_a_users_browser_release(as_user, lab: Lab, held: dict, headers: dict) -> None:
+def test_another_site_cannot_make_a_users_browser_release_a_minute(
+    as_user, lab: Lab, held: dict, headers: dict
+) -> None:
     answer = as_user("ada").post(RELEASE, json=held, headers={"Content-Type": "application/json", **headers})
     assert (answer.status_code, releases(lab)) == (403, [])
 

@@ -1,4 +1,4 @@
-"""What the connector does with a request that a node refuses, as the settings of its session with a real node show."""
+"""What the connector does with a request that a node refuses or does not answer, shown by its settings with a real node."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ spark.stop()
 """
 
 
-def test_the_connector_is_set_to_retry_a_refused_request_at_the_next_node(schemas: None) -> None:
+def test_the_connector_is_set_to_use_the_next_node_after_a_refusal_or_three_seconds_without_an_answer(
+    schemas: None,
+) -> None:
     """The connector's own policy repeats a request at the same node; a node that is cut off from the others refuses it again."""
     variables = {**os.environ, **environment("local[1]"), "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=variables, capture_output=True, text=True, timeout=300)

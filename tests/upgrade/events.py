@@ -1,7 +1,7 @@
 """The events that the previous version wrote, by what it had done with them when it was stopped.
 
-Both versions import this module: the former one writes the events (history.py), and this one compares its own facts with the
-reference for the same rows.
+Both versions import this module: the previous version writes the events (history.py), and the current one compares its own
+facts with the reference for the same rows.
 """
 
 from __future__ import annotations

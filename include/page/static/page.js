@@ -1,6 +1,6 @@
 // The frame of the page: the cards of the pipelines, the views of the chosen one, and the reload every ten seconds.
 
-import { loadData, followTheme } from "./airflow.js";
+import { followTheme, loadData } from "./airflow.js";
 import { backfill } from "./backfill.js";
 import { badge, emptyText, h, problem, swap } from "./dom.js";
 import { drift } from "./drift.js";
