@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from include.durations import HOUR, MINUTE, minute_floor
+from include.durations import HOUR, MINUTE
 from include.errors import MinutemarkError
 
 YEARS = range(1582, 5237)  # of time-UUIDs, and so of the lake's minutes
@@ -58,10 +58,13 @@ def window_of_run(
 
 
 def as_minute(time: datetime) -> datetime:
-    """The naive UTC minute that a time falls in; a time without zone is UTC."""
+    """The naive UTC minute that a time falls in; a time without zone is UTC.
+
+    A plain datetime: Airflow's times are pendulum's, whose differences cannot be divided by a timedelta.
+    """
     if time.tzinfo is not None:
-        time = time.astimezone(UTC).replace(tzinfo=None)
-    return minute_floor(time)
+        time = time.astimezone(UTC)
+    return datetime(time.year, time.month, time.day, time.hour, time.minute)
 
 
 def open_range(from_text: str | None, to_text: str | None) -> tuple[datetime | None, datetime | None]:

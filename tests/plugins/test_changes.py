@@ -21,6 +21,8 @@ pytestmark = pytest.mark.usefixtures("schemas")
 
 
 def context(run_type="scheduled", run_id=None, interval=None, late=timedelta(0), **params):
+    from airflow.sdk.timezone import coerce_datetime
+
     now = datetime.now(UTC) - late
     result = {
         "dag_run": SimpleNamespace(
@@ -29,7 +31,9 @@ def context(run_type="scheduled", run_id=None, interval=None, late=timedelta(0),
         "params": {"from": None, "to": None, "allow_shrink": False, **params},
     }
     if interval:
-        result["data_interval_start"], result["data_interval_end"] = interval
+        result["data_interval_start"], result["data_interval_end"] = map(
+            coerce_datetime, interval
+        )  # as Airflow has them
     return result
 
 
