@@ -154,7 +154,8 @@ CREATE TABLE IF NOT EXISTS etl.minute_fields (
   KEY by_age (pipeline, merged_at)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Drift of the fields, and who accepted it. One row covers all minutes from a day before its first one until the field returned.
+-- Drift of the fields, and who accepted it. One row covers all minutes from one day before its first_minute until its
+-- ended_minute.
 CREATE TABLE IF NOT EXISTS etl.drifts (
   drift_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   pipeline VARCHAR(48) NOT NULL,
@@ -174,7 +175,7 @@ CREATE TABLE IF NOT EXISTS etl.drifts (
   KEY by_minute (pipeline, first_minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- One row per batch. A run that found work opens a batch, and another batch if the run is cleared.
+-- One row per batch. A run that finds work opens a batch, and another one if it is cleared from wait_for_changes.
 CREATE TABLE IF NOT EXISTS etl.batches (
   batch_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   pipeline VARCHAR(48) NOT NULL,
