@@ -93,7 +93,7 @@ COMMANDS = (
     Command(
         "replay-csv",
         "include.files.replay_csv:run_replay",
-        "Sends a file of events through Kafka as if they happened now, at any speed, all of them or a sample.",
+        "Sends a file of events through Kafka, by default as if they happened now, at any speed, all of them or a sample.",
         BRING,
         (
             PIPELINE,

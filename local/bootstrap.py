@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from include import env_file
-from include.errors import MinutemarkError
+from include.errors import MinutemarkError, storage_problem
 from local.layout import (
     CONNECT_JARS,
     KAFKA_JARS,
@@ -384,7 +384,8 @@ def main() -> int:
         print(f"\n{problem}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"\n{error}\n  What to do: {_network_remedy()}", file=sys.stderr)
+        problem = storage_problem(error, LOCAL) or f"{error}\n  What to do: {_network_remedy()}"
+        print(f"\n{problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -170,7 +170,7 @@ def _declared(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def emulator(ports: Mapping[str, int], token: str) -> bigquery_emulator.Emulator:
-    """The stack's emulator of BigQuery, which `make run` starts if MINUTEMARK_BIGQUERY selects it."""
+    """The stack's BigQuery emulator, which `make run` starts if MINUTEMARK_BIGQUERY selects it."""
     return bigquery_emulator.Emulator(home=DATA / bigquery_emulator.NAME, port=ports["BIGQUERY_PORT"], token=token)
 
 

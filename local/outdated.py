@@ -1,6 +1,6 @@
 """`make outdated`: which pinned packages, locks and jars are outdated. It changes nothing.
 
-uv and Maven look the versions up in the repositories that they are configured for. For jars, including those of the
+uv and Maven look the versions up in the repositories that they are configured to use. For jars, including those of the
 servers, only updates within the same major version are listed. Images are not checked: their tags are in the
 Dockerfiles and in docker-compose.override.yml.
 """

@@ -213,7 +213,7 @@ def release(pipeline: Annotated[Pipeline, Depends(editable_pipeline)], body: Rel
 
 
 class Acceptance(BaseModel):
-    """The open drift of one field: of one kind, or of all kinds. With `drift_id`, only that record."""
+    """The drift of one field that is not accepted yet: of one kind, or of all kinds. With `drift_id`, only that record."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -36,7 +36,7 @@ class StreamTopic(AttemptOperator):
         if problem := java_problem():
             raise AirflowFailException(problem)
         try:
-            spark = endpoint(SPARK)  # the provider would take a missing connection for master=yarn
+            spark = endpoint(SPARK)  # without a connection, the provider would use master=yarn
             self.submission = submission.prepare(pipeline, spark)
         except MinutemarkError as error:
             raise AirflowFailException(str(error)) from error

@@ -44,7 +44,7 @@ class TransformDelta(AttemptOperator):
         from include.warehouse.session import warehouse
 
         batch_id = batch_id_of(self.batch_id, self.pipeline)
-        spark = endpoint(SPARK)  # the provider would take a missing connection for master=yarn
+        spark = endpoint(SPARK)  # without a connection, the provider would use master=yarn
         master = f"{spark.host}:{spark.port}" if spark.port else spark.host
         if problem := java_problem():
             raise AirflowFailException(problem)

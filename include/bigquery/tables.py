@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.cloud.bigquery import Client, QueryJobConfig, Table
     from google.cloud.bigquery.table import RowIterator
-    from requests.adapters import HTTPAdapter
 
 _TOKEN = "BIGQUERY_EMULATOR_TOKEN"  # of an emulator; the client reads BIGQUERY_EMULATOR_HOST itself
 TIMEOUT = 60.0  # seconds without an answer to a request
@@ -64,20 +63,10 @@ def client() -> Client:
     token = os.environ.get(_TOKEN)
     credentials = Credentials(token) if token else None
     result = bigquery.Client(dataset().rpartition(".")[0], credentials)
-    for scheme in ("https://", "http://"):
-        result._http.mount(scheme, _adapter())
+    # The client waits two minutes for some answers, and without a limit for others. Ours are small.
+    session, request = result._http, result._http.request
+    session.request = lambda *args, **options: request(*args, **(options | {"timeout": TIMEOUT}))
     return result
-
-
-def _adapter() -> HTTPAdapter:
-    """Limits each request to TIMEOUT: the client waits two minutes for some answers, and without a limit for others."""
-    from requests.adapters import HTTPAdapter
-
-    class LimitedAdapter(HTTPAdapter):
-        def send(self, request, *args, **kwargs):
-            return super().send(request, *args, **(kwargs | {"timeout": TIMEOUT}))
-
-    return LimitedAdapter()
 
 
 def retry() -> Retry:

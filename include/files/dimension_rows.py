@@ -149,7 +149,7 @@ def _reader(column: _Column) -> Callable[[str], object]:
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 _LAST_TIMESTAMP = datetime(2038, 1, 19, 3, 14, 7)
-_TEXTS = ("tinytext", "text", "mediumtext", "longtext")  # their limit is in bytes; others have one in characters
+_BY_CHARACTERS = ("char", "varchar")  # the limit of other texts, and of binary columns, is in bytes
 _DOES_NOT_FIT = "does not fit in its column"
 
 
@@ -207,6 +207,6 @@ def _date(text: str) -> date:
 def _text(text: str, column: _Column) -> str:
     if column.characters is not None and len(text) > column.characters:
         raise ValueError(f"is longer than {column.characters} characters")
-    if column.kind in _TEXTS and column.octets is not None and len(text.encode()) > column.octets:
+    if column.kind not in _BY_CHARACTERS and column.octets is not None and len(text.encode()) > column.octets:
         raise ValueError(f"is longer than {column.octets} bytes")
     return text

@@ -136,8 +136,7 @@ class Feed:
                 warned_at = time.monotonic()
                 log.warning(
                     "%s messages of %s are waiting to be ingested; the replay continues when there are no more than %s. "
-                    "If it does not, "
-                    "check that the DAG %s_ingest is not paused, or that the connector runs.",
+                    "If it does not, check that the DAG %s_ingest is not paused, or that the connector runs.",
                     f"{message_count:,}", self._pipeline.topic, f"{_MAX_WAITING:,}", self._pipeline.name,
                 )  # fmt: skip
             time.sleep(1)

@@ -161,8 +161,9 @@ def _explanation(error: KafkaError) -> str:
         return f"{problem} Create the topics: `./minutemark schema`, or the DAG minutemark_setup."
     if error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
         return (
-            f"{problem} Grant the connection's account Read on topics and on groups minutemark-*, and Write on the "
-            "topics that it writes to. With Kafka Connect, also grant Describe on groups connect-minutemark-*."
+            f"{problem} Grant the connection's account Read on topics and on groups minutemark-*, and Write on the topics that "
+            "it writes to. For set-up, also grant Create on the topics. With Kafka Connect, also grant Describe on groups "
+            "connect-minutemark-*."
         )
     if _is_login_refusal(error):
         return f"{problem} Correct sasl.username and sasl.password in the extra of connection {KAFKA}."
@@ -173,7 +174,7 @@ def _explanation(error: KafkaError) -> str:
 
 
 def _find_login_refusal() -> KafkaError | None:
-    """The broker's refusal of this login: only the client's callback has it, the call itself just times out."""
+    """The broker's refusal of this login: only the client's callback gets it; the call itself just times out."""
     from confluent_kafka.admin import AdminClient
 
     errors: list[KafkaError] = []

@@ -72,7 +72,7 @@ def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
     try:
         settings = json.loads(template)
         if not isinstance(settings, dict):
-            raise ValueError("it has another type")
+            raise ValueError(f"its top level is a {type(settings).__name__}")
     except ValueError as error:
         raise ConnectError(f"The connector's template is not a JSON object: {error}. Correct it.") from error
     # Connect takes strings only. A template may well have a number, such as its own `tasks.max`.
@@ -88,11 +88,12 @@ def without_login(url: str) -> str:
 class Connect:
     """Connect's REST interface; `login` is `name:password`, or empty. A login in the address is ignored.
 
-    Methods raise ConnectError if the login is missing or refused, and OSError for any other failure.
+    Methods raise ConnectError if the login is missing or refused, or the address is ambiguous, and OSError for any other
+    failure.
     """
 
     def __init__(self, url: str, login: str = "", *, timeout: float = 30.0) -> None:
-        self._url, self._timeout = without_login(url), timeout
+        self._url, self._timeout = re.sub("//[^/?#]*@", "//", url.strip()).rstrip("/"), timeout
         self._headers = {"Content-Type": "application/json"}
         if login:
             self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
@@ -126,6 +127,11 @@ class Connect:
         self._send("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true")
 
     def _send(self, method: str, path: str, body: Mapping | None = None):
+        if "@" in self._url:  # its host may be part of a password, to which our login must not be sent
+            raise ConnectError(
+                f"Connect at {without_login(self._url)} has an @ in its path, or a login with a slash. Write only host and port, "
+                f"and the login in {LOGIN_SETTING}."
+            )
         data = None if body is None else json.dumps(body).encode()
         try:
             request = urllib.request.Request(self._url + path, data, self._headers, method=method)

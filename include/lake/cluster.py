@@ -114,6 +114,7 @@ def data_center_problem(names: Collection[str], local: str | None) -> str | None
 
 def clock_differences(session: Session) -> dict[str, timedelta]:
     """Each coordinator's now() minus this machine's clock, to within half a round trip; only of nodes that answer."""
+    from cassandra import OperationTimedOut
     from cassandra.cluster import NoHostAvailable
     from cassandra.query import SimpleStatement
 
@@ -125,7 +126,7 @@ def clock_differences(session: Session) -> dict[str, timedelta]:
             before = time.time()
             try:
                 now = every_node.execute(query, host=host).one().now
-            except NoHostAvailable:
+            except (NoHostAvailable, OperationTimedOut):
                 continue
             middle = datetime.fromtimestamp((before + time.time()) / 2, UTC).replace(tzinfo=None)
             differences[str(host.endpoint)] = time_of(now) - middle

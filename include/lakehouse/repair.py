@@ -82,6 +82,7 @@ def lost_files(table: Table) -> Iterator[DataFile]:
 
     file_system, root = fsspec.core.url_to_fs(table.location())
     present = {tables.path_of(path) for path in file_system.find(root)}
+    folder = tables.path_of(root).rstrip("/") + "/"
     try:
         tasks = list(table.scan().plan_files())
     except FileNotFoundError as error:
@@ -90,7 +91,8 @@ def lost_files(table: Table) -> Iterator[DataFile]:
             f"Table {name} has lost the list of its files: {error}. {tables.DROP_TABLE_REMEDY}"
         ) from error
     for task in tasks:
-        if tables.path_of(task.file.file_path) not in present and not _exists(task.file.file_path):
+        path = tables.path_of(task.file.file_path)
+        if path not in present and (path.startswith(folder) or not _exists(task.file.file_path)):
             yield task.file
 
 
@@ -102,8 +104,8 @@ def _exists(url: str) -> bool:
         return file_system.exists(path)
     except Exception as error:  # each file system has its own, such as for missing credentials
         raise LakehouseError(
-            f"Data file {url}, which another engine added, cannot be looked up: {error}. Install and configure its file "
-            "system here, or remove the file from the table."
+            f"Data file {url} is not in the table's folder, and cannot be looked up: {error}. Install and configure the file "
+            "system of its address here."
         ) from error
 
 

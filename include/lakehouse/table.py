@@ -96,10 +96,12 @@ def _translate_errors(target: Endpoint, *others: type[Exception]) -> Iterator[No
     try:
         yield
     except (RESTError, RequestException, SQLAlchemyError, *others) as error:
-        host = target.host.rpartition("@")[2]  # a URL may contain a login
+        login, _, host = target.host.rpartition("@")  # a URL may contain a login
         where = f"{host}:{target.port}" if target.port else host
-        text = " ".join(str(getattr(error, "orig", None) or error).split())[:400].rstrip(". ")
-        why = re.sub(r"//[^\s/]*@", "//", text)
+        text = " ".join(str(getattr(error, "orig", None) or error).split())
+        for secret in filter(None, (login, login.rpartition("//")[2])):
+            text = text.replace(secret, "…")
+        why = re.sub(r"//\S*@", "//", text)[:400].rstrip(". ")
         raise LakehouseError(
             f"The catalog of the lakehouse at connection {CATALOG} ({where}) cannot be used: {why}. Start it (`make run` "
             f"starts one), or correct connection {CATALOG}."

@@ -196,9 +196,10 @@ class Pipeline:
         if not self.fact_time:
             object.__setattr__(self, "fact_time", self.event_time)
         if self.lakehouse and self.fact_time not in self.times:
+            time = f"{self.fact_time}, which is not in times" if self.fact_time else "no column"
             raise ValueError(
-                f"Pipeline {self.name}: its lakehouse counts hours of {self.fact_time}, which is not in times. Declare a "
-                "fact_time or event_time that is."
+                f"Pipeline {self.name}: its lakehouse counts hours of {time}. Declare a fact_time or event_time that is in "
+                "times."
             )
         if self.lakehouse and self.event_id not in ("create_time", *self.fields):
             raise ValueError(

@@ -49,10 +49,10 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
     declared = pipelines.get(pipeline)
     if has_members(group_of(declared.name, DAG)):
         raise StreamFailed(
-            f"{declared.name}_ingest or another `./minutemark ingest` is consuming {declared.topic}, or did so and failed or was "
-            "killed less than a minute ago. This command would end it, and the DAG might not start the next stream for ten "
-            "minutes. Pause the DAG and mark its run as failed, or wait until the other command ends, and repeat this command. "
-            "If nothing is consuming the topic, wait a minute and repeat it."
+            f"{declared.name}_ingest or another `./minutemark ingest` is consuming {declared.topic}, or was consuming it until "
+            "it failed or was killed less than a minute ago. This command would end it, and the DAG might not start the next "
+            "stream for ten minutes. Pause the DAG and mark its run as failed, or wait until the other command ends, and "
+            "repeat this command. If nothing is consuming the topic, wait a minute and repeat it."
         )
     return run_stream(declared, seconds=seconds)
 

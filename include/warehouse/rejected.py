@@ -87,7 +87,8 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refused]) -> N
     """Like keep, inside the caller's transaction."""
     for row in refused:
         if origin == KAFKA and (former := without_topic_id(row.key)) != row.key:
-            # The same message, kept by a version whose keys had no topic id. Old payloads are emptied.
+            # An earlier version, whose keys had no topic id, may have kept the same message. Its payload may be empty by
+            # now: housekeeping empties old ones.
             cursor.execute(
                 sql("rename_key"),
                 {

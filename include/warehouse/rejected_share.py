@@ -124,7 +124,7 @@ def check_batch(hours: Iterable[HourShare], batch: Collection[datetime]) -> Shar
 
 
 def changed_verdicts(hour: HourShare) -> tuple[list[Read], list[Read]]:
-    """Minutes of the hour to hold without another read, and minutes to read again because they may be published."""
+    """Minutes of the hour to hold without another read, and minutes to read again: the hour's verdict on them has changed."""
     to_hold, to_read = [], []
     for read in hour.reads:
         if not read.is_final:
@@ -180,7 +180,7 @@ def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock
 def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
     """Update the verdicts on held minutes whose hour has ended since: those that wait, and those whose hour has been bad so far.
 
-    The hour may not be read again after its end. Hours from more than a day ago were judged when they were read.
+    It is possible that no run reads the hour after its end. Hours from more than a day ago were judged when they were read.
     """
     with reading(conn) as cursor:
         minutes = column(cursor, sql("held_for_hour"), {"pipeline": pipeline.name, "since": clock - _RECENT})
@@ -274,7 +274,7 @@ def _is_over(hour: datetime, clock: datetime, pipeline: Pipeline) -> bool:
 
 
 def _suspect_hours(cursor, pipeline: Pipeline, hours: Collection[datetime]) -> set[datetime]:
-    """The hours among these that determine the verdict on one of their minutes: few, and most batches have none."""
+    """The hours among these with a held minute, or whose verdict decides about a minute: few, and most batches have none."""
     suspects = set()
     for start, end in _ranges(hours):
         binds = _binds(pipeline, start, end) | {"percent": HOLD_PERCENT}

@@ -65,7 +65,9 @@ def administrator_grants(account: str) -> Iterator[str]:
 
 
 def apply_schema() -> None:
-    """Create missing tables and columns, then grant permissions. Applying it again changes nothing.
+    """Create missing tables, columns and partitions, update views, then grant permissions.
+
+    Applying it again only creates partitions ahead.
 
     Uses connection warehouse_admin. If it is not defined, uses warehouse_etl, whose account then needs to create tables, and
     grants nothing. If a permission is missing, raises WarehouseError with all that set-up needs.

@@ -1,4 +1,4 @@
-"""An emulator of BigQuery, in its own Python environment: for tests, and for a lakehouse with MINUTEMARK_BIGQUERY=local.
+"""A BigQuery emulator, in its own Python environment: for tests, and for a lakehouse with MINUTEMARK_BIGQUERY=local.
 
 It listens on loopback only, and requires a token, which is in `.local/env` and in Airflow's environment.
 """
@@ -31,7 +31,7 @@ class Emulator:
     port: int
     token: str = field(repr=False)
 
-    name = "the emulator of BigQuery"
+    name = "the BigQuery emulator"
 
     @property
     def url(self) -> str:
@@ -53,7 +53,7 @@ class Emulator:
     def wait_until_ready(self, *, seconds: float = 120, alive: Callable[[], bool], log: str) -> None:
         waiting.until(
             lambda: answer(json_request("GET", f"{self.url}/readyz", token=self.token), 5),
-            what=f"the emulator of BigQuery on {self.url}",
+            what=f"the BigQuery emulator on {self.url}",
             seconds=seconds,
             errors=(OSError, ValueError),
             alive=alive,
@@ -69,7 +69,7 @@ def is_local(environ: Mapping[str, str]) -> bool:
 def install() -> None:
     """Install the emulator's environment, exactly as its lock says."""
     bootstrap.install_separately(
-        BIGQUERY, _FOLDER / "requirements.lock", "emulator of BigQuery", "about 75 packages, 500 MB"
+        BIGQUERY, _FOLDER / "requirements.lock", "BigQuery emulator", "about 75 packages, 500 MB"
     )
 
 

@@ -292,10 +292,17 @@ def test_an_unknown_ingest_mode_is_reported_without_a_traceback(monkeypatch, cap
     assert "magic is not an ingest mode" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("address", ["http://me:SECRETWORD@127.0.0.1:1/", "http://me:SECRET@W/WORD@127.0.0.1:1"])
-def test_a_password_in_the_address_is_in_no_message(address):
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("http://me:SECRETWORD@127.0.0.1:1/", "gives no usable answer: "),
+        ("http://me:SECRET@WORD@127.0.0.1:1", "gives no usable answer: "),
+        ("http://me:SECRET/WORD@127.0.0.1:1", "has an @ in its path, or a login with a slash"),
+    ],
+)
+def test_a_password_in_the_address_is_in_no_message(address, problem):
     result = connect.restart_failed(RECRUITMENT, {connect.URL_SETTING: address})
-    assert result.startswith("Connect at http://127.0.0.1:1 gives no usable answer: ")
+    assert result.startswith(f"Connect at http://127.0.0.1:1 {problem}")
     assert "SECRET" not in result and "WORD" not in result
 
 

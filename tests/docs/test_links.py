@@ -1,4 +1,4 @@
-"""Everything that the README, CONTRIBUTING.md and the pages of docs/ link to exists: files, headings, make targets."""
+"""Files and headings that the README, CONTRIBUTING.md and the pages of docs/ link to exist, as do make targets that they name."""
 
 from __future__ import annotations
 

@@ -53,6 +53,13 @@ def test_every_metric_gets_its_own_name_and_its_pipeline_as_label():
     assert len(IN_PROMETHEUS) == len(SENT) - len(metrics.ROWS) + 1
 
 
+def test_the_pages_example_for_prometheus_loads_the_rules_and_scrapes_the_exporter():
+    [example] = re.findall(r"```yaml\n(# prometheus\.yml\n.*?)```", PAGE, re.DOTALL)
+    settings = yaml.safe_load(example)
+    assert settings["rule_files"] == ["/etc/minutemark/alerts.yaml"]
+    assert [job["job_name"] for job in settings["scrape_configs"]] == ["minutemark"]
+
+
 def test_rules_use_metrics_that_are_sent():
     queried = {name for rule in RULES for name in METRIC.findall(rule["expr"])}
     assert queried and queried <= IN_PROMETHEUS

@@ -290,14 +290,14 @@ def test_a_value_that_its_column_cannot_hold_is_stored_as_null(tmp_path, monkeyp
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ADMIN", json.dumps(connection | {"extra": {"client": client}}))
     path = tmp_path / "shelf.csv"
     path.write_text(
-        "id,price,weight,rate,share,name,note,sold\n"
-        "4294967295,-999.994,0,1234567890.12,12345678901.5,äääää,fine,2038-01-19 03:14:07\n"
-        f"2,999.995,-1,12345678901234567890,1e20,,{'ä' * 200},2038-01-20\n"  # a TINYTEXT has 255 bytes
-        f"3,1000,1e19,-1e10,-99999999999999999999.5,,{'a' * 256},1970-01-01\n"
-        "-4,1,1,,,,,\n",
+        "id,price,weight,rate,share,name,note,code,sold\n"
+        "4294967295,-999.994,0,1234567890.12,12345678901.5,äääää,fine,ää,2038-01-19 03:14:07\n"
+        f"2,999.995,-1,12345678901234567890,1e20,,{'ä' * 200},äää,2038-01-20\n"  # a TINYTEXT has 255 bytes
+        f"3,1000,1e19,-1e10,-99999999999999999999.5,,{'a' * 256},,1970-01-01\n"
+        "-4,1,1,,,,,,\n",
         encoding="utf-8",
     )
-    columns = ("id", "price", "weight", "rate", "share", "name", "note", "sold")
+    columns = ("id", "price", "weight", "rate", "share", "name", "note", "code", "sold")
     shelf = Dimension("shelf", "recruitment.shelf", key="id", columns=columns, refresh="none.sql")
     refused, unreadable = [], []
     with warehouse("warehouse_admin") as conn, open_records(path, columns) as file:
@@ -305,7 +305,7 @@ def test_a_value_that_its_column_cannot_hold_is_stored_as_null(tmp_path, monkeyp
         cursor.execute(
             "CREATE TABLE recruitment.shelf (id INT UNSIGNED PRIMARY KEY, price DECIMAL(5, 2), weight DOUBLE UNSIGNED, "
             "rate DECIMAL(20, 10), share DECIMAL(38, 18), name VARCHAR(5) CHARACTER SET latin1, note TINYTEXT, "
-            "sold TIMESTAMP NULL) CHARACTER SET utf8mb4"
+            "code VARBINARY(4), sold TIMESTAMP NULL) CHARACTER SET utf8mb4"
         )
         try:
             rows = list(typed_rows(conn, shelf, file, file.records(), refused, unreadable))
@@ -320,10 +320,10 @@ def test_a_value_that_its_column_cannot_hold_is_stored_as_null(tmp_path, monkeyp
     assert stored == [
         (
             *(4294967295, Decimal("-999.99"), 0.0, Decimal("1234567890.12"), Decimal("12345678901.5")),
-            *("äääää", "fine", datetime(2038, 1, 19, 3, 14, 7)),
+            *("äääää", "fine", "ää".encode(), datetime(2038, 1, 19, 3, 14, 7)),
         ),
-        (3, None, 1e19, None, Decimal("-99999999999999999999.5"), None, None, None),
-        (2, None, None, None, None, None, None, None),
+        (3, None, 1e19, None, Decimal("-99999999999999999999.5"), None, None, None, None),
+        (2, None, None, None, None, None, None, None, None),
     ]
     assert unreadable == [
         "line 3: price '999.995' does not fit in its column",
@@ -331,6 +331,7 @@ def test_a_value_that_its_column_cannot_hold_is_stored_as_null(tmp_path, monkeyp
         "line 3: rate '12345678901234567890' does not fit in its column",
         "line 3: share '1e20' is not a number",
         f"line 3: note {'ä' * 60!r} is longer than 255 bytes",
+        "line 3: code 'äää' is longer than 4 bytes",
         "line 3: sold '2038-01-20' does not fit in its column",
         "line 4: price '1000' does not fit in its column",
         "line 4: rate '-1e10' does not fit in its column",

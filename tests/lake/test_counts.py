@@ -1,4 +1,4 @@
-"""Counts of lake minutes, as the reconcile compares them with the ledger."""
+"""Counts of lake minutes, as the reconcile DAG compares them with the ledger."""
 
 import zlib
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_every_minute_is_counted_for_any_number_of_minutes_and_any_page_size(rec
 
 
 def test_a_minute_of_many_shards_is_counted_and_sampled_in_full(recruitment, writer, reader):
-    """The tests' node refuses a statement for more than ten partitions, as a guarded cluster does."""
+    """The tests' node refuses a statement for more than ten partitions, as a cluster with that guardrail does."""
     wide = replace(recruitment, shards=23)
     minute = datetime(2026, 5, 5, 8, 0)
     EventWriter(writer, wide).write([event(str(minute), ev="1") for _ in range(200)])
@@ -69,7 +69,7 @@ def test_a_minute_of_many_shards_is_counted_and_sampled_in_full(recruitment, wri
     assert counts.sampled_rows(reader, wide, [minute]) == {minute: 200}
 
 
-def test_a_request_for_more_partitions_than_a_guarded_cluster_allows_is_refused_here(reader):
+def test_the_tests_node_refuses_a_request_for_more_partitions_than_the_guardrail_allows(reader):
     query = "SELECT minute FROM bedan.tracking WHERE minute IN (1, 2, 3) AND shard IN (0, 1, 2, 3)"
     with pytest.raises(InvalidRequest, match="partition_keys_in_select|partition keys"):
         reader.execute(query)
@@ -93,7 +93,7 @@ def test_a_partition_that_cannot_be_read_is_named_and_the_others_are_counted(rec
         assert counts.sampled_rows(reader, recruitment, minutes) == {minutes[0]: 5, minutes[2]: 5, minutes[3]: 5}
 
 
-def test_an_error_of_all_hosts_is_a_partition_error_unless_a_login_or_a_permission_is_refused():
+def test_an_error_of_all_hosts_is_a_partition_error_if_a_replica_failed_or_no_cause_is_recorded():
     from cassandra import Unauthorized, Unavailable
     from cassandra.cluster import NoHostAvailable
 
@@ -102,8 +102,8 @@ def test_an_error_of_all_hosts_is_a_partition_error_unless_a_login_or_a_permissi
     assert not is_partition_error(NoHostAvailable("no host is left", {"host": Unauthorized("no")}))
 
 
-def test_partitions_whose_replicas_are_away_are_named(recruitment, reader, admin):
-    """Three replicas on one node: two of them never answer."""
+def test_partitions_whose_replicas_are_down_are_named(recruitment, reader, admin):
+    """A replication factor of 3 on a single node: a quorum needs two replicas, and only one exists."""
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 3}"
     admin.execute(f"CREATE KEYSPACE IF NOT EXISTS away WITH replication = {replication}")
     try:

@@ -67,7 +67,7 @@ def lakehouse(postgres_server, tmp_path: Path, monkeypatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def bigquery_emulator(tmp_path_factory) -> Iterator:
-    """An emulator of BigQuery, with the packages of its lock file."""
+    """A BigQuery emulator, with the packages of its lock file."""
     from local.process import Child, free_port
     from local.servers import bigquery_emulator
 

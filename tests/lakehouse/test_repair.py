@@ -9,7 +9,7 @@ import pytest
 
 from include.housekeeping import folding
 from include.lake.session import lake
-from include.lakehouse import table, upkeep
+from include.lakehouse import repair, table, upkeep
 from include.lakehouse.export import export, rewrite
 from include.lakehouse.settings import LakehouseError
 from tests.lakehouse.events import SHOP, add_to_lake, count_hours, merge_minutes, shop_event, table_rows
@@ -198,3 +198,9 @@ def test_ids_come_from_the_key_not_the_payload(shop: Shop) -> None:
     merge_minutes(shop, {TEN: []}, ignored=1)
     export(SHOP)
     assert table.table(SHOP).scan(selected_fields=("id",)).to_arrow().to_pylist() == [{"id": plain.values["id"]}]
+
+
+def test_a_file_elsewhere_that_cannot_be_looked_up_is_named() -> None:
+    """It is neither present nor lost."""
+    with pytest.raises(LakehouseError, match=r"Data file unknown://bucket/file\.parquet is not in the table's folder"):
+        repair._exists("unknown://bucket/file.parquet")

@@ -1,4 +1,4 @@
-"""The emulator of BigQuery starts only if the settings name it, and refuses clients without its token."""
+"""The BigQuery emulator starts only if the settings name it, and refuses clients without its token."""
 
 import os
 import subprocess

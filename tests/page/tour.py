@@ -97,15 +97,17 @@ def dags() -> Iterator[list[str]]:
     with contextlib.closing(sqlite3.connect(":memory:")) as kept:
         with contextlib.closing(sqlite3.connect(HOME / "airflow.db")) as database:
             database.backup(kept)
-        bag = DagBag(str(PROJECT / "dags"), bundle_path=PROJECT / "dags", bundle_name="dags-folder")
-        assert bag.import_errors == {}
-        with create_session() as session:
-            session.add(DagBundleModel(name="dags-folder"))
-        sync_bag_to_db(bag, "dags-folder", None)
-        yield sorted(bag.dags)
-        asyncio.run(settings.async_engine.dispose())  # Airflow would dispose of it after the logs are closed
-        with contextlib.closing(sqlite3.connect(HOME / "airflow.db")) as database:
-            kept.backup(database)
+        try:
+            bag = DagBag(str(PROJECT / "dags"), bundle_path=PROJECT / "dags", bundle_name="dags-folder")
+            assert bag.import_errors == {}
+            with create_session() as session:
+                session.add(DagBundleModel(name="dags-folder"))
+            sync_bag_to_db(bag, "dags-folder", None)
+            yield sorted(bag.dags)
+        finally:
+            asyncio.run(settings.async_engine.dispose())  # Airflow would dispose of it after the logs are closed
+            with contextlib.closing(sqlite3.connect(HOME / "airflow.db")) as database:
+                kept.backup(database)
 
 
 def store() -> None:

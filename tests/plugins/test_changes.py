@@ -31,9 +31,8 @@ def context(run_type="scheduled", run_id=None, interval=None, late=timedelta(0),
         "params": {"from": None, "to": None, "allow_shrink": False, **params},
     }
     if interval:
-        result["data_interval_start"], result["data_interval_end"] = map(
-            coerce_datetime, interval
-        )  # as Airflow has them
+        # As Airflow has them.
+        result["data_interval_start"], result["data_interval_end"] = map(coerce_datetime, interval)
     return result
 
 

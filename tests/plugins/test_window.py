@@ -70,6 +70,14 @@ def test_naive_times_are_utc():
     assert as_minute(datetime(2026, 11, 22, 8, 0, 30)) == at("08:00")
 
 
+def test_a_time_of_airflow_becomes_a_plain_datetime():
+    """Airflow's times are pendulum's: their differences cannot be divided by a timedelta."""
+    from airflow.sdk.timezone import coerce_datetime
+
+    minute = as_minute(coerce_datetime(datetime(2026, 11, 22, 8, 0, 30, tzinfo=UTC)))
+    assert (minute, type(minute)) == (at("08:00"), datetime)
+
+
 @pytest.mark.parametrize(
     ("form", "message"),
     [

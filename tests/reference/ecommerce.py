@@ -186,7 +186,7 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _amount(text: str | None) -> Decimal | None:
-    """A finite decimal as people and programs write it, None for any other text: no real price has a hundred zeros."""
+    """A finite decimal with an exponent below 100 in size and without underscores; None for any other text."""
     try:
         result = Decimal((text or "").strip(" "))
     except InvalidOperation:

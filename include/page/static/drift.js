@@ -17,8 +17,9 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
       h(
         "p",
         { class: "quiet" },
-        "Minutes whose fields drift are held. Fix the producer, or accept the drift: its held minutes are read again ",
-        "by the next run, and later ones are not held until the field is again as it was before. ",
+        "Minutes whose fields drift are held. Fix the producer, or accept the drift: the next run reads its held ",
+        "minutes again, and later minutes are no longer held for it. An acceptance ends when the field is again as it ",
+        "was before; that of an undeclared field does not end. ",
         "Fields that are only reported hold no minutes.",
       ),
       more ? h("p", { class: "quiet" }, `Showing the newest ${number(drifts.length)}.`) : null,
