@@ -4,6 +4,7 @@ import os
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -182,3 +183,10 @@ def test_set_up_names_the_line_of_dot_env_that_it_cannot_read(monkeypatch, tmp_p
     monkeypatch.setattr(bootstrap, "set_up", bootstrap.install_optional)
     assert bootstrap.main() == 2
     assert ".env, line 1: the value of AIRFLOW__SMTP__SMTP_PASSWORD" in capsys.readouterr().err
+
+
+def test_set_up_reports_a_full_disk_as_such_and_not_as_a_network_problem(monkeypatch, capsys):
+    monkeypatch.setattr(bootstrap, "set_up", lambda: Path("/dev/full").write_text("x"))
+    assert bootstrap.main() == 2
+    problem = capsys.readouterr().err
+    assert "No space left on device" in problem and "network" not in problem
