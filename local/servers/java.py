@@ -17,7 +17,7 @@ def java() -> str:
         raise Problem("Java", f"JAVA_HOME={home} has no bin/java", remedy)
     if not path:
         remedy = "Install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME."
-        raise Problem("Java", "there is no java on the PATH", remedy)
+        raise Problem("Java", "java is not on the PATH", remedy)
     return path
 
 

@@ -286,7 +286,7 @@ def disk_of_the_warehouse_full(system: System) -> None:
     with disk.full(system.warehouse_data):
         system.send([*rows, *({**row, **large} for row in system.events(40))])
         run = system.trigger()
-        # InnoDB aborts if there is no space even for a rollback. With a binary log, MariaDB waits instead.
+        # InnoDB aborts if it lacks the space even for a rollback. With a binary log, MariaDB waits instead.
         system.until(
             lambda: not server.is_running() or system.has_failed_try(run) or _sessions_waiting_for_space(system),
             "a failure",

@@ -55,11 +55,18 @@ def proxy(server_url: str, fault: Fault) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with served(Handler) as address:
+        yield f"http://{address}"
+
+
+@contextlib.contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address, host and port, of an HTTP server on loopback that answers with this handler."""
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=httpd.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{httpd.server_port}"
+        yield f"127.0.0.1:{httpd.server_port}"
     finally:
         httpd.shutdown()
         thread.join()

@@ -11,7 +11,6 @@ import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -156,10 +155,8 @@ def test_a_statement_whose_state_or_rows_never_arrive_fails_soon(
             return DROPPED
         return RUNNING if used == "POST" and "/jobs" in path else None
 
-    with (
-        proxy(os.environ["BIGQUERY_EMULATOR_HOST"], fault) as url,
-        contextlib.closing(SimpleNamespace(close=ended.set)),
-    ):
+    with proxy(os.environ["BIGQUERY_EMULATOR_HOST"], fault) as url, contextlib.ExitStack() as afterwards:
+        afterwards.callback(ended.set)  # else the proxy would wait for its requests
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
         started_at = time.monotonic()
         with pytest.raises(BigQueryError, match="BigQuery does not answer"), tables.translate_errors():

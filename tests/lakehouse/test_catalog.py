@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import psycopg2
 import pytest
@@ -16,6 +15,7 @@ from include.connections import endpoint
 from include.lakehouse import table
 from include.lakehouse.settings import LakehouseError
 from tests.lakehouse.events import SHOP
+from tests.lakehouse.faulty_network import served
 
 
 @contextmanager
@@ -60,15 +60,8 @@ def web_server() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{httpd.server_port}"
-    finally:
-        httpd.shutdown()
-        thread.join()
-        httpd.server_close()
+    with served(Handler) as address:
+        yield address
 
 
 @pytest.mark.parametrize(("path", "cause"), [("", "Invalid JSON"), ("/broken", "500")])

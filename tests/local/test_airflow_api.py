@@ -7,7 +7,6 @@ import threading
 from datetime import datetime
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -43,9 +42,8 @@ def test_a_refused_request_is_reported_with_the_answer(tmp_path):
 def test_a_server_that_has_ended_is_reported_with_its_log(tmp_path):
     with pytest.raises(Problem, match=r"(?s)cannot be reached: .*refused.*api-server.log"):
         stack_of(free_port(), tmp_path).start_other_dags()
-    waiting = SimpleNamespace(
-        airflow=Airflow(free_port(), tmp_path / "passwords.json"), first_runs=["recruitment_minute"]
-    )
+    waiting = stack_of(free_port(), tmp_path)
+    waiting.first_runs = ["recruitment_minute"]
     with pytest.raises(Problem, match="cannot be reached"):
         start.await_first_merge(waiting, datetime(2026, 3, 1), 5)
 

@@ -15,7 +15,7 @@ from local.servers.server import BinaryJar
     ("java_home", "message"),
     [
         ("/nowhere", r"JAVA_HOME=/nowhere has no bin/java\n.*or unset it"),
-        ("", r"there is no java on the PATH\n.*Install Java 17"),
+        ("", r"java is not on the PATH\n.*Install Java 17"),
     ],
 )
 def test_a_missing_java_is_reported_with_a_remedy_that_fits_its_cause(monkeypatch, tmp_path, java_home, message):
