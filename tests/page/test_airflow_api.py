@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from urllib.error import HTTPError
+
+from bench import minutes
 from include.pipelines import all_pipelines
 from local import start
 from local.airflow_api import Airflow
@@ -16,7 +20,10 @@ class _InProcess(Airflow):
         self._client = client
 
     def _send(self, method: str, path: str, body=None) -> dict:
-        return self._client.request(method, path, json=body).raise_for_status().json()
+        response = self._client.request(method, path, json=body)
+        if response.is_error:
+            raise HTTPError(path, response.status_code, response.text, None, None)
+        return response.json()
 
 
 def test_all_dags_are_listed_even_if_a_page_of_the_api_has_fewer(as_user, monkeypatch) -> None:
@@ -37,3 +44,12 @@ def test_a_minute_dag_that_a_user_has_paused_gets_no_first_run(as_user, monkeypa
         runs = {name: len(stack.airflow.runs(f"{name}_minute")) for name in all_pipelines()}
     assert runs == {"recruitment": 0, "ecommerce": 1}
     assert stack.first_runs == ["ecommerce_minute"]
+
+
+def test_the_latency_of_a_dag_that_does_not_exist_is_refused_with_the_dags_to_name(
+    as_user, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(minutes, "Airflow", lambda _: _InProcess(as_user("ada")))
+    monkeypatch.setattr(sys, "argv", ["minutes", "--dag", "shop_minute"])
+    assert minutes.main() == 2
+    assert "it has no DAG shop_minute" in capsys.readouterr().err
